@@ -1,0 +1,189 @@
+"""The whole configuration as small frozen models. Unknown keys are errors; every bound is stated; units are in the names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from errors import ConfigError
+
+CONFIG_DIR = Path(__file__).parent
+
+
+class StrictModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AutoscaleConfig(StrictModel):
+    """How many replicas of a deployment run, and what each takes."""
+
+    min_replicas: int = Field(1, ge=0, description="replicas kept even when idle; 0 allows scale to zero")
+    max_replicas: int = Field(1, ge=1)
+    target_ongoing_requests: float = Field(2.0, gt=0, description="load a replica is scaled for")
+    upscale_delay_s: float = Field(5.0, ge=0)
+    downscale_delay_s: float = Field(300.0, ge=0)
+    max_ongoing_requests: int = Field(8, ge=1, description="requests one replica works on; more wait at the caller")
+    max_queued_requests: int = Field(-1, ge=-1, description="waiting requests before the caller is refused; -1 = no limit")
+    num_cpus: float = Field(0.25, ge=0)
+    num_gpus: float = Field(0.0, ge=0)
+    graceful_shutdown_timeout_s: float = Field(20.0, gt=0, description="how long a stopping replica may finish its requests")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AutoscaleConfig:
+        if self.max_replicas < max(self.min_replicas, 1):
+            raise ValueError(f"max_replicas ({self.max_replicas}) is below min_replicas ({self.min_replicas})")
+        return self
+
+
+class OpenAIConfig(StrictModel):
+    base_url: str | None = Field(None, description="any OpenAI-compatible server; None = OPENAI_BASE_URL or the public one")
+    api_key: SecretStr | None = Field(None, description="None = OPENAI_API_KEY")
+    model: str = "gpt-4o-mini-tts"
+    timeout_s: float = Field(20.0, gt=0, description="longest wait between two pieces of audio")
+    max_retries: int = Field(2, ge=0, le=10, description="tries again on 408, 409, 429, 5xx and connection errors, before any audio came")
+    instructions: str | None = Field(None, description="how to speak, for models that take it")
+
+
+class SpeechConfig(StrictModel):
+    engine: Literal["auto", "openai", "offline"] = Field("auto", description="auto = openai when a key is configured, else offline")
+    on_openai_error: Literal["error", "fallback"] = Field(
+        "error", description="fallback = an offline voice takes over, announced; error = the caller gets 502"
+    )
+    openai: OpenAIConfig = OpenAIConfig()
+    lexicon: Path | None = Field(None, description="extra pronunciations, YAML; read on top of speech/lexicon.yaml")
+    threads: int = Field(1, ge=1, le=16, description="threads of one offline synthesis")
+    max_text_chars: int = Field(4_096, ge=1, description="longest text of a request, characters after trimming")
+    first_clause_chars: int = Field(48, ge=8, description="the first piece to synthesise is cut at a clause border near this length")
+
+
+class AnimatorConfig(StrictModel):
+    drive: Literal["mix", "phonemes", "sound"] = Field("mix", description="what moves the lips when phonemes are known; without them always sound")
+    threads: int = Field(1, ge=1, le=16, description="frames of one batch drawn side by side")
+    head_motion: float = Field(1.0, ge=0.0, le=1.5, description="amount of nods and brow accents while speaking")
+
+
+class BatchConfig(StrictModel):
+    max_frames: int = Field(16, ge=8, description="frames of one batch; at least one segment")
+    wait_s: float = Field(0.002, ge=0, le=1, description="how long an incomplete batch waits for more; near the time a batch takes")
+
+
+class LipSyncConfig(StrictModel):
+    engine: Literal["auto", "musetalk", "animator"] = "auto"
+    animator: AnimatorConfig = AnimatorConfig()
+    batch: BatchConfig = BatchConfig()
+    avatar_cache_bytes: int = Field(512 * 2**20, ge=16 * 2**20, description="prepared avatars a replica keeps, least recently used first out")
+
+
+class MediaConfig(StrictModel):
+    crf: int = Field(23, ge=0, le=40, description="x264 quality; lower is better and larger")
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"] = "veryfast"
+    audio_bit_rate_bps: int = Field(64_000, ge=16_000, le=320_000)
+    mp3_bit_rate_bps: int = Field(96_000, ge=32_000, le=320_000)
+    threads: int = Field(1, ge=1, le=16, description="x264 threads of one stream")
+
+
+class MuxConfig(StrictModel):
+    media: MediaConfig = MediaConfig()
+    segments_in_flight: int = Field(2, ge=1, le=8, description="render calls an utterance keeps open")
+    retries: int = Field(3, ge=0, le=10, description="times a failed segment is sent again")
+    segment_timeout_s: float = Field(20.0, gt=0, description="longest wait for one segment")
+    lead_s: float = Field(3.0, ge=0.64, description="a stream may run this far ahead of real time; keeps the others' first frame early")
+    first_pieces: tuple[int, ...] = Field((2, 2, 2, 2), description="the first segment is sent in pieces of so many frames")
+    encode_threads: int = Field(2, ge=1, le=32, description="encoders of one replica that run at once")
+    avatar_cache_bytes: int = Field(512 * 2**20, ge=16 * 2**20)
+
+    @model_validator(mode="after")
+    def _pieces(self) -> MuxConfig:
+        if sum(self.first_pieces) != 8 or min(self.first_pieces) < 1:
+            raise ValueError(f"first_pieces must add up to 8 frames, got {self.first_pieces}")
+        return self
+
+
+class AvatarConfig(StrictModel):
+    uri: str = Field("", description="folder or pyarrow.fs URI (s3://, gs://); empty = the user's cache folder")
+    size: Literal[512, 720, 1024] = Field(512, description="side of the square picture, pixels")
+    max_pixels: int = Field(40_000_000, ge=65_536, description="larger portraits are refused before they are decoded")
+    max_avatars: int = Field(200, ge=2)
+    default: str = "interviewer_woman"
+
+
+class LimitsConfig(StrictModel):
+    max_body_bytes: int = Field(32 * 2**20, ge=1_024)
+    max_audio_s: float = Field(600.0, gt=0.32)
+    min_audio_s: float = Field(0.2, gt=0)
+    max_live_utterances: int = Field(32, ge=1, description="videos made at once by one ingress; more get 503 and Retry-After")
+    media_root: Path | None = Field(None, description="folder that `audio_path` is read from; None refuses audio_path")
+    max_utterance_s: float = Field(900.0, gt=1, description="longest spoken utterance")
+
+
+class ServerConfig(StrictModel):
+    host: str = "127.0.0.1"
+    port: int = Field(8001, ge=0, le=65_535)
+    fast_transport: bool = Field(True, description="HAProxy and gRPC between replicas; 3 to 7 times less time a hop than Ray Serve's default")
+    dashboard_port: int = Field(8265, ge=0, le=65_535)
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+class DeploymentsConfig(StrictModel):
+    ingress: AutoscaleConfig = AutoscaleConfig(num_cpus=0.1, max_ongoing_requests=200, target_ongoing_requests=100, max_queued_requests=50)
+    mux: AutoscaleConfig = AutoscaleConfig(num_cpus=0.5, max_ongoing_requests=40, target_ongoing_requests=8, graceful_shutdown_timeout_s=120)
+    tts: AutoscaleConfig = AutoscaleConfig(num_cpus=0.3, max_ongoing_requests=64, target_ongoing_requests=4)
+    lipsync: AutoscaleConfig = AutoscaleConfig(num_cpus=0.4, max_ongoing_requests=64, target_ongoing_requests=8)
+    face_prep: AutoscaleConfig = AutoscaleConfig(num_cpus=0.1, max_ongoing_requests=2, target_ongoing_requests=1, max_queued_requests=8)
+
+
+class AppConfig(StrictModel):
+    server: ServerConfig = ServerConfig()
+    limits: LimitsConfig = LimitsConfig()
+    avatars: AvatarConfig = AvatarConfig()
+    speech: SpeechConfig = SpeechConfig()
+    lipsync: LipSyncConfig = LipSyncConfig()
+    mux: MuxConfig = MuxConfig()
+    deployments: DeploymentsConfig = DeploymentsConfig()
+
+
+def load_config(source: str | Path = "local", overrides: dict[str, Any] | None = None) -> AppConfig:
+    """Read a YAML file: a path, or the name of one that ships in `configs/` ("local").
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or a key or value is not known; the message names each.
+    """
+    path = Path(source)
+    if not path.suffix:
+        path = CONFIG_DIR / f"{source}.yaml"
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        shipped = ", ".join(sorted(p.stem for p in CONFIG_DIR.glob("*.yaml")))
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}. Shipped: {shipped}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    return parse_config(_merge(raw, overrides or {}), str(path))
+
+
+def parse_config(raw: dict[str, Any], origin: str = "configuration") -> AppConfig:
+    try:
+        return AppConfig.model_validate(raw)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(f"{origin} is not valid:\n" + "\n".join(lines)) from None
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        merged[key] = _merge(merged.get(key) or {}, value) if isinstance(value, dict) else value
+    return merged
+
+
+def cache_dir() -> Path:
+    """Where prepared avatars lie unless the configuration says otherwise: `MUSESERVE_HOME`, else the user's cache folder."""
+    home = os.environ.get("MUSESERVE_HOME")
+    if home:
+        return Path(home)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "museserve"

@@ -1,0 +1,30 @@
+"""The animator's conditioning row: one float32 per control, 0 = the background's own face.
+
+Shapes are in millimetres of the face (the `rig`), so a row means the same on every avatar. Most controls run 0..1; `NOD` is in
+degrees (positive = chin down), `RISE` in mm, `GAZE_X` / `GAZE_Y` in mm of iris shift.
+"""
+
+from __future__ import annotations
+
+CONTROLS = (
+    "jaw",  # 1 = chin 15 mm down
+    "lower_drop",  # lower lip alone, 4.5 mm
+    "upper_raise",  # upper lip alone, 3.2 mm
+    "wide",  # corners out
+    "round",  # corners in, lips forward: o, u, w
+    "press",  # lips pressed thin
+    "ftuck",  # lower lip to the upper teeth: f, v
+    "smile",  # on top of the avatar's resting smile; negative takes it away
+    "lip_close",  # undoes what `jaw` opens, with the chin staying low: p, b, m
+    "seal",  # closes a mouth that the photograph shows open
+    "tongue",  # tip up: l, n, t, d
+    "brow_up",  # 3 mm
+    "nod",  # degrees
+    "rise",  # mm
+    "gaze_x",  # mm
+    "gaze_y",  # mm
+)
+N_CONTROLS = len(CONTROLS)
+INDEX = {name: i for i, name in enumerate(CONTROLS)}
+
+JAW, LOWER_DROP, UPPER_RAISE, WIDE, ROUND, PRESS, FTUCK, SMILE, LIP_CLOSE, SEAL, TONGUE, BROW_UP, NOD, RISE, GAZE_X, GAZE_Y = range(N_CONTROLS)
