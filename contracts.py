@@ -167,3 +167,36 @@ class Box:
 
 
 FrameNumbers = Sequence[int]
+
+
+@dataclass(frozen=True)
+class VideoRequest:
+    """One utterance to film, validated. Exactly one of `speech` (text to synthesise) and `audio` (an encoded file's bytes) is set.
+
+    paced: send at most the configured lead ahead of real time (a live viewer); False = as fast as it goes (a file).
+    phase: number of the idle-loop frame on which the utterance starts; a multiple of `SEGMENT_FRAMES`.
+    """
+
+    utterance: str
+    avatar: str
+    speech: SpeechRequest | None = None
+    audio: bytes | None = None
+    paced: bool = True
+    phase: int = 0
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """One piece of the streamed video, in order. data: moof + mdat; on the first piece, the init segment (ftyp + moov) comes before it.
+
+    words: those that became known since the piece before; words_final: no more will come. The last fragment has final=True.
+    head, on the first fragment only: codecs, stage timings in ms, engines, notices.
+    """
+
+    data: bytes
+    first_frame: int
+    n_frames: int
+    words: tuple[Word, ...] = ()
+    words_final: bool = False
+    final: bool = False
+    head: dict[str, Any] | None = None

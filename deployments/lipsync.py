@@ -1,0 +1,60 @@
+"""Lip-sync frames, segments of all live utterances batched together. The engines live in `musetalk`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from ray import serve
+
+from configs.models import AppConfig
+from contracts import Conditioning, EngineInfo, RenderedCrops, RenderRequest, Speech
+from deployments.metrics import LipSyncMetrics
+from musetalk.load import load_engine, open_store
+
+logger = logging.getLogger("ray.serve")
+
+
+class LipSync:
+    """A plain class: `graph.py` makes it a deployment. Requests carry everything, so any replica may answer any segment."""
+
+    def __init__(self, config: AppConfig) -> None:
+        self._engine = load_engine(config.lipsync, open_store(config.avatars, config.lipsync.avatar_cache_bytes))
+        self._metrics = LipSyncMetrics()
+        batch = config.lipsync.batch
+        self._batched = serve.batch(max_batch_size=batch.max_frames, batch_wait_timeout_s=batch.wait_s, batch_size_fn=count_frames)(self.render_batch)
+        logger.info("lip-sync ready: %s", self._engine.info)
+
+    async def listen(self, speech: Speech) -> Conditioning:
+        began = time.perf_counter()
+        heard = await asyncio.to_thread(self._engine.listen, speech)
+        self._metrics.listen_ms.observe((time.perf_counter() - began) * 1e3)
+        return heard
+
+    async def render(self, request: RenderRequest) -> RenderedCrops:
+        asked = time.perf_counter()
+        rendered: RenderedCrops = await self._batched(request)
+        waited = (time.perf_counter() - asked) * 1e3 - rendered.render_ms
+        return RenderedCrops(rendered.crops, rendered.render_ms, waited, rendered.batch_frames)
+
+    async def render_batch(self, requests: list[RenderRequest]) -> list[RenderedCrops]:
+        """One result a request, same order. Drawing runs off the event loop."""
+        began = time.perf_counter()
+        crops = await asyncio.to_thread(self._engine.render, requests)
+        took_ms = (time.perf_counter() - began) * 1e3
+        frames = count_frames(requests)
+        self._metrics.batch_frames.observe(frames)
+        self._metrics.render_frame_ms.observe(took_ms / frames)
+        return [RenderedCrops(c, render_ms=took_ms * r.n_frames / frames, batch_frames=frames) for r, c in zip(requests, crops, strict=True)]
+
+    async def info(self) -> EngineInfo:
+        return self._engine.info
+
+    def check_health(self) -> None:
+        """Raise when the device is gone; Serve then replaces this replica."""
+        self._engine.check()
+
+
+def count_frames(requests: list[RenderRequest]) -> int:
+    return sum(r.n_frames for r in requests)

@@ -1,0 +1,42 @@
+"""What the service counts. Ray adds application, deployment and replica tags and exports each as `ray_museserve_...` for Prometheus."""
+
+from __future__ import annotations
+
+from ray.serve import metrics
+
+_MS = [1, 2, 5, 10, 20, 50, 100, 150, 200, 300, 400, 600, 800, 1_200, 2_000, 5_000, 10_000]
+_FRAMES = [1, 2, 4, 8, 16, 24, 32, 48, 64]
+
+
+class MuxMetrics:
+    """Kept by each Mux replica."""
+
+    def __init__(self) -> None:
+        self.first_fragment_s = metrics.Histogram(
+            "museserve_first_fragment_seconds", "request to first fragment", [b / 1e3 for b in _MS], tag_keys=("source",)
+        )
+        self.stage_ms = metrics.Histogram("museserve_stage_ms", "request to the first result of a stage", _MS, tag_keys=("stage",))
+        self.queue_ms = metrics.Histogram("museserve_segment_wait_ms", "a segment's way to LipSync and back, without drawing", _MS)
+        self.encode_ms = metrics.Histogram("museserve_encode_frame_ms", "composition and encoding, a frame", [0.5, 1, 2, 3, 4, 6, 8, 12, 20, 50])
+        self.live = metrics.Gauge("museserve_live_utterances", "utterances being filmed")
+        self.utterances = metrics.Counter("museserve_utterances", "utterances ended", tag_keys=("outcome",))
+        self.frames = metrics.Counter("museserve_frames", "frames sent", tag_keys=("kind",))
+        self.underruns = metrics.Counter("museserve_underruns", "pieces that were ready only after a viewer needed them")
+        self.retries = metrics.Counter("museserve_segment_retries", "segments sent again")
+
+
+class LipSyncMetrics:
+    """Kept by each LipSync replica."""
+
+    def __init__(self) -> None:
+        self.batch_frames = metrics.Histogram("museserve_batch_frames", "frames drawn in one batch", _FRAMES)
+        self.render_frame_ms = metrics.Histogram("museserve_render_frame_ms", "drawing, a frame", [0.2, 0.5, 1, 2, 3, 4, 6, 8, 12, 20, 50])
+        self.listen_ms = metrics.Histogram("museserve_listen_ms", "conditioning for one stretch of speech", _MS)
+
+
+class TTSMetrics:
+    """Kept by each TTS replica."""
+
+    def __init__(self) -> None:
+        self.first_chunk_ms = metrics.Histogram("museserve_tts_first_chunk_ms", "request to the first sound", _MS, tag_keys=("engine",))
+        self.errors = metrics.Counter("museserve_tts_errors", "utterances that the speech engine failed", tag_keys=("code",))

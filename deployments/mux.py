@@ -1,0 +1,212 @@
+"""One call = one utterance: order, pacing, retries, composition, encoding. The work lives in `media`; this deployment calls the others for it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ray.exceptions import RayTaskError
+from ray.serve.exceptions import BackPressureError
+from ray.serve.handle import DeploymentHandle
+
+from configs.models import AppConfig
+from contracts import Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk, SpeechRequest, VideoRequest
+from deployments.metrics import MuxMetrics
+from deployments.remote import LOST, unwrap
+from errors import BusyError, RenderError, RequestError
+from media.audio import SpeechEncoder
+from media.decode import decode_speech
+from media.mp4 import to_mp4
+from media.utterance import Stage, Utterance
+from musetalk.load import open_store
+from timeline import SPEECH_RATE
+
+logger = logging.getLogger("ray.serve")
+
+UPLOAD_CHUNK = 2 * SPEECH_RATE
+
+
+class Mux:
+    """A plain class: `graph.py` makes it a deployment and binds the handles."""
+
+    def __init__(self, config: AppConfig, tts: DeploymentHandle, lipsync: DeploymentHandle) -> None:
+        self._config, self._limits = config.mux, config.limits
+        self._tts = tts.options(stream=True)
+        self._tts_unary, self._lipsync = tts, lipsync
+        self._store = open_store(config.avatars, config.mux.avatar_cache_bytes)
+        self._pool = ThreadPoolExecutor(config.mux.encode_threads, thread_name_prefix="encode")
+        self._metrics = MuxMetrics()
+        self._engine: EngineInfo | None = None
+        self._live = 0
+
+    async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
+        """Fragments as they are made, the first with the init segment and the head. Raises RequestError kinds before the first one."""
+        self._count_live(+1)
+        outcome = "cancelled"
+        try:
+            utterance = await self._begin(request)
+            head_sent = False
+            fragments = utterance.fragments()
+            try:
+                async for fragment in fragments:
+                    if not head_sent:
+                        self._observe_first(utterance, request)
+                        head_sent = True
+                    yield fragment
+            finally:
+                await fragments.aclose()
+                self._observe_end(utterance)
+            outcome = "finished"
+        except RequestError:
+            outcome = "refused"
+            raise
+        except Exception:
+            outcome = "failed"
+            raise
+        finally:
+            self._count_live(-1)
+            self._metrics.utterances.inc(tags={"outcome": outcome})
+
+    async def film(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
+        """A finished mp4 (faststart) in pieces: the head first, without data, then the file."""
+        parts: list[bytes] = []
+        words, head = [], None
+        async for fragment in self.stream(request):
+            parts.append(fragment.data)
+            words.extend(fragment.words)
+            head = head or fragment.head
+        out = io.BytesIO()
+        await asyncio.get_running_loop().run_in_executor(self._pool, to_mp4, parts, out)
+        data = out.getbuffer()
+        yield Fragment(b"", 0, 0, tuple(words), True, False, head)
+        step = 2**20
+        for at in range(0, len(data), step):
+            yield Fragment(bytes(data[at : at + step]), 0, 0, final=at + step >= len(data))
+
+    async def speak(self, request: SpeechRequest, audio_format: str) -> AsyncGenerator[bytes, None]:
+        """Encoded speech alone, streamed."""
+        encoder = SpeechEncoder(audio_format, self._config.media.mp3_bit_rate_bps)
+        loop = asyncio.get_running_loop()
+        chunks = self._speech(request)
+        try:
+            async for chunk in chunks:
+                data = await loop.run_in_executor(self._pool, encoder.encode, chunk.pcm)
+                if data:
+                    yield data
+            tail = await loop.run_in_executor(self._pool, encoder.finish)
+            if tail:
+                yield tail
+        finally:
+            await chunks.aclose()
+
+    async def info(self) -> dict[str, Any]:
+        engine = await self._engine_info()
+        return {"engine": engine, "speech": await self._retried(lambda: self._tts_unary.info.remote())}
+
+    async def _begin(self, request: VideoRequest) -> Utterance:
+        began = time.perf_counter()
+        engine = await self._engine_info()
+        avatar = await asyncio.to_thread(self._store.load, request.avatar)
+        chunks = self._speech(request.speech) if request.speech is not None else self._upload(request.audio or b"")
+        utterance = Utterance(
+            Stage(avatar.ref, avatar.background, avatar.box(engine.name), avatar.mask(engine.name)),
+            chunks,
+            engine,
+            self._listen,
+            self._render,
+            self._config,
+            self._pool,
+            utterance=request.utterance,
+            paced=request.paced,
+            phase=request.phase,
+            max_s=self._limits.max_utterance_s,
+        )
+        utterance.timings.started = began
+        utterance.timings.mark("avatar")
+        return utterance
+
+    async def _speech(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
+        responses = self._tts.stream.remote(request)
+        try:
+            async for chunk in responses:
+                yield chunk
+        except RayTaskError as error:
+            raise unwrap(error) from None
+        finally:
+            responses.cancel()
+
+    async def _upload(self, data: bytes) -> AsyncIterator[SpeechChunk]:
+        pcm = await asyncio.get_running_loop().run_in_executor(
+            self._pool, lambda: decode_speech(data, min_s=self._limits.min_audio_s, max_s=self._limits.max_audio_s)
+        )
+        for start in range(0, len(pcm), UPLOAD_CHUNK):
+            yield SpeechChunk(start, pcm[start : start + UPLOAD_CHUNK], final=start + UPLOAD_CHUNK >= len(pcm), engine="upload")
+
+    async def _listen(self, speech: Speech) -> Conditioning:
+        heard: Conditioning = await self._retried(lambda: self._lipsync.listen.remote(speech))
+        return heard
+
+    async def _render(self, request: RenderRequest) -> RenderedCrops:
+        rendered: RenderedCrops = await self._retried(lambda: self._lipsync.render.remote(request))
+        self._metrics.queue_ms.observe(rendered.queue_ms)
+        return rendered
+
+    async def _retried(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Await a call to an idempotent method; send it again when the replica was lost. Cancelling cancels the call down to its queue."""
+        for attempt in range(self._config.retries + 1):
+            response = call()
+            try:
+                return await asyncio.wait_for(response, self._config.segment_timeout_s)
+            except LOST as error:
+                self._metrics.retries.inc()
+                logger.warning("call %d of %d failed, sending again: %s", attempt + 1, self._config.retries + 1, type(error).__name__)
+                last = error
+                await asyncio.sleep(0.05 * 4**attempt)
+            except RayTaskError as error:
+                raise unwrap(error) from None
+            except asyncio.CancelledError:
+                response.cancel()  # type: ignore[attr-defined]
+                raise
+        if isinstance(last, BackPressureError):
+            raise BusyError("the lip-sync replicas are full; try again in a moment") from None
+        raise RenderError(f"a segment failed {self._config.retries + 1} times, last with {type(last).__name__}") from None
+
+    async def _engine_info(self) -> EngineInfo:
+        if self._engine is None:
+            self._engine = await self._retried(lambda: self._lipsync.info.remote())
+        assert self._engine is not None
+        return self._engine
+
+    def _count_live(self, change: int) -> None:
+        self._live += change
+        self._metrics.live.set(self._live)
+
+    def _observe_first(self, utterance: Utterance, request: VideoRequest) -> None:
+        timings = utterance.timings
+        self._metrics.first_fragment_s.observe(timings.first_ms["first_fragment"] / 1e3, tags={"source": "text" if request.speech else "audio"})
+        for stage, ms in timings.first_ms.items():
+            self._metrics.stage_ms.observe(ms, tags={"stage": stage})
+
+    def _observe_end(self, utterance: Utterance) -> None:
+        timings = utterance.timings
+        if timings.frames:
+            self._metrics.encode_ms.observe(timings.encode_ms / timings.frames)
+            for kind, frames in (("speaking", timings.speaking_frames), ("idle", timings.frames - timings.speaking_frames)):
+                if frames > 0:
+                    self._metrics.frames.inc(frames, tags={"kind": kind})
+        if timings.underruns:
+            self._metrics.underruns.inc(timings.underruns)
+        logger.info(
+            "utterance: first fragment %.0f ms, %d frames (%d speaking), %d underruns, render %.1f ms and encode %.1f ms a frame",
+            timings.first_ms.get("first_fragment", -1.0),
+            timings.frames,
+            timings.speaking_frames,
+            timings.underruns,
+            timings.render_ms / max(timings.speaking_frames, 1),
+            timings.encode_ms / max(timings.frames, 1),
+        )

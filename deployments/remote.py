@@ -1,0 +1,17 @@
+"""What comes back from a call to another deployment when it fails."""
+
+from __future__ import annotations
+
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
+
+from errors import MuseserveError
+
+# A replica that died, is starting, or refused the call: another one, or the same a moment later, may answer.
+LOST = (RayActorError, ReplicaUnavailableError, DeploymentUnavailableError, BackPressureError, TimeoutError, ConnectionError)
+
+
+def unwrap(error: BaseException) -> BaseException:
+    """Our own error as it was raised on the other side, without the remote traceback in its message; else the error itself."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return cause if isinstance(cause, MuseserveError) else error

@@ -1,0 +1,291 @@
+"""One utterance, from speech chunks to fragments: order, pacing, look-ahead, composition, encoding. No Ray: the calls to the engines are given.
+
+    chunks --> SpeechBuffer --listen--> rows --render--> crops --paste--> frames --encode--> fragments
+
+Three tasks run side by side and hand over through the utterance's own state, so that speech is synthesised, drawn and encoded at once,
+each at most a bounded step ahead of the next. Closing the generator cancels all of them, and through the given callables what they wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.models import MuxConfig
+from contracts import AvatarRef, Box, ByteArray, Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk
+from errors import AudioError
+from media.compose import paste
+from media.encode import FragmentEncoder
+from speech.buffer import SpeechBuffer
+from timeline import FPS, SEGMENT_FRAMES, SPEECH_RATE
+
+Listen = Callable[[Speech], Awaitable[Conditioning]]
+Render = Callable[[RenderRequest], Awaitable[RenderedCrops]]
+Pieces = asyncio.Queue["tuple[int, int, asyncio.Task[list[ByteArray | None]]] | None"]
+
+HEARD_AHEAD = 60 * FPS  # frames heard and not yet drawn at which listening waits: bounds memory, not speed
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the utterance is drawn on. background: I420 uint8 (n, h * 3 // 2, w), the idle loop; mask: uint8 (box.h, box.w) or None."""
+
+    avatar: AvatarRef
+    background: ByteArray
+    box: Box
+    mask: ByteArray | None = None
+
+
+@dataclass
+class Timings:
+    """Where the time went. Milliseconds from the request to ...; sums over the utterance for the rest."""
+
+    started: float = field(default_factory=time.perf_counter)
+    first_ms: dict[str, float] = field(default_factory=dict)
+    render_ms: float = 0.0
+    render_calls: int = 0
+    wait_ms: float = 0.0
+    encode_ms: float = 0.0
+    frames: int = 0
+    speaking_frames: int = 0
+    underruns: int = 0
+
+    def mark(self, stage: str) -> None:
+        """Note the first time that `stage` is reached."""
+        self.first_ms.setdefault(stage, (time.perf_counter() - self.started) * 1e3)
+
+
+class Utterance:
+    """Films one utterance. `fragments()` may be iterated once.
+
+    Args:
+        stage: the avatar's background and box for the engine.
+        chunks: the speech, in order; the last has `final` set.
+        info: the engine's; `listen`, `render`: its verbs, however far away it runs.
+        pool: where frames are composed and encoded.
+        paced: keep at most `config.lead_s` ahead of a viewer who plays in real time.
+        max_s: longest speech; longer raises AudioError.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        chunks: AsyncIterator[SpeechChunk],
+        info: EngineInfo,
+        listen: Listen,
+        render: Render,
+        config: MuxConfig,
+        pool: Executor,
+        *,
+        utterance: str = "",
+        paced: bool = True,
+        phase: int = 0,
+        max_s: float = 900.0,
+    ) -> None:
+        self._stage, self._chunks, self._listen, self._render = stage, chunks, listen, render
+        self._config, self._pool, self._paced, self._phase, self._name = config, pool, paced, phase, utterance
+        self._max_samples = round(max_s * SPEECH_RATE)
+        height, width = stage.background.shape[1] * 2 // 3, stage.background.shape[2]
+        self._encoder = FragmentEncoder(width, height, config.media)
+        self._buffer = SpeechBuffer(info.context_s, info.lookahead_s)
+        self._rows: dict[int, NDArray[Any] | None] = {}  # None where nobody speaks; taken out when drawn
+        self._heard = 0
+        self._total: int | None = None
+        self._changed = asyncio.Condition()
+        self._encoding = asyncio.Lock()  # sound comes in while pictures are encoded; the encoder takes one call at a time
+        self._words_sent = 0
+        self.timings = Timings()
+        self.notice = ""
+        self.speech_engine = ""
+
+    @property
+    def total_frames(self) -> int | None:
+        """Frames of the whole utterance; None until its last speech is here."""
+        return self._buffer.total_frames
+
+    async def fragments(self) -> AsyncGenerator[Fragment, None]:
+        """Fragments in order; the first carries the init segment.
+
+        Raises what the speech source, `listen` or `render` raise.
+        """
+        slots = asyncio.Semaphore(self._config.segments_in_flight)
+        pieces: Pieces = asyncio.Queue()
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self._hear()), asyncio.create_task(self._draw(slots, pieces))]
+        try:
+            async for fragment in self._encode(slots, pieces, tasks):
+                yield fragment
+        finally:
+            while not pieces.empty():
+                piece = pieces.get_nowait()
+                if piece:
+                    tasks.append(piece[2])
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            aclose = getattr(self._chunks, "aclose", None)
+            if aclose is not None:
+                await aclose()
+            self._encoder.close()
+
+    async def _hear(self) -> None:
+        """Speech in, conditioning rows out."""
+        async for chunk in self._chunks:
+            self.timings.mark("tts")
+            self.speech_engine = chunk.engine or self.speech_engine
+            self.notice = chunk.notice or self.notice
+            self._buffer.append(chunk)
+            if self._buffer.samples > self._max_samples:
+                raise AudioError(f"the speech is longer than {self._max_samples / SPEECH_RATE:g} s, the longest utterance accepted")
+            async with self._encoding:
+                await self._in_pool(self._encoder.push_audio, chunk.pcm)
+                if self._buffer.total_frames is not None:
+                    await self._in_pool(self._encoder.finish_audio, self._buffer.total_frames)
+            while (stretch := self._buffer.take()) is not None:
+                heard = await self._listen(stretch)
+                self.timings.mark("listen")
+                async with self._changed:
+                    for i, (row, speaking) in enumerate(zip(heard.rows, heard.is_speaking, strict=True)):
+                        self._rows[heard.first_frame + i] = row if speaking else None
+                    self._heard = heard.first_frame + len(heard.rows)
+                    self._changed.notify_all()
+            async with self._changed:
+                await self._changed.wait_for(lambda: len(self._rows) < HEARD_AHEAD)
+            if self._buffer.final:
+                break
+        if not self._buffer.final:
+            raise AudioError("the speech ended before its last piece")
+        async with self._changed:
+            self._total = self._buffer.total_frames
+            self._changed.notify_all()
+
+    async def _draw(self, slots: asyncio.Semaphore, pieces: Pieces) -> None:
+        """Ask for pictures piece by piece, never more than the allowed number ahead of the encoder."""
+        first = 0
+        sizes = deque(self._config.first_pieces)
+        while True:
+            n = sizes.popleft() if sizes else SEGMENT_FRAMES
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._heard >= first + n or self._total is not None)  # noqa: B023
+                rows = [self._rows.pop(first + i, None) for i in range(n)]
+                self._changed.notify_all()
+            if self._total is not None and first >= self._total:
+                break
+            await self._pace(first)
+            await slots.acquire()
+            pieces.put_nowait((first, n, asyncio.create_task(self._crops(first, rows))))
+            first += n
+        pieces.put_nowait(None)
+
+    async def _crops(self, first: int, rows: list[NDArray[Any] | None]) -> list[ByteArray | None]:
+        """The drawn crop of each frame from `first` on; None where the background itself is the picture."""
+        crops: list[ByteArray | None] = [None] * len(rows)
+        spoken = [i for i, row in enumerate(rows) if row is not None]
+        if spoken:
+            numbers = tuple((self._phase + first + i) % len(self._stage.background) for i in spoken)
+            asked = time.perf_counter()
+            rendered = await self._render(RenderRequest(self._stage.avatar, numbers, np.stack([rows[i] for i in spoken]), self._name))  # type: ignore[arg-type]
+            self.timings.wait_ms += (time.perf_counter() - asked) * 1e3
+            self.timings.render_ms += rendered.render_ms
+            self.timings.render_calls += 1
+            self.timings.speaking_frames += len(spoken)
+            for i, crop in zip(spoken, rendered.crops, strict=True):
+                crops[i] = crop
+        return crops
+
+    async def _encode(
+        self,
+        slots: asyncio.Semaphore,
+        pieces: Pieces,
+        tasks: list[asyncio.Task[Any]],
+    ) -> AsyncGenerator[Fragment, None]:
+        while True:
+            piece = await _first_of(pieces.get(), tasks)
+            if piece is None:
+                break
+            first, n, drawing = piece
+            tasks.append(drawing)
+            crops = await _first_of(drawing, tasks[:2])
+            tasks.remove(drawing)
+            slots.release()
+            self.timings.mark("render")
+            while self._encoder.frames_ready() < n:  # the sound that belongs to these pictures, and 43 ms more, must be in the encoder
+                await self._more_speech(tasks)
+            began = time.perf_counter()
+            async with self._encoding:
+                data = await self._in_pool(self._compose_and_encode, first, crops)
+            self.timings.encode_ms += (time.perf_counter() - began) * 1e3
+            self.timings.frames += n
+            self.timings.mark("encode")
+            yield self._fragment(first, n, data, final=self._buffer.total_frames == first + n)
+            self._watch(first)
+
+    async def _more_speech(self, tasks: list[asyncio.Task[Any]]) -> None:
+        async def changed() -> None:
+            async with self._changed:
+                await self._changed.wait()
+
+        await _first_of(changed(), tasks[:1])
+
+    def _fragment(self, first: int, n: int, data: bytes, *, final: bool) -> Fragment:
+        words = tuple(self._buffer.words[self._words_sent :])
+        self._words_sent += len(words)
+        head = None
+        if first == 0:
+            self.timings.mark("first_fragment")
+            data = self._encoder.init_segment + data
+            head = {
+                "codecs": self._encoder.codecs,
+                "timings_ms": {k: round(v, 1) for k, v in self.timings.first_ms.items()},
+                "speech_engine": self.speech_engine,
+                "notice": self.notice,
+            }
+        return Fragment(data, first, n, words, self._buffer.final, final, head)
+
+    def _compose_and_encode(self, first: int, crops: list[ByteArray | None]) -> bytes:
+        frames = []
+        for i, crop in enumerate(crops):
+            frame = self._stage.background[(self._phase + first + i) % len(self._stage.background)]
+            if crop is not None:
+                frame = frame.copy()
+                paste(frame, crop, self._stage.box, self._stage.mask)
+            frames.append(frame)
+        return self._encoder.encode(frames)
+
+    async def _pace(self, first: int) -> None:
+        """Wait until frame `first` is at most the lead ahead of a viewer who started at the first fragment."""
+        start_ms = self.timings.first_ms.get("first_fragment")
+        if self._paced and start_ms is not None:
+            ahead = first / FPS - (time.perf_counter() - self.timings.started - start_ms / 1e3)
+            if ahead > self._config.lead_s:
+                await asyncio.sleep(ahead - self._config.lead_s)
+
+    def _watch(self, first: int) -> None:
+        """Count an underrun when a piece was ready only after a viewer needed it."""
+        start_ms = self.timings.first_ms.get("first_fragment")
+        if self._paced and start_ms is not None and time.perf_counter() - self.timings.started - start_ms / 1e3 > first / FPS + 1e-3 and first:
+            self.timings.underruns += 1
+
+    async def _in_pool(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+
+
+async def _first_of(wanted: Awaitable[Any], watched: list[asyncio.Task[Any]]) -> Any:
+    """Await `wanted`; if a watched task fails first, raise its error instead."""
+    task = asyncio.ensure_future(wanted)
+    try:
+        while not task.done():
+            alive = [t for t in watched if not t.done()]
+            for failed in (t for t in watched if t.done() and not t.cancelled()):
+                failed.result()
+            await asyncio.wait({task, *alive}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result()
+    finally:
+        task.cancel()

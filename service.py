@@ -1,0 +1,141 @@
+"""The service on one machine: a private Ray cluster, the graph on it, ready to answer. A KubeRay cluster runs `graph.build` instead."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import socket
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from configs.models import AppConfig, ServerConfig
+from errors import ConfigError, EngineUnavailableError
+
+logger = logging.getLogger(__name__)
+
+GRPC_CAP = 128 * 2**20  # one upload travels in one message
+
+
+@contextmanager
+def running(config: AppConfig, *, num_gpus: int = 0, private_temp: bool = True) -> Iterator[str]:
+    """Start the service, yield its URL once it answers, and stop everything that was started.
+
+    Raises:
+        ConfigError: the port is taken. EngineUnavailableError: a deployment cannot start; the message has its reason.
+    """
+    port = config.server.port or free_port()
+    if not _is_free(config.server.host, port):
+        raise ConfigError(f"port {port} on {config.server.host} is taken; stop what listens there or set server.port (0 = any free one)")
+    # Short: Unix sockets below it have at most 107 characters in their path.
+    temp = Path(tempfile.mkdtemp(prefix="muse-", dir="/tmp")) if private_temp else None
+    try:
+        os.environ.update(_environment(config.server, temp))
+        yield from _serve(config, port, num_gpus, temp)
+    finally:
+        if temp is not None:
+            shutil.rmtree(temp, ignore_errors=True)
+
+
+def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> Iterator[str]:
+    # Ray reads its flags from the environment when it is imported, so not before this line.
+    import ray
+    from ray import serve
+    from ray.serve.schema import LoggingConfig
+
+    from graph import build
+
+    ray.init(
+        num_cpus=max(os.cpu_count() or 1, math.ceil(_cpus(config))),
+        num_gpus=num_gpus,
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        dashboard_port=config.server.dashboard_port or free_port(),
+        _temp_dir=str(temp / "ray") if temp else None,
+        configure_logging=True,
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+    )
+    try:
+        serve.start(
+            http_options={"host": config.server.host, "port": port},
+            logging_config=LoggingConfig(
+                encoding="JSON" if config.server.log_format == "json" else "TEXT", log_level=config.server.log_level, enable_access_log=False
+            ),
+        )
+        try:
+            serve.run(build(config), name="museserve", route_prefix="/")
+        except RuntimeError as error:
+            raise EngineUnavailableError(_reason(error)) from None
+        url = f"http://{config.server.host}:{port}"
+        _wait_until_healthy(url)
+        yield url
+    finally:
+        try:
+            serve.shutdown()
+        finally:
+            ray.shutdown()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _environment(server: ServerConfig, temp: Path | None) -> dict[str, str]:
+    """Flags that Ray and the workers inherit."""
+    flags = {
+        "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(GRPC_CAP),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "GLOG_minloglevel": "2",
+    }
+    if server.fast_transport:
+        flags |= {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_LOG_TO_STDERR": "0"}
+        if temp is not None:
+            # Two services on one machine must not share HAProxy's files and ports.
+            for name, file in {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "admin.sock", "METRICS_SOCKET_PATH": "metrics.sock"}.items():
+                flags[f"RAY_SERVE_HAPROXY_{name}"] = str(temp / file)
+            flags["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"] = str(temp)
+            flags["RAY_SERVE_HAPROXY_SERVER_STATE_FILE"] = str(temp / "server-state")
+            flags["RAY_SERVE_HAPROXY_METRICS_PORT"] = str(free_port())
+            flags["RAY_SERVE_HAPROXY_STATS_PORT"] = str(free_port())
+            flags["RAY_SERVE_HAPROXY_NBTHREAD"] = "1"
+    return flags
+
+
+def _cpus(config: AppConfig) -> float:
+    scales = config.deployments
+    return sum(s.num_cpus * s.max_replicas for s in (scales.ingress, scales.mux, scales.tts, scales.lipsync, scales.face_prep))
+
+
+def _wait_until_healthy(url: str) -> None:
+    with urllib.request.urlopen(f"{url}/health", timeout=60) as answer:
+        answer.read()
+
+
+def _reason(error: RuntimeError) -> str:
+    import ray
+    from ray import serve
+
+    app = serve.status().applications.get("museserve")
+    failed = [f"{name}: {d.message}" for name, d in (app.deployments if app else {}).items() if d.message]
+    assert ray.is_initialized()
+    return "the service could not start. " + (" | ".join(failed) or str(error))

@@ -1,0 +1,93 @@
+"""The same pipeline in one process, with no Ray and no server: what `museserve say` runs and what the graph's cost is measured against."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from configs.models import AppConfig
+from contracts import Conditioning, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk, SpeechRequest, Word
+from media.decode import decode_speech
+from media.mp4 import to_mp4
+from media.utterance import Stage, Utterance
+from musetalk.builtin import BUILTIN, resolve
+from musetalk.load import load_engine, open_store
+from musetalk.prepare import prepare_builtin
+from speech.synthesizer import Synthesizer
+from timeline import SPEECH_RATE
+
+
+class Studio:
+    """Everything loaded once; `film` as often as wanted.
+
+    Raises, when made: EngineUnavailableError, ConfigError.
+    """
+
+    def __init__(self, config: AppConfig) -> None:
+        self._config = config
+        self.store = open_store(config.avatars, config.mux.avatar_cache_bytes)
+        for avatar in BUILTIN:
+            prepare_builtin(avatar, store=self.store, size=config.avatars.size)
+        self.engine = load_engine(config.lipsync, self.store)
+        self.synthesizer = Synthesizer(config.speech)
+        self._draw = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="draw")
+        self._encode = ThreadPoolExecutor(config.mux.encode_threads, thread_name_prefix="encode")
+
+    def utterance(self, avatar: str, speech: SpeechRequest | None = None, audio: bytes | None = None) -> Utterance:
+        """An utterance ready to film. Exactly one of `speech` and `audio` (an encoded file's bytes)."""
+        prepared = self.store.load(resolve(avatar))
+        name = self.engine.info.name
+        stage = Stage(prepared.ref, prepared.background, prepared.box(name), prepared.mask(name))
+        chunks = self.synthesizer.stream(speech) if speech is not None else self._upload(audio or b"")
+        return Utterance(
+            stage, chunks, self.engine.info, self._listen, self._render, self._config.mux, self._encode, paced=False, max_s=self._config.limits.max_utterance_s
+        )
+
+    async def _listen(self, speech: Speech) -> Conditioning:
+        return await asyncio.get_running_loop().run_in_executor(self._draw, self.engine.listen, speech)
+
+    async def _render(self, request: RenderRequest) -> RenderedCrops:
+        crops = await asyncio.get_running_loop().run_in_executor(self._draw, self.engine.render, [request])
+        return RenderedCrops(crops[0])
+
+    async def _upload(self, audio: bytes) -> AsyncIterator[SpeechChunk]:
+        limits = self._config.limits
+        pcm = await asyncio.to_thread(lambda: decode_speech(audio, min_s=limits.min_audio_s, max_s=limits.max_audio_s))
+        step = 2 * SPEECH_RATE
+        for start in range(0, len(pcm), step):
+            yield SpeechChunk(start, pcm[start : start + step], final=start + step >= len(pcm), engine="upload")
+
+
+async def render_to_file(
+    studio: Studio,
+    out: Path,
+    *,
+    avatar: str,
+    speech: SpeechRequest | None = None,
+    audio: bytes | None = None,
+    on_progress: Callable[[int, int | None], Any] = lambda frames, total: None,
+) -> tuple[Utterance, list[Word]]:
+    """Film into a finished mp4 at `out`, which appears only when it is complete. on_progress(frames so far, total when known)."""
+    utterance = studio.utterance(avatar, speech, audio)
+    parts: list[bytes] = []
+    words: list[Word] = []
+    async for fragment in utterance.fragments():
+        parts.append(fragment.data)
+        words.extend(fragment.words)
+        on_progress(_frames(fragment), utterance.total_frames)
+    partial = out.with_name(out.name + ".part")
+    try:
+        with partial.open("wb") as file:
+            to_mp4(parts, file)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return utterance, words
+
+
+def _frames(fragment: Fragment) -> int:
+    return fragment.first_frame + fragment.n_frames
