@@ -1,0 +1,239 @@
+"""A prepared avatar: what an engine and the composer need to draw a person, immutable and versioned by content."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts import AvatarRef, Box, ByteArray, FloatArray
+from errors import EngineError, UnknownAvatarError
+from musetalk import arrow_file
+from timeline import FPS
+
+FORMAT = 1  # of the files below; an avatar of another format is prepared again
+Gender = Literal["female", "male"]
+
+ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+VERSION_PATTERN = re.compile(r"[0-9a-f]{16}")
+
+
+class StoredFile(BaseModel):
+    """What a file of an avatar must be, or it is not read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bytes: int = Field(ge=0)
+    sha256: str
+
+
+class AvatarMeta(BaseModel):
+    """What is known of an avatar without opening its pictures. JSON-able; stored as `meta.json`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = FORMAT
+    id: str
+    version: str
+    name: str
+    gender: Gender
+    builtin: bool = False
+    size: int = Field(description="side of the square picture, pixels")
+    fps: int = FPS
+    n_frames: int = Field(description="frames of the idle loop")
+    source_sha256: str = Field(description="of the picture it was made from")
+    created: str = Field(description="ISO 8601, UTC")
+    engines: dict[str, str] = Field(description="engine that it is prepared for -> version of that preparation")
+    boxes: dict[str, tuple[int, int, int, int]] = Field(description="engine -> x, y, w, h of the part it redraws")
+    report: dict[str, Any] = Field(default_factory=dict, description="what was found in the portrait")
+    idle_segments: tuple[int, ...] = Field((), description="byte lengths of the pre-encoded idle loop's fragments")
+    files: dict[str, StoredFile] = Field(default_factory=dict)
+
+    @property
+    def ref(self) -> AvatarRef:
+        return AvatarRef(self.id, self.version)
+
+
+@dataclass(frozen=True)
+class IdleLoop:
+    """The idle loop encoded once: `init` and one fragment a segment for a live stream, `mp4` as a finished file."""
+
+    init: bytes
+    segments: tuple[bytes, ...]
+    mp4: bytes
+
+
+@dataclass(frozen=True)
+class EngineParts:
+    """One engine's share of an avatar. `mask` uint8 (h, w) of the box, 255 = the crop, or None where crops replace the whole box."""
+
+    version: str
+    box: Box
+    arrays: Mapping[str, NDArray[Any]]
+    mask: ByteArray | None = None
+
+
+@dataclass(frozen=True)
+class PreparedAvatar:
+    """Everything `AvatarStore.save` writes.
+
+    background: I420 uint8 (n, size * 3 // 2, size), the idle loop; portrait_png: the framed portrait; landmarks: float32 (478, 3)
+    in pixels of that portrait, kept so that the avatar can be prepared again with no face detection.
+    """
+
+    id: str
+    version: str
+    name: str
+    gender: Gender
+    size: int
+    source_sha256: str
+    portrait_png: bytes
+    landmarks: FloatArray
+    background: ByteArray
+    engines: Mapping[str, EngineParts]
+    idle: IdleLoop | None = None
+    builtin: bool = False
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_id(avatar_id: str) -> str:
+    """The id itself.
+
+    Raises:
+        UnknownAvatarError: it cannot be one, so no such avatar exists; nothing was looked up.
+    """
+    if not isinstance(avatar_id, str) or not ID_PATTERN.fullmatch(avatar_id):
+        raise UnknownAvatarError(
+            f"{str(avatar_id)[:80]!r} is not an avatar id: 1 to 64 of a-z, 0-9, '-' and '_' are accepted, beginning with a letter or digit"
+        )
+    return avatar_id
+
+
+def content_version(*parts: object) -> str:
+    """16 hex digits that stand for everything an avatar is made from."""
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
+
+
+class Avatar:
+    """One version of an avatar, opened lazily: a file is checked and mapped the first time its content is asked for.
+
+    Thread-safe. Arrays are read-only and stay valid for as long as someone holds them, even when the avatar is deleted meanwhile.
+    `open_file(name)` returns a file as a `pyarrow.Buffer`; `opened(n)` is told each time n more bytes are held.
+    """
+
+    def __init__(self, meta: AvatarMeta, open_file: Callable[[str], Any], opened: Callable[[int], None] = lambda n: None) -> None:
+        self.meta = meta
+        self.ref = meta.ref
+        self._open_file = open_file
+        self._opened = opened
+        self._lock = threading.Lock()
+        self._buffers: dict[str, Any] = {}
+        self._arrays: dict[str, dict[str, NDArray[Any]]] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the files opened so far."""
+        with self._lock:
+            return sum(buffer.size for buffer in self._buffers.values())
+
+    @property
+    def background(self) -> ByteArray:
+        """The idle loop, I420 uint8 (n_frames, size * 3 // 2, size)."""
+        frames: ByteArray = self._read_arrays("background.arrow")["background"]
+        expected = (self.meta.n_frames, self.meta.size * 3 // 2, self.meta.size)
+        if frames.shape != expected:
+            raise EngineError(f"avatar {self.ref.id!r}: background.arrow holds {frames.shape}, its metadata says {expected}")
+        return frames
+
+    @property
+    def portrait_png(self) -> bytes:
+        return self._read("portrait.png")
+
+    @property
+    def landmarks(self) -> FloatArray:
+        """float32 (478, 3), pixels of the framed portrait."""
+        return self._read_arrays("landmarks.arrow")["landmarks"]
+
+    @property
+    def idle(self) -> IdleLoop | None:
+        """The pre-encoded idle loop, or None when the avatar was saved without one."""
+        if "idle.mp4" not in self.meta.files:
+            return None
+        joined = memoryview(self._read("idle.segments.mp4"))
+        cuts = np.cumsum((0, *self.meta.idle_segments)).tolist()
+        segments = tuple(bytes(joined[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True))
+        return IdleLoop(self._read("idle.init.mp4"), segments, self._read("idle.mp4"))
+
+    def box(self, engine: str) -> Box:
+        """Where this engine's crops go."""
+        self._check_engine(engine)
+        return Box(*self.meta.boxes[engine])
+
+    def arrays(self, engine: str) -> dict[str, NDArray[Any]]:
+        """The engine's own arrays, read-only."""
+        self._check_engine(engine)
+        return dict(self._read_arrays(f"engine-{engine}.arrow"))
+
+    def mask(self, engine: str) -> ByteArray | None:
+        """uint8 (h, w) of the engine's box, or None when crops replace the whole box."""
+        self._check_engine(engine)
+        name = f"mask-{engine}.arrow"
+        return self._read_arrays(name)["mask"] if name in self.meta.files else None
+
+    def verify(self) -> None:
+        """Read every file once and keep none.
+
+        Raises:
+            EngineError: one is missing or damaged; the message names it.
+        """
+        for name in self.meta.files:
+            self._checked(name)
+
+    def _check_engine(self, engine: str) -> None:
+        if engine not in self.meta.engines:
+            prepared = ", ".join(sorted(self.meta.engines)) or "none"
+            raise EngineError(f"avatar {self.ref.id!r} is not prepared for the engine {engine!r}, only for: {prepared}")
+
+    def _read(self, name: str) -> bytes:
+        with self._lock:
+            buffer, new = self._buffer(name)
+        self._opened(new)
+        return bytes(memoryview(buffer))
+
+    def _read_arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        with self._lock:
+            arrays, new = self._arrays.get(name), 0
+            if arrays is None:
+                buffer, new = self._buffer(name)
+                try:
+                    arrays = self._arrays[name] = arrow_file.from_buffer(buffer)
+                except (ValueError, KeyError, TypeError) as error:
+                    raise EngineError(f"avatar {self.ref.id!r}: {name} cannot be read: {error}") from None
+        self._opened(new)  # outside the lock: the store trims itself here, and asks avatars for their size
+        return arrays
+
+    def _buffer(self, name: str) -> tuple[Any, int]:
+        """The checked file and how many bytes are newly held for it."""
+        buffer = self._buffers.get(name)
+        if buffer is not None:
+            return buffer, 0
+        buffer = self._buffers[name] = self._checked(name)
+        return buffer, buffer.size
+
+    def _checked(self, name: str) -> Any:
+        expected = self.meta.files.get(name)
+        if expected is None:
+            raise EngineError(f"avatar {self.ref.id!r} version {self.ref.version} has no file {name}")
+        buffer = self._open_file(name)
+        if buffer.size != expected.bytes:
+            raise EngineError(f"avatar {self.ref.id!r}: {name} is damaged: {buffer.size:,} bytes, {expected.bytes:,} were written")
+        if hashlib.sha256(buffer).hexdigest() != expected.sha256:
+            raise EngineError(f"avatar {self.ref.id!r}: {name} is damaged: its content is not what was written")
+        return buffer
