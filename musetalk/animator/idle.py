@@ -1,0 +1,117 @@
+"""The life of a face that says nothing: sway, breathing, blinks and small eye movements, exactly periodic over the idle loop.
+
+Every motion is a whole harmonic of the loop, so the frame after the last is the first. Speech is added to it, never put in its place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from timeline import FPS, IDLE_FRAMES
+
+from .anatomy import Array, smoothstep
+from .fields import IDLE_FIELDS
+
+RESTING_SMILE = 0.25  # neutral portraits look severe without it
+
+# field: amplitudes of its harmonics of 1 / loop; degrees, mm
+HARMONICS: dict[str, tuple[tuple[int, float], ...]] = {
+    "yaw": ((1, 1.0), (2, 0.6), (4, 0.2)),
+    "pitch": ((1, 0.6), (3, 0.35), (5, 0.12)),
+    "roll": ((1, 0.45), (2, 0.3), (3, 0.15)),
+    "shift_x": ((1, 0.5), (2, 0.3)),
+    "shift_y": ((2, 0.25), (3, 0.15)),
+}
+BREATHS = 2  # a loop
+
+BLINK_CLOSE_S, BLINK_HOLD_S, BLINK_OPEN_S = 0.075, 0.030, 0.150
+BLINK_GAP_S = (2.2, 4.8)
+DOUBLE_BLINK_SHARE = 0.12
+DOUBLE_BLINK_S = 0.36
+
+FIXATION_S = (0.45, 1.5)
+GAZE_MM = (0.22, 0.12)  # standard deviation of where a fixation looks, horizontally and vertically
+GLANCE_SHARE, GLANCE_MM = 0.12, 0.75
+SACCADE_S = 0.045
+EYE_RADIUS_MM = 11.5
+STEADINESS = 0.85  # share of the head's turn that the eyes undo to stay on the viewer
+LID_FOLLOWS = 0.09  # lid level per mm of downward gaze
+
+
+@dataclass(frozen=True)
+class IdleMotion:
+    """weights: (IDLE_FRAMES, len(IDLE_FIELDS)); lids: (IDLE_FRAMES,) 0 open .. 1 shut; gaze: (IDLE_FRAMES, 2) mm right and down."""
+
+    weights: Array
+    lids: Array
+    gaze: Array
+
+
+def idle_motion(seed: int, smile: float = RESTING_SMILE) -> IdleMotion:
+    """The motion of one avatar. Equal seeds give equal motion."""
+    random = np.random.default_rng(seed)
+    phase = 2 * np.pi * np.arange(IDLE_FRAMES) / IDLE_FRAMES
+    curves = {name: np.zeros(IDLE_FRAMES) for name in IDLE_FIELDS}
+    curves["smile"] += smile
+    for name, harmonics in HARMONICS.items():
+        for number, amplitude in harmonics:
+            curves[name] += amplitude * np.sin(number * phase + random.uniform(0, 2 * np.pi))
+    curves["breath"] = np.sin(BREATHS * phase + random.uniform(0, 2 * np.pi))
+    gaze = _fixations(random)
+    for axis, turn in enumerate(("yaw", "pitch")):
+        gaze[:, axis] -= STEADINESS * EYE_RADIUS_MM * np.sin(np.radians(curves[turn]))
+    return IdleMotion(np.stack([curves[name] for name in IDLE_FIELDS], 1).astype(np.float32), _blinks(random), gaze.astype(np.float32))
+
+
+def _times() -> Array:
+    return np.arange(IDLE_FRAMES) / FPS
+
+
+def _since(times: Array, start: float) -> Array:
+    """Seconds since `start`, round the loop."""
+    return np.mod(times - start, IDLE_FRAMES / FPS)
+
+
+def _partition(random: np.random.Generator, shortest: float, longest: float) -> Array:
+    """Starts of intervals, each about `shortest`..`longest` seconds, that fill the loop exactly."""
+    loop = IDLE_FRAMES / FPS
+    count = max(1, round(loop / ((shortest + longest) / 2)))
+    lengths = random.uniform(shortest, longest, count)
+    ends = np.cumsum(lengths * (loop / lengths.sum()))
+    return np.mod(np.concatenate([[0.0], ends[:-1]]) + random.uniform(0, loop), loop)
+
+
+def blink_curve(seconds: Array) -> Array:
+    """Lid level at a time since the blink's beginning."""
+    closing = smoothstep(seconds / BLINK_CLOSE_S)
+    opening = smoothstep((seconds - BLINK_CLOSE_S - BLINK_HOLD_S) / BLINK_OPEN_S)
+    return np.where(seconds < 0, 0.0, closing - opening)
+
+
+def _blinks(random: np.random.Generator) -> Array:
+    times, lids = _times(), np.zeros(IDLE_FRAMES)
+    for start in _partition(random, *BLINK_GAP_S):
+        lids = np.maximum(lids, blink_curve(_since(times, start)))
+        if random.random() < DOUBLE_BLINK_SHARE:
+            lids = np.maximum(lids, blink_curve(_since(times, start + DOUBLE_BLINK_S)))
+    return lids.astype(np.float32)
+
+
+def _fixations(random: np.random.Generator) -> Array:
+    times = _times()
+    starts = np.sort(_partition(random, *FIXATION_S))
+    targets = random.normal(0, 1, (len(starts), 2)) * GAZE_MM
+    for target in targets:
+        if random.random() < GLANCE_SHARE:
+            target[0] += GLANCE_MM * random.choice((-1.0, 1.0))
+    targets -= targets.mean(0)
+    gaze = np.zeros((IDLE_FRAMES, 2))
+    lengths = np.mod(np.roll(starts, -1) - starts, IDLE_FRAMES / FPS)
+    for index, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        since = _since(times, start)
+        here = since < length
+        share = smoothstep(since[here] / SACCADE_S)[:, None]
+        gaze[here] = targets[index - 1] * (1 - share) + targets[index] * share
+    return gaze

@@ -1,0 +1,167 @@
+"""What shows between parted lips: cavity, tongue, lower teeth and upper teeth, painted once per avatar in the light of its photograph.
+
+Upper teeth are fixed to the skull, lower teeth and tongue to the jaw. All is darkened by the gap's size and by the distance
+from the upper lip, in a reddish way: grey shadows make teeth look dirty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .anatomy import Array, smoothstep
+
+FINE = 16  # pixels per mm of the painting, before it is scaled to the avatar
+
+UPPER_WIDTHS = (8.4, 6.6, 6.8, 5.6, 4.6, 3.8)
+UPPER_STEPS = (0.0, -0.32, -0.1, -0.5, -0.7, -0.9)
+UPPER_LIGHT = (1.0, 0.965, 0.92, 0.82, 0.70, 0.56)
+UPPER_EDGE_MM = 2.3  # of the edge below the lip line
+UPPER_HEIGHT_MM = 9.2
+UPPER_RADIUS_MM = (1.7, 1.9, 2.4, 2.0, 2.0, 2.0)
+ARCH = 0.0062  # the edge rises by this times x²
+
+LOWER_WIDTHS = (5.3, 5.8, 6.2, 5.6, 5.0, 4.0)
+LOWER_LIGHT = (0.97, 0.98, 0.95, 0.84, 0.70, 0.55)
+LOWER_EDGE_MM = -0.6
+LOWER_HEIGHT_MM = 8.0
+LOWER_BRIGHTNESS = 0.86 * 0.84
+LOWER_TINT = (1.0, 0.95, 0.90)
+
+TOOTH_WHITE = (1.0, 0.94, 0.87)
+SKIN_SHARE = 0.15
+GUM = (178, 96, 98)
+TONGUE = (176, 104, 112)
+CAVITY_TOP, CAVITY_FLOOR = (34, 14, 16), (84, 34, 38)
+TONGUE_HALF_MM = (17.5, 8.0)
+RED_EXPONENTS = (1.0, 1.18, 1.22)
+
+X_RANGE = (-34.0, 34.0)
+UPPER_Y = (-14.0, 4.0)
+LOWER_Y = (-2.0, 14.0)
+TONGUE_Y = (-1.0, 16.0)
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A painted part: RGBA premultiplied, uint8; `origin` is the mm position of its first pixel's centre, `scale` pixels per mm."""
+
+    rgba: Array
+    origin: tuple[float, float]
+    scale: float
+
+
+@dataclass(frozen=True)
+class MouthParts:
+    """The four layers in the photograph's light. cavity: uint8 (256, 1, 3) from the upper to the lower lip."""
+
+    cavity: Array
+    tongue: Plate
+    lower: Plate
+    upper: Plate
+
+
+def paint_mouth(skin: Array, scale: float) -> MouthParts:
+    """Paint the parts.
+
+    Args:
+        skin: RGB of a well lit cheek (3,), 0..255.
+        scale: pixels per mm that the parts are drawn at.
+    """
+    luma = np.array([0.299, 0.587, 0.114])
+    light = float(np.clip(1.05 * (skin @ luma), 90, 232))
+    white = np.array(TOOTH_WHITE) * (1 - SKIN_SHARE) + skin / skin.max() * SKIN_SHARE
+    tooth = white * light / (white @ luma)
+    gain = light / 205.0
+    ramp = np.linspace(0, 1, 256)[:, None] ** 2
+    cavity = (np.array(CAVITY_TOP) * (1 - ramp) + np.array(CAVITY_FLOOR) * ramp) * gain
+    return MouthParts(
+        cavity=np.clip(cavity, 0, 255).astype(np.uint8)[:, None, :],
+        tongue=_tongue(gain, scale),
+        lower=_teeth(tooth * LOWER_BRIGHTNESS * np.array(LOWER_TINT), np.array(GUM) * gain * 0.85, scale, upper=False),
+        upper=_teeth(tooth, np.array(GUM) * gain, scale, upper=True),
+    )
+
+
+def _canvas(y_range: tuple[float, float]) -> tuple[Array, Array]:
+    x = np.arange(X_RANGE[0] + 0.5 / FINE, X_RANGE[1], 1 / FINE)
+    y = np.arange(y_range[0] + 0.5 / FINE, y_range[1], 1 / FINE)
+    grid = np.meshgrid(x, y)
+    return grid[0], grid[1]
+
+
+def _plate(color: Array, alpha: Array, y_range: tuple[float, float], scale: float, blur_mm: float) -> Plate:
+    rgba = np.dstack([color * alpha[..., None], alpha * 255.0]).astype(np.float32)
+    rgba = cv2.GaussianBlur(rgba, (0, 0), blur_mm * FINE)
+    width, height = (round((high - low) * scale) for low, high in (X_RANGE, y_range))
+    rgba = cv2.resize(rgba, (width, height), interpolation=cv2.INTER_AREA)
+    true_scale = width / (X_RANGE[1] - X_RANGE[0])
+    return Plate(np.clip(rgba + 0.5, 0, 255).astype(np.uint8), (X_RANGE[0] + 0.5 / true_scale, y_range[0] + 0.5 / true_scale), true_scale)
+
+
+def _soft(distance: Array, width: float) -> Array:
+    """1 inside (negative distance), 0 outside, over `width` mm."""
+    return smoothstep(0.5 - distance / width)
+
+
+def _teeth(tooth: Array, gum: Array, scale: float, *, upper: bool) -> Plate:
+    y_range = UPPER_Y if upper else LOWER_Y
+    x, y = _canvas(y_range)
+    widths = UPPER_WIDTHS if upper else LOWER_WIDTHS
+    lights = UPPER_LIGHT if upper else LOWER_LIGHT
+    height = UPPER_HEIGHT_MM if upper else LOWER_HEIGHT_MM
+    bounds = np.concatenate([[0.0], np.cumsum(widths)])
+    ax = np.abs(x)
+    index = np.clip(np.searchsorted(bounds, ax, side="right") - 1, 0, len(widths) - 1)
+    center = (bounds[:-1] + bounds[1:])[index] / 2
+    half = np.array(widths)[index] / 2
+    across = np.clip((ax - center) / half, -1.2, 1.2)  # -1..1 over one tooth
+    arch = ARCH * x**2
+    if upper:
+        edge = UPPER_EDGE_MM - arch + np.array(UPPER_STEPS)[index] * smoothstep((1.0 - np.abs(across)) * 4.0 + 0.3)
+        inward = edge - y  # mm from the biting edge into the tooth
+        radius = np.array(UPPER_RADIUS_MM)[index]
+    else:
+        edge = arch * 0.6
+        inward = y - edge
+        radius = np.full_like(x, 1.3)
+
+    # a rounded corner at the biting edge; the mesial one (towards the middle) is sharper
+    corner = radius * np.where(across > 0, 1.0, 0.7)
+    to_side = half * (1 - np.abs(across))
+    in_corner = (to_side < corner) & (inward < corner)
+    distance = np.where(in_corner, np.hypot(corner - to_side, corner - inward) - corner, -inward)
+    alpha = _soft(distance, 0.3)
+    inside = (ax < bounds[-1]).astype(float)
+    fill = _soft(-inward + 0.5, 0.5) * 0.9  # behind the gaps between two teeth, so that no black bars show
+    alpha = np.maximum(alpha, fill) * inside
+
+    border = smoothstep((np.abs(across) - 0.62) / 0.38)
+    shade = np.array(lights)[index] * (1 - 0.13 * border)
+    shade *= 1 - 0.06 * smoothstep(inward / height)  # towards the gum
+    shade *= 1 + 0.05 * np.exp(-(((across + 0.15) / 0.45) ** 2) - ((inward - 0.45 * height) / 2.6) ** 2)  # a soft gleam
+    translucent = 0.07 * _soft(inward - 0.5, 1.0)
+    color = tooth * shade[..., None] * (1 - translucent[..., None] * np.array([1.2, 1.0, 0.7]))
+    warm = smoothstep(inward / height)[..., None] * np.array([0.0, 0.025, 0.06])
+    color = color * (1 - warm)
+
+    gum_line = height - 1.1 * np.abs(across) ** 2.2 + 0.2
+    gums = smoothstep((inward - gum_line) / 0.5)[..., None]
+    gum_shade = 1 - 0.15 * border[..., None] * (inward < height + 2)[..., None]
+    light = np.array(lights)[index][..., None]
+    color = color * (1 - gums) + gum * gum_shade * light * gums
+    return _plate(np.clip(color, 0, 255), alpha, y_range, scale, 0.1)
+
+
+def _tongue(gain: float, scale: float) -> Plate:
+    x, y = _canvas(TONGUE_Y)
+    half_x, half_y = TONGUE_HALF_MM
+    radius = np.hypot(x / half_x, np.minimum(y - half_y, 0.0) / half_y)
+    alpha = _soft((radius - 0.92) * half_y, 1.6)
+    groove = 1 - 0.22 * np.exp(-((x / 1.1) ** 2)) * smoothstep((y - 1.0) / 5)
+    shade = groove * (0.82 + 0.18 * np.sqrt(np.clip(1 - (x / half_x) ** 2, 0, 1)))
+    shade = shade * (1 + 0.10 * np.exp(-((y - 2.6) ** 2) / 2.5 - (np.abs(x) - 5.0) ** 2 / 14))
+    color = np.array(TONGUE) * gain * shade[..., None]
+    return _plate(np.clip(color, 0, 255), alpha, TONGUE_Y, scale, 0.25)

@@ -1,0 +1,119 @@
+"""The line where the lips meet.
+
+Landmarks are one or two pixels off, and the dark line between the lips gives every error away: it is searched in the picture itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .anatomy import Anatomy, Array
+
+INNER_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
+INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
+
+OPEN_GAP_MM = 3.2  # above it the photograph shows teeth, and the two contours are kept apart
+SEARCH_MM = 2.6
+STEP_MM = 0.05
+COLUMNS = 61
+BLUR_MM = 0.35
+DEGREE, OPEN_DEGREE = 8, 6
+MAX_SLOPE = 0.3
+RAY_MM = 25.0  # beyond the corners the line goes on with its slope, which dies out over this distance
+
+
+@dataclass(frozen=True)
+class LipLine:
+    """The contours of the two lips over x in mm; one and the same line in a picture of closed lips.
+
+    middle: polynomial (np.polyval) in s = x / half_width. gap: polynomial g so that the photographed gap is g(s)·(1 - s²)^0.6, or None.
+    """
+
+    half_width: float
+    middle: Array
+    slopes: Array
+    gap: Array | None
+
+    @property
+    def is_open(self) -> bool:
+        return self.gap is not None
+
+    def mid(self, x: Array) -> Array:
+        s = np.clip(x / self.half_width, -1.0, 1.0)
+        beyond = np.abs(x) - self.half_width
+        slope = np.where(x < 0, -self.slopes[0], self.slopes[1])
+        line: Array = np.polyval(self.middle, s) + np.where(beyond > 0, slope * RAY_MM * (1 - np.exp(-np.maximum(beyond, 0) / RAY_MM)), 0.0)
+        return line
+
+    def opening(self, x: Array) -> Array:
+        """The gap that the photograph shows, mm."""
+        if self.gap is None:
+            return np.zeros_like(x)
+        s = np.clip(x / self.half_width, -1.0, 1.0)
+        gap: Array = np.maximum(np.polyval(self.gap, s), 0.0) * (1 - s * s) ** 0.6
+        return gap
+
+    def upper(self, x: Array) -> Array:
+        return self.mid(x) - self.opening(x) / 2
+
+    def lower(self, x: Array) -> Array:
+        return self.mid(x) + self.opening(x) / 2
+
+
+def find_lip_line(anatomy: Anatomy, luma: Array, texture_scale: float) -> LipLine:
+    """Trace the lip line.
+
+    Args:
+        luma: grey texture, `texture_scale` times the output picture's size.
+    """
+    upper, lower = anatomy.at(*INNER_UPPER), anatomy.at(*INNER_LOWER)
+    half = anatomy.half_width
+    x = np.linspace(-half, half, COLUMNS)
+    s = x / half
+    top, bottom = (np.interp(x, points[:, 0], points[:, 1]) for points in (upper, lower))
+    weights = 1 - s**4
+    if float((bottom - top).max()) > OPEN_GAP_MM:
+        middle = np.polyfit(s, (top + bottom) / 2, OPEN_DEGREE, w=weights + 0.05)
+        inside = np.abs(s) < 0.93
+        shape = (1 - s[inside] ** 2) ** 0.6
+        gap = np.polyfit(s[inside], (bottom - top)[inside] / shape, OPEN_DEGREE - 2, w=shape)
+        return LipLine(half, middle, _end_slopes(middle, half), gap)
+
+    blurred = cv2.GaussianBlur(luma.astype(np.float32), (0, 0), BLUR_MM * anatomy.scale * texture_scale)
+    offsets = np.arange(-SEARCH_MM, SEARCH_MM + STEP_MM / 2, STEP_MM)
+    start = (top + bottom) / 2
+    points = np.stack(np.broadcast_arrays(x[None, :], start[None, :] + offsets[:, None]), -1)
+    samples = (anatomy.to_pixels(points) + 0.5) * texture_scale - 0.5
+    cost = cv2.remap(blurred, samples.astype(np.float32), None, cv2.INTER_LINEAR) + 4.0 * np.abs(offsets[:, None]) ** 1.5
+    y = _shortest_path(cost, offsets, start)
+    middle = np.polyfit(s, y, DEGREE, w=weights + 0.02)
+    return LipLine(half, middle, _end_slopes(middle, half), None)
+
+
+def _shortest_path(cost: Array, offsets: Array, start: Array) -> Array:
+    """The cheapest left-to-right line through `cost` (rows = offsets), at most two steps up or down a column."""
+    rows, columns = cost.shape
+    total = cost[:, 0].copy()
+    back = np.zeros((rows, columns), np.int64)
+    moves = (-2, -1, 0, 1, 2)
+    for column in range(1, columns):
+        options = np.stack([np.pad(total, 2, constant_values=np.inf)[2 + move : 2 + move + rows] + 0.6 * abs(move) for move in moves])
+        best = options.argmin(0)
+        back[:, column] = np.arange(rows) + np.array(moves)[best]
+        total = options.min(0) + cost[:, column]
+    path = np.empty(columns, np.int64)
+    path[-1] = int(total.argmin())
+    for column in range(columns - 1, 0, -1):
+        path[column - 1] = back[path[column], column]
+    line: Array = start + offsets[path]
+    return line
+
+
+def _end_slopes(middle: Array, half: float) -> Array:
+    """Outward slopes (dy per mm away from the mouth) at the two corners, from the last fifth of the line."""
+    at = lambda s: float(np.polyval(middle, s))  # noqa: E731
+    left, right = (at(-1.0) - at(-0.8)) / (0.2 * half), (at(1.0) - at(0.8)) / (0.2 * half)
+    return np.clip(np.array([-left, right]) * np.array([-1.0, 1.0]), -MAX_SLOPE, MAX_SLOPE)

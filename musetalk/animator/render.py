@@ -1,0 +1,291 @@
+"""Draws frames: idle ones, and the part of a talking frame that speech changes, each in one warp of the portrait.
+
+Row of a talking frame: idle fields + speech fields on a coarse grid, inverted there, upsampled, and sampled once. Pixels above the
+lips take the upper layer's map, pixels below the lower's; what opens between them is drawn last.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from contracts import Box, ByteArray, FloatArray
+from timeline import IDLE_FRAMES
+
+from .anatomy import Array, smoothstep
+from .controls import (
+    BROW_UP,
+    FTUCK,
+    GAZE_X,
+    GAZE_Y,
+    JAW,
+    LIP_CLOSE,
+    LOWER_DROP,
+    N_CONTROLS,
+    NOD,
+    PRESS,
+    RISE,
+    ROUND,
+    SEAL,
+    SMILE,
+    TONGUE,
+    UPPER_RAISE,
+    WIDE,
+)
+from .eyelids import LEVELS, Eye
+from .fields import JAW_MM, LOWER_DROP_MM, SPEECH_FIELDS, UPPER_RAISE_MM
+from .idle import LID_FOLLOWS, RESTING_SMILE
+from .mouth import Opening, draw_mouth
+from .rig import RING, TEXTURE_SCALE, Contours, Region, Rig
+
+INVERSE_PASSES = 3
+EYE_REACH_MM = 6.5  # head and brow move an eye at most so far
+OPEN_JAW, OPEN_RAISE, OPEN_DROP, OPEN_WIDE, OPEN_WIDE_SHIFT = 0.75, 0.2, 0.35, 0.4, -0.55  # a smiling photograph is already stretched
+
+_scratch = threading.local()
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Views of the three planes of an I420 picture."""
+
+    luma: ByteArray
+    u: ByteArray
+    v: ByteArray
+
+
+def i420_planes(picture: ByteArray) -> Planes:
+    """Views into an I420 uint8 (h * 3 // 2, w)."""
+    height, width = picture.shape[0] * 2 // 3, picture.shape[1]
+    chroma = picture[height:].reshape(2, height // 2, width // 2)
+    return Planes(picture[:height], chroma[0], chroma[1])
+
+
+def idle_frame(rig: Rig, n: int) -> ByteArray:
+    """Frame `n` of the idle loop (any whole number; it repeats every IDLE_FRAMES): I420 uint8 (size * 3 // 2, size)."""
+    return _draw(rig, n, None, Box(0, 0, rig.size, rig.size), rig.full)
+
+
+def idle_loop(rig: Rig) -> ByteArray:
+    """All idle frames: uint8 (IDLE_FRAMES, size * 3 // 2, size)."""
+    return np.stack([idle_frame(rig, n) for n in range(IDLE_FRAMES)])
+
+
+def crop_i420(picture: ByteArray, box: Box) -> ByteArray:
+    """Cut a box out of an I420 picture: uint8 (h * 3 // 2, w)."""
+    planes = i420_planes(picture)
+    x, y, w, h = box.x // 2, box.y // 2, box.w // 2, box.h // 2
+    chroma = [plane[y : y + h, x : x + w].reshape(-1) for plane in (planes.u, planes.v)]
+    luma = planes.luma[box.y : box.y + box.h, box.x : box.x + box.w].reshape(-1)
+    return np.concatenate([luma, *chroma]).reshape(box.h * 3 // 2, box.w)
+
+
+def render_crop(rig: Rig, n: int, row: FloatArray) -> ByteArray:
+    """Frame `n` of the idle loop with speech on it, in `rig.box`: I420 uint8 (h * 3 // 2, w).
+
+    Args:
+        row: float32 (N_CONTROLS,). Zeros give the idle frame's own pixels.
+    """
+    if row.shape != (N_CONTROLS,):
+        raise ValueError(f"a row has {N_CONTROLS} controls, got shape {row.shape}")
+    if not row.any():
+        return crop_i420(idle_frame(rig, n), rig.box)
+    return _draw(rig, n, row, rig.box, rig.box_region)
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A row made fit for a rig. weights: (len(SPEECH_FIELDS),). jaw: how far the chin is down, mm; presence: 0..1 of the interior."""
+
+    weights: FloatArray
+    jaw: float
+    tongue: float
+    presence: float
+    gaze: tuple[float, float]
+
+
+def _speech(rig: Rig, row: FloatArray) -> Speech:
+    value = [float(v) for v in row]
+    jaw, drop, lift, wide, rounding = value[JAW], value[LOWER_DROP], value[UPPER_RAISE], value[WIDE], value[ROUND]
+    open_jaw = max(jaw - value[LIP_CLOSE], 0.0)
+    close, smile, seal, presence = value[LIP_CLOSE], value[SMILE], 0.0, 1.0
+    if rig.line.is_open:
+        opening = JAW_MM * open_jaw + LOWER_DROP_MM * drop + UPPER_RAISE_MM * lift
+        seal = value[SEAL] * (1 - 0.66 * float(smoothstep(np.array(opening / 8.0))))
+        jaw, close, open_jaw = OPEN_JAW * jaw, OPEN_JAW * close, OPEN_JAW * open_jaw
+        lift, drop = OPEN_RAISE * lift, OPEN_DROP * drop
+        wide = OPEN_WIDE * wide + OPEN_WIDE_SHIFT * value[SEAL]
+        presence = float(smoothstep(np.array(max(seal, jaw, rounding) / 0.25)))
+    else:
+        smile -= 0.5 * RESTING_SMILE * rounding
+    by_name = {
+        "jaw": jaw,
+        "lower_drop": drop,
+        "upper_raise": lift,
+        "wide": wide,
+        "round": rounding,
+        "press": value[PRESS],
+        "ftuck": value[FTUCK],
+        "smile": smile,
+        "lip_close": close,
+        "seal": seal,
+        "brow_up": value[BROW_UP],
+        "pucker": open_jaw * min(max(rounding, 0.0), 1.0),
+        "nod": value[NOD],
+        "rise": value[RISE],
+    }
+    weights = np.array([by_name[name] for name in SPEECH_FIELDS], np.float32)
+    return Speech(weights, JAW_MM * jaw, value[TONGUE], presence, (value[GAZE_X], value[GAZE_Y]))
+
+
+def _draw(rig: Rig, n: int, row: FloatArray | None, box: Box, region: Region) -> ByteArray:
+    n %= IDLE_FRAMES
+    idle = rig.motion.weights[n]
+    speech = None if row is None else _speech(rig, row)
+    upper = _source_grid(rig, idle, None if speech is None else speech.weights, rig.idle_upper, rig.speech_upper, rig.full, region)
+    lower = _source_grid(rig, idle, None if speech is None else speech.weights, rig.idle_lower, rig.speech_lower, rig.lower_region, rig.lower_region)
+    contours = [_moved(contour, idle, speech) for contour in (rig.upper_contour, rig.lower_contour)]
+
+    picture = np.empty((box.h * 3 // 2, box.w), np.uint8)
+    planes = i420_planes(picture)
+    cell = rig.cell
+    luma_map = _combined_map(rig, box, upper * TEXTURE_SCALE + 0.5, lower * TEXTURE_SCALE + 0.5, contours, cell)
+    chroma_map = _combined_map(rig, box, upper, lower, contours, cell // 2)
+    cv2.remap(rig.luma, luma_map, None, cv2.INTER_LINEAR, dst=planes.luma, borderMode=cv2.BORDER_REPLICATE)
+    cv2.remap(rig.chroma_u, chroma_map, None, cv2.INTER_LINEAR, dst=planes.u, borderMode=cv2.BORDER_REPLICATE)
+    cv2.remap(rig.chroma_v, chroma_map, None, cv2.INTER_LINEAR, dst=planes.v, borderMode=cv2.BORDER_REPLICATE)
+
+    gaze = rig.motion.gaze[n]
+    look = (float(gaze[0]), float(gaze[1])) if speech is None else (float(gaze[0]) + speech.gaze[0], float(gaze[1]) + speech.gaze[1])
+    for eye in rig.eyes:
+        _draw_eye(rig, eye, float(rig.motion.lids[n]), look, box, planes, luma_map, chroma_map)
+    if speech is not None:
+        _draw_mouth(rig, idle, speech, box, planes, contours)
+    return picture
+
+
+def _moved(contour: Contours, idle: FloatArray, speech: Speech | None) -> FloatArray:
+    shift = idle @ contour.idle
+    if speech is not None:
+        shift = shift + speech.weights @ contour.speech
+    points: FloatArray = contour.rest + shift.reshape(-1, 2)
+    return points
+
+
+def _source_grid(
+    rig: Rig, idle: FloatArray, speech: FloatArray | None, idle_basis: FloatArray, speech_basis: FloatArray, stored: Region, region: Region
+) -> FloatArray:
+    """Where each node's pixel comes from: (ny, nx, 2) output pixel positions in the portrait."""
+    shift = np.einsum("i,ij->j", idle, idle_basis).reshape(stored.ny, stored.nx, 2)
+    if region is not stored:
+        rows, columns = region.slices
+        shift = np.ascontiguousarray(shift[rows, columns])
+    if speech is not None:
+        shift = shift + np.einsum("i,ij->j", speech, speech_basis).reshape(region.ny, region.nx, 2)
+    # shift carries a node forward; its inverse is found by three fixed-point passes q <- -shift(node + q)
+    nodes = _node_indices(region)
+    source = nodes
+    step = 1.0 / rig.cell
+    shift = shift * -step
+    source = nodes + shift
+    for _ in range(INVERSE_PASSES - 1):
+        source = nodes + cv2.remap(shift, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    offset = np.array([(region.x0 - RING) * rig.cell, (region.y0 - RING) * rig.cell], np.float32) + (rig.cell - 1) / 2
+    grid: FloatArray = (source * np.float32(rig.cell) + offset).astype(np.float32)
+    return grid
+
+
+def _node_indices(region: Region) -> FloatArray:
+    cache: dict[Any, FloatArray] = _scratch.__dict__.setdefault("nodes", {})
+    key = (region.ny, region.nx)
+    if key not in cache:
+        cache[key] = np.stack(np.meshgrid(np.arange(region.nx), np.arange(region.ny)), -1).astype(np.float32)
+    return cache[key]
+
+
+def _upsample(grid: FloatArray, factor: int, rows: slice, columns: slice) -> FloatArray:
+    """Nodes -> pixels, `factor` a cell. rows, columns: whole cells wanted, counted from the grid's first node."""
+    first_row, first_column = rows.start - 1, columns.start - 1
+    part = grid[first_row : rows.stop + 1, first_column : columns.stop + 1]
+    pixels = cv2.resize(part, (part.shape[1] * factor, part.shape[0] * factor), interpolation=cv2.INTER_LINEAR)
+    inner: FloatArray = pixels[factor : (part.shape[0] - 1) * factor, factor : (part.shape[1] - 1) * factor]
+    return inner
+
+
+def _combined_map(rig: Rig, box: Box, upper: FloatArray, lower: FloatArray, contours: list[FloatArray], factor: int) -> FloatArray:
+    """The upper layer's map with the lower layer's below the lips. `factor`: pixels a cell, `cell` for luma and half of it for chroma."""
+    cell = rig.cell
+    full = _upsample(upper, factor, slice(RING, RING + box.h // cell), slice(RING, RING + box.w // cell))
+    part = rig.lower_box
+    per_pixel = cell / factor
+    columns = part.x + (np.arange(part.w // cell * factor) + 0.5) * per_pixel - 0.5
+    above, below = (np.interp(columns, points[:, 0], points[:, 1]) for points in contours)
+    split = ((above + below) / 2 + 0.5) / per_pixel - 0.5  # in rows of this plane
+    top_cell = min(max(int(split.min()) // factor, part.y // cell), (part.y + part.h) // cell - 1)
+    skipped = top_cell - part.y // cell
+    fine = _upsample(lower, factor, slice(RING + skipped, RING + part.h // cell), slice(RING, RING + part.w // cell))
+    left, top = (part.x - box.x) // cell * factor, (top_cell - box.y // cell) * factor
+    target = full[top : top + fine.shape[0], left : left + fine.shape[1]]
+    first = top_cell * factor
+    band = min(max(int(np.ceil(split.max())) + 1 - first, 0), fine.shape[0])
+    rows = first + np.arange(band)
+    mask = rows[:, None] > split[None, :]
+    np.copyto(target[:band], fine[:band], where=mask[..., None])
+    target[band:] = fine[band:]
+    return full
+
+
+def _draw_eye(
+    rig: Rig, eye: Eye, lid: float, gaze: tuple[float, float], box: Box, planes: Planes, luma_map: FloatArray, chroma_map: FloatArray
+) -> None:
+    """Draw one eye with its lids and look over the warped face."""
+    x, y, w, h = (int(value) for value in eye.rect)
+    level = min(max(round((lid + LID_FOLLOWS * gaze[1] * (1 - lid)) * (LEVELS - 1)), 0), LEVELS - 1)
+    pixels = rig.anatomy.scale * TEXTURE_SCALE
+    shift = rig.anatomy.axes.T @ np.array(gaze) * pixels
+    columns, rows = np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)[:, None]
+    follow_x, follow_y = columns - eye.mobility * np.float32(shift[0]), rows - eye.mobility * np.float32(shift[1])
+    ball = cv2.remap(eye.ball, follow_x, follow_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    drawn = cv2.add(eye.lid[level], cv2.multiply(ball, eye.share[level], scale=1 / 255))
+
+    reach = int(EYE_REACH_MM * rig.anatomy.scale) // 2 * 2 + 2
+    wide = 2 * reach * TEXTURE_SCALE
+    side = rig.luma.shape[0]
+    px0, py0, px1, py1 = max(x - wide, 0), max(y - wide, 0), min(x + w + wide, side), min(y + h + wide, side)
+    out_x0, out_y0 = max(x // TEXTURE_SCALE - reach - box.x, 0) // 2 * 2, max(y // TEXTURE_SCALE - reach - box.y, 0) // 2 * 2
+    out_x1 = min((x + w) // TEXTURE_SCALE + reach - box.x, box.w) // 2 * 2
+    out_y1 = min((y + h) // TEXTURE_SCALE + reach - box.y, box.h) // 2 * 2
+    if out_x1 <= out_x0 or out_y1 <= out_y0:
+        return
+    patch = rig.luma[py0:py1, px0:px1].copy()
+    patch[y - py0 : y - py0 + h, x - px0 : x - px0 + w] = drawn
+    at = luma_map[out_y0:out_y1, out_x0:out_x1] - np.array([px0, py0], np.float32)
+    cv2.remap(patch, at, None, cv2.INTER_LINEAR, dst=planes.luma[out_y0:out_y1, out_x0:out_x1], borderMode=cv2.BORDER_REPLICATE)
+
+    half = slice(out_y0 // 2, out_y1 // 2), slice(out_x0 // 2, out_x1 // 2)
+    at = chroma_map[half] - np.array([px0 // 2, py0 // 2], np.float32)
+    small_x, small_y = follow_x[::2, ::2] / 2, follow_y[::2, ::2] / 2
+    for texture, lids, eyeball, plane in ((rig.chroma_u, eye.lid_u, eye.ball_u, planes.u), (rig.chroma_v, eye.lid_v, eye.ball_v, planes.v)):
+        ball = cv2.remap(eyeball, small_x, small_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        patch = texture[py0 // 2 : py1 // 2, px0 // 2 : px1 // 2].copy()
+        drawn = cv2.add(lids[level], cv2.multiply(ball, eye.share_uv[level], scale=1 / 255))
+        patch[(y - py0) // 2 : (y - py0 + h) // 2, (x - px0) // 2 : (x - px0 + w) // 2] = drawn
+        cv2.remap(patch, at, None, cv2.INTER_LINEAR, dst=plane[half], borderMode=cv2.BORDER_REPLICATE)
+
+
+def _draw_mouth(rig: Rig, idle: FloatArray, speech: Speech, box: Box, planes: Planes, contours: list[FloatArray]) -> None:
+    corner = np.array([box.x, box.y], np.float32)
+    upper, lower = (points - corner for points in contours)
+    inside = np.abs(rig.contour_s) <= 1.0001
+    left, right = float(upper[inside][0, 0]), float(upper[inside][-1, 0])
+    columns = np.arange(np.floor(left), np.ceil(right) + 1, dtype=np.float32)
+    rows = [np.interp(columns, points[:, 0], points[:, 1]).astype(np.float32) for points in (upper, lower)]
+    s = np.interp(columns, upper[:, 0], rig.contour_s).astype(np.float32)
+    skull = _moved(rig.skull, idle, speech) - corner
+    affine = np.column_stack([(skull[1] - skull[0]) / 10, (skull[2] - skull[0]) / 10, skull[0]])
+    mouth = Opening(columns, rows[0], rows[1], np.clip(s, -1, 1), rig.anatomy.scale, speech.jaw, speech.tongue, speech.presence, affine)
+    draw_mouth((planes.luma, planes.u, planes.v), mouth, rig.mouth, rig.teeth)

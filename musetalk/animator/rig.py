@@ -1,0 +1,329 @@
+"""Everything about one portrait that drawing needs, made once: textures, fields on a coarse grid, contours, eyes and mouth parts.
+
+A rig is read-only after it is built, so any number of threads may draw from it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts import Box, ByteArray, FloatArray
+from errors import ImageError
+
+from .anatomy import Anatomy, Array, measure
+from .eyelids import Eye, build_eyes
+from .fields import SPEECH_FIELDS, FaceFields
+from .idle import RESTING_SMILE, IdleMotion, idle_motion
+from .interior import MouthParts, paint_mouth
+from .lipline import LipLine, find_lip_line
+from .teeth import PhotoTeeth, photographed_teeth
+
+TEXTURE_SCALE = 2  # texture pixels per output pixel: sub-pixel motion in a texture of output size makes sharpness pump
+TEXTURE_BLUR = 0.5
+NODES = 120  # the coarse grid has about this many cells a side
+RING = 2  # nodes beyond the picture, so that a part of the grid sees its neighbours
+CONTOUR = 61
+RAY_POINTS = 10
+RAY_REACH = 1.25  # of the jaw's half width
+LOWER_REACH = 1.15
+LOWER_TOP_MM, LOWER_BOTTOM_MM = 7.0, 48.0  # of the lower-face box: above the mouth, below the chin
+NOTICEABLE_PX = 0.004
+STRONGEST = {"nod": 4.0, "rise": 2.0}  # weights the box is made for; 1.5 for all others
+MOUTH_DEPTH_MM = 58.0
+
+LUMA = np.array([[0.256788, 0.504129, 0.097906, 16.0]], np.float32)
+CHROMA = np.array([[-0.148223, -0.290993, 0.439216, 128.0], [0.439216, -0.367788, -0.071427, 128.0]], np.float32)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of grid nodes: `x0`, `y0` the first node's index in the full grid, `nx` x `ny` nodes."""
+
+    x0: int
+    y0: int
+    nx: int
+    ny: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        return slice(self.y0, self.y0 + self.ny), slice(self.x0, self.x0 + self.nx)
+
+
+@dataclass(frozen=True)
+class Contours:
+    """Points along the lip line and its rays. rest: (k, 2) pixels; speech: (fields, k·2); idle: (fields, k·2) pixels at weight 1.
+
+    inside: the slice of the points between the corners; s: (k,) position, -1..1 between the corners.
+    """
+
+    rest: FloatArray
+    speech: FloatArray
+    idle: FloatArray
+
+
+@dataclass(frozen=True)
+class Rig:
+    """See the module. All pictures I420-like: `luma` uint8 (2 size, 2 size), `chroma_u`, `chroma_v` uint8 (size, size)."""
+
+    size: int
+    landmarks: FloatArray
+    luma: ByteArray
+    chroma_u: ByteArray
+    chroma_v: ByteArray
+    skin: FloatArray
+    anatomy: Anatomy
+    line: LipLine
+    cell: int
+    box: Box
+    lower_box: Box
+    full: Region
+    box_region: Region
+    lower_region: Region
+    speech_upper: FloatArray
+    speech_lower: FloatArray
+    idle_upper: FloatArray
+    idle_lower: FloatArray
+    upper_contour: Contours
+    lower_contour: Contours
+    contour_s: FloatArray
+    skull: Contours
+    mouth: MouthParts
+    teeth: PhotoTeeth | None
+    eyes: tuple[Eye, ...]
+    motion: IdleMotion
+
+    @classmethod
+    def build(cls, portrait: ByteArray, landmarks: FloatArray, size: int = 512) -> Rig:
+        """Make the rig of a portrait.
+
+        Args:
+            portrait: RGB (p, p, 3), at best twice `size` or more.
+            landmarks: (478, 3) pixel positions in that picture (column 2, depth, is not used).
+            size: side of the output picture in pixels.
+        Raises:
+            ImageError: the picture is not a square RGB one, or the landmarks do not show an upright face.
+        """
+        if portrait.ndim != 3 or portrait.shape[0] != portrait.shape[1] or portrait.shape[2] != 3 or portrait.dtype != np.uint8:
+            raise ImageError(f"a portrait must be a square RGB picture of 8 bits, got {portrait.dtype} {portrait.shape}")
+        if landmarks.ndim != 2 or landmarks.shape[0] != 478 or landmarks.shape[1] < 2 or not np.isfinite(landmarks).all():
+            raise ImageError(f"478 finite landmarks are needed, got an array of shape {landmarks.shape}")
+        points = (np.asarray(landmarks, np.float64)[:, :2] * (size / portrait.shape[0]) - 0.5).astype(np.float32)
+        texture = _texture(portrait, size * TEXTURE_SCALE)
+        luma, chroma_u, chroma_v = _planes(texture)
+        anatomy = measure(points.astype(np.float64), size)
+        line = find_lip_line(anatomy, cv2.cvtColor(np.clip(texture, 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY), TEXTURE_SCALE)
+        eyes = build_eyes(anatomy, texture, TEXTURE_SCALE)
+        teeth = photographed_teeth(anatomy, line, texture, TEXTURE_SCALE)
+        return cls._assemble(size, points, luma, chroma_u, chroma_v, _skin(anatomy, texture), line, eyes, teeth, None)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Plain arrays to store; `from_arrays` rebuilds the rest."""
+        arrays: dict[str, NDArray[Any]] = {
+            "size": np.array([self.size], np.int32),
+            "landmarks": self.landmarks,
+            "luma": self.luma,
+            "chroma_u": self.chroma_u,
+            "chroma_v": self.chroma_v,
+            "skin": self.skin,
+            "box": np.array([self.box.x, self.box.y, self.box.w, self.box.h], np.int32),
+            "line_middle": np.asarray(self.line.middle),
+            "line_slopes": np.asarray(self.line.slopes),
+            "line_gap": np.asarray(self.line.gap if self.line.gap is not None else [], np.float64),
+        }
+        for number, eye in enumerate(self.eyes):
+            arrays |= {f"eye{number}_{name}": value for name, value in eye.to_arrays().items()}
+        if self.teeth is not None:
+            arrays |= {f"teeth_{name}": value for name, value in self.teeth.to_arrays().items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Rig:
+        """The inverse of `to_arrays`; the arrays may be read-only and are kept, not copied."""
+        size = int(arrays["size"][0])
+        anatomy_points = np.asarray(arrays["landmarks"])
+        half_width = measure(anatomy_points.astype(np.float64), size).half_width
+        gap = arrays["line_gap"]
+        line = LipLine(half_width, arrays["line_middle"], arrays["line_slopes"], gap if len(gap) else None)
+        eyes = tuple(Eye.from_arrays({name[5:]: value for name, value in arrays.items() if name.startswith(f"eye{number}_")}) for number in (0, 1))
+        stored = {name[6:]: value for name, value in arrays.items() if name.startswith("teeth_")}
+        teeth = PhotoTeeth.from_arrays(stored) if stored else None
+        box = Box(*(int(value) for value in arrays["box"]))
+        planes = arrays["luma"], arrays["chroma_u"], arrays["chroma_v"]
+        return cls._assemble(size, anatomy_points, *planes, arrays["skin"], line, eyes, teeth, box)
+
+    @classmethod
+    def _assemble(
+        cls,
+        size: int,
+        points: FloatArray,
+        luma: ByteArray,
+        chroma_u: ByteArray,
+        chroma_v: ByteArray,
+        skin: FloatArray,
+        line: LipLine,
+        eyes: tuple[Eye, ...],
+        teeth: PhotoTeeth | None,
+        box: Box | None,
+    ) -> Rig:
+        anatomy = measure(points.astype(np.float64), size)
+        fields = FaceFields(anatomy, line)
+        cell = grid_cell(size)
+        count = size // cell + 2 * RING
+        full = Region(0, 0, count, count)
+        if box is None:
+            box = _speech_box(anatomy, fields, full, cell, size)
+        lower_box = _lower_box(anatomy, line, cell, box)
+        box_region, lower_region = (_region(rectangle, cell, count) for rectangle in (box, lower_box))
+
+        def basis(region: Region, kind: str, layer: Any) -> FloatArray:
+            nodes = _node_pixels(region, cell).reshape(-1, 2)
+            return _pixels(anatomy, getattr(fields, kind)(anatomy.to_mm(nodes), layer))
+
+        x = _contour_x(anatomy)
+        upper, lower = (np.stack([x, contour(x)], -1) for contour in (line.upper, line.lower))
+
+        def along(points_mm: Array, layer: Any) -> Contours:
+            speech, idle = (_pixels(anatomy, values) for values in (fields.speech(points_mm, layer), fields.idle(points_mm, layer)))
+            return Contours(anatomy.to_pixels(points_mm).astype(np.float32), speech, idle)
+
+        return cls(
+            size=size,
+            landmarks=points,
+            luma=luma,
+            chroma_u=chroma_u,
+            chroma_v=chroma_v,
+            skin=skin,
+            anatomy=anatomy,
+            line=line,
+            cell=cell,
+            box=box,
+            lower_box=lower_box,
+            full=full,
+            box_region=box_region,
+            lower_region=lower_region,
+            speech_upper=basis(box_region, "speech", "upper"),
+            speech_lower=basis(lower_region, "speech", "lower"),
+            idle_upper=basis(full, "idle", "upper"),
+            idle_lower=basis(lower_region, "idle", "lower"),
+            upper_contour=along(upper, "upper"),
+            lower_contour=along(lower, "lower"),
+            contour_s=(x / anatomy.half_width).astype(np.float32),
+            skull=_skull(anatomy, line, fields),
+            mouth=paint_mouth(skin.astype(np.float64), 3.0 * anatomy.scale),
+            teeth=teeth,
+            eyes=eyes,
+            motion=idle_motion(zlib.crc32(points.tobytes()), 0.0 if line.is_open else RESTING_SMILE),
+        )
+
+
+def grid_cell(size: int) -> int:
+    """Pixels of a grid cell: even, a divisor of `size`, about size / NODES."""
+    for cell in range(max(2, round(size / NODES)), size):
+        if cell % 2 == 0 and size % cell == 0:
+            return cell
+    raise ImageError(f"the picture's size must be even, got {size}")
+
+
+def _texture(portrait: ByteArray, side: int) -> Array:
+    shrinks = portrait.shape[0] > side
+    picture = (
+        portrait if portrait.shape[0] == side else cv2.resize(portrait, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    )
+    return cv2.GaussianBlur(picture.astype(np.float32), (0, 0), TEXTURE_BLUR)
+
+
+def _planes(texture: Array) -> tuple[ByteArray, ByteArray, ByteArray]:
+    half = cv2.resize(texture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    luma = np.rint(cv2.transform(texture, LUMA)).astype(np.uint8)
+    chroma = np.rint(cv2.transform(half, CHROMA)).astype(np.uint8)
+    return luma, np.ascontiguousarray(chroma[..., 0]), np.ascontiguousarray(chroma[..., 1])
+
+
+def _skin(anatomy: Anatomy, texture: Array) -> FloatArray:
+    """RGB of the cheeks' light side: the 85th percentile in brightness of both."""
+    samples = []
+    for cheek in (50, 280):
+        center = (anatomy.landmarks[cheek] + 0.5) * TEXTURE_SCALE
+        reach = 8 * anatomy.scale * TEXTURE_SCALE
+        (x0, y0), (x1, y1) = np.clip(center - reach, 0, None).astype(int), (center + reach).astype(int)
+        samples.append(texture[y0:y1, x0:x1].reshape(-1, 3))
+    skin = np.concatenate(samples)
+    light = skin @ np.array([0.299, 0.587, 0.114], np.float32)
+    bright = skin[light >= np.percentile(light, 80)]
+    return np.median(bright, 0).astype(np.float32)
+
+
+def _pixels(anatomy: Anatomy, fields: Array) -> FloatArray:
+    """(fields, n, 2) in mm -> (fields, n·2) in pixels, contiguous."""
+    pixels = anatomy.vectors(fields)
+    return np.ascontiguousarray(pixels.reshape(len(pixels), -1), np.float32)
+
+
+def _node_pixels(region: Region, cell: int) -> Array:
+    """(ny, nx, 2) pixel positions of nodes: a node is the middle of its cell, as OpenCV's resize wants it."""
+    x = (np.arange(region.x0, region.x0 + region.nx) - RING) * cell + (cell - 1) / 2
+    y = (np.arange(region.y0, region.y0 + region.ny) - RING) * cell + (cell - 1) / 2
+    return np.stack(np.meshgrid(x, y), -1)
+
+
+def _region(box: Box, cell: int, count: int) -> Region:
+    x0, y0 = box.x // cell, box.y // cell  # RING nodes before the box's first
+    return Region(x0, y0, min(box.w // cell + 2 * RING, count - x0), min(box.h // cell + 2 * RING, count - y0))
+
+
+def _contour_x(anatomy: Anatomy) -> Array:
+    inside = np.sin(np.linspace(-np.pi / 2, np.pi / 2, CONTOUR)) * anatomy.half_width
+    ray = np.linspace(anatomy.half_width, RAY_REACH * anatomy.jaw_half, RAY_POINTS + 1)[1:]
+    return np.concatenate([-ray[::-1], inside, ray])
+
+
+def _skull(anatomy: Anatomy, line: LipLine, fields: FaceFields) -> Contours:
+    """Three points that move with the head alone: the lip line's middle, 10 mm to its right and 10 mm below."""
+    points = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]]) + [0.0, float(line.mid(np.zeros(1))[0])]
+    speech = fields.speech(points, "upper")
+    for number, name in enumerate(SPEECH_FIELDS):
+        if name not in ("nod", "rise"):
+            speech[number] = 0.0
+    idle = fields.idle(points, "upper")
+    idle[0] = 0.0  # the smile
+    return Contours(anatomy.to_pixels(points).astype(np.float32), _pixels(anatomy, speech), _pixels(anatomy, idle))
+
+
+def _speech_box(anatomy: Anatomy, fields: FaceFields, full: Region, cell: int, size: int) -> Box:
+    nodes = _node_pixels(full, cell)
+    points = anatomy.to_mm(nodes.reshape(-1, 2))
+    strength = np.array([STRONGEST.get(name, 1.5) for name in SPEECH_FIELDS])[:, None, None]
+    moved = np.zeros(len(points), bool)
+    for layer in ("upper", "lower"):
+        shift = np.abs(anatomy.vectors(fields.speech(points, layer)) * strength).max((0, 2))
+        if layer == "lower":
+            shift = shift * _in_lower_face(anatomy, points)
+        moved |= shift > NOTICEABLE_PX
+    rows, columns = np.nonzero(moved.reshape(full.ny, full.nx))
+    # one cell of margin: between two nodes the field is interpolated
+    x0, y0 = (max(0, (int(index.min()) - RING - 1) * cell) for index in (columns, rows))
+    x1, y1 = (min(size, (int(index.max()) - RING + 2) * cell) for index in (columns, rows))
+    return Box(x0, y0, x1 - x0, y1 - y0)
+
+
+def _in_lower_face(anatomy: Anatomy, points: Array) -> Array:
+    inside: Array = (np.abs(points[:, 0]) < LOWER_REACH * anatomy.jaw_half) & (points[:, 1] < anatomy.chin + LOWER_BOTTOM_MM)
+    return inside
+
+
+def _lower_box(anatomy: Anatomy, line: LipLine, cell: int, box: Box) -> Box:
+    reach = LOWER_REACH * anatomy.jaw_half
+    top = float(line.upper(np.linspace(-reach, reach, 41)).min()) - LOWER_TOP_MM
+    corners = anatomy.to_pixels(
+        np.array([[-reach, top], [reach, top], [-reach, anatomy.chin + LOWER_BOTTOM_MM], [reach, anatomy.chin + LOWER_BOTTOM_MM]])
+    )
+    x0, y0 = (int(np.floor(value / cell)) * cell for value in corners.min(0))
+    x1, y1 = (int(np.ceil(value / cell)) * cell for value in corners.max(0))
+    x0, y0 = max(x0, box.x), max(y0, box.y)
+    return Box(x0, y0, min(x1, box.x + box.w) - x0, min(y1, box.y + box.h) - y0)

@@ -1,0 +1,65 @@
+"""The teeth of a photograph that smiles with an open mouth, kept as a plate that is fixed to the skull."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts import ByteArray
+
+from .anatomy import Anatomy, Array, smoothstep
+from .interior import Plate
+from .lipline import LipLine
+
+LOWER_INSET_MM = 0.25  # the lower lip's wet rim stays out
+EDGE_MM = 0.7
+
+
+@dataclass(frozen=True)
+class PhotoTeeth:
+    """rgba: premultiplied uint8 (h, w, 4); origin (x, y) mm and scale px per mm as in `Plate`;
+    lower_lip: the photographed lower lip below the mouth's middle, mm."""
+
+    rgba: ByteArray
+    place: NDArray[np.float64]
+
+    @property
+    def plate(self) -> Plate:
+        return Plate(self.rgba, (float(self.place[0]), float(self.place[1])), float(self.place[2]))
+
+    @property
+    def lower_lip(self) -> float:
+        return float(self.place[3])
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        return {"rgba": self.rgba, "place": self.place}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> PhotoTeeth:
+        return cls(arrays["rgba"], arrays["place"])
+
+
+def photographed_teeth(anatomy: Anatomy, line: LipLine, texture: Array, texture_scale: int) -> PhotoTeeth | None:
+    """Cut the photographed interior out; None if the lips are closed. texture: RGB float32."""
+    if not line.is_open:
+        return None
+    scale = anatomy.scale * texture_scale
+    half = anatomy.half_width + 2
+    across = np.linspace(-half, half, 101)
+    top, bottom = float(line.upper(across).min()) - 2, float(line.lower(across).max()) + 2
+    x = np.arange(-half, half, 1 / scale)
+    y = np.arange(top, bottom, 1 / scale)
+    grid_x, grid_y = np.meshgrid(x, y)
+    at = (anatomy.to_pixels(np.stack([grid_x, grid_y], -1)) + 0.5) * texture_scale - 0.5
+    color = cv2.remap(texture, at.astype(np.float32), None, cv2.INTER_CUBIC)
+    inside = (grid_y - line.upper(grid_x) > -0.2) & (line.lower(grid_x) - LOWER_INSET_MM - grid_y > 0) & (np.abs(grid_x) < anatomy.half_width)
+    soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), EDGE_MM / 2 * scale)
+    alpha = smoothstep(soft)
+    rgba = np.dstack([color * alpha[..., None], alpha * 255])
+    middle, lower = (float(contour(np.zeros(1))[0]) for contour in (line.mid, line.lower))
+    place = np.array([x[0], y[0] - middle, scale, lower - middle])
+    return PhotoTeeth(np.clip(np.rint(rgba), 0, 255).astype(np.uint8), place)
