@@ -1,0 +1,35 @@
+"""Written text to spoken text for the offline voices: numbers, units, symbols, terms."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cache
+
+from speech.clean import clean
+from speech.lexicon import Lexicon
+from speech.normalize_en import english_rules
+from speech.normalize_ko import korean_rules, plain_latin
+from speech.rewrite import Finder, Spoken, rewrite
+
+__all__ = ["Spoken", "normalize"]
+
+
+def normalize(text: str, language: str, lexicon: Lexicon) -> Spoken:
+    """What a voice of `language` (a base tag) should be given for `text` (a clause), and where each written word lies in it.
+
+    Korean comes out without digits or Latin letters. English leaves to the voice what it reads well itself. Other languages get their
+    lexicon and lose what cannot be spoken. Never raises; text without a letter or digit gives no words.
+    """
+    written = unicodedata.normalize("NFC", clean(text).text)
+    if language == "ko":
+        written = plain_latin(written)
+    return rewrite(written, (lexicon.section(language), *_rules(language)))
+
+
+@cache
+def _rules(language: str) -> tuple[Finder, ...]:
+    if language == "ko":
+        return korean_rules()
+    if language == "en":
+        return english_rules()
+    return ()
