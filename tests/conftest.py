@@ -1,0 +1,105 @@
+"""The real service, started once a run the way a user starts it, on a private port with a store of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+START_TIMEOUT_S = 180
+
+CONFIG: dict[str, Any] = {
+    "server": {"port": 0, "dashboard_port": 0},
+    "limits": {"max_body_bytes": 4 * 2**20, "max_live_utterances": 6, "max_audio_s": 60},
+    "avatars": {"max_pixels": 24_000_000},
+    "mux": {"lead_s": 2.0},
+    "deployments": {"lipsync": {"min_replicas": 2, "max_replicas": 2, "num_cpus": 0.2}},
+}
+
+
+@dataclass
+class Service:
+    url: str
+    pid: int
+    media_root: Path
+    home: Path
+    log: Path
+
+    def replicas(self, deployment: str) -> list[psutil.Process]:
+        """The processes of a deployment's replicas."""
+        found = []
+        for process in psutil.Process(self.pid).children(recursive=True):
+            try:
+                if process.cmdline() and process.cmdline()[0].startswith(f"ray::ServeReplica:museserve:{deployment}"):
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.ZombieProcess):
+                continue
+        return found
+
+    def health(self) -> dict[str, Any]:
+        answer: dict[str, Any] = httpx.get(f"{self.url}/health", timeout=30).json()
+        return answer
+
+
+def start(tmp: Path, config: dict[str, Any]) -> tuple[subprocess.Popen[bytes], Service]:
+    """`museserve serve` in a process of its own. Raises AssertionError with its log when it does not get ready."""
+    media_root, home, log = tmp / "media", tmp / "home", tmp / "serve.log"
+    for folder in (media_root, home):
+        folder.mkdir()
+    config = {
+        **config,
+        "limits": {**config.get("limits", {}), "media_root": str(media_root)},
+        "avatars": {**config.get("avatars", {}), "uri": str(home)},
+    }
+    path = tmp / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    env = {k: v for k, v in os.environ.items() if k != "OPENAI_API_KEY"}
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "-m", "cli", "serve", "--config", str(path)], stdout=out, stderr=subprocess.STDOUT, env=env)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        ready = re.search(r"(http://127\.0\.0\.1:\d+)", log.read_text(errors="replace"))
+        if ready:
+            return process, Service(ready.group(1), process.pid, media_root, home, log)
+        time.sleep(0.2)
+    stop(process)
+    raise AssertionError(f"the service did not get ready:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ctrl-C, then whatever of its own processes is left."""
+    children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for child in children:
+        if child.is_running():
+            child.kill()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    process, started = start(tmp_path_factory.mktemp("service"), CONFIG)
+    yield started
+    stop(process)
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=60) as made:
+        yield made

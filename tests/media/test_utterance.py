@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import asyncio
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import av
+import numpy as np
+import pytest
+
+from configs.models import MuxConfig
+from contracts import Fragment
+from errors import AudioError, SpeechEngineError
+from media.utterance import Utterance
+from tests.fakes import INFO, FakeLips, FakeSpeech, stage
+from timeline import FPS, SEGMENT_FRAMES
+
+CONFIG = MuxConfig()
+
+
+def utterance(speech: FakeSpeech, lips: FakeLips, **options: object) -> Utterance:
+    pool = ThreadPoolExecutor(2)
+    config = options.pop("config", CONFIG)
+    options.setdefault("paced", False)
+    return Utterance(stage(), speech.stream(), INFO, lips.listen, lips.render, config, pool, **options)  # type: ignore[arg-type]
+
+
+async def film(made: Utterance) -> list[Fragment]:
+    return [fragment async for fragment in made.fragments()]
+
+
+def pictures(fragments: list[Fragment]) -> list[np.ndarray]:
+    with av.open(io.BytesIO(b"".join(f.data for f in fragments))) as container:
+        return [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+
+
+async def test_every_frame_is_drawn_on_its_own_background_and_sent_once_in_order() -> None:
+    lips = FakeLips(stage().box)
+    made = utterance(FakeSpeech(2.0), lips, phase=16)
+    fragments = await film(made)
+    assert [f.first_frame for f in fragments[:5]] == [0, 2, 4, 6, 8]
+    assert sum(f.n_frames for f in fragments) == made.total_frames == 56
+    assert all(a.first_frame + a.n_frames == b.first_frame for a, b in zip(fragments, fragments[1:], strict=False))
+    assert [f.final for f in fragments] == [False] * (len(fragments) - 1) + [True]
+    shown = pictures(fragments)
+    assert len(shown) == 56
+    levels = [int(p[32, 32]) for p in shown]
+    # Crops carry the number of their background frame as luma 0..31; limited range shows it as (n - 16) * 255 / 219.
+    expected = [max(0, round(((16 + i) % 32 - 16) * 255 / 219)) for i in range(56)]
+    assert np.abs(np.subtract(levels, expected)).max() <= 4
+    assert abs(int(shown[0][2, 2]) - 130) < 4  # outside the box the background stays
+
+
+async def test_silence_costs_no_drawing_and_shows_the_background() -> None:
+    lips = FakeLips(stage().box, silent=range(8, 40))
+    fragments = await film(utterance(FakeSpeech(2.0), lips))
+    assert sum(len(a) for a in lips.asked) == 56 - 32
+    assert all(abs(int(p[32, 32]) - 130) < 4 for p in pictures(fragments)[8:40])
+
+
+async def test_words_arrive_and_are_announced_as_complete() -> None:
+    fragments = await film(utterance(FakeSpeech(2.0), FakeLips(stage().box)))
+    assert [w.text for f in fragments for w in f.words] == ["w0", "w1", "w2", "w3"]
+    assert fragments[-1].words_final
+    head = fragments[0].head
+    assert head is not None and head["codecs"].startswith("avc1.") and head["speech_engine"] == "fake"
+    assert list(head["timings_ms"])[-1] == "first_fragment"
+
+
+async def test_no_more_than_the_allowed_segments_are_in_flight() -> None:
+    lips = FakeLips(stage().box, render_s=0.01)
+    await film(utterance(FakeSpeech(4.0), lips))
+    assert lips.most_in_flight == CONFIG.segments_in_flight
+
+
+async def test_the_first_picture_does_not_wait_for_the_last_word() -> None:
+    speech = FakeSpeech(4.0, delay_s=0.05)
+    fragments = utterance(speech, FakeLips(stage().box)).fragments()
+    await anext(fragments)
+    assert speech.sent < 8
+    await fragments.aclose()
+
+
+async def test_a_paced_stream_keeps_its_lead() -> None:
+    config = MuxConfig(lead_s=0.64)
+    loop = asyncio.get_running_loop()
+    speech = FakeSpeech(2.0)
+    times = []
+    made = utterance(speech, FakeLips(stage().box), config=config, paced=True)
+    async for fragment in made.fragments():
+        times.append((fragment.first_frame / FPS, loop.time()))
+    began = times[0][1]
+    assert all(at - began >= media - 0.64 - 0.02 for media, at in times)
+
+
+async def test_closing_stops_everything_below() -> None:
+    speech, lips = FakeSpeech(30.0, delay_s=0.001), FakeLips(stage().box, render_s=0.05)
+    fragments = utterance(speech, lips).fragments()
+    await anext(fragments)
+    await asyncio.sleep(0.06)
+    await fragments.aclose()
+    assert speech.closed and lips.in_flight == 0 and lips.cancelled >= 1
+    asked = len(lips.asked)
+    await asyncio.sleep(0.1)
+    assert len(lips.asked) == asked
+    assert [t for t in asyncio.all_tasks() if t is not asyncio.current_task()] == []
+
+
+@pytest.mark.parametrize("fail_after", [0, 3])
+async def test_a_failing_voice_ends_the_video_with_its_error(fail_after: int) -> None:
+    with pytest.raises(SpeechEngineError, match="went dead"):
+        await film(utterance(FakeSpeech(4.0, fail_after=fail_after), FakeLips(stage().box)))
+
+
+async def test_a_failing_renderer_ends_the_video_with_its_error() -> None:
+    with pytest.raises(RuntimeError, match="device lost"):
+        await film(utterance(FakeSpeech(4.0), FakeLips(stage().box, fail_at=20)))
+
+
+async def test_speech_over_the_limit_is_refused() -> None:
+    with pytest.raises(AudioError, match="longer than 1 s"):
+        await film(utterance(FakeSpeech(2.0), FakeLips(stage().box), max_s=1.0))
+
+
+async def test_the_video_ends_on_a_segment_border() -> None:
+    for seconds in (0.04, 0.3, 1.13):
+        made = utterance(FakeSpeech(seconds), FakeLips(stage().box))
+        fragments = await film(made)
+        assert sum(f.n_frames for f in fragments) % SEGMENT_FRAMES == 0
