@@ -30,6 +30,7 @@ LASH_MM, LASH_COMPRESSION = 4.0, 0.78
 BAND_SHARE, BAND_MM = 0.8, 4.0  # skin that stretches: share of the lid's distance to the brow, at least so much
 LINE_DARKNESS, LINE_MM = 0.62, 0.5
 BALL_SHADOW = 0.30
+SMOOTHING = 0.85
 UNDER_MM = 5.0  # skin below the lower lid that yields
 INSET_MM = 0.35  # the lid's own edge stays with the lid
 BORDER_MM = 1.5
@@ -126,9 +127,16 @@ def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int) 
         for source in (source_upper, source_lower):
             at = to_texture(np.stack([x, source], -1)).astype(np.float32)
             pictures.append(cv2.remap(texture, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+        # skin between lid and brow loses its crease and streaks as it is drawn out
+        drawn_out = smoothstep(drop / 4.0) * smoothstep((above - 0.3) / 1.2) * smoothstep((band + drop - above) / (0.5 * band))
+        smooth = cv2.GaussianBlur(pictures[0], (0, 0), 1.5 * anatomy.scale * texture_scale)
+        pictures[0] += (smooth - pictures[0]) * (SMOOTHING * drawn_out * envelope)[..., None]
         picture = pictures[0] * (1 - under[..., None]) + pictures[1] * under[..., None]
         strength = LINE_DARKNESS * smoothstep((level - 0.35) / 0.5) * envelope * smoothstep(gap / 2.0)
-        line = strength * np.exp(-(((y - (y_upper + drop)) / LINE_MM) ** 2))
+        from_edge = y - (y_upper + drop)
+        line = strength * np.exp(-((from_edge / LINE_MM) ** 2))
+        soft = 0.42 * strength * np.exp(-((from_edge / np.where(from_edge < 0, 1.1, 1.5)) ** 2))
+        line = 1 - (1 - line) * (1 - soft)
         picture = picture * (1 - line[..., None] * np.array([0.92, 1.0, 1.0]))
         picture = original * (1 - edge[..., None]) + picture * edge[..., None]
         share = _aperture(y, y_upper + drop, y_lower - rise) * inside_x * edge
@@ -189,7 +197,7 @@ def _eyeball(anatomy: Anatomy, original: Array, mm: Array, aperture: Array, cent
     at = relative.astype(np.float32)
     mirrored = cv2.remap(original, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     mirrored_known = cv2.remap(known.astype(np.float32), at, None, cv2.INTER_LINEAR) > 0.9
-    on_iris = np.hypot(*(mm - center).transpose(2, 0, 1)) < 0.97 * radius
+    on_iris = (np.hypot(*(mm - center).transpose(2, 0, 1)) < 0.97 * radius) & (mm[..., 1] < center[1])
     use = on_iris & ~known & mirrored_known
     ball[use] = mirrored[use]
     hidden = ~(known | use)

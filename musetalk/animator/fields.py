@@ -117,12 +117,12 @@ class FaceFields:
         if upper:
             close = UPPER_CLOSE * opening * _gauss(beyond, 7.0)
             seal = UPPER_SEAL * line.opening(x) * _gauss(beyond, 7.0)
-            pucker = -0.10 * JAW_MM * narrow * _gauss(beyond, 6.0)
+            pucker = -0.20 * JAW_MM * narrow * _gauss(beyond, 6.0)
             lips = {"lower_drop": zero, "upper_raise": -UPPER_RAISE_MM * profile * _gauss(beyond, 6.0), "ftuck": -2.2 * profile * _gauss(beyond, 6.0)}
         else:
             close = -LOWER_CLOSE * opening * _gauss(beyond, 11.0)
             seal = -LOWER_SEAL * line.opening(x) * _gauss(beyond, 11.0)
-            pucker = (0.90 * JAW_MM * narrow - opening) * _gauss(beyond, 9.0)
+            pucker = (0.80 * JAW_MM * narrow - opening) * _gauss(beyond, 9.0) * (1 - 0.5 * across)
             lips = {"lower_drop": LOWER_DROP_MM * profile * _gauss(beyond, 7.0), "upper_raise": zero, "ftuck": -1.5 * profile * _gauss(beyond, 9.0)}
 
         reach = _gauss(v, 20.0)
@@ -138,7 +138,7 @@ class FaceFields:
             "lower_drop": _vertical(lips["lower_drop"]),
             "upper_raise": _vertical(lips["upper_raise"]),
             "wide": _sideways(WIDE_MM * lateral * reach) + _vertical(-0.9 * np.abs(lateral) ** 2 * reach - (0.35 if upper else 0.7) * edge),
-            "round": _sideways(-ROUND_MM * lateral * reach) + _vertical((0.9 if upper else 1.3) * edge),
+            "round": _sideways(-ROUND_MM * lateral * reach) + _vertical((1.7 if upper else 1.5) * edge),
             "press": _vertical(-(0.8 if upper else 1.3) * edge),
             "ftuck": _vertical(lips["ftuck"]),
             "smile": smile,

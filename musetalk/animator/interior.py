@@ -33,10 +33,10 @@ LOWER_TINT = (1.0, 0.95, 0.90)
 TOOTH_WHITE = (1.0, 0.94, 0.87)
 SKIN_SHARE = 0.15
 GUM = (178, 96, 98)
-TONGUE = (176, 104, 112)
-CAVITY_TOP, CAVITY_FLOOR = (34, 14, 16), (84, 34, 38)
+TONGUE = (158, 88, 94)
+CAVITY_TOP, CAVITY_FLOOR = (42, 17, 18), (92, 38, 40)
 TONGUE_HALF_MM = (17.5, 8.0)
-RED_EXPONENTS = (1.0, 1.18, 1.22)
+RED_EXPONENTS = (1.0, 1.2, 1.32)
 
 X_RANGE = (-34.0, 34.0)
 UPPER_Y = (-14.0, 4.0)
@@ -163,5 +163,6 @@ def _tongue(gain: float, scale: float) -> Plate:
     groove = 1 - 0.22 * np.exp(-((x / 1.1) ** 2)) * smoothstep((y - 1.0) / 5)
     shade = groove * (0.82 + 0.18 * np.sqrt(np.clip(1 - (x / half_x) ** 2, 0, 1)))
     shade = shade * (1 + 0.10 * np.exp(-((y - 2.6) ** 2) / 2.5 - (np.abs(x) - 5.0) ** 2 / 14))
+    shade = shade * (0.5 + 0.5 * smoothstep(y / 4.5))  # its back lies in the dark
     color = np.array(TONGUE) * gain * shade[..., None]
     return _plate(np.clip(color, 0, 255), alpha, TONGUE_Y, scale, 0.25)

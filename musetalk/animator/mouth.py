@@ -17,8 +17,12 @@ SUPER = 2  # the interior is drawn at this many pixels per output pixel
 LEAST_GAP_MM = 0.12
 PUSH_MM, PUSH_GAP_MM = 0.41, 1.7  # mask edges move into the lips, over the dark line of the photograph
 LOWER_FOLLOWS, TONGUE_FOLLOWS = 0.93, 0.86
-TONGUE_REST_MM = 5.2
-PHOTO_LOWER_MM = 1.6  # lower teeth begin so much above the photographed lower lip
+TONGUE_REST_MM = -2.0  # its top
+PHOTO_LOWER_MM = 2.6  # lower teeth begin so much above the photographed lower lip
+PHOTO_TONGUE_MM = 3.0
+SEAM_MM, SEAM_GAP_MM = 0.33, 1.0  # where a photographed gap is closed, the line between the lips has to be drawn
+SEAM_SHADE = 0.42  # of the lip's own colour
+ROUND_SHADE = 0.33  # lips that protrude leave the teeth in their shadow
 
 _LEVELS = np.arange(256) / 255.0
 _REDDISH = np.stack([_LEVELS**exponent * 255 for exponent in RED_EXPONENTS], -1).round().astype(np.uint8)[:, None, :]
@@ -30,7 +34,7 @@ _TO_CHROMA = np.array([[-0.148223, -0.290993, 0.439216], [0.439216, -0.367788, -
 class Opening:
     """The moved lips. columns: pixel positions (n,) of output columns in the crop; upper, lower: (n,) rows of the two contours there.
 
-    s: (n,) -1..1 between the corners. scale: pixels per mm. jaw: mm that the jaw is down; tongue: 0..1; presence: 0..1 fades all in.
+    s: (n,) -1..1 between the corners. scale: pixels per mm. jaw: mm that the jaw is down; tongue, rounding: 0..1; presence: 0..1 fades all in.
     skull: (2, 3) affine from mm of the face frame to the crop's pixels.
     """
 
@@ -41,6 +45,7 @@ class Opening:
     scale: float
     jaw: float
     tongue: float
+    rounding: float
     presence: float
     skull: Array
 
@@ -50,12 +55,16 @@ def draw_mouth(planes: tuple[ByteArray, ByteArray, ByteArray], opening: Opening,
     scale = opening.scale
     gap_mm = (opening.lower - opening.upper) / scale
     widest = float(gap_mm.max(initial=0.0))
-    if widest < LEAST_GAP_MM:
+    if widest < LEAST_GAP_MM and photo is None:
         return
     push = PUSH_MM * scale * np.maximum(1 - opening.s**2, 0) ** 0.35 * float(smoothstep(np.array(widest / PUSH_GAP_MM)))
     push = push * smoothstep(gap_mm / 0.5)
+    if photo is not None:
+        push = np.maximum(push, SEAM_MM * scale * np.maximum(1 - opening.s**2, 0) ** 0.35)
     upper, lower = opening.upper - push, opening.lower + push
-    wide = np.nonzero(gap_mm > 0.02)[0]
+    wide = np.nonzero(lower - upper > 0.02 * scale)[0]
+    if len(wide) == 0:
+        return
     luma = planes[0]
     x0, x1 = int(opening.columns[wide[0]]) // 2 * 2, -(-int(opening.columns[wide[-1]] + 1) // 2) * 2
     y0, y1 = int(np.floor(upper[wide].min())) // 2 * 2 - 2, int(np.ceil(lower[wide].max())) // 2 * 2 + 4
@@ -70,12 +79,15 @@ def draw_mouth(planes: tuple[ByteArray, ByteArray, ByteArray], opening: Opening,
     cover = np.clip((np.minimum(bottom, fine_y + half) - np.maximum(top, fine_y - half)) * SUPER, 0, 1)
 
     color = _layers(opening, parts, photo, (x0, y0), (width, height), top, bottom, fine_y)
-    shade = _shade(top, bottom, s, fine_y, scale, widest)
+    shade = _shade(top, bottom, s, fine_y, scale, widest) * (1 - ROUND_SHADE * opening.rounding)
     if photo is not None:
         shade = 1 - (1 - shade) * opening.presence
     gains = cv2.LUT(cv2.merge([np.clip(shade * 255 + 0.5, 0, 255).astype(np.uint8)] * 3), _REDDISH)
     color = cv2.multiply(color, gains, scale=1 / 255)
 
+    if photo is not None:
+        seam = 1 - smoothstep(np.interp(fine_x, opening.columns, gap_mm).astype(np.float32) / SEAM_GAP_MM)
+        color = _mix(color, np.array(photo.lip) * SEAM_SHADE, seam)
     cover *= opening.presence
     weighted = color.astype(np.float32) * cover[..., None]
     small = cv2.resize(weighted, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
@@ -85,6 +97,12 @@ def draw_mouth(planes: tuple[ByteArray, ByteArray, ByteArray], opening: Opening,
     chroma = cv2.transform(tiny, _TO_CHROMA) + 128.0 * share[..., None]
     for number in (0, 1):
         _blend(planes[1 + number][y0 // 2 : y1 // 2, x0 // 2 : x1 // 2], chroma[..., number], share)
+
+
+def _mix(color: ByteArray, other: Array, share: Array) -> ByteArray:
+    """`other` (3,) in place of `color` where `share` (width,) is 1."""
+    mixed = color * (1 - share)[None, :, None] + other * share[None, :, None]
+    return mixed.astype(np.uint8)
 
 
 def _blend(plane: ByteArray, weighted: Array, share: Array) -> None:
@@ -111,7 +129,7 @@ def _layers(
     lower_y = LOWER_EDGE_MM + LOWER_FOLLOWS * opening.jaw
     if photo is not None:
         lower_y += photo.lower_lip - PHOTO_LOWER_MM
-        tongue_y += photo.lower_lip
+        tongue_y += photo.lower_lip - PHOTO_TONGUE_MM
     color = _over(color, _place(parts.tongue, opening, corner, size, tongue_y), light)
     color = _over(color, _place(parts.lower, opening, corner, size, lower_y))
     if photo is None:
@@ -141,8 +159,9 @@ def _over(below: ByteArray, above: ByteArray, light: float = 1.0) -> ByteArray:
 
 def _shade(top: Array, bottom: Array, s: Array, fine_y: Array, scale: float, widest: float) -> Array:
     """Light that reaches a point, 0..1: less under the upper lip, in the corners, on the lower lip and through a small gap."""
-    under = 0.48 + 0.52 * smoothstep((fine_y - top) / (3.0 * scale))
+    depth = 0.30 + 0.22 * float(smoothstep(np.array(widest / 5.0)))
+    under = 1 - depth * (1 - smoothstep((fine_y - top) / (3.0 * scale)))
     contact = 0.8 + 0.2 * smoothstep((bottom - fine_y) / (1.6 * scale))
-    corners = 1 - 0.6 * smoothstep((np.abs(s) - 0.5) / 0.5)
-    small = 0.62 + 0.38 * float(smoothstep(np.array((widest - 0.3) / 3.2)))
+    corners = 1 - 0.5 * smoothstep((np.abs(s) - 0.5) / 0.5)
+    small = 0.74 + 0.26 * float(smoothstep(np.array((widest - 0.3) / 3.2)))
     return under * contact * (corners * small)

@@ -43,6 +43,7 @@ from .mouth import Opening, draw_mouth
 from .rig import RING, TEXTURE_SCALE, Contours, Region, Rig
 
 INVERSE_PASSES = 3
+FULL_PUCKER = 0.75  # rounding at which the opening is a full ellipse
 EYE_REACH_MM = 6.5  # head and brow move an eye at most so far
 OPEN_JAW, OPEN_RAISE, OPEN_DROP, OPEN_WIDE, OPEN_WIDE_SHIFT = 0.75, 0.2, 0.35, 0.4, -0.55  # a smiling photograph is already stretched
 
@@ -104,6 +105,7 @@ class Speech:
     weights: FloatArray
     jaw: float
     tongue: float
+    rounding: float
     presence: float
     gaze: tuple[float, float]
 
@@ -134,12 +136,12 @@ def _speech(rig: Rig, row: FloatArray) -> Speech:
         "lip_close": close,
         "seal": seal,
         "brow_up": value[BROW_UP],
-        "pucker": open_jaw * min(max(rounding, 0.0), 1.0),
+        "pucker": open_jaw * float(smoothstep(np.array(rounding / FULL_PUCKER))),
         "nod": value[NOD],
         "rise": value[RISE],
     }
     weights = np.array([by_name[name] for name in SPEECH_FIELDS], np.float32)
-    return Speech(weights, JAW_MM * jaw, value[TONGUE], presence, (value[GAZE_X], value[GAZE_Y]))
+    return Speech(weights, JAW_MM * jaw, value[TONGUE], min(max(rounding, 0.0), 1.0), presence, (value[GAZE_X], value[GAZE_Y]))
 
 
 def _draw(rig: Rig, n: int, row: FloatArray | None, box: Box, region: Region) -> ByteArray:
@@ -287,5 +289,16 @@ def _draw_mouth(rig: Rig, idle: FloatArray, speech: Speech, box: Box, planes: Pl
     s = np.interp(columns, upper[:, 0], rig.contour_s).astype(np.float32)
     skull = _moved(rig.skull, idle, speech) - corner
     affine = np.column_stack([(skull[1] - skull[0]) / 10, (skull[2] - skull[0]) / 10, skull[0]])
-    mouth = Opening(columns, rows[0], rows[1], np.clip(s, -1, 1), rig.anatomy.scale, speech.jaw, speech.tongue, speech.presence, affine)
+    mouth = Opening(
+        columns=columns,
+        upper=rows[0],
+        lower=rows[1],
+        s=np.clip(s, -1, 1),
+        scale=rig.anatomy.scale,
+        jaw=speech.jaw,
+        tongue=speech.tongue,
+        rounding=speech.rounding,
+        presence=speech.presence,
+        skull=affine,
+    )
     draw_mouth((planes.luma, planes.u, planes.v), mouth, rig.mouth, rig.teeth)
