@@ -1,0 +1,311 @@
+"""`museserve`: say a sentence into a file, serve, manage avatars, and find out what is wrong with an installation.
+
+Everything heavy is imported inside the command that needs it, so that `--help` answers at once. Results go to stdout, progress and logs to
+stderr; what the user can mend is one line and exit status 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from errors import MuseserveError, RequestError
+
+if TYPE_CHECKING:
+    from configs.models import AppConfig
+    from contracts import SpeechRequest
+    from musetalk.avatar import AvatarStore
+
+CONFIG_HELP = "a YAML file, or the name of one that ships with the project"
+EXAMPLE = "Tell me about a project you are proud of."
+
+app = typer.Typer(
+    name="museserve",
+    help="Talking avatars as a service: text in, streamed lip-synced video out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+avatar_app = typer.Typer(help="Add, list and delete avatars.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(avatar_app, name="avatar")
+
+ConfigOption = Annotated[str, typer.Option("--config", "-c", help=CONFIG_HELP)]
+
+
+class Gender(str, Enum):
+    female = "female"
+    male = "male"
+
+
+@app.command()
+def say(
+    text: Annotated[str | None, typer.Argument(help="what to say; - reads it from stdin", show_default=False)] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="the mp4 to write")] = Path("out.mp4"),
+    audio: Annotated[Path | None, typer.Option(help="recorded speech to lip-sync instead of text: wav, mp3, m4a, ogg, webm")] = None,
+    avatar: Annotated[str, typer.Option(help="id of an avatar, or man / woman", show_default="the configured one")] = "",
+    voice: Annotated[str, typer.Option(help="id of a voice; auto = one that fits the avatar")] = "auto",
+    speed: Annotated[float, typer.Option(min=0.25, max=4.0, help="1 = the voice's own")] = 1.1,
+    language: Annotated[str, typer.Option(help="BCP 47 tag such as en or ko; auto = seen from the text")] = "auto",
+    config: ConfigOption = "local",
+) -> None:
+    """Film one utterance into an mp4. Needs no server."""
+    settings = _config(config)
+    if (text is None) == (audio is None):
+        raise RequestError("give either a text or --audio FILE" + ("" if text is None else ", not both"))
+    _check_output(output)
+    words = sys.stdin.read() if text == "-" else text
+    recorded = None if audio is None else _read(audio, settings.limits.max_body_bytes)
+    began = time.perf_counter()
+
+    from musetalk.builtin import resolve
+    from studio import Studio, render_to_file
+
+    studio = Studio(settings)
+    meta = studio.store.meta(resolve(avatar or settings.avatars.default))
+    speech = None if words is None else _speech(words, voice, speed, language, settings, meta.gender)
+    loaded = time.perf_counter()
+    with _progress() as show:
+        utterance, _ = asyncio.run(render_to_file(studio, output, avatar=meta.id, speech=speech, audio=recorded, on_progress=show))
+    seconds = (utterance.total_frames or 0) / meta.fps
+    took = time.perf_counter() - loaded
+    _note(f"{output}: {seconds:.2f} s of video in {took:.2f} s, after {loaded - began:.2f} s of loading; lips: {studio.engine.info.name}")
+
+
+@app.command()
+def serve(
+    config: ConfigOption = "local",
+    host: Annotated[str | None, typer.Option(help="address to listen on", show_default="from the configuration")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="0 = any free one", show_default="from the configuration")] = None,
+) -> None:
+    """Run the service until Ctrl-C."""
+    over = {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
+    settings = _config(config, {"server": over})
+    _log_to_stderr(settings.server.log_level, settings.server.log_format)
+    began = time.perf_counter()
+    _note("starting the service ...")
+
+    from service import running
+
+    with running(settings) as url, _until_told() as wait:
+        typer.echo(_ready(url, time.perf_counter() - began))
+        sys.stdout.flush()
+        wait()
+        _note("stopping ...")
+
+
+@avatar_app.command("add")
+def add_avatar(
+    photo: Annotated[Path, typer.Argument(help="a portrait: one face from the front, mouth closed", show_default=False)],
+    avatar_id: Annotated[str, typer.Option("--id", help="a-z, 0-9, - and _", show_default="from the file's name")] = "",
+    name: Annotated[str, typer.Option(help="what people see", show_default="the id")] = "",
+    gender: Annotated[Gender, typer.Option(help="which voice fits")] = Gender.female,
+    config: ConfigOption = "local",
+) -> None:
+    """Prepare an avatar from a portrait and print what was found in it."""
+    settings = _config(config)
+    picture = _read(photo, settings.limits.max_body_bytes)
+
+    import yaml
+
+    from musetalk.prepare import prepare_portrait
+
+    store = _store(settings)
+    chosen = avatar_id or _slug(photo.stem)
+    ref, report = prepare_portrait(
+        picture,
+        id=chosen,
+        name=name or chosen,
+        gender=gender.value,
+        size=settings.avatars.size,
+        store=store,
+        max_pixels=settings.avatars.max_pixels,
+        media=settings.mux.media,
+    )
+    typer.echo(yaml.safe_dump({"id": ref.id, "version": ref.version, "report": _plain(report)}, sort_keys=False, allow_unicode=True).rstrip())
+
+
+@avatar_app.command("list")
+def list_avatars(config: ConfigOption = "local") -> None:
+    """Print every avatar: id, name, gender, size, built in or added."""
+    for meta in _store(_config(config)).list():
+        typer.echo(f"{meta.id:<24} {meta.name:<24} {meta.gender:<7} {meta.size:>4} px  {'built in' if meta.builtin else 'added'}")
+
+
+@avatar_app.command("delete")
+def delete_avatar(avatar_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)], config: ConfigOption = "local") -> None:
+    """Delete an avatar that was added."""
+    _store(_config(config)).delete(avatar_id)
+    _note(f"{avatar_id} is deleted")
+
+
+@app.command()
+def doctor(config: ConfigOption = "local") -> None:
+    """Check this installation, part by part; exit status 1 when something must be mended."""
+    from doctor import checks
+
+    failed = 0
+    for check in checks(config):
+        mark = {True: "✓", False: "✗", None: "·"}[check.ok]
+        typer.echo(f"{mark} {check.name}: {check.found}")
+        if check.ok is False:
+            failed += 1
+            typer.echo(f"    -> {check.mend}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The console script. A mistake of the user's is one line on stderr; anything else keeps its traceback."""
+    try:
+        app()
+    except MuseserveError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+# --- shared --------------------------------------------------------------------------------------------------------------
+
+
+def _config(source: str, overrides: dict[str, Any] | None = None) -> AppConfig:
+    from configs.models import load_config
+
+    return load_config(source, overrides)
+
+
+def _store(settings: AppConfig) -> AvatarStore:
+    """The store, with the built-in avatars in it."""
+    from musetalk.builtin import BUILTIN
+    from musetalk.load import open_store
+    from musetalk.prepare import prepare_builtin
+
+    store = open_store(settings.avatars)
+    for avatar in BUILTIN:
+        prepare_builtin(avatar, store=store, size=settings.avatars.size)
+    return store
+
+
+def _speech(text: str, voice: str, speed: float, language: str, settings: AppConfig, gender: str) -> SpeechRequest:
+    from contracts import SpeechRequest
+    from speech import language as languages
+    from speech import sentences, voices
+
+    voices.check(voice)
+    languages.check(language)
+    return SpeechRequest(sentences.check_text(text, settings.speech.max_text_chars), voice, speed, language, gender)
+
+
+def _check_output(output: Path) -> None:
+    """Before any work is done."""
+    if output.suffix.lower() != ".mp4":
+        raise RequestError(f"{output}: the output is an mp4, so its name must end in .mp4")
+    if not output.parent.is_dir():
+        raise RequestError(f"{output}: the folder {output.parent} does not exist")
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    """Raises OSError, RequestError."""
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise RequestError(f"{path} is {size:,} bytes; at most {max_bytes:,} are accepted (limits.max_body_bytes)")
+    return path.read_bytes()
+
+
+def _slug(name: str) -> str:
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower()).strip("-")
+    return kept[:64] or "avatar"
+
+
+def _plain(value: Any) -> Any:
+    """Without numpy scalars and tuples, which YAML would write as Python objects."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.item() if hasattr(value, "item") else value
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int | None], None]]:
+    """A bar of frames on stderr, drawn only when somebody watches."""
+    from tqdm import tqdm
+
+    with tqdm(unit=" frames", file=sys.stderr, disable=None, leave=False) as bar:
+
+        def show(frames: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(frames - bar.n)
+
+        yield show
+
+
+@contextmanager
+def _until_told() -> Iterator[Callable[[], None]]:
+    """`wait()` returns on Ctrl-C or SIGTERM; what follows may take its time, a second Ctrl-C ends it at once."""
+    import signal
+    import threading
+
+    told = threading.Event()
+    stop = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: told.set()) for number in stop]
+    try:
+        yield told.wait  # type: ignore[misc]
+    finally:
+        for number, handler in zip(stop, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _ready(url: str, took_s: float) -> str:
+    body = f'{{"text": "{EXAMPLE}"}}'
+    return f"""
+museserve is ready after {took_s:.1f} s: open {url}/
+
+  curl -sS {url}/v1/videos -H 'Content-Type: application/json' -d '{body}' -o out.mp4
+
+Ctrl-C stops it."""
+
+
+def _log_to_stderr(level: str, log_format: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    pattern = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    handler.setFormatter(_JsonFormatter() if log_format == "json" else logging.Formatter(pattern))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object a line, with the field names that Ray Serve's own JSON logs use."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        import json
+
+        fields = {"asctime": self.formatTime(record), "levelname": record.levelname, "name": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            fields["exc_text"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def _note(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+def _fail(message: str) -> None:
+    _note(f"museserve: {message}")
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
