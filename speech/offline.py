@@ -1,0 +1,112 @@
+"""The offline voices together: one clause in, its sound with phonemes and words out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from contracts import Phoneme, SpeechChunk, Word
+from speech import trim, voices, words
+from speech.engine import Mark, Take, VoiceEngine
+from speech.espeak_engine import EspeakEngine
+from speech.hibari_engine import HibariEngine
+from speech.lexicon import Lexicon
+from speech.normalize import Spoken, normalize
+from speech.piper_engine import PiperEngine
+from speech.sentences import Clause
+from timeline import SPEECH_RATE
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """How the whole text is to be spoken. `voice`: a name that `voices.check` accepts."""
+
+    voice: str
+    gender: str
+    speed: float
+
+
+@dataclass(frozen=True)
+class SpokenClause:
+    """A take and the written words in it, as samples of the take. `notice`: what was not as asked."""
+
+    take: Take
+    words: tuple[Word, ...]
+    engine: str
+    notice: str
+
+    def chunk(self, start: int, silence: int, pause_s: float, notice: str, final: bool) -> SpeechChunk:
+        """The clause as a chunk that begins at sample `start`, with `silence` zeros before it and a pause after it."""
+        margin = 2 * trim.MARGIN_S  # of silence that the takes bring with them
+        tail = max(0, round((pause_s - margin) * SPEECH_RATE))
+        pcm = np.concatenate([np.zeros(silence, np.float32), self.take.pcm, np.zeros(tail, np.float32)])
+        begin = start + silence
+        row = [Phoneme("", start, begin)] if silence else []
+        row += [Phoneme(p.symbol, p.start + begin, p.end + begin, p.stress) for p in self.take.phonemes]
+        if tail:
+            row.append(Phoneme("", start + len(pcm) - tail, start + len(pcm)))
+        said = tuple(Word(w.text, w.start + begin, w.end + begin, w.estimated) for w in self.words)
+        return SpeechChunk(start, pcm, tuple(row), said, final, self.engine, notice)
+
+
+class OfflineVoices:
+    """Thread-safe."""
+
+    def __init__(self, lexicon: Lexicon, threads: int = 1) -> None:
+        engines: tuple[VoiceEngine, ...] = (HibariEngine(threads), PiperEngine(threads), EspeakEngine())
+        self._engines = {engine.name: engine for engine in engines}
+        self._lexicon = lexicon
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._engines)
+
+    def warm(self) -> None:
+        """Raises EngineUnavailableError."""
+        for engine in self._engines.values():
+            engine.warm()
+
+    def speak(self, clause: Clause, utterance: Utterance) -> SpokenClause:
+        """Raises SpeechEngineError."""
+        voice = voices.offline_voice(utterance.voice, utterance.gender, clause.language)
+        engine = self._engines[voice.engine]
+        slowest, fastest = engine.speeds
+        speed = min(max(utterance.speed, slowest), fastest)
+        notices = []
+        if voices.is_offline(utterance.voice) and voice.name != utterance.voice:
+            notices.append(f"{utterance.voice} does not speak {clause.language}: {voice.name} does")
+        if speed != utterance.speed:
+            notices.append(f"{voice.name} speaks at {slowest:.2f} to {fastest:.2f} times its pace, not {utterance.speed:g}: {speed:.2f} was used")
+        spoken = normalize(clause.text, clause.language, self._lexicon)
+        if spoken.words:
+            take = engine.speak(spoken.text, voice, clause.language, speed)
+        else:
+            take = Take(np.zeros(0, np.float32), ())
+        return SpokenClause(take, _words(spoken, take), engine.name, "; ".join(notices))
+
+
+def _words(spoken: Spoken, take: Take) -> tuple[Word, ...]:
+    """Each written word with the time of the marks on its spoken form; estimated when a word has none."""
+    if not len(take.pcm):
+        return ()
+    timed: list[Word] = []
+    for written, (first, last) in spoken.words:
+        inside = [mark for mark in take.marks if mark.first < last and mark.last > first]
+        if inside:
+            start = max(_at(inside[0], first, forward=True), timed[-1].end if timed else 0)
+            timed.append(Word(written, start, max(start, _at(inside[-1], last, forward=False))))
+    if len(timed) == len(spoken.words):
+        return tuple(timed)
+    sounds = [phoneme for phoneme in take.phonemes if phoneme.symbol]
+    said = [spoken.text[first:last] for _, (first, last) in spoken.words]
+    return words.estimate([w for w, _ in spoken.words], sounds[0].start, sounds[-1].end, words.silences(take.pcm), spoken=said)
+
+
+def _at(mark: Mark, char: int, *, forward: bool) -> int:
+    """The time of a character: a mark may span several words, which then share it by their letters."""
+    if forward and char <= mark.first:
+        return mark.start
+    if not forward and char >= mark.last:
+        return mark.end
+    return mark.start + round((mark.end - mark.start) * (char - mark.first) / (mark.last - mark.first))

@@ -1,0 +1,74 @@
+"""Cutting a voice's own silence off a take, and bringing it to the common loudness."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from contracts import FloatArray, Phoneme
+from speech.engine import Mark, Take
+from timeline import SPEECH_RATE
+
+MARGIN_S = 0.06  # silence kept before and after the sound
+QUIET_DB = -38.0  # below this, relative to the loud level, is silence
+_WINDOW = SPEECH_RATE // 200  # 5 ms
+_FADE = SPEECH_RATE // 250  # 4 ms
+_PAUSE = round(0.04 * SPEECH_RATE)  # shorter holes between two sounds belong to the sound before
+_LIMIT = 0.97
+
+
+def sounding(pcm: FloatArray) -> tuple[int, int]:
+    """First and last sample that are louder than `QUIET_DB` below the loud level (95th percentile of 5 ms RMS); (0, 0) for silence."""
+    n = len(pcm) // _WINDOW
+    rms = np.sqrt(np.square(pcm[: n * _WINDOW].reshape(n, _WINDOW)).mean(1)) if n else np.zeros(0, np.float32)
+    if not n or rms.max() < 1e-4:
+        return 0, 0
+    loud = np.flatnonzero(rms > np.percentile(rms[rms > rms.max() * 0.01], 95) * 10 ** (QUIET_DB / 20))
+    return int(loud[0]) * _WINDOW, (int(loud[-1]) + 1) * _WINDOW
+
+
+def finish(pcm: FloatArray, phonemes: list[Phoneme], marks: list[Mark], gain: float, shift_s: float) -> Take:
+    """A take from an engine's raw output.
+
+    Args:
+        pcm: float32 (n,) at `SPEECH_RATE` with whatever silence the engine put around it.
+        phonemes, marks: with the engine's own times, in order.
+        gain: of this voice.
+        shift_s: what to add to the engine's times so that they match the sound.
+    """
+    first, last = sounding(pcm)
+    if first == last:
+        return Take(np.zeros(0, np.float32), ())
+    margin = round(MARGIN_S * SPEECH_RATE)
+    cut = max(0, first - margin)
+    lead = margin - (first - cut)  # of silence that was not there
+    body = pcm[cut : last + margin] * np.float32(gain)
+    np.clip(body, -_LIMIT, _LIMIT, out=body)
+    fade = np.linspace(0.0, 1.0, _FADE, dtype=np.float32)
+    body[:_FADE] *= fade
+    body[-_FADE:] *= fade[::-1]
+    sound = np.concatenate([np.zeros(lead, np.float32), body])
+    move = round(shift_s * SPEECH_RATE) - cut + lead
+    end = last - cut + lead
+
+    def at(sample: int) -> int:
+        return min(max(sample + move, 0), end)
+
+    moved = [Phoneme(p.symbol, at(p.start), at(p.end), p.stress) for p in phonemes]
+    return Take(sound, _unbroken(moved, len(sound)), tuple(Mark(m.first, m.last, at(m.start), at(m.end)) for m in marks if at(m.end) > at(m.start)))
+
+
+def _unbroken(phonemes: list[Phoneme], end: int) -> tuple[Phoneme, ...]:
+    """Phonemes that cover 0..end: holes become pauses, or part of the sound before when they are short."""
+    row: list[Phoneme] = []
+    reached = 0
+    for phoneme in [p for p in phonemes if p.symbol and p.end > p.start] + [Phoneme("", end, end)]:
+        hole = phoneme.start - reached
+        if hole >= _PAUSE or (hole > 0 and not row) or (hole > 0 and not phoneme.symbol):
+            row.append(Phoneme("", reached, phoneme.start))
+        elif hole > 0:
+            row[-1] = Phoneme(row[-1].symbol, row[-1].start, phoneme.start, row[-1].stress)
+        start = max(phoneme.start, reached)
+        if phoneme.end > start:
+            row.append(Phoneme(phoneme.symbol, start, phoneme.end, phoneme.stress))
+        reached = max(reached, phoneme.end)
+    return tuple(row)
