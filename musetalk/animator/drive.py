@@ -13,10 +13,11 @@ import numpy as np
 
 from contracts import Conditioning, FloatArray, Speech
 from musetalk.animator.accents import activity, add_life
-from musetalk.animator.controls import JAW, LIP_CLOSE, LOWER_DROP, ROUND, SEAL, SMILE, UPPER_RAISE
+from musetalk.animator.controls import CONTROLS, JAW, LOWER_DROP, N_CONTROLS, ROUND, SEAL, TONGUE, UPPER_RAISE, WIDE
 from musetalk.animator.hearing import LOUDNESS_RATE, loudness, usable_level
 from musetalk.animator.segments import Segment, segments_of, slide_closures, with_gains
 from musetalk.animator.shapes import Seconds, apply_contacts, blend, contacts, smoothstep
+from musetalk.animator.sound import CHANNELS, loud_peaks, mouth_from_sound, pauses_in
 from musetalk.animator.visemes import Kind
 from timeline import FPS, SPEECH_RATE, frames_for
 
@@ -29,8 +30,14 @@ LEAD_S = 0.02
 GRID_RATE = LOUDNESS_RATE
 SMOOTH_S = 0.016  # standard deviation; -3 dB near 8 Hz
 END_FADE_S = 0.12
-RESTING_SMILE = 0.25  # what avatars wear; it goes by half where the lips round
 STILL = 2e-3  # a row that is nowhere above this is rest
+
+# With phonemes and sound together, the sound's part of the opening and of the corners.
+OPENING_SHARE, SIDEWAYS_SHARE = 0.5, 0.25
+ROUND_KEEPS = 0.8  # the sound cannot tell a small round opening from a large one
+
+_CHANNEL = {control: CHANNELS.index(CONTROLS[control]) for control in (JAW, LOWER_DROP, UPPER_RAISE, WIDE, ROUND, TONGUE)}
+SHUT, TUCK = CHANNELS.index("shut"), CHANNELS.index("tuck")
 
 _PER_FRAME = GRID_RATE // FPS
 _PAD = 10  # grid points of smoothing on either side
@@ -40,9 +47,8 @@ _PAD = 10  # grid points of smoothing on either side
 class Heard:
     """What one stretch says to the face, before it is read off at frame times."""
 
-    times: Seconds
     curves: FloatArray
-    segments: list[Segment]
+    pauses: list[Segment]
     accents: list[tuple[float, float]] = field(default_factory=list)
     onsets: list[float] = field(default_factory=list)
 
@@ -54,15 +60,16 @@ def listen(speech: Speech, drive: Drive = "mix", head_motion: float = 1.0) -> Co
     """
     frame_times = (speech.first_frame + np.arange(speech.n_frames)) / FPS + LEAD_S
     grid = frame_times[0] + np.arange(-_PAD, _PER_FRAME * (speech.n_frames - 1) + _PAD + 1) / GRID_RATE
-    heard = by_phonemes(speech, grid)
+    if speech.phonemes is None or drive == "sound":
+        heard = by_sound(speech, grid)
+    else:
+        heard = by_phonemes(speech, grid, with_sound=drive == "mix")
     rows = heard.curves[_PAD : len(grid) - _PAD : _PER_FRAME].copy()
 
-    rows[:, SMILE] = -0.5 * RESTING_SMILE * smoothstep(rows[:, ROUND] / 0.5)
-    opening_mm = 15.0 * (rows[:, JAW] - rows[:, LIP_CLOSE]) + 4.5 * rows[:, LOWER_DROP] + 3.2 * rows[:, UPPER_RAISE]
-    rows[:, SEAL] = 1.0 - 0.66 * smoothstep(opening_mm / 8.0)
+    rows[:, SEAL] = 1.0  # the renderer lets go of it as far as the mouth is open
     add_life(rows, heard.accents, heard.onsets, frame_times, head_motion)
 
-    active = activity(heard.segments, frame_times)
+    active = activity(heard.pauses, frame_times)
     if speech.final:
         last = (frames_for(speech.start + len(speech.pcm)) - 1) / FPS + LEAD_S
         active *= smoothstep((last - frame_times) / END_FADE_S)
@@ -71,24 +78,45 @@ def listen(speech: Speech, drive: Drive = "mix", head_motion: float = 1.0) -> Co
     return Conditioning(speech.first_frame, rows, np.any(rows != 0.0, axis=1))
 
 
-def by_phonemes(speech: Speech, grid: Seconds) -> Heard:
-    """Shapes, closures and accents from phoneme times; the sound only says how loud, and where exactly lips meet."""
+def by_phonemes(speech: Speech, grid: Seconds, with_sound: bool) -> Heard:
+    """Shapes, contacts and accents from phoneme times; the sound says how loud, where exactly lips meet, and has its share of the opening."""
     level = usable_level(speech.level, speech.pcm)
     start = speech.start / SPEECH_RATE
     loud = loudness(speech.pcm, level)
     segments = segments_of(speech.phonemes or ())
     segments = with_gains(slide_closures(segments, loud, LOUDNESS_RATE, start), loud, LOUDNESS_RATE, start)
-    curves = smooth(blend(segments, grid))
-    shut, tuck = contacts(segments, grid)
-    apply_contacts(curves, shut, tuck)
+    curves = blend(segments, grid)
+    if with_sound:
+        heard = mouth_from_sound(speech.pcm, start, level, grid)
+        share = OPENING_SHARE * (1.0 - ROUND_KEEPS * np.clip(curves[:, ROUND], 0.0, 1.0))[:, None]
+        openings = (JAW, LOWER_DROP, UPPER_RAISE)
+        curves[:, openings] += share * (heard[:, [_CHANNEL[c] for c in openings]] - curves[:, openings])
+        sideways = (WIDE, ROUND)
+        curves[:, sideways] += SIDEWAYS_SHARE * (heard[:, [_CHANNEL[c] for c in sideways]] - curves[:, sideways])
+    curves = smooth(curves)
+    apply_contacts(curves, *contacts(segments, grid))
     vowels = [s for s in segments if s.viseme.kind is Kind.VOWEL]
     return Heard(
-        grid,
         curves,
-        segments,
+        pauses=[s for s in segments if s.viseme.kind is Kind.PAUSE] + pauses_in(speech.pcm, start, level, grid),
         accents=[(s.start, min(s.gain, 1.0)) for s in vowels if s.stress == 1],
         onsets=[s.start for s in vowels],
     )
+
+
+def by_sound(speech: Speech, grid: Seconds) -> Heard:
+    """Everything from the sound."""
+    level = usable_level(speech.level, speech.pcm)
+    start = speech.start / SPEECH_RATE
+    heard = smooth(mouth_from_sound(speech.pcm, start, level, grid))
+    curves = np.zeros((len(grid), N_CONTROLS), np.float32)
+    for control, channel in _CHANNEL.items():
+        curves[:, control] = heard[:, channel]
+    shut = smoothstep((heard[:, SHUT] - 0.22) / 0.38)
+    tuck = smoothstep((heard[:, TUCK] - 0.25) / 0.5)
+    apply_contacts(curves, shut, tuck * (1.0 - shut))
+    peaks = loud_peaks(speech.pcm, start, level)
+    return Heard(curves, pauses=pauses_in(speech.pcm, start, level, grid), accents=peaks, onsets=[second for second, _ in peaks])
 
 
 def smooth(curves: FloatArray) -> FloatArray:

@@ -1,0 +1,137 @@
+"""What the sound alone tells about the mouth: a small regressor from log-mel features to opening, spreading, rounding and contact.
+
+It is trained on synthetic voices whose phoneme times are known (`python -m musetalk.animator.train_sound`), hears 120 ms to either side, and
+costs a few milliseconds per second of speech. Bilabials are only partly audible, so with phonemes at hand they decide about contact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from contracts import BoolArray, FloatArray
+from musetalk.animator.hearing import FEATURE_RATE, LOUDNESS_RATE, N_BANDS, log_mel, loudness
+from musetalk.animator.segments import FAR_S, Segment
+from musetalk.animator.shapes import Seconds
+from musetalk.animator.visemes import PAUSE
+from timeline import SPEECH_RATE
+
+# What comes out, in this order.
+CHANNELS = ("jaw", "lower_drop", "upper_raise", "wide", "round", "tongue", "shut", "tuck")
+OFFSETS = tuple(round(x) for x in np.linspace(-12, 12, 11))  # feature frames of 10 ms
+N_FEATURES = N_BANDS + 2
+
+MODEL_PATH = Path(__file__).parent.parent / "data" / "sound_drive.npz"
+
+_HOP = SPEECH_RATE // FEATURE_RATE
+_MARGIN_S = 0.15
+
+# The silence gate, in dB relative to the loud level.
+GATE_BEHIND_S, GATE_AHEAD_S = 1.0, 0.03
+GATE_AROUND_S = (0.4, 0.24)  # how far around an instant pauses matter
+GATE_ABOVE_FLOOR_DB = 7.0
+GATE_RANGE_DB = (-33.0, -14.0)
+MIN_VOICED_S, HANG_S = 0.03, 0.035
+
+
+@dataclass(frozen=True)
+class SoundModel:
+    """Standardised features -> ReLU of a fixed random projection, and the features themselves -> channels."""
+
+    mean: FloatArray  # (286,)
+    scale: FloatArray  # (286,)
+    hidden: FloatArray  # (287, h), last row the bias
+    linear: FloatArray  # (287, 8), last row the bias
+    readout: FloatArray  # (h, 8)
+    gains: FloatArray  # (8,): a regression shrinks, this undoes it
+
+    def predict(self, features: FloatArray) -> FloatArray:
+        """features (n, 286) -> (n, 8), with `gains`, not clipped."""
+        x = np.ones((len(features), len(self.mean) + 1), np.float32)
+        x[:, :-1] = np.clip((features - self.mean) * self.scale, -5.0, 5.0)
+        return np.asarray((x @ self.linear + np.maximum(x @ self.hidden, 0.0) @ self.readout) * self.gains, np.float32)
+
+
+@lru_cache(maxsize=1)
+def load_model() -> SoundModel:
+    with np.load(MODEL_PATH) as stored:
+        return SoundModel(**{name: stored[name].astype(np.float32) for name in SoundModel.__dataclass_fields__})
+
+
+def features_of(pcm: FloatArray, level: float) -> FloatArray:
+    """(n, 286) at `FEATURE_RATE`: 24 log-mel bands, loudness and tilt at 11 offsets; outside `pcm` (samples at 24 kHz) is silence."""
+    mel = log_mel(pcm, level)
+    frames = np.empty((len(mel), N_FEATURES), np.float32)
+    frames[:, :N_BANDS] = mel
+    frames[:, N_BANDS] = loudness(pcm, level, 0.025)[:: LOUDNESS_RATE // FEATURE_RATE] / 20.0
+    frames[:, N_BANDS + 1] = mel[:, N_BANDS // 2 :].mean(axis=1) - mel[:, : N_BANDS // 2].mean(axis=1)
+    reach = OFFSETS[-1]
+    quiet = np.full((reach, N_FEATURES), -3.0, np.float32)
+    quiet[:, -1] = 0.0
+    padded = np.concatenate([quiet, frames, quiet])
+    return np.concatenate([padded[reach + o : reach + o + len(mel)] for o in OFFSETS], axis=1)
+
+
+def mouth_from_sound(pcm: FloatArray, start: float, level: float, grid: Seconds) -> FloatArray:
+    """Channels (len(grid), 8), clipped to 0..1, at the seconds `grid`; pcm begins at second `start`."""
+    first = max(round((grid[0] - start - _MARGIN_S) * FEATURE_RATE), 0) * _HOP
+    last = round((grid[-1] - start + _MARGIN_S) * FEATURE_RATE) * _HOP
+    heard = pcm[first:last]
+    predicted = load_model().predict(features_of(heard, level))
+    at = start + first / SPEECH_RATE + np.arange(len(predicted)) / FEATURE_RATE
+    curves = np.stack([np.interp(grid, at, channel) for channel in predicted.T], axis=1)
+    return np.asarray(np.clip(curves, 0.0, 1.0), np.float32)
+
+
+def pauses_in(pcm: FloatArray, start: float, level: float, grid: Seconds) -> list[Segment]:
+    """The pauses that can be heard around the seconds `grid`, as segments; those that go on past what was looked at reach far out.
+
+    A gate above the noise floor, which is the quietest tenth of the last second: uploads come with rooms, fans and hiss.
+    """
+    decibels = loudness(pcm, level, 0.04)[:: LOUDNESS_RATE // FEATURE_RATE]
+    first = max(round((grid[0] - start - GATE_AROUND_S[0]) * FEATURE_RATE), 0)
+    last = min(round((grid[-1] - start + GATE_AROUND_S[1]) * FEATURE_RATE), len(decibels) - 1) + 1
+    voiced = decibels[first:last] > gate_threshold(decibels, first, last)
+    voiced = _without_short(voiced, round(MIN_VOICED_S * FEATURE_RATE))
+    hang = round(HANG_S * FEATURE_RATE)
+    spread = np.convolve(voiced, np.ones(2 * hang + 1), mode="full")[hang : hang + len(voiced)] > 0
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], spread, [True]]).astype(np.int8)))
+    pauses = [Segment(PAUSE, -FAR_S, 0.0)]
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        begins = start + (first + int(begin)) / FEATURE_RATE if begin > 0 else -FAR_S
+        ends = start + (first + int(end)) / FEATURE_RATE if end < len(spread) else FAR_S
+        pauses.append(Segment(PAUSE, begins, ends))
+    return pauses
+
+
+def gate_threshold(decibels: FloatArray, first: int = 0, last: int | None = None) -> FloatArray:
+    """What counts as sound at instants `first`..`last`: above the floor of the second before, within `GATE_RANGE_DB`. At `FEATURE_RATE`."""
+    ends = np.arange(first, len(decibels) if last is None else last)
+    behind, ahead = round(GATE_BEHIND_S * FEATURE_RATE), round(GATE_AHEAD_S * FEATURE_RATE)
+    padded = np.pad(decibels, (behind, ahead), constant_values=np.inf)
+    around = np.sort(np.lib.stride_tricks.sliding_window_view(padded, behind + ahead + 1)[ends], axis=1)
+    known = np.minimum(ends + ahead, len(decibels) - 1) - np.maximum(ends - behind, 0)
+    floor = np.take_along_axis(around, (known // 10)[:, None], axis=1)[:, 0]
+    return np.asarray(np.clip(floor + GATE_ABOVE_FLOOR_DB, *GATE_RANGE_DB), np.float32)
+
+
+def loud_peaks(pcm: FloatArray, start: float, level: float) -> list[tuple[float, float]]:
+    """(second, weight) of syllables loud enough to carry an accent."""
+    smooth = loudness(pcm, level, 0.10)[:: LOUDNESS_RATE // FEATURE_RATE]
+    reach = 10
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(smooth, reach, mode="edge"), 2 * reach + 1)
+    peaks = np.flatnonzero((smooth >= around.max(axis=1)) & (smooth > -5.0))
+    # The vowel began some 60 ms before it was loudest.
+    return [(start + int(k) / FEATURE_RATE - 0.06, float(np.clip(1.0 + 0.05 * smooth[k], 0.6, 1.0))) for k in peaks]
+
+
+def _without_short(voiced: BoolArray, shortest: int) -> BoolArray:
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], voiced, [False]]).astype(np.int8)))
+    kept = voiced.copy()
+    for first, last in zip(edges[::2], edges[1::2], strict=True):
+        if last - first < shortest and first > 0 and last < len(voiced):
+            kept[first:last] = False
+    return kept
