@@ -46,7 +46,7 @@ PUCKER_WIDTH = 0.66  # half width of the opening of a full "oo", share of the mo
 
 HEAD_DEPTH_MM, NOSE_DEPTH_MM = 65.0, 16.0
 HEAD_INNER, HEAD_OUTER = 1.02, 1.77  # sway: elliptic radii between which the head's motion fades into the background
-NOD_INNER, NOD_OUTER = 0.98, 1.36  # nods while speaking, kept inside a smaller box
+NOD_INNER, NOD_OUTER = 0.82, 1.18  # nods while speaking are small: they may fade inside the hair, which keeps the speech box small
 NECK_MM = 80.0
 ROLL_PIVOT_MM = 30.0  # below the chin
 MARGIN = 0.05  # of the picture's size: motion dies out towards the left, right and top border

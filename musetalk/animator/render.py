@@ -16,7 +16,7 @@ import numpy as np
 from contracts import Box, ByteArray, FloatArray
 from timeline import IDLE_FRAMES
 
-from .anatomy import Array, smoothstep
+from .anatomy import smoothstep
 from .controls import (
     BROW_UP,
     FTUCK,
@@ -41,6 +41,7 @@ from .fields import JAW_MM, LOWER_DROP_MM, SPEECH_FIELDS, UPPER_RAISE_MM
 from .idle import LID_FOLLOWS, RESTING_SMILE
 from .mouth import Opening, draw_mouth
 from .rig import RING, TEXTURE_SCALE, Contours, Region, Rig
+from .sampling import sample
 
 INVERSE_PASSES = 3
 FULL_PUCKER = 0.75  # rounding at which the opening is a full ellipse
@@ -68,7 +69,7 @@ def i420_planes(picture: ByteArray) -> Planes:
 
 def idle_frame(rig: Rig, n: int) -> ByteArray:
     """Frame `n` of the idle loop (any whole number; it repeats every IDLE_FRAMES): I420 uint8 (size * 3 // 2, size)."""
-    return _draw(rig, n, None, Box(0, 0, rig.size, rig.size), rig.full)
+    return _draw(rig, n, None)
 
 
 def idle_loop(rig: Rig) -> ByteArray:
@@ -95,7 +96,7 @@ def render_crop(rig: Rig, n: int, row: FloatArray) -> ByteArray:
         raise ValueError(f"a row has {N_CONTROLS} controls, got shape {row.shape}")
     if not row.any():
         return crop_i420(idle_frame(rig, n), rig.box)
-    return _draw(rig, n, row, rig.box, rig.box_region)
+    return _draw(rig, n, row)
 
 
 @dataclass(frozen=True)
@@ -144,61 +145,60 @@ def _speech(rig: Rig, row: FloatArray) -> Speech:
     return Speech(weights, JAW_MM * jaw, value[TONGUE], min(max(rounding, 0.0), 1.0), presence, (value[GAZE_X], value[GAZE_Y]))
 
 
-def _draw(rig: Rig, n: int, row: FloatArray | None, box: Box, region: Region) -> ByteArray:
+def _draw(rig: Rig, n: int, row: FloatArray | None) -> ByteArray:
     n %= IDLE_FRAMES
     idle = rig.motion.weights[n]
-    speech = None if row is None else _speech(rig, row)
-    upper = _source_grid(rig, idle, None if speech is None else speech.weights, rig.idle_upper, rig.speech_upper, rig.full, region)
-    lower = _source_grid(rig, idle, None if speech is None else speech.weights, rig.idle_lower, rig.speech_lower, rig.lower_region, rig.lower_region)
-    contours = [_moved(contour, idle, speech) for contour in (rig.upper_contour, rig.lower_contour)]
+    if row is None:
+        speech, box, region = None, Box(0, 0, rig.size, rig.size), rig.full
+        weights = np.concatenate([idle, np.zeros(len(SPEECH_FIELDS), np.float32)])
+        upper = _source_grid(rig, region, idle, rig.idle_upper)
+    else:
+        speech, box, region = _speech(rig, row), rig.box, rig.box_region
+        weights = np.concatenate([idle, speech.weights])
+        upper = _source_grid(rig, region, weights, rig.upper)
+    lower = _source_grid(rig, rig.lower_region, weights, rig.lower)
+    contours = [_moved(contour, weights) for contour in (rig.upper_contour, rig.lower_contour)]
 
     picture = np.empty((box.h * 3 // 2, box.w), np.uint8)
     planes = i420_planes(picture)
-    cell = rig.cell
-    luma_map = _combined_map(rig, box, upper * TEXTURE_SCALE + 0.5, lower * TEXTURE_SCALE + 0.5, contours, cell)
-    chroma_map = _combined_map(rig, box, upper, lower, contours, cell // 2)
-    cv2.remap(rig.luma, luma_map, None, cv2.INTER_LINEAR, dst=planes.luma, borderMode=cv2.BORDER_REPLICATE)
-    cv2.remap(rig.chroma_u, chroma_map, None, cv2.INTER_LINEAR, dst=planes.u, borderMode=cv2.BORDER_REPLICATE)
-    cv2.remap(rig.chroma_v, chroma_map, None, cv2.INTER_LINEAR, dst=planes.v, borderMode=cv2.BORDER_REPLICATE)
+    luma_map = _combined_map(rig, box, upper * TEXTURE_SCALE + 0.5, lower * TEXTURE_SCALE + 0.5, contours, rig.cell)
+    chroma_map = _combined_map(rig, box, upper, lower, contours, rig.cell // 2)
+    sample(rig.luma, luma_map, planes.luma)
+    sample(rig.chroma_u, chroma_map, planes.u)
+    sample(rig.chroma_v, chroma_map, planes.v)
 
     gaze = rig.motion.gaze[n]
     look = (float(gaze[0]), float(gaze[1])) if speech is None else (float(gaze[0]) + speech.gaze[0], float(gaze[1]) + speech.gaze[1])
     for eye in rig.eyes:
         _draw_eye(rig, eye, float(rig.motion.lids[n]), look, box, planes, luma_map, chroma_map)
     if speech is not None:
-        _draw_mouth(rig, idle, speech, box, planes, contours)
+        _draw_mouth(rig, weights, speech, box, planes, contours)
     return picture
 
 
-def _moved(contour: Contours, idle: FloatArray, speech: Speech | None) -> FloatArray:
-    shift = idle @ contour.idle
-    if speech is not None:
-        shift = shift + speech.weights @ contour.speech
-    points: FloatArray = contour.rest + shift.reshape(-1, 2)
+def _moved(contour: Contours, weights: FloatArray) -> FloatArray:
+    points: FloatArray = contour.rest + weighted_sum(weights, contour.moves).reshape(-1, 2)
     return points
 
 
-def _source_grid(
-    rig: Rig, idle: FloatArray, speech: FloatArray | None, idle_basis: FloatArray, speech_basis: FloatArray, stored: Region, region: Region
-) -> FloatArray:
+def weighted_sum(weights: FloatArray, basis: FloatArray) -> FloatArray:
+    """(k,) and (k, n) -> (n,). Not a matrix product: BLAS would start threads for it, which costs more than the sum."""
+    total: FloatArray = np.einsum("i,ij->j", weights, basis)
+    return total
+
+
+def _source_grid(rig: Rig, region: Region, weights: FloatArray, basis: FloatArray) -> FloatArray:
     """Where each node's pixel comes from: (ny, nx, 2) output pixel positions in the portrait."""
-    shift = np.einsum("i,ij->j", idle, idle_basis).reshape(stored.ny, stored.nx, 2)
-    if region is not stored:
-        rows, columns = region.slices
-        shift = np.ascontiguousarray(shift[rows, columns])
-    if speech is not None:
-        shift = shift + np.einsum("i,ij->j", speech, speech_basis).reshape(region.ny, region.nx, 2)
-    # shift carries a node forward; its inverse is found by three fixed-point passes q <- -shift(node + q)
     nodes = _node_indices(region)
-    source = nodes
-    step = 1.0 / rig.cell
-    shift = shift * -step
-    source = nodes + shift
+    # the fields carry a node forward; the inverse is found by fixed-point passes q <- -field(node + q)
+    back = weighted_sum(weights * np.float32(-1.0 / rig.cell), basis).reshape(region.ny, region.nx, 2)
+    source = nodes + back
     for _ in range(INVERSE_PASSES - 1):
-        source = nodes + cv2.remap(shift, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    offset = np.array([(region.x0 - RING) * rig.cell, (region.y0 - RING) * rig.cell], np.float32) + (rig.cell - 1) / 2
-    grid: FloatArray = (source * np.float32(rig.cell) + offset).astype(np.float32)
-    return grid
+        source = sample(back, source)
+        source += nodes
+    source *= np.float32(rig.cell)
+    source += np.array([(region.x0 - RING) * rig.cell, (region.y0 - RING) * rig.cell], np.float32) + np.float32((rig.cell - 1) / 2)
+    return source
 
 
 def _node_indices(region: Region) -> FloatArray:
@@ -250,8 +250,8 @@ def _draw_eye(
     pixels = rig.anatomy.scale * TEXTURE_SCALE
     shift = rig.anatomy.axes.T @ np.array(gaze) * pixels
     columns, rows = np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)[:, None]
-    follow_x, follow_y = columns - eye.mobility * np.float32(shift[0]), rows - eye.mobility * np.float32(shift[1])
-    ball = cv2.remap(eye.ball, follow_x, follow_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    follow = np.dstack([columns - eye.mobility * np.float32(shift[0]), rows - eye.mobility * np.float32(shift[1])])
+    ball = sample(eye.ball, follow)
     drawn = cv2.add(eye.lid[level], cv2.multiply(ball, eye.share[level], scale=1 / 255))
 
     reach = int(EYE_REACH_MM * rig.anatomy.scale) // 2 * 2 + 2
@@ -266,20 +266,20 @@ def _draw_eye(
     patch = rig.luma[py0:py1, px0:px1].copy()
     patch[y - py0 : y - py0 + h, x - px0 : x - px0 + w] = drawn
     at = luma_map[out_y0:out_y1, out_x0:out_x1] - np.array([px0, py0], np.float32)
-    cv2.remap(patch, at, None, cv2.INTER_LINEAR, dst=planes.luma[out_y0:out_y1, out_x0:out_x1], borderMode=cv2.BORDER_REPLICATE)
+    sample(patch, at, planes.luma[out_y0:out_y1, out_x0:out_x1])
 
     half = slice(out_y0 // 2, out_y1 // 2), slice(out_x0 // 2, out_x1 // 2)
     at = chroma_map[half] - np.array([px0 // 2, py0 // 2], np.float32)
-    small_x, small_y = follow_x[::2, ::2] / 2, follow_y[::2, ::2] / 2
+    follow = follow[::2, ::2] / 2
     for texture, lids, eyeball, plane in ((rig.chroma_u, eye.lid_u, eye.ball_u, planes.u), (rig.chroma_v, eye.lid_v, eye.ball_v, planes.v)):
-        ball = cv2.remap(eyeball, small_x, small_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        ball = sample(eyeball, follow)
         patch = texture[py0 // 2 : py1 // 2, px0 // 2 : px1 // 2].copy()
         drawn = cv2.add(lids[level], cv2.multiply(ball, eye.share_uv[level], scale=1 / 255))
         patch[(y - py0) // 2 : (y - py0 + h) // 2, (x - px0) // 2 : (x - px0 + w) // 2] = drawn
-        cv2.remap(patch, at, None, cv2.INTER_LINEAR, dst=plane[half], borderMode=cv2.BORDER_REPLICATE)
+        sample(patch, at, plane[half])
 
 
-def _draw_mouth(rig: Rig, idle: FloatArray, speech: Speech, box: Box, planes: Planes, contours: list[FloatArray]) -> None:
+def _draw_mouth(rig: Rig, weights: FloatArray, speech: Speech, box: Box, planes: Planes, contours: list[FloatArray]) -> None:
     corner = np.array([box.x, box.y], np.float32)
     upper, lower = (points - corner for points in contours)
     inside = np.abs(rig.contour_s) <= 1.0001
@@ -287,7 +287,7 @@ def _draw_mouth(rig: Rig, idle: FloatArray, speech: Speech, box: Box, planes: Pl
     columns = np.arange(np.floor(left), np.ceil(right) + 1, dtype=np.float32)
     rows = [np.interp(columns, points[:, 0], points[:, 1]).astype(np.float32) for points in (upper, lower)]
     s = np.interp(columns, upper[:, 0], rig.contour_s).astype(np.float32)
-    skull = _moved(rig.skull, idle, speech) - corner
+    skull = _moved(rig.skull, weights) - corner
     affine = np.column_stack([(skull[1] - skull[0]) / 10, (skull[2] - skull[0]) / 10, skull[0]])
     mouth = Opening(
         columns=columns,

@@ -57,19 +57,21 @@ class Region:
 
 @dataclass(frozen=True)
 class Contours:
-    """Points along the lip line and its rays. rest: (k, 2) pixels; speech: (fields, k·2); idle: (fields, k·2) pixels at weight 1.
-
-    inside: the slice of the points between the corners; s: (k,) position, -1..1 between the corners.
-    """
+    """Points along the lip line and its rays. rest: (k, 2) pixels; moves: (idle + speech fields, k·2) pixels at weight 1."""
 
     rest: FloatArray
-    speech: FloatArray
-    idle: FloatArray
+    moves: FloatArray
 
 
 @dataclass(frozen=True)
 class Rig:
-    """See the module. All pictures I420-like: `luma` uint8 (2 size, 2 size), `chroma_u`, `chroma_v` uint8 (size, size)."""
+    """See the module.
+
+    luma: uint8 (2 size, 2 size), chroma_u, chroma_v: uint8 (size, size): the texture in I420's planes. landmarks: (478, 2) output pixels.
+    cell: pixels of a grid cell. box: what speech can change. lower_box: the lower face inside it, where the lower layer is used.
+    idle_upper: (IDLE_FIELDS, nodes·2) over the whole picture. upper, lower: (IDLE_FIELDS + SPEECH_FIELDS, nodes·2) in the two boxes;
+    all in pixels at weight 1.
+    """
 
     size: int
     landmarks: FloatArray
@@ -85,10 +87,9 @@ class Rig:
     full: Region
     box_region: Region
     lower_region: Region
-    speech_upper: FloatArray
-    speech_lower: FloatArray
     idle_upper: FloatArray
-    idle_lower: FloatArray
+    upper: FloatArray
+    lower: FloatArray
     upper_contour: Contours
     lower_contour: Contours
     contour_s: FloatArray
@@ -177,7 +178,7 @@ class Rig:
         count = size // cell + 2 * RING
         full = Region(0, 0, count, count)
         if box is None:
-            box = _speech_box(anatomy, fields, full, cell, size)
+            box = _speech_box(anatomy, line, fields, full, cell, size)
         lower_box = _lower_box(anatomy, line, cell, box)
         box_region, lower_region = (_region(rectangle, cell, count) for rectangle in (box, lower_box))
 
@@ -185,12 +186,13 @@ class Rig:
             nodes = _node_pixels(region, cell).reshape(-1, 2)
             return _pixels(anatomy, getattr(fields, kind)(anatomy.to_mm(nodes), layer))
 
+        idle_upper = basis(full, "idle", "upper")
         x = _contour_x(anatomy)
         upper, lower = (np.stack([x, contour(x)], -1) for contour in (line.upper, line.lower))
 
         def along(points_mm: Array, layer: Any) -> Contours:
-            speech, idle = (_pixels(anatomy, values) for values in (fields.speech(points_mm, layer), fields.idle(points_mm, layer)))
-            return Contours(anatomy.to_pixels(points_mm).astype(np.float32), speech, idle)
+            moves = np.concatenate([fields.idle(points_mm, layer), fields.speech(points_mm, layer)])
+            return Contours(anatomy.to_pixels(points_mm).astype(np.float32), _pixels(anatomy, moves))
 
         return cls(
             size=size,
@@ -207,10 +209,9 @@ class Rig:
             full=full,
             box_region=box_region,
             lower_region=lower_region,
-            speech_upper=basis(box_region, "speech", "upper"),
-            speech_lower=basis(lower_region, "speech", "lower"),
-            idle_upper=basis(full, "idle", "upper"),
-            idle_lower=basis(lower_region, "idle", "lower"),
+            idle_upper=idle_upper,
+            upper=np.concatenate([_part(idle_upper, full, box_region), basis(box_region, "speech", "upper")]),
+            lower=np.concatenate([basis(lower_region, kind, "lower") for kind in ("idle", "speech")]),
             upper_contour=along(upper, "upper"),
             lower_contour=along(lower, "lower"),
             contour_s=(x / anatomy.half_width).astype(np.float32),
@@ -265,6 +266,13 @@ def _pixels(anatomy: Anatomy, fields: Array) -> FloatArray:
     return np.ascontiguousarray(pixels.reshape(len(pixels), -1), np.float32)
 
 
+def _part(fields: FloatArray, whole: Region, part: Region) -> FloatArray:
+    """The fields (k, n·2) of a part of the grid."""
+    rows, columns = part.slices
+    grid = fields.reshape(len(fields), whole.ny, whole.nx, 2)[:, rows, columns]
+    return np.ascontiguousarray(grid).reshape(len(fields), -1)
+
+
 def _node_pixels(region: Region, cell: int) -> Array:
     """(ny, nx, 2) pixel positions of nodes: a node is the middle of its cell, as OpenCV's resize wants it."""
     x = (np.arange(region.x0, region.x0 + region.nx) - RING) * cell + (cell - 1) / 2
@@ -292,10 +300,10 @@ def _skull(anatomy: Anatomy, line: LipLine, fields: FaceFields) -> Contours:
             speech[number] = 0.0
     idle = fields.idle(points, "upper")
     idle[0] = 0.0  # the smile
-    return Contours(anatomy.to_pixels(points).astype(np.float32), _pixels(anatomy, speech), _pixels(anatomy, idle))
+    return Contours(anatomy.to_pixels(points).astype(np.float32), _pixels(anatomy, np.concatenate([idle, speech])))
 
 
-def _speech_box(anatomy: Anatomy, fields: FaceFields, full: Region, cell: int, size: int) -> Box:
+def _speech_box(anatomy: Anatomy, line: LipLine, fields: FaceFields, full: Region, cell: int, size: int) -> Box:
     nodes = _node_pixels(full, cell)
     points = anatomy.to_mm(nodes.reshape(-1, 2))
     strength = np.array([STRONGEST.get(name, 1.5) for name in SPEECH_FIELDS])[:, None, None]
@@ -303,7 +311,7 @@ def _speech_box(anatomy: Anatomy, fields: FaceFields, full: Region, cell: int, s
     for layer in ("upper", "lower"):
         shift = np.abs(anatomy.vectors(fields.speech(points, layer)) * strength).max((0, 2))
         if layer == "lower":
-            shift = shift * _in_lower_face(anatomy, points)
+            shift = shift * _in_lower_face(anatomy, line, points)
         moved |= shift > NOTICEABLE_PX
     rows, columns = np.nonzero(moved.reshape(full.ny, full.nx))
     # one cell of margin: between two nodes the field is interpolated
@@ -312,8 +320,9 @@ def _speech_box(anatomy: Anatomy, fields: FaceFields, full: Region, cell: int, s
     return Box(x0, y0, x1 - x0, y1 - y0)
 
 
-def _in_lower_face(anatomy: Anatomy, points: Array) -> Array:
-    inside: Array = (np.abs(points[:, 0]) < LOWER_REACH * anatomy.jaw_half) & (points[:, 1] < anatomy.chin + LOWER_BOTTOM_MM)
+def _in_lower_face(anatomy: Anatomy, line: LipLine, points: Array) -> Array:
+    x, y = points.T
+    inside: Array = (np.abs(x) < LOWER_REACH * anatomy.jaw_half) & (y < anatomy.chin + LOWER_BOTTOM_MM) & (y > line.upper(x) - LOWER_TOP_MM)
     return inside
 
 
