@@ -35,11 +35,11 @@ class Asset:
 
 
 def load_assets() -> dict[str, Asset]:
-    """URL path -> file: `/` is `index.html`, every other file is `/web/<name>`."""
+    """URL path -> file: `/` is `index.html`, every other file is `/<name>`."""
     found = {}
     for path in sorted(WEB_DIR.iterdir()):
         if path.suffix in CONTENT_TYPES:
-            found["/" if path.name == "index.html" else f"/web/{path.name}"] = _asset(path)
+            found["/" if path.name == "index.html" else f"/{path.name}"] = _asset(path)
     return found
 
 

@@ -16,7 +16,6 @@ let avatars = [];
 let voices = [];
 let health = null;
 let avatar = null;
-let voiceChosen = false; // by hand: then another avatar does not change it
 let current = null; // the AbortController of the utterance that is made or played
 
 const captions = new Captions(talk, { shown: true });
@@ -122,6 +121,7 @@ function showAvatars() {
 }
 
 function chooseAvatar(one) {
+  if (avatar) showStatus("ready");
   stop();
   avatar = one;
   el("replay").hidden = true;
@@ -130,7 +130,6 @@ function chooseAvatar(one) {
   idle.poster = avatarUrl(one, "/portrait");
   idle.src = avatarUrl(one, "/idle");
   startIdle();
-  if (!voiceChosen) chooseVoiceFor(one);
   nameStage();
 }
 
@@ -149,6 +148,7 @@ function showVoices() {
   const select = el("voice");
   const chosen = select.value;
   select.replaceChildren(
+    Object.assign(document.createElement("option"), { value: "auto", textContent: say("voiceAuto") }),
     ...voices.map((voice) => {
       const spoken = (voice.languages ?? []).slice(0, 3).map((tag) => names.of(tag));
       const more = (voice.languages ?? []).length > 3 ? " …" : "";
@@ -156,12 +156,7 @@ function showVoices() {
       return Object.assign(document.createElement("option"), { value: voice.id, textContent: parts.filter(Boolean).join(" · ") });
     }),
   );
-  if (chosen) select.value = chosen;
-}
-
-function chooseVoiceFor({ voice, gender }) {
-  const fitting = voices.find(({ id }) => id === voice) ?? voices.find((one) => one.gender === gender) ?? voices[0];
-  if (fitting) el("voice").value = fitting.id;
+  select.value = chosen || "auto";
 }
 
 async function removeAvatar(one) {
@@ -236,7 +231,7 @@ async function speak() {
     const played = streamed ? playStream(response, await opened, run, clock) : playWhole(response, run, clock);
     const utterance = response.headers.get("X-Utterance-Id");
     if (utterance) {
-      captions.follow(`v1/videos/${encodeURIComponent(utterance)}/captions.vtt`, played, run.signal).catch(() => {}); // captions never stop the video
+      captions.load(`v1/videos/${encodeURIComponent(utterance)}/captions.vtt`, run.signal).catch(() => {}); // captions never stop the video
     }
     const counts = await played;
     if (current === run) showTimings(clock, stages, counts);
@@ -357,6 +352,8 @@ function showFrames() {
 
 // --- a portrait of one's own -----------------------------------------------------------------------------------------------
 
+let named = ""; // the name that the chosen file suggested
+
 function openAdd() {
   el("add-form").reset();
   showReport(null);
@@ -373,7 +370,9 @@ function showFile() {
   if (file) preview.src = URL.createObjectURL(file);
   else preview.removeAttribute("src");
   el("file-name").textContent = file ? file.name : say("noFile");
-  if (file && !el("name").value) el("name").value = file.name.replace(/\.[^.]*$/, "").slice(0, 60);
+  const name = file?.name.replace(/\.[^.]*$/, "").slice(0, 60) ?? "";
+  if ([named, ""].includes(el("name").value)) el("name").value = name; // until somebody types another
+  named = name;
 }
 
 const plain = (value) => (typeof value === "boolean" ? say(value ? "yes" : "no") : typeof value === "number" ? String(Math.round(value * 100) / 100) : String(value));
@@ -409,6 +408,7 @@ async function addAvatar() {
   const body = new FormData();
   body.set("image", file);
   body.set("name", name);
+  body.set("gender", el("gender").value);
   el("add-send").disabled = true;
   el("add-status").textContent = say("preparing");
   showReport(null);
@@ -451,7 +451,6 @@ el("text").addEventListener("keydown", (event) => {
     speak();
   }
 });
-el("voice").addEventListener("change", () => (voiceChosen = true));
 const showSpeed = () => (el("speed-value").textContent = `× ${Number(el("speed").value).toFixed(2)}`);
 el("speed").addEventListener("input", showSpeed);
 for (const chip of document.querySelectorAll("[data-example]")) {

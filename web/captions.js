@@ -1,4 +1,4 @@
-// Captions as a text track of the talking video, filled while the words become known.
+// Captions as a text track of the talking video.
 
 const CUE = /^(?:(\d+):)?(\d+):(\d+)[.,](\d{3})\s+-->\s+(?:(\d+):)?(\d+):(\d+)[.,](\d{3})/;
 
@@ -40,7 +40,7 @@ export class Captions {
     for (const cue of [...(this.#track.cues ?? [])]) this.#track.removeCue(cue);
   }
 
-  /** Replaces the cues by those at `url`. An utterance whose first words are not known yet has none: that is no error. */
+  /** Replaces the cues by those at `url`, which answers once the whole utterance's words are known. */
   async load(url, signal) {
     const response = await fetch(url, { signal });
     if (response.status !== 200) return;
@@ -51,16 +51,5 @@ export class Captions {
       cue.line = -1 - text.split("\n").length; // one line above the lower edge
       this.#track.addCue(cue);
     }
-  }
-
-  /** Loads `url` now, again every second until `finished` settles, and once more then. */
-  async follow(url, finished, signal) {
-    let running = true;
-    const end = finished.catch(() => {}).then(() => (running = false));
-    while (running && !signal.aborted) {
-      await this.load(url, signal);
-      await Promise.race([end, new Promise((resolve) => setTimeout(resolve, 1000))]);
-    }
-    if (!signal.aborted) await this.load(url, signal);
   }
 }

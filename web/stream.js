@@ -76,12 +76,6 @@ export async function attach(video, signal) {
   return source;
 }
 
-/** Frees what `video` holds and shows nothing. */
-export function detach(video) {
-  video.removeAttribute("src");
-  video.load();
-}
-
 /**
  * Feeds `response` to an opened `source` until the last fragment is buffered.
  *
@@ -115,16 +109,15 @@ export async function feed({ response, source, video, mimeType, signal, marks })
         await append(buffer, fragment, video, signal);
         counts.fragments += 1;
         if (counts.fragments === 2) marks.firstBytes?.();
-        if (starving) {
-          starving = !resume(video);
-        }
+        if (starving) starving = !resume(video);
       }
     }
   } finally {
     dry.abort();
     reader.cancel().catch(() => {});
   }
-  if (cutter.torn || counts.fragments < 2) throw new Error("the stream broke off");
+  if (counts.fragments < 2) throw new Error("it ended before the first picture");
+  if (cutter.torn) throw new Error("it ended inside a fragment");
   if (source.readyState === "open") source.endOfStream();
   marks.received?.();
   return counts;

@@ -1,0 +1,59 @@
+# Needs a Python (3.10 to 3.12) with venv, and nothing else. `make help` lists the targets.
+
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+TEST_INSTALLED = $(VENV)/.installed-test
+CONFIG ?= local
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help run install test check fix bench docs doctor clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 18
+
+run: $(INSTALLED) ## install what is missing and run the service until Ctrl-C
+	@exec $(BIN)/museserve serve --config $(CONFIG)
+
+install: $(INSTALLED) ## make .venv with the project in it
+
+test: $(TEST_INSTALLED) ## every test that this machine can run
+	$(BIN)/python -m pytest
+
+check: $(TEST_INSTALLED) ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fix: $(TEST_INSTALLED) ## format, and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(TEST_INSTALLED) ## speed, memory and lip quality; prints a table and writes JSON to var/
+	$(BIN)/python -m benchmarks
+
+docs: $(TEST_INSTALLED) ## write docs/cli.md from the commands' own help
+	PYTHONPATH=. $(BIN)/typer cli.py utils docs --name museserve --title "The command line" --output docs/cli.md
+
+doctor: $(INSTALLED) ## look at every part of the installation
+	$(BIN)/museserve doctor --config $(CONFIG)
+
+clean: ## remove what make has made; avatars in the store stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "museserve needs Python 3.10, 3.11 or 3.12 with venv; found: $$(python3 --version 2>&1). On Debian: apt install python3-venv. Or: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV); the first time takes a minute or two ..."
+	$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(TEST_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing with the test tools into $(VENV) ..."
+	$(PIP) install --constraint constraints.txt --editable '.[test]'
+	@touch $@ $(INSTALLED)
