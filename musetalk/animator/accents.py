@@ -1,6 +1,6 @@
 """What a face does besides the lips while it speaks: rests, nods, raised brows, glances.
 
-All of it is a function of the utterance's time and of what lies at most 1.5 s around, never of how the speech was cut into stretches:
+All of it is a function of the utterance's time and of what lies at most 1.2 s around, never of how the speech was cut into stretches:
 time is divided into cells, and each cell decides for itself.
 """
 

@@ -23,8 +23,9 @@ from timeline import FPS, SPEECH_RATE, frames_for
 
 Drive = Literal["mix", "phonemes", "sound"]
 
-CONTEXT_S = 1.5
-LOOKAHEAD_S = 0.3
+# Measured: at these, rows differ by less than 1e-6 from those of the whole utterance; 0.8 and 0.2 s still do within 1e-3.
+CONTEXT_S = 1.2
+LOOKAHEAD_S = 0.25
 
 LEAD_S = 0.02
 GRID_RATE = LOUDNESS_RATE

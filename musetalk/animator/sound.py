@@ -124,8 +124,8 @@ def loud_peaks(pcm: FloatArray, start: float, level: float) -> list[tuple[float,
     reach = 10
     around = np.lib.stride_tricks.sliding_window_view(np.pad(smooth, reach, mode="edge"), 2 * reach + 1)
     peaks = np.flatnonzero((smooth >= around.max(axis=1)) & (smooth > -5.0))
-    # The vowel began some 60 ms before it was loudest.
-    return [(start + int(k) / FEATURE_RATE - 0.06, float(np.clip(1.0 + 0.05 * smooth[k], 0.6, 1.0))) for k in peaks]
+    # The vowel began some 60 ms before it was loudest. Rounded, because an instant on the border of two cells must not fall to either side.
+    return [(round(start + int(k) / FEATURE_RATE - 0.06, 4), float(np.clip(1.0 + 0.05 * smooth[k], 0.6, 1.0))) for k in peaks]
 
 
 def _without_short(voiced: BoolArray, shortest: int) -> BoolArray:

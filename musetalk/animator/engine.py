@@ -1,0 +1,103 @@
+"""The animator as a lip-sync engine: one portrait, no graphics card, no network but a very small one."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import cv2
+import numpy as np
+
+from configs.models import AnimatorConfig
+from contracts import AvatarRef, ByteArray, Conditioning, EngineInfo, RenderRequest, Speech
+from errors import EngineError, EngineUnavailableError
+from musetalk.animator.controls import N_CONTROLS
+from musetalk.animator.drive import CONTEXT_S, LOOKAHEAD_S, listen
+from musetalk.animator.render import render_crop
+from musetalk.animator.rig import Rig
+from musetalk.animator.sound import MODEL_PATH, load_model
+
+VERSION = "1"  # of what the same speech looks like
+MAX_RIGS = 24  # about 15 MB each
+
+
+class Animator:
+    """Implements `musetalk.engine.LipSyncEngine`.
+
+    Rigs are loaded at their first frame and the least recently used one is dropped. Thread-safe.
+    """
+
+    def __init__(self, config: AnimatorConfig, load_rig: Callable[[AvatarRef], Rig], reason: str = "configured") -> None:
+        """
+        Raises:
+            EngineUnavailableError: the sound model that belongs to the package is missing or damaged.
+        """
+        try:
+            load_model()
+        except (OSError, KeyError, ValueError) as error:
+            raise EngineUnavailableError(f"the animator's sound model {MODEL_PATH} cannot be read: {error}") from None
+        # Frames are small: threads inside one call cost more than they save, and take cores from the other streams.
+        cv2.setNumThreads(1)
+        self._config = config
+        self._load_rig = load_rig
+        self._rigs: OrderedDict[AvatarRef, Future[Rig]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(config.threads, "animator") if config.threads > 1 else None
+        details = {"drive": config.drive, "threads": config.threads, "head_motion": config.head_motion}
+        self.info = EngineInfo("animator", reason, VERSION, "cpu", CONTEXT_S, LOOKAHEAD_S, details)
+
+    def listen(self, speech: Speech) -> Conditioning:
+        """Rows (n_frames, N_CONTROLS) float32; zero, and not `is_speaking`, in silence."""
+        return listen(speech, self._config.drive, self._config.head_motion)
+
+    def render(self, requests: Sequence[RenderRequest]) -> list[ByteArray]:
+        """Crops in `Rig.box`, I420 uint8 (n, h * 3 // 2, w), one array a request.
+
+        Raises:
+            EngineError: a request whose rows do not fit its frames.
+            UnknownAvatarError: as `load_rig` raises it.
+        """
+        for request in requests:
+            if request.rows.shape != (request.n_frames, N_CONTROLS):
+                raise EngineError(f"{request.n_frames} frames need rows ({request.n_frames}, {N_CONTROLS}), got {request.rows.shape}")
+        crops: list[ByteArray] = []
+        jobs: list[tuple[Rig, int, RenderRequest, int, ByteArray]] = []
+        for request in requests:
+            rig = self._rig(request.avatar)
+            out = np.empty((request.n_frames, rig.box.h * 3 // 2, rig.box.w), np.uint8)
+            crops.append(out)
+            jobs += [(rig, n, request, k, out) for k, n in enumerate(request.background)]
+        # Waiting for each result brings an error of any frame to the caller.
+        for _ in self._pool.map(_draw, jobs) if self._pool else map(_draw, jobs):
+            pass
+        return crops
+
+    def check(self) -> None:
+        """A processor is not lost the way a graphics card is: nothing to raise."""
+
+    def _rig(self, avatar: AvatarRef) -> Rig:
+        """The avatar's rig; whoever asks first loads it, the others wait for that."""
+        with self._lock:
+            future = self._rigs.get(avatar)
+            first = future is None
+            if future is None:
+                future = self._rigs[avatar] = Future()
+                while len(self._rigs) > MAX_RIGS:
+                    self._rigs.popitem(last=False)
+            self._rigs.move_to_end(avatar)
+        if first:
+            try:
+                future.set_result(self._load_rig(avatar))
+            except BaseException as error:
+                with self._lock:
+                    if self._rigs.get(avatar) is future:
+                        del self._rigs[avatar]
+                future.set_exception(error)
+        return future.result()
+
+
+def _draw(job: tuple[Rig, int, RenderRequest, int, ByteArray]) -> None:
+    rig, frame, request, k, out = job
+    out[k] = render_crop(rig, frame, np.asarray(request.rows[k], np.float32))
