@@ -374,9 +374,9 @@ def _contents(prepared: PreparedAvatar) -> Iterator[tuple[str, Any]]:
         if parts.mask is not None:
             yield f"mask-{engine}.arrow", arrow_file.to_bytes({"mask": parts.mask})
     if prepared.idle is not None:
-        yield "idle.init.mp4", prepared.idle.init
-        yield "idle.segments.mp4", b"".join(prepared.idle.segments)
-        yield "idle.mp4", prepared.idle.mp4
+        yield "idle.init.mp4", prepared.idle["init"]
+        yield "idle.segments.mp4", b"".join(prepared.idle["segments"])
+        yield "idle.mp4", prepared.idle["mp4"]
 
 
 def _meta_of(prepared: PreparedAvatar, files: dict[str, StoredFile]) -> AvatarMeta:
@@ -393,7 +393,7 @@ def _meta_of(prepared: PreparedAvatar, files: dict[str, StoredFile]) -> AvatarMe
         engines={engine: parts.version for engine, parts in prepared.engines.items()},
         boxes={engine: (parts.box.x, parts.box.y, parts.box.w, parts.box.h) for engine, parts in prepared.engines.items()},
         report=dict(prepared.report),
-        idle_segments=tuple(map(len, prepared.idle.segments)) if prepared.idle else (),
+        idle_segments=tuple(map(len, prepared.idle["segments"])) if prepared.idle else (),
         files=files,
     )
 

@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,9 +60,12 @@ class AvatarMeta(BaseModel):
     def ref(self) -> AvatarRef:
         return AvatarRef(self.id, self.version)
 
+    def to_json(self) -> dict[str, Any]:
+        """What callers of the API see: all but how it is stored."""
+        return self.model_dump(mode="json", exclude={"format", "boxes", "idle_segments", "files"})
 
-@dataclass(frozen=True)
-class IdleLoop:
+
+class StoredIdle(TypedDict):
     """The idle loop encoded once: `init` and one fragment a segment for a live stream, `mp4` as a finished file."""
 
     init: bytes
@@ -98,7 +101,7 @@ class PreparedAvatar:
     landmarks: FloatArray
     background: ByteArray
     engines: Mapping[str, EngineParts]
-    idle: IdleLoop | None = None
+    idle: StoredIdle | None = None
     builtin: bool = False
     report: Mapping[str, Any] = field(default_factory=dict)
 
@@ -162,14 +165,14 @@ class Avatar:
         return self._read_arrays("landmarks.arrow")["landmarks"]
 
     @property
-    def idle(self) -> IdleLoop | None:
+    def idle(self) -> StoredIdle | None:
         """The pre-encoded idle loop, or None when the avatar was saved without one."""
         if "idle.mp4" not in self.meta.files:
             return None
         joined = memoryview(self._read("idle.segments.mp4"))
         cuts = np.cumsum((0, *self.meta.idle_segments)).tolist()
         segments = tuple(bytes(joined[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True))
-        return IdleLoop(self._read("idle.init.mp4"), segments, self._read("idle.mp4"))
+        return StoredIdle(init=self._read("idle.init.mp4"), segments=segments, mp4=self._read("idle.mp4"))
 
     def box(self, engine: str) -> Box:
         """Where this engine's crops go."""

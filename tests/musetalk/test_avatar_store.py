@@ -21,7 +21,7 @@ from contracts import AvatarRef, Box
 from errors import ConfigError, ConflictError, EngineError, UnknownAvatarError
 from musetalk import arrow_file
 from musetalk.avatar import AvatarStore
-from musetalk.prepared import EngineParts, IdleLoop, PreparedAvatar, content_version
+from musetalk.prepared import EngineParts, PreparedAvatar, StoredIdle, content_version
 
 SIZE = 64
 FRAMES = 16
@@ -44,7 +44,7 @@ def make(avatar_id="anna", seed=0, **changes):
         landmarks=rng.random((478, 3), dtype=np.float32),
         background=background,
         engines={"animator": animator, "musetalk": masked},
-        idle=IdleLoop(b"init", (b"first", b"second fragment"), b"whole"),
+        idle=StoredIdle(init=b"init", segments=(b"first", b"second fragment"), mp4=b"whole"),
         report={"warnings": [], "iris_px": 73.5},
     )
     return PreparedAvatar(**{**fields, **changes})
@@ -93,6 +93,7 @@ def test_what_is_saved_comes_back(store):
     assert avatar.portrait_png == prepared.portrait_png
     assert avatar.idle == prepared.idle
     assert store.exists("anna") and store.holds(ref)
+    assert json.loads(json.dumps(avatar.meta.to_json()))["version"] == prepared.version
 
 
 def test_an_avatar_may_have_no_encoded_idle_loop(store):
