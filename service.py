@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -72,7 +73,7 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
         except RuntimeError as error:
             raise EngineUnavailableError(_reason(error)) from None
         url = f"http://{config.server.host}:{port}"
-        _wait_until_healthy(url)
+        _rehearse(url)
         yield url
     finally:
         try:
@@ -129,9 +130,13 @@ def _cpus(config: AppConfig) -> float:
     return sum(s.num_cpus * s.max_replicas for s in (scales.ingress, scales.mux, scales.tts, scales.lipsync, scales.face_prep))
 
 
-def _wait_until_healthy(url: str) -> None:
-    with urllib.request.urlopen(f"{url}/health", timeout=60) as answer:
-        answer.read()
+def _rehearse(url: str) -> None:
+    """Speak one short sentence in each of the shipped voices, so that the first caller finds every connection open."""
+    for avatar, text in (("woman", "Ready."), ("man", "Ready."), ("woman", "준비됐습니다.")):
+        body = json.dumps({"text": text, "avatar": avatar, "stream": False}).encode()
+        request = urllib.request.Request(f"{url}/v1/videos", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            answer.read()
 
 
 def _reason(error: RuntimeError) -> str:

@@ -14,9 +14,8 @@ from contracts import Conditioning, Fragment, RenderedCrops, RenderRequest, Spee
 from media.decode import decode_speech
 from media.mp4 import to_mp4
 from media.utterance import Stage, Utterance
-from musetalk.builtin import BUILTIN, resolve
-from musetalk.load import load_engine, open_store
-from musetalk.prepare import prepare_builtin
+from musetalk.builtin import resolve
+from musetalk.load import load_engine, shipped_store
 from speech.synthesizer import Synthesizer
 from timeline import SPEECH_RATE
 
@@ -29,9 +28,7 @@ class Studio:
 
     def __init__(self, config: AppConfig) -> None:
         self._config = config
-        self.store = open_store(config.avatars, config.mux.avatar_cache_bytes)
-        for avatar in BUILTIN:
-            prepare_builtin(avatar, store=self.store, size=config.avatars.size)
+        self.store = shipped_store(config, config.mux.avatar_cache_bytes)
         self.engine = load_engine(config.lipsync, self.store)
         self.synthesizer = Synthesizer(config.speech)
         self._draw = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="draw")
@@ -44,7 +41,15 @@ class Studio:
         stage = Stage(prepared.ref, prepared.background, prepared.box(name), prepared.mask(name))
         chunks = self.synthesizer.stream(speech) if speech is not None else self._upload(audio or b"")
         return Utterance(
-            stage, chunks, self.engine.info, self._listen, self._render, self._config.mux, self._encode, paced=False, max_s=self._config.limits.max_utterance_s
+            stage,
+            chunks,
+            self.engine.info,
+            self._listen,
+            self._render,
+            self._config.mux,
+            self._encode,
+            paced=False,
+            max_s=self._config.limits.max_utterance_s,
         )
 
     async def _listen(self, speech: Speech) -> Conditioning:

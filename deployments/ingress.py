@@ -28,7 +28,7 @@ from deployments import requests as inputs
 from deployments.openapi import document
 from deployments.remote import unwrap
 from deployments.requests import exactly_one, parse, read_body, read_media, speech_request, video_request
-from errors import BusyError, EngineError, MuseserveError, RequestError
+from errors import BusyError, ConflictError, EngineError, MuseserveError, RequestError
 from media.audio import CONTENT_TYPES
 from media.captions import cues, webvtt
 from musetalk.builtin import resolve
@@ -122,6 +122,8 @@ class Ingress:
         upload = await read_body(request, self._limits, ["image"])
         body = parse(inputs.AvatarBody, upload.fields)
         image = _file(upload, "image")
+        if body.id is not None and await asyncio.to_thread(self._store.exists, body.id):
+            raise ConflictError(f"avatar {body.id!r} exists; delete it first or choose another id")
         made = await self._prepare(image, body.id or _slug(body.name), body.name, body.gender)
         return JSONResponse(made, status_code=201, headers={"Location": f"/v1/avatars/{made['id']}"})
 

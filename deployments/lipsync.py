@@ -11,7 +11,8 @@ from ray import serve
 from configs.models import AppConfig
 from contracts import Conditioning, EngineInfo, RenderedCrops, RenderRequest, Speech
 from deployments.metrics import LipSyncMetrics
-from musetalk.load import load_engine, open_store
+from musetalk.builtin import BUILTIN
+from musetalk.load import load_engine, shipped_store, warm
 
 logger = logging.getLogger("ray.serve")
 
@@ -20,7 +21,9 @@ class LipSync:
     """A plain class: `graph.py` makes it a deployment. Requests carry everything, so any replica may answer any segment."""
 
     def __init__(self, config: AppConfig) -> None:
-        self._engine = load_engine(config.lipsync, open_store(config.avatars, config.lipsync.avatar_cache_bytes))
+        store = shipped_store(config, config.lipsync.avatar_cache_bytes)
+        self._engine = load_engine(config.lipsync, store)
+        warm(self._engine, store, BUILTIN)
         self._metrics = LipSyncMetrics()
         batch = config.lipsync.batch
         self._batched = serve.batch(max_batch_size=batch.max_frames, batch_wait_timeout_s=batch.wait_s, batch_size_fn=count_frames)(self.render_batch)

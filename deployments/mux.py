@@ -23,7 +23,8 @@ from media.audio import SpeechEncoder
 from media.decode import decode_speech
 from media.mp4 import to_mp4
 from media.utterance import Stage, Utterance
-from musetalk.load import open_store
+from musetalk.builtin import BUILTIN
+from musetalk.load import shipped_store
 from timeline import SPEECH_RATE
 
 logger = logging.getLogger("ray.serve")
@@ -40,7 +41,9 @@ class Mux:
         self._config, self._limits = config.mux, config.limits
         self._tts, self._tts_stream = tts, tts.options(stream=True, **PLAIN_PICKLE)
         self._lipsync = lipsync.options(**PLAIN_PICKLE)
-        self._store = open_store(config.avatars, config.mux.avatar_cache_bytes)
+        self._store = shipped_store(config, config.mux.avatar_cache_bytes)
+        for avatar_id in BUILTIN:
+            self._store.load(avatar_id).background.max()  # brings the pages into memory before anyone waits for them
         self._pool = ThreadPoolExecutor(config.mux.encode_threads, thread_name_prefix="encode")
         self._metrics = MuxMetrics()
         self._engine: EngineInfo | None = None

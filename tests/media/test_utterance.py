@@ -97,7 +97,7 @@ async def test_closing_stops_everything_below() -> None:
     speech, lips = FakeSpeech(30.0, delay_s=0.001), FakeLips(stage().box, render_s=0.05)
     fragments = utterance(speech, lips).fragments()
     await anext(fragments)
-    await asyncio.sleep(0.06)
+    await asyncio.sleep(0.005)
     await fragments.aclose()
     assert speech.closed and lips.in_flight == 0 and lips.cancelled >= 1
     asked = len(lips.asked)

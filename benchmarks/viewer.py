@@ -1,0 +1,70 @@
+"""A viewer that plays what it receives: an HTTP client that notes when each fragment is complete and when it would have been needed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import struct
+import time
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+TIMESCALE = 12_800
+
+
+@dataclass
+class Viewing:
+    """Seconds since the request. fragments: (arrival of its last byte, media time of its first frame)."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    fragments: list[tuple[float, float]] = field(default_factory=list)
+    total_s: float = 0.0
+    received: int = 0
+
+    @property
+    def first_s(self) -> float:
+        return self.fragments[0][0]
+
+    @property
+    def worst_lateness_s(self) -> float:
+        """How late the latest fragment was for a viewer who starts at the first one; negative = never late."""
+        began = self.first_s
+        return max((at - began - media for at, media in self.fragments[1:]), default=-1.0)
+
+
+def watch(url: str, body: dict[str, object]) -> Viewing:
+    """Ask for a streamed video and read it to its end."""
+    place = urlsplit(url)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=120)
+    seen = Viewing()
+    buffer = bytearray()
+    began = time.perf_counter()
+    connection.request("POST", "/v1/videos", json.dumps(body), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    seen.status, seen.headers = answer.status, {k.lower(): v for k, v in answer.getheaders()}
+    media = 0.0
+    while data := answer.read1(262_144):
+        now = time.perf_counter() - began
+        seen.received += len(data)
+        buffer += data
+        while len(buffer) >= 8:
+            size, kind = struct.unpack(">I4s", buffer[:8])
+            if len(buffer) < size:
+                break
+            if kind == b"moof":
+                media = _video_start(bytes(buffer[:size]))
+            elif kind == b"mdat":
+                seen.fragments.append((now, media))
+            del buffer[:size]
+    seen.total_s = time.perf_counter() - began
+    connection.close()
+    return seen
+
+
+def _video_start(moof: bytes) -> float:
+    """Seconds: the first tfdt of a moof is the video track's."""
+    at = moof.index(b"tfdt")
+    version = moof[at + 4]
+    ticks = struct.unpack(">Q" if version else ">I", moof[at + 8 : at + (16 if version else 12)])[0]
+    return float(ticks) / TIMESCALE
