@@ -12,9 +12,9 @@ AUTO = "auto"
 
 # Base tags that the offline voices of espeak-ng 1.52 can speak; "zh" and "yue" are its "cmn" and "yue".
 LANGUAGES = tuple(
-    "af am an ar as az ba be bg bn bpy bs ca chr cs cv cy da de el en eo es et eu fa fi fo fr ga gd gn grc gu hak haw he hi hr ht hu hy hyw ia id "
+    "af am an ar as az ba be bg bn bpy bs ca cs cv cy da de el en eo es et eu fa fi fo fr ga gd gn grc gu hak haw he hi hr ht hu hy hyw ia id "
     "io is it ja jbo ka kaa kk kl kn ko kok ku ky la lb lfn lt ltg lv mi mk ml mr ms mt mto my nb nci ne nl nog om or pa pap piqd pl pt py qdb qu "
-    "quc qya ro ru sa sd shn si sjn sk sl smj sq sr sv sw ta te th ti tk tn tr tt ug uk ur uz vi xex yue zh".split()
+    "quc qya ro ru sd shn si sjn sk sl smj sq sr sv sw ta te th ti tk tn tr tt ug uk ur uz vi xex yue zh".split()
 )
 ALIASES = {"cmn": "zh", "no": "nb", "nn": "nb", "iw": "he", "in": "id", "tl": "id", "fil": "id", "qaa": "en"}
 ESPEAK_NAMES = {"zh": "cmn"}  # every other tag is espeak-ng's own name
@@ -44,13 +44,12 @@ _SCRIPTS = {
     "GEORGIAN": "ka",
     "ARMENIAN": "hy",
     "ETHIOPIC": "am",
-    "CHEROKEE": "chr",
 }
 # Languages that may be written in a script, so that a hint among them is believed.
 _SHARED = {
     "ru": {"ru", "uk", "be", "bg", "sr", "mk", "kk", "ky", "tt", "ba", "cv", "nog", "tk", "uz", "kaa"},
     "ar": {"ar", "fa", "ur", "sd", "ug", "ku"},
-    "hi": {"hi", "mr", "ne", "kok", "sa"},
+    "hi": {"hi", "mr", "ne", "kok"},
     "zh": {"zh", "yue", "hak", "ja"},
     "bn": {"bn", "as", "bpy"},
     "my": {"my", "shn"},
@@ -65,14 +64,15 @@ _LETTERS = (("ru", "іїєґ", "uk"), ("ru", "ўі", "be"), ("ar", "ٹڈڑںے",
 _WORDS = {
     "en": "the is are and you of to in what how your do did have has would can could that this with for it was why when tell me about a an i we be",
     "es": "el la los las que de del en un una por para con como qué cómo está es su se lo usted y me más muy pero hola gracias",
-    "fr": "le la les des du et est que qui dans un une pour avec vous votre je ne pas sur ce c'est au aux comment quel quelle bonjour merci",
+    "fr": "le la les de des du me mon sont plus cette et est que qui dans un une pour avec vous votre je ne pas sur ce c'est au aux "
+    "comment quel quelle bonjour merci",
     "de": "der die das und ist nicht sie ein eine mit für auf wie was haben ich zu den dem von im wir bitte ihre ihr guten danke",
     "it": "il lo la gli le che di un una per con come è sono non del della nel lei suo si mi ma ciao grazie questo quali",
     "pt": "o a os as que de do da em um uma para com como é você seu não se no na por mais obrigado olá são isso",
 }
 _WORD_SETS = {tag: frozenset(words.split()) for tag, words in _WORDS.items()}
-_MARKS = {"es": "ñ¿¡", "fr": "êçèùœâîû", "de": "ßäöü", "it": "ìòù", "pt": "ãõ"}
-_ADDRESS = re.compile(r"\S*(?:://|@|\w\.\w)\S*")
+_MARKS = {"es": "ñ¿¡", "fr": "êçèùœâîûë", "de": "ßäöü", "it": "ìòù", "pt": "ãõ"}
+_ADDRESS = re.compile(r"://|@|\w\.\w")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 
 
@@ -100,7 +100,7 @@ def detect(text: str, hint: str = AUTO, fallback: str = "en") -> str:
     hint = check(hint)
     counts = _scripts(text)
     latin = counts.pop("LATIN", 0)
-    words = [word.lower().replace("’", "'") for word in _WORD.findall(_ADDRESS.sub(" ", text))] if latin else []
+    words = _words(text) if latin else []
     if counts:
         found = _other_script(text, counts)
         if not _is_quoted(found, counts, words):
@@ -115,6 +115,11 @@ def detect(text: str, hint: str = AUTO, fallback: str = "en") -> str:
     if hint in _NOT_LATIN:  # "AWS?" to a Korean interviewer stays Korean, a whole English sentence does not
         return tag if score >= 2 and len(words) >= 4 else hint
     return hint
+
+
+def _words(text: str) -> list[str]:
+    prose = " ".join(token for token in text.split() if not _ADDRESS.search(token)) if _ADDRESS.search(text) else text
+    return [word.lower().replace("’", "'") for word in _WORD.findall(prose)]
 
 
 def _scripts(text: str) -> Counter[str]:

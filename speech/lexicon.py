@@ -28,8 +28,7 @@ class Lexicon:
     """Terms by language. A term is matched as a whole: exactly as written first, then in any case; the longest wins."""
 
     def __init__(self, terms: Mapping[str, Mapping[str, str]]) -> None:
-        self._terms = {language: dict(section) for language, section in terms.items()}
-        self._sections = {language: LexiconSection(section) for language, section in self._terms.items()}
+        self._sections = {language: LexiconSection(section) for language, section in terms.items()}
 
     @classmethod
     def load(cls, extra: Path | None = None) -> Lexicon:
@@ -64,6 +63,10 @@ class LexiconSection:
         for written in terms:
             lengths.setdefault(written[0].lower(), set()).add(len(written))
         self._lengths = {first: sorted(sizes, reverse=True) for first, sizes in lengths.items()}
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        return tuple(self._exact)
 
     def spoken(self, term: str) -> str | None:
         exact = self._exact.get(term)

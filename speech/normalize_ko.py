@@ -89,7 +89,6 @@ _SYMBOLS = {
     ">=": " 크거나 같은 ",
     "≥": " 크거나 같은 ",
     "@": " 골뱅이 ",
-    "#": " 샵 ",
     "%": " 퍼센트 ",
     "×": " 곱하기 ",
     "*": " 곱하기 ",
@@ -200,13 +199,14 @@ def korean_rules() -> tuple[Finder, ...]:
         Rule(r"[A-Za-z][A-Za-z0-9]*(?:['’](?:s|t|re|ve|ll|d|m)\b)?(?:-\d+(?![\d.]))?", _latin, re.ASCII),
         Rule(r"\^(?P<n>\w+)", lambda m: _power(m["n"]), re.ASCII),
         Rule(r"(?<=\w)\s?[~～∼〜]\s?(?=[\w$])", "에서 "),
+        Rule(r"(?<=[A-Za-z])#", " 샵 "),
         Rule(any_sign, lambda m: _SYMBOLS[m[0]]),
         Rule(r"[½⅓¼¾⅔①-⑳]", _numeral),
         Rule(r"[α-ωΑ-Ω]", lambda m: _GREEK.get(m[0].lower(), m[0])),
         Rule(r"(?<=[A-Za-z0-9])\.(?=[A-Za-z0-9])", " 점 "),
         Rule(r"\s[-–—]+\s|[–—]+", ", "),
         Rule(r"…+|\.{2,}", ". "),
-        Rule(r"[-\\^<>|~～∼〜`_*/\[\]{}()\"“”‘’'«»「」『』]+", " "),
+        Rule(r"[-#\\^<>|~～∼〜`_*/\[\]{}()\"“”‘’'«»「」『』]+", " "),
     )
 
 
@@ -225,7 +225,7 @@ def _formula(formula: str) -> str:
             said.append(" ".join(LETTERS[letter] for letter in token.upper()) if len(token) <= 2 else say_identifier(token))
         else:
             said.append(_FORMULA_SIGNS[token])
-    return " ".join(part for part in said if part)
+    return " ".join(part.strip() for part in said if part).replace(" 의 ", "의 ")
 
 
 def _power(exponent: str) -> str:

@@ -68,13 +68,13 @@ def rewrite(text: str, rules: Sequence[Finder]) -> Spoken:
 def _squeeze(out: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
     """No space at the ends, none doubled, none before a comma or a full stop."""
     kept: list[tuple[str, int, int]] = []
-    for item in out:
+    for i, item in enumerate(out):
         char = item[0]
         if char.isspace():
             if kept and kept[-1][0] != " ":
                 kept.append((" ", item[1], item[2]))
             continue
-        if char in ",.?!" and kept and kept[-1][0] == " ":
+        if char in ",.?!" and kept and kept[-1][0] == " " and not (i + 1 < len(out) and out[i + 1][0].isalnum()):  # " .5" keeps its space
             kept.pop()
         kept.append(item)
     while kept and kept[-1][0] == " ":

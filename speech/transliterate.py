@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from speech.english_sounds import pronounce
 from speech.hangul import compose
 from speech.korean_numbers import number
 
@@ -179,6 +180,13 @@ _W = dict(zip("ㅏㅐㅓㅔㅣㅗ", "ㅘㅙㅝㅞㅟㅝ", strict=True))
 _I_FILLED = ("ch", "j", "sh")  # without a vowel they take ㅣ, not ㅡ
 
 
+_PHONES = {
+    **dict(zip("bdfhklmnpstvz-", "bdfhklmnpstvz-", strict=True)),
+    **dict(zip("ɡŋɹʃʒʧʤθðɾTwj", "g ng r sh j ch j s d t t w y".split(), strict=True)),
+    **{"A": "ㅔ ㅣ", "I": "ㅏ ㅣ", "W": "ㅏ ㅜ", "Y": "ㅗ ㅣ", "O": "ㅗ", "i": "ㅣ", "u": "ㅜ", "ɔ": "ㅗ", "ɜ": "ㅓ", "e": "ㅔ"},
+    **{"æ": "ㅐ'", "ɛ": "ㅔ'", "ɪ": "ㅣ'", "ᵻ": "ㅣ'", "ʌ": "ㅓ'", "ə": "ㅓ'", "ᵊ": "ㅓ'", "ʊ": "ㅜ'", "ɑ": "ㅏ'", "ɒ": "ㅗ'", "a": "ㅏ'"},
+}
+_PHONE_VOWELS = tuple("AIWYOiuɔɜeæɛɪᵻʌəᵊʊɑɒa")
 _UPPER_RUN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[A-Z]|\d+")
 _VOWEL = re.compile(r"[aeiouy]")
 
@@ -210,7 +218,56 @@ def is_spelled(run: str) -> bool:
 @lru_cache(4096)
 def say_word(word: str) -> str:
     """A lower-case English word in Hangul: server -> 서버."""
-    return _syllables(_sounds(word))
+    said = pronounce(word)
+    return _syllables(_sounds_of(said, word) if said else _sounds(word))
+
+
+def _sounds_of(said: str, word: str) -> list[str]:
+    """hibari's phoneme letters as sounds. Weak vowels and the American a of "lock" follow the spelling, as they do in Korean (토큰, 시스템)."""
+    sounds: list[str] = []
+    written = _written_vowels(said, word)
+    for i, letter in enumerate(said):
+        after = said[i + 1 : i + 2]
+        if letter == "ɹ" and after not in _PHONE_VOWELS:
+            if said[i - 1 : i] in ("ɛ", "ɪ", "ʊ"):  # ware -> 웨어
+                sounds.append("ㅓ")
+        elif letter == "ɑ" and after != "ɹ":
+            sounds.append("ㅗ'" if "o" in word else "ㅏ'")
+        elif letter in "əᵊ" and after == "l" and said[i - 1 : i] in tuple("bpdtkɡfvszT") and said[i + 2 : i + 3] not in _PHONE_VOWELS:
+            sounds.append("ㅡ")
+        elif letter in "əᵊᵻ":
+            sounds.append(_weak(written.get(i), word) + ("'" if after != "ɹ" else ""))
+        elif letter in _PHONES:
+            sound = _PHONES[letter].split()
+            sounds += [part.rstrip("'") for part in sound] if after == "ɹ" else sound
+    return sounds
+
+
+def _written_vowels(said: str, word: str) -> dict[int, tuple[int, int]]:
+    """Where in `word` each vowel of `said` is written, if the two have as many."""
+    heard = [i for i, letter in enumerate(said) if letter in "AIWYOiuɔɜeæɛɪᵻʌəᵊʊɑɒa"]
+    seen = [match.span() for match in re.finditer(r"(?<!q)[aeiou]+|(?<!^)y", word)]
+    if len(seen) == len(heard) + 1 and word.endswith(("e", "es", "ed")):
+        seen.pop()
+    return dict(zip(heard, seen, strict=True)) if len(seen) == len(heard) else {}
+
+
+def _weak(span: tuple[int, int] | None, word: str) -> str:
+    """The Hangul vowel of a schwa that is written `word[span]`."""
+    if span is None:
+        return "ㅓ"
+    letters, rest = word[span[0] : span[1]], word[span[1] :]
+    if letters in ("i", "y"):
+        return "ㅣ"
+    if letters == "a" and not rest:
+        return "ㅏ"
+    if letters == "e":
+        if span[0] == 0 or (span[0] == 1 and word[0] in "rdb" and rest[:1] != "n") or rest in ("t", "ts", "ss"):
+            return "ㅣ"
+        if rest in ("n", "ns"):
+            return "ㅡ"
+        return "ㅓ" if rest[:1] in ("n", "r") else "ㅔ"
+    return "ㅗ" if letters == "o" and rest[:1] == "r" and rest[1:2] in tuple("aeiouy") else "ㅓ"
 
 
 def _sounds(word: str) -> list[str]:
@@ -246,6 +303,8 @@ def _syllables(sounds: list[str]) -> str:
         if _is_vowel(sound):
             out.append(["ㅇ", sound[0], " "])
             short = sound.endswith("'")
+        elif sound == "-":  # between the halves of a compound
+            short = False
         elif sound in ("y", "w"):
             if after and _is_vowel(after):
                 out.append(["ㅇ", (_Y if sound == "y" else _W).get(after[0], after[0]), " "])
@@ -255,22 +314,24 @@ def _syllables(sounds: list[str]) -> str:
             _onset(out, sound, after[0])
             short = after.endswith("'")
             i += 1
-        elif after == "w" and sound in ("k", "g") and i + 2 < len(sounds) and _is_vowel(sounds[i + 2]):
+        elif (after == "y" or (after == "w" and sound in ("k", "g", "h"))) and i + 2 < len(sounds) and _is_vowel(sounds[i + 2]):
             vowel = sounds[i + 2]
-            out.append([_ONSET[sound], _W.get(vowel[0], vowel[0]), " "])
+            _onset(out, sound, (_Y if after == "y" else _W).get(vowel[0], vowel[0]))
             short = vowel.endswith("'")
             i += 2
         else:
             open_before = bool(out) and out[-1][2] == " "
             if open_before and sound in _CODA:
                 out[-1][2] = _CODA[sound]
-            elif open_before and short and sound in _STOPS and after not in ("l", "r", "m", "n", "s"):
-                out[-1][2] = _STOPS[sound]
-            elif sound == "sh" and not after:
-                out.append(["ㅅ", "ㅣ", " "])
             elif sound == "t" and after == "s":  # ts is one consonant: tests -> 테스츠
                 out.append(["ㅊ", "ㅡ", " "])
                 i += 1
+            elif sound == "m" and out and out[-1][2] == "ㄹ":  # film -> 필름
+                out.append(["ㄹ", "ㅡ", "ㅁ"])
+            elif open_before and short and sound in _STOPS and after not in ("l", "r", "m", "n"):
+                out[-1][2] = _STOPS[sound]
+            elif sound == "sh" and not after:
+                out.append(["ㅅ", "ㅣ", " "])
             elif sound == "ng":
                 pass
             elif sound in _I_FILLED:
@@ -296,6 +357,6 @@ def _onset(out: list[list[str]], sound: str, vowel: str) -> None:
         out[-1][2] = "ㄹ"
     if sound in ("j", "ch", "z"):  # 쥬 and 츄 are not written in loanwords
         vowel = dict(zip("ㅑㅒㅕㅖㅛㅠ", "ㅏㅐㅓㅔㅗㅜ", strict=True)).get(vowel, vowel)
-    if sound in ("r", "l") and vowel == "ㅠ":
+    if sound == "r" and vowel == "ㅠ":
         vowel = "ㅜ"
     out.append([_ONSET[sound], vowel, " "])
