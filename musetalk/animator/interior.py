@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from contracts import FloatArray
+
 from .anatomy import Array, smoothstep
 
 FINE = 16  # pixels per mm of the painting, before it is scaled to the avatar
@@ -27,8 +29,8 @@ LOWER_WIDTHS = (5.3, 5.8, 6.2, 5.6, 5.0, 4.0)
 LOWER_LIGHT = (0.97, 0.98, 0.95, 0.84, 0.70, 0.55)
 LOWER_EDGE_MM = -0.6
 LOWER_HEIGHT_MM = 8.0
-LOWER_BRIGHTNESS = 0.86 * 0.84
-LOWER_TINT = (1.0, 0.95, 0.90)
+LOWER_BRIGHTNESS = 0.78
+LOWER_TINT = (1.0, 0.925, 0.885)
 
 TOOTH_WHITE = (1.0, 0.94, 0.87)
 SKIN_SHARE = 0.15
@@ -55,19 +57,20 @@ class Plate:
 
 @dataclass(frozen=True)
 class MouthParts:
-    """The four layers in the photograph's light. cavity: uint8 (256, 1, 3) from the upper to the lower lip."""
+    """The four layers in the photograph's light. lip: RGB (3,); cavity: uint8 (256, 1, 3) from the upper to the lower lip."""
 
+    lip: FloatArray
     cavity: Array
     tongue: Plate
     lower: Plate
     upper: Plate
 
 
-def paint_mouth(skin: Array, scale: float) -> MouthParts:
+def paint_mouth(skin: FloatArray, lip: FloatArray, scale: float) -> MouthParts:
     """Paint the parts.
 
     Args:
-        skin: RGB of a well lit cheek (3,), 0..255.
+        skin, lip: RGB of a well lit cheek and of the lips' red (3,), 0..255.
         scale: pixels per mm that the parts are drawn at.
     """
     luma = np.array([0.299, 0.587, 0.114])
@@ -78,6 +81,7 @@ def paint_mouth(skin: Array, scale: float) -> MouthParts:
     ramp = np.linspace(0, 1, 256)[:, None] ** 2
     cavity = (np.array(CAVITY_TOP) * (1 - ramp) + np.array(CAVITY_FLOOR) * ramp) * gain
     return MouthParts(
+        lip=lip,
         cavity=np.clip(cavity, 0, 255).astype(np.uint8)[:, None, :],
         tongue=_tongue(gain, scale),
         lower=_teeth(tooth * LOWER_BRIGHTNESS * np.array(LOWER_TINT), np.array(GUM) * gain * 0.85, scale, upper=False),

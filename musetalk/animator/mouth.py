@@ -15,12 +15,13 @@ from .teeth import PhotoTeeth
 
 SUPER = 2  # the interior is drawn at this many pixels per output pixel
 LEAST_GAP_MM = 0.12
-PUSH_MM, PUSH_GAP_MM = 0.41, 1.7  # mask edges move into the lips, over the dark line of the photograph
+PUSH_MM, PUSH_GAP_MM = 0.50, 1.7  # mask edges move into the lips, over the dark line of the photograph
 LOWER_FOLLOWS, TONGUE_FOLLOWS = 0.93, 0.86
 TONGUE_REST_MM = -2.0  # its top
 PHOTO_LOWER_MM = 2.6  # lower teeth begin so much above the photographed lower lip
 PHOTO_TONGUE_MM = 3.0
 SEAM_MM, SEAM_GAP_MM = 0.33, 1.0  # where a photographed gap is closed, the line between the lips has to be drawn
+CORNER_SHADE, CORNER_SHARE = 0.36, 0.85  # the inner cheek shows in the corners, which would be black holes else
 SEAM_SHADE = 0.42  # of the lip's own colour
 ROUND_SHADE = 0.33  # lips that protrude leave the teeth in their shadow
 
@@ -57,7 +58,7 @@ def draw_mouth(planes: tuple[ByteArray, ByteArray, ByteArray], opening: Opening,
     widest = float(gap_mm.max(initial=0.0))
     if widest < LEAST_GAP_MM and photo is None:
         return
-    push = PUSH_MM * scale * np.maximum(1 - opening.s**2, 0) ** 0.35 * float(smoothstep(np.array(widest / PUSH_GAP_MM)))
+    push = PUSH_MM * scale * np.maximum(1 - opening.s**2, 0) ** 0.2 * float(smoothstep(np.array(widest / PUSH_GAP_MM)))
     push = push * smoothstep(gap_mm / 0.5)
     if photo is not None:
         push = np.maximum(push, SEAM_MM * scale * np.maximum(1 - opening.s**2, 0) ** 0.35)
@@ -84,10 +85,11 @@ def draw_mouth(planes: tuple[ByteArray, ByteArray, ByteArray], opening: Opening,
         shade = 1 - (1 - shade) * opening.presence
     gains = cv2.LUT(cv2.merge([np.clip(shade * 255 + 0.5, 0, 255).astype(np.uint8)] * 3), _REDDISH)
     color = cv2.multiply(color, gains, scale=1 / 255)
+    color = _mix(color, parts.lip * CORNER_SHADE, CORNER_SHARE * smoothstep((np.abs(s) - 0.72) / 0.28))
 
     if photo is not None:
         seam = 1 - smoothstep(np.interp(fine_x, opening.columns, gap_mm).astype(np.float32) / SEAM_GAP_MM)
-        color = _mix(color, np.array(photo.lip) * SEAM_SHADE, seam)
+        color = _mix(color, parts.lip * SEAM_SHADE, seam)
     cover *= opening.presence
     weighted = color.astype(np.float32) * cover[..., None]
     small = cv2.resize(weighted, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
@@ -161,7 +163,7 @@ def _shade(top: Array, bottom: Array, s: Array, fine_y: Array, scale: float, wid
     """Light that reaches a point, 0..1: less under the upper lip, in the corners, on the lower lip and through a small gap."""
     depth = 0.30 + 0.22 * float(smoothstep(np.array(widest / 5.0)))
     under = 1 - depth * (1 - smoothstep((fine_y - top) / (3.0 * scale)))
-    contact = 0.8 + 0.2 * smoothstep((bottom - fine_y) / (1.6 * scale))
+    contact = 0.86 + 0.14 * smoothstep((bottom - fine_y) / (1.6 * scale))
     corners = 1 - 0.5 * smoothstep((np.abs(s) - 0.5) / 0.5)
     small = 0.74 + 0.26 * float(smoothstep(np.array((widest - 0.3) / 3.2)))
     return under * contact * (corners * small)

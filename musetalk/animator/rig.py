@@ -22,6 +22,7 @@ from .fields import SPEECH_FIELDS, FaceFields
 from .idle import RESTING_SMILE, IdleMotion, idle_motion
 from .interior import MouthParts, paint_mouth
 from .lipline import LipLine, find_lip_line
+from .sampling import sample
 from .teeth import PhotoTeeth, photographed_teeth
 
 TEXTURE_SCALE = 2  # texture pixels per output pixel: sub-pixel motion in a texture of output size makes sharpness pump
@@ -68,6 +69,7 @@ class Rig:
     """See the module.
 
     luma: uint8 (2 size, 2 size), chroma_u, chroma_v: uint8 (size, size): the texture in I420's planes. landmarks: (478, 2) output pixels.
+    colors: RGB (2, 3) of light skin and of the lips.
     cell: pixels of a grid cell. box: what speech can change. lower_box: the lower face inside it, where the lower layer is used.
     idle_upper: (IDLE_FIELDS, nodes·2) over the whole picture. upper, lower: (IDLE_FIELDS + SPEECH_FIELDS, nodes·2) in the two boxes;
     all in pixels at weight 1.
@@ -78,7 +80,7 @@ class Rig:
     luma: ByteArray
     chroma_u: ByteArray
     chroma_v: ByteArray
-    skin: FloatArray
+    colors: FloatArray
     anatomy: Anatomy
     line: LipLine
     cell: int
@@ -121,7 +123,7 @@ class Rig:
         line = find_lip_line(anatomy, cv2.cvtColor(np.clip(texture, 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY), TEXTURE_SCALE)
         eyes = build_eyes(anatomy, texture, TEXTURE_SCALE)
         teeth = photographed_teeth(anatomy, line, texture, TEXTURE_SCALE)
-        return cls._assemble(size, points, luma, chroma_u, chroma_v, _skin(anatomy, texture), line, eyes, teeth, None)
+        return cls._assemble(size, points, luma, chroma_u, chroma_v, _colors(anatomy, line, texture), line, eyes, teeth, None)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays to store; `from_arrays` rebuilds the rest."""
@@ -131,7 +133,7 @@ class Rig:
             "luma": self.luma,
             "chroma_u": self.chroma_u,
             "chroma_v": self.chroma_v,
-            "skin": self.skin,
+            "colors": self.colors,
             "box": np.array([self.box.x, self.box.y, self.box.w, self.box.h], np.int32),
             "line_middle": np.asarray(self.line.middle),
             "line_slopes": np.asarray(self.line.slopes),
@@ -156,7 +158,7 @@ class Rig:
         teeth = PhotoTeeth.from_arrays(stored) if stored else None
         box = Box(*(int(value) for value in arrays["box"]))
         planes = arrays["luma"], arrays["chroma_u"], arrays["chroma_v"]
-        return cls._assemble(size, anatomy_points, *planes, arrays["skin"], line, eyes, teeth, box)
+        return cls._assemble(size, anatomy_points, *planes, arrays["colors"], line, eyes, teeth, box)
 
     @classmethod
     def _assemble(
@@ -166,7 +168,7 @@ class Rig:
         luma: ByteArray,
         chroma_u: ByteArray,
         chroma_v: ByteArray,
-        skin: FloatArray,
+        colors: FloatArray,
         line: LipLine,
         eyes: tuple[Eye, ...],
         teeth: PhotoTeeth | None,
@@ -200,7 +202,7 @@ class Rig:
             luma=luma,
             chroma_u=chroma_u,
             chroma_v=chroma_v,
-            skin=skin,
+            colors=colors,
             anatomy=anatomy,
             line=line,
             cell=cell,
@@ -216,7 +218,7 @@ class Rig:
             lower_contour=along(lower, "lower"),
             contour_s=(x / anatomy.half_width).astype(np.float32),
             skull=_skull(anatomy, line, fields),
-            mouth=paint_mouth(skin.astype(np.float64), 3.0 * anatomy.scale),
+            mouth=paint_mouth(colors[0], colors[1], 3.0 * anatomy.scale),
             teeth=teeth,
             eyes=eyes,
             motion=idle_motion(zlib.crc32(points.tobytes()), 0.0 if line.is_open else RESTING_SMILE),
@@ -246,8 +248,8 @@ def _planes(texture: Array) -> tuple[ByteArray, ByteArray, ByteArray]:
     return luma, np.ascontiguousarray(chroma[..., 0]), np.ascontiguousarray(chroma[..., 1])
 
 
-def _skin(anatomy: Anatomy, texture: Array) -> FloatArray:
-    """RGB of the cheeks' light side: the 85th percentile in brightness of both."""
+def _colors(anatomy: Anatomy, line: LipLine, texture: Array) -> FloatArray:
+    """RGB (2, 3) of the cheeks where they are light and of the lower lip's red."""
     samples = []
     for cheek in (50, 280):
         center = (anatomy.landmarks[cheek] + 0.5) * TEXTURE_SCALE
@@ -257,7 +259,11 @@ def _skin(anatomy: Anatomy, texture: Array) -> FloatArray:
     skin = np.concatenate(samples)
     light = skin @ np.array([0.299, 0.587, 0.114], np.float32)
     bright = skin[light >= np.percentile(light, 80)]
-    return np.median(bright, 0).astype(np.float32)
+    x = np.linspace(-7, 7, 15)
+    red = np.stack([x, line.lower(x) + 0.35 * anatomy.lower_lip], -1)
+    at = (anatomy.to_pixels(red) + 0.5) * TEXTURE_SCALE - 0.5
+    lip = np.median(sample(texture, at[None].astype(np.float32))[0], 0)
+    return np.stack([np.median(bright, 0), lip]).astype(np.float32)
 
 
 def _pixels(anatomy: Anatomy, fields: Array) -> FloatArray:

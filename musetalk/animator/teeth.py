@@ -32,11 +32,6 @@ class PhotoTeeth:
         return Plate(self.rgba, (float(self.place[0]), float(self.place[1])), float(self.place[2]))
 
     @property
-    def lip(self) -> tuple[float, float, float]:
-        """RGB of the lips' red, for the line where they meet."""
-        return float(self.place[4]), float(self.place[5]), float(self.place[6])
-
-    @property
     def lower_lip(self) -> float:
         return float(self.place[3])
 
@@ -66,8 +61,5 @@ def photographed_teeth(anatomy: Anatomy, line: LipLine, texture: Array, texture_
     alpha = smoothstep(soft)
     rgba = np.dstack([color * alpha[..., None], alpha * 255])
     middle, lower = (float(contour(np.zeros(1))[0]) for contour in (line.mid, line.lower))
-    red = np.stack([np.linspace(-6, 6, 13), np.full(13, lower + 0.4 * anatomy.lower_lip)], -1)
-    on_lip = (anatomy.to_pixels(red) + 0.5) * texture_scale - 0.5
-    lip = np.median(cv2.remap(texture, on_lip[None].astype(np.float32), None, cv2.INTER_LINEAR)[0], axis=0)
-    place = np.array([x[0], y[0] - middle, scale, lower - middle, *lip])
+    place = np.array([x[0], y[0] - middle, scale, lower - middle])
     return PhotoTeeth(np.clip(np.rint(rgba), 0, 255).astype(np.uint8), place)
