@@ -27,7 +27,7 @@ Drive = Literal["mix", "phonemes", "sound"]
 CONTEXT_S = 1.2
 LOOKAHEAD_S = 0.25
 
-LEAD_S = 0.02
+LEAD_S = 0.01
 GRID_RATE = LOUDNESS_RATE
 SMOOTH_S = 0.016  # standard deviation; -3 dB near 8 Hz
 END_FADE_S = 0.12
