@@ -15,6 +15,7 @@ LINES = 2
 PAUSE_S = 0.6  # a silence this long ends a cue
 LONGEST_S = 6.0
 SHORTEST_MS = 1_000  # where there is room before the next cue
+FLICKER_MS = 250  # an empty screen shorter than this is not shown
 COMMA_PULL = 0.4  # a sentence is cut at a comma rather than in its middle, when the comma is no farther off than this part of its length
 
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]»」』]*$")
@@ -53,7 +54,7 @@ def cues(words: Sequence[Word]) -> list[Cue]:
     for i, (start, group) in enumerate(zip(starts, groups, strict=True)):
         end = max(_ms(max(word.end for word in group)), start + SHORTEST_MS)
         if i + 1 < len(groups):
-            end = min(end, starts[i + 1])
+            end = starts[i + 1] if end > starts[i + 1] - FLICKER_MS else end
         result.append(Cue(start, end, tuple(group)))
     return result
 

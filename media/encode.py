@@ -23,7 +23,7 @@ from contracts import ByteArray, FloatArray
 from errors import RenderError
 from media.fragments import ByteSink, mux_fragment, open_init
 from media.resample import Doubler
-from timeline import AAC_FRAME, FPS, OUTPUT_RATE, OUTPUT_SAMPLES_PER_FRAME, SEGMENT_FRAMES, whole_segments
+from timeline import AAC_FRAME, FPS, OUTPUT_RATE, OUTPUT_SAMPLES_PER_FRAME, SEGMENT_FRAMES, SPEECH_RATE, whole_segments
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -63,6 +63,7 @@ class FragmentEncoder:
         self._fragments = 0
         self._doubler = Doubler()
         self._pcm: deque[FloatArray] = deque()  # at 48 kHz, not yet given to the AAC encoder
+        self._heard = 0  # samples at 24 kHz
         self._pushed = 0  # samples at 48 kHz that ever entered `_pcm`
         self._aac_fed = 0  # frames of 1,024 given to the AAC encoder
         self._aac_sent = 0  # AAC frames given out
@@ -74,6 +75,7 @@ class FragmentEncoder:
         if self._total is not None:
             raise ValueError("speech came after finish_audio")
         self._append(self._doubler.push(pcm))
+        self._heard += len(pcm)
 
     def finish_audio(self, total_frames: int) -> None:
         """No more speech. The utterance is `total_frames` long, rounded up to whole segments and filled with silence.
@@ -83,12 +85,12 @@ class FragmentEncoder:
         """
         if self._total is not None:
             raise ValueError("finish_audio was already called")
-        self._append(self._doubler.finish())
         total = whole_segments(total_frames)
-        missing = total * OUTPUT_SAMPLES_PER_FRAME - self._pushed
+        missing = total * OUTPUT_SAMPLES_PER_FRAME - 2 * self._heard
         if missing < 0:
-            raise ValueError(f"{total_frames} frames are too few for {self._pushed / OUTPUT_RATE:.3f} s of speech")
+            raise ValueError(f"{total_frames} frames are too few for {self._heard / SPEECH_RATE:.3f} s of speech")
         self._total = total
+        self._append(self._doubler.finish())
         self._append(np.zeros(missing + LEAD_FRAMES * AAC_FRAME, np.float32))
 
     def frames_ready(self) -> int:
