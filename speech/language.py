@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from functools import lru_cache
 
 from errors import UnknownLanguageError
 
@@ -109,9 +110,7 @@ def detect(text: str, hint: str = AUTO, fallback: str = "en") -> str:
         return fallback if hint == AUTO else hint
     tag, score = _latin(text, words)
     if hint == AUTO:
-        if score >= (1 if tag in ("en", fallback) else 2):
-            return tag
-        return fallback if fallback not in _NOT_LATIN or len(words) < 4 else "en"
+        return tag if score >= (1 if tag in ("en", fallback) else 2) else fallback
     if hint in _NOT_LATIN:  # "AWS?" to a Korean interviewer stays Korean, a whole English sentence does not
         return tag if score >= 2 and len(words) >= 4 else hint
     return hint
@@ -123,18 +122,20 @@ def _words(text: str) -> list[str]:
 
 
 def _scripts(text: str) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for char in text:
-        if char.isascii():
-            if char.isalpha():
-                counts["LATIN"] += 1
-        elif char.isalpha():
-            script = unicodedata.name(char, "").split(" ", 1)[0]
-            if script in ("HALFWIDTH", "FULLWIDTH"):
-                script = unicodedata.name(char).split(" ", 2)[1]
-            if script in _SCRIPTS or script == "LATIN":
-                counts[script] += 1
+    counts = Counter(map(_script, text))
+    del counts[""]
     return counts
+
+
+@lru_cache(8192)
+def _script(char: str) -> str:
+    """The script of a letter by its Unicode name; "" for what is no letter or of a script that no voice reads."""
+    if not char.isalpha():
+        return ""
+    script, _, rest = unicodedata.name(char, "").partition(" ")
+    if script in ("HALFWIDTH", "FULLWIDTH"):
+        script = rest.split(" ", 1)[0]
+    return script if script in _SCRIPTS or script == "LATIN" else ""
 
 
 def _other_script(text: str, counts: Counter[str]) -> str:

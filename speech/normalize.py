@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from functools import cache
+from functools import lru_cache
 
 from speech.clean import clean
 from speech.lexicon import Lexicon
@@ -11,7 +11,7 @@ from speech.normalize_en import english_rules
 from speech.normalize_ko import korean_rules, plain_latin
 from speech.rewrite import Finder, Spoken, rewrite
 
-__all__ = ["Spoken", "normalize"]
+__all__ = ["Spoken", "normalize", "warm"]
 
 
 def normalize(text: str, language: str, lexicon: Lexicon) -> Spoken:
@@ -23,13 +23,18 @@ def normalize(text: str, language: str, lexicon: Lexicon) -> Spoken:
     written = unicodedata.normalize("NFC", clean(text).text)
     if language == "ko":
         written = plain_latin(written)
-    return rewrite(written, (lexicon.section(language), *_rules(language)))
+    return rewrite(written, _rules(language, lexicon))
 
 
-@cache
-def _rules(language: str) -> tuple[Finder, ...]:
+def warm(lexicon: Lexicon) -> None:
+    """Build the rules and read the list of English pronunciations (0.1 s), so that the first request does not."""
+    for language in ("ko", "en"):
+        normalize("Zyxwv 1", language, lexicon)
+
+
+@lru_cache(256)
+def _rules(language: str, lexicon: Lexicon) -> tuple[Finder, ...]:
+    terms = lexicon.section(language)
     if language == "ko":
-        return korean_rules()
-    if language == "en":
-        return english_rules()
-    return ()
+        return (terms, *korean_rules(terms.spoken))
+    return (terms, *english_rules()) if language == "en" else (terms,)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import cache
+from collections.abc import Callable
 
 from speech import korean_numbers as numbers
 from speech.rewrite import Finder, Rule
@@ -175,11 +175,11 @@ def _plain_char(char: str) -> str:
     return folded if folded.isascii() and folded.isalpha() else char
 
 
-@cache
-def korean_rules() -> tuple[Finder, ...]:
+def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
+    """`known`: the lexicon's reading of a term, or None."""
     any_sign = "|".join(re.escape(sign) for sign in sorted(_SYMBOLS, key=len, reverse=True))
     return (
-        Rule(r"https?://[^\s가-힣]+|www\.[^\s가-힣]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", _address, re.ASCII),
+        Rule(r"https?://[^\s가-힣]+|www\.[^\s가-힣]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", lambda m: _address(m, known), re.ASCII),
         Rule(r"(?<![A-Za-z0-9])O ?\((?P<of>[^()\n가-힣]{1,40}(?:\([^()\n가-힣]{0,20}\)[^()\n가-힣]{0,20})?)\)", lambda m: "오 " + _formula(m["of"])),
         Rule(_START + r"(?P<y>\d{4})[-./](?P<m>0?[1-9]|1[0-2])[-./](?P<d>[12]\d|3[01]|0?[1-9])(?![\d.]?\d)", _date),
         Rule(_START + r"(?:0\d{1,2}[-. ]\d{3,4}[-. ]\d{4}|1[568]\d\d-\d{4}|01\d{8,9}|\d{3,6}(?:-\d{2,7}){2,})(?!\d)", _phone),
@@ -196,18 +196,26 @@ def korean_rules() -> tuple[Finder, ...]:
         Rule(rf"{_START}(?P<n>{_NUM})(?=\s?(?P<counter>{_COUNTERS}))", _counted),
         Rule(rf"(?<![가-힣])제\s?(?P<n>{_NUM})", lambda m: "제" + numbers.number(m["n"])),
         Rule(_NUM, _plain_number),
-        Rule(r"[A-Za-z][A-Za-z0-9]*(?:['’](?:s|t|re|ve|ll|d|m)\b)?(?:-\d+(?![\d.]))?", _latin, re.ASCII),
+        Rule(r"[A-Za-z][A-Za-z0-9]*(?:['’](?:s|t|re|ve|ll|d|m)\b)?(?:-\d+(?![\d.]))?", lambda m: _latin(m, known), re.ASCII),
         Rule(r"\^(?P<n>\w+)", lambda m: _power(m["n"]), re.ASCII),
         Rule(r"(?<=\w)\s?[~～∼〜]\s?(?=[\w$])", "에서 "),
         Rule(r"(?<=[A-Za-z])#", " 샵 "),
-        Rule(any_sign, lambda m: _SYMBOLS[m[0]]),
+        Rule(r"(?<=[A-Z]{2}\s)\*", " "),  # SELECT * FROM
+        Rule(any_sign, _sign),
         Rule(r"[½⅓¼¾⅔①-⑳]", _numeral),
         Rule(r"[α-ωΑ-Ω]", lambda m: _GREEK.get(m[0].lower(), m[0])),
         Rule(r"(?<=[A-Za-z0-9])\.(?=[A-Za-z0-9])", " 점 "),
         Rule(r"\s[-–—]+\s|[–—]+", ", "),
+        Rule(r"[)\]}”’»」』]+(?=[가-힣])|(?<=\w)[\"'](?=[가-힣])", ""),  # the particle after a quotation belongs to its last word
         Rule(r"…+|\.{2,}", ". "),
         Rule(r"[-#\\^<>|~～∼〜`_*/\[\]{}()\"“”‘’'«»「」『』]+", " "),
     )
+
+
+def _sign(match: re.Match[str]) -> str:
+    run = _HANGUL_RUN.match(match.string, match.end())
+    said = _SYMBOLS[match[0]]
+    return said.rstrip() if run and run[0] in _IS_PARTICLE else said  # A+를
 
 
 def _formula(formula: str) -> str:
@@ -234,26 +242,26 @@ def _power(exponent: str) -> str:
     return f"의 {numbers.number(exponent) if exponent.isdigit() else say_identifier(exponent.replace('_', ''))} 제곱"
 
 
-def _address(match: re.Match[str]) -> str:
+def _address(match: re.Match[str], known: Callable[[str], str | None]) -> str:
     """A web or mail address without its scheme: example.com/docs -> 이그잼플 점 컴 슬래시 닥스."""
     address = re.sub(r"^https?://(?:www\.)?", "", match[0])
     ending = re.search(r"[.,;:!?)\]}'\"]*$", address)
     tail = ending[0] if ending else ""
     said = []
     for token in re.findall(r"[A-Za-z0-9]+|[./@]", address[: len(address) - len(tail)]):
-        said.append({".": "점", "/": "슬래시", "@": "골뱅이", "com": "컴", "www": "더블유더블유더블유"}.get(token) or _latin_said(token))
+        said.append({".": "점", "/": "슬래시", "@": "골뱅이", "com": "컴", "www": "더블유더블유더블유"}.get(token) or _latin_said(token, known))
     return " ".join(said) + re.sub(r"[)\]}'\":;]", "", tail)
 
 
-def _latin_said(token: str) -> str:
-    return numbers.number(token) if token.isdigit() else say_identifier(token)
+def _latin_said(token: str, known: Callable[[str], str | None]) -> str:
+    return numbers.number(token) if token.isdigit() else known(token) or say_identifier(token, known)
 
 
-def _latin(match: re.Match[str]) -> str:
+def _latin(match: re.Match[str], known: Callable[[str], str | None]) -> str:
     word, _, number = match[0].partition("-")
     word = re.split("['’]", word)[0] + "".join(re.split("['’]", word)[1:])
     plural = re.fullmatch(r"([A-Z]{2,4})s", word)
-    said = say_identifier(plural[1]) + "스" if plural else say_identifier(word)
+    said = (known(plural[1]) or say_identifier(plural[1])) + "스" if plural else say_identifier(word, known)
     return f"{said} {say_identifier('x' + number).split(' ', 1)[1]}" if number else said
 
 

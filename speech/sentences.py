@@ -41,7 +41,7 @@ _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'“‘])(?:e\.g|i\.e|a\.k\.a|cf|vs|approx|Dr|Mr|Mrs|Ms|Prof|St|Jr|Sr|Gen|Rep|Sen|Lt|Col|Capt|Sgt|No|Nos|Fig|Figs|Eq|Ch|Sec|Vol|pp|p|ed|"
     r"dept|est|Mt|Ft|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|z\.B|d\.h|usw|bzw|Sra|Sr|Dra|Mme|M|ca)\.$"
 )
-_LISTED = re.compile(r"(?:^|\n)\s*(?:\d{1,2}|[A-Za-z]|[가-힣])\.$")
+_LISTED = re.compile(r"\s*(?:[QA]?\d{1,2}|[A-Za-z가-힣])\.")
 _INITIALS = re.compile(r"(?:^|[\s(\"'“‘.])(?:[A-Z]\.)+$")
 _NAME_BEFORE = re.compile(r"(?:^|[\s(\"'“‘])[A-Z][a-z]+ [A-Z]\.$|^\s*[\"'“‘(]?(?:[A-HJ-Z]\. ?)+$|[A-Z]\.[A-Z]\.$")
 _SAID = re.compile(r"\s*(?:이?라[고는며]|하[고며는였]|했|고[ ,]|물[었으]|말[했하씀]|답[했하])")  # after a quotation: the sentence goes on
@@ -215,7 +215,8 @@ def _borders(sentence: str) -> tuple[list[int], list[int]]:
     strong = [match.end() for match in _STRONG.finditer(sentence)]
     weak = [match.end() for match in _WEAK_LATIN.finditer(sentence)]
     for match in _WEAK_KOREAN.finditer(sentence):
-        word = sentence[sentence.rfind(" ", 0, match.end() - 1 - (len(match[0]) - len(match[0].rstrip()))) + 1 : match.end()].strip()
+        stop = match.start() + len(match[0].rstrip())
+        word = sentence[sentence.rfind(" ", 0, stop) + 1 : stop]
         if word not in _NOT_BORDERS and not (word.endswith("고") and _AUXILIARY.match(sentence, match.end())):
             weak.append(match.end())
     return strong, sorted(weak)

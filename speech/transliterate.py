@@ -7,6 +7,7 @@ a voiceless stop closes a short syllable (cat -> 캣), other consonants take ㅡ
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from speech.english_sounds import pronounce
@@ -196,12 +197,21 @@ def say_letters(letters: str) -> str:
     return "".join(LETTERS[letter] for letter in letters.upper())
 
 
+def _unknown(term: str) -> str | None:
+    return None
+
+
 @lru_cache(4096)
-def say_identifier(token: str) -> str:
-    """A token of ASCII letters and digits that may be an acronym, a word, or several joined: getUserName -> 겟 유저 네임, S3 -> 에스 쓰리."""
+def say_identifier(token: str, known: Callable[[str], str | None] = _unknown) -> str:
+    """A token of ASCII letters and digits that may be an acronym, a word, or several joined: getUserName -> 겟 유저 네임, S3 -> 에스 쓰리.
+
+    `known`: the reading of a part that needs no rule, or None.
+    """
     parts: list[str] = []
     for run in _UPPER_RUN.findall(token):
-        if run.isdigit():
+        if len(run) > 1 and (said := known(run)):
+            parts.append(said)
+        elif run.isdigit():
             parts.append(ENGLISH_DIGITS[int(run)] if len(run) == 1 and parts else number(run))
         elif is_spelled(run):
             parts.append(say_letters(run))

@@ -115,6 +115,11 @@ def english(text: str) -> str:
         ("A & B", "에이 앤드 비"),
         ("β 버전", "베타 버전"),
         ("café", say_identifier("cafe")),
+        ("i++와 A+를", "아이 플러스 플러스와 에이 플러스를"),
+        ("SELECT * FROM", "셀렉트 프롬"),
+        ("RxJava", "알엑스 자바"),
+        ('"실패"란', "실패란"),
+        ("가용성(SLA)을", "가용성 에스엘에이을"),
         # particles stay as they are written, right or wrong
         ("SQL을 Docker을", "에스큐엘을 도커을"),
     ],

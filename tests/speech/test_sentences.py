@@ -31,6 +31,7 @@ def texts(text: str, **options: int) -> list[str]:
         ["REST API를 v2.0으로 올리셨죠?", "그때 main.py는 3.5배 빨라졌나요?"],
         ["これはペンです。", "元気ですか？"],
         ["1. First point.", "2. Second point."],
+        ["Q1. 자기소개를 해 주세요.", "Q2. 지원 동기는 무엇인가요?"],
         ["Really?!", "Yes!"],
         ["We met Mr. Kim on Jan. 5th.", "He is Prof. Lee's friend."],
     ],
