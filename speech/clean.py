@@ -9,13 +9,15 @@ from functools import lru_cache
 
 _KEPT_SYMBOLS = "°℃℉№©®™"  # of category So, where the emoji are
 _SILENT = {"Cc": " ", "Cn": "", "Co": "", "Cs": "", "Cf": "", "So": " ", "Me": "", "Zl": "\n", "Zp": "\n", "Zs": " "}
-_PLAIN = re.compile(r"""[\w \n.,?!:;'"()\-%/+&@=$’“”]*""", re.ASCII)
+_MAYBE_MARKDOWN = re.compile(r"[*`~_|#>\[•‣▪·]|(?:^|\n)[ \t]*[-+=]")
 
-# Markdown. Each group "drop" goes; the rest of the match stays.
+# Markdown. The group "drop" goes, the rest of the match stays.
+_LINK = re.compile(r"(?P<open>!?\[)(?=[^\[\]\n]*\w[^\[\]\n]*\]\()[^\[\]\n]*(?P<drop>\]\([^()\s]*\))")
 _MARKDOWN = (
+    # the start of a heading, list item or quotation; a ruler, a fence
     re.compile(r"(?m)^[ \t]*(?P<drop>(?:>[ \t]?)*(?:#{1,6}[ \t]+|[-*+•‣▪·][ \t]+|(?:>[ \t]?)+|(?:[-*_=][ \t]?){3,}$|`{3,}[^\n`]*$|~{3,}[^\n~]*$))"),
-    re.compile(r"!?\[(?=[^\[\]\n]*\w[^\[\]\n]*\]\()[^\[\]\n]*(?P<drop>\]\([^()\s]*\))"),
     re.compile(r"(?P<drop>`+|\*{2,}|~~)"),
+    # one star as emphasis; "a * b" and "3*4" keep theirs
     re.compile(r"(?P<drop>(?<![\w)\s])\*|\*(?![\w(\s])|(?<!\S)\*(?=\S)|(?<=\S)\*(?!\S)|(?<=[^\W\d])\*(?=[^\W\d]))"),
     re.compile(r"(?P<drop>(?<!\w)_+|_+(?!\w))"),
     re.compile(r"(?P<drop>\|)"),
@@ -32,22 +34,12 @@ class Cleaned:
 
 
 def clean(source: str) -> Cleaned:
-    drops = bytearray(len(source))  # 1 = this character goes
-    ends_at: dict[int, int] = {}
-    for pattern in _MARKDOWN if not _PLAIN.fullmatch(source) or "\n" in source or "_" in source or "-" in source or "+" in source else ():
-        for match in pattern.finditer(source):
-            a, b = match.span("drop")
-            drops[a:b] = b"\1" * (b - a)
-            if match.re is _MARKDOWN[1]:
-                drops[match.start() : match.start() + (2 if source[match.start()] == "!" else 1)] = b"\1\1"[
-                    : 2 if source[match.start()] == "!" else 1
-                ]
-                ends_at[a - 1] = b  # a link's target belongs to its text
+    dropped, ends_at = _markdown(source) if _MAYBE_MARKDOWN.search(source) else (bytearray(len(source)), {})
     text: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
     for i, char in enumerate(source):
-        if drops[i]:
+        if dropped[i]:
             if char != "|":
                 continue
             char = " "
@@ -59,6 +51,22 @@ def clean(source: str) -> Cleaned:
         starts.append(i)
         ends.append(ends_at.get(i, i + 1))
     return Cleaned("".join(text), starts, ends)
+
+
+def _markdown(source: str) -> tuple[bytearray, dict[int, int]]:
+    """A flag for each character that goes, and for a link's last character where its target ends: the target belongs to the text."""
+    dropped = bytearray(len(source))
+    ends_at: dict[int, int] = {}
+    for match in _LINK.finditer(source):
+        ends_at[match.start("drop") - 1] = match.end()
+        for group in ("open", "drop"):
+            a, b = match.span(group)
+            dropped[a:b] = b"\1" * (b - a)
+    for pattern in _MARKDOWN:
+        for match in pattern.finditer(source):
+            a, b = match.span("drop")
+            dropped[a:b] = b"\1" * (b - a)
+    return dropped, ends_at
 
 
 @lru_cache(8192)

@@ -45,7 +45,7 @@ _LISTED = re.compile(r"\s*(?:[QA]?\d{1,2}|[A-Za-z가-힣])\.")
 _INITIALS = re.compile(r"(?:^|[\s(\"'“‘.])(?:[A-Z]\.)+$")
 _NAME_BEFORE = re.compile(r"(?:^|[\s(\"'“‘])[A-Z][a-z]+ [A-Z]\.$|^\s*[\"'“‘(]?(?:[A-HJ-Z]\. ?)+$|[A-Z]\.[A-Z]\.$")
 _SAID = re.compile(r"\s*(?:이?라[고는며]|하[고며는였]|했|고[ ,]|물[었으]|말[했하씀]|답[했하])")  # after a quotation: the sentence goes on
-_LOWER = re.compile(r"\s+[a-zà-öø-ÿа-яё]")
+_LOWER = re.compile(r"\s+(?:[a-zà-öø-ÿа-яё]|[-–—]\s)")  # the sentence goes on
 
 # Clause borders, as the place where the next piece starts. Strong: the writer's own signs.
 _STRONG = re.compile(r"(?<=[,;:、，；：])[\"'”’)]*\s+|[、，；：](?=\S)|\s+(?=[-–—]\s)|\s*[—](?=\S)|(?<=\))\s+|\s+(?=\()")

@@ -33,6 +33,7 @@ def texts(text: str, **options: int) -> list[str]:
         ["1. First point.", "2. Second point."],
         ["Q1. 자기소개를 해 주세요.", "Q2. 지원 동기는 무엇인가요?"],
         ["Really?!", "Yes!"],
+        ["Did you leave Acme Inc. – after one year?", "Why?"],
         ["We met Mr. Kim on Jan. 5th.", "He is Prof. Lee's friend."],
     ],
 )
