@@ -51,8 +51,8 @@ SIGNATURES = (
 # Where the shipped portraits have their eyes, as parts of the square's side.
 IRIS_SPAN = 0.15
 EYES_X, EYES_Y = 0.5, 0.385
-LARGEST_SPAN = 0.28  # a photo that is cut close is framed closer rather than padded
-MAX_PADDED = 0.30
+LARGEST_SPAN = 0.30  # a photo that is cut close is framed closer rather than padded
+MAX_PADDED = 0.35
 SHIFT = 0.06  # and this far off the middle
 UPRIGHT_DEGREES = 8.0  # a smaller tilt is kept: it is how people hold their head
 MAX_TEXTURE_SIDE = 2048
