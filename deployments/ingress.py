@@ -9,9 +9,8 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -19,8 +18,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from configs.models import AppConfig
 from contracts import EngineInfo, Fragment, VideoRequest, Word
@@ -34,10 +32,10 @@ from media.captions import cues, webvtt
 from musetalk.builtin import resolve
 from musetalk.load import open_store
 from speech import voices
+from web import Asset, load_assets
 
 logger = logging.getLogger("ray.serve")
 
-WEB = Path(__file__).resolve().parent.parent / "web"
 CAPTIONS_KEPT = 512
 
 
@@ -84,7 +82,7 @@ class Ingress:
             Route("/api/core/interview/video/generate/", self.interview_video, methods=["POST"]),
             Route("/generate", self.generate, methods=["POST"]),
             Route("/idle", self.idle_of_image, methods=["POST"]),
-            Mount("/", StaticFiles(directory=WEB, html=True)),
+            *(Route(path, _page(asset)) for path, asset in load_assets().items()),
         ]
         handlers: dict[Any, Any] = {MuseserveError: answer_error, HTTPException: answer_http_error, Exception: answer_error}
         return Starlette(routes=routes, exception_handlers=handlers)
@@ -318,6 +316,15 @@ async def answer_http_error(request: Request, error: HTTPException) -> Response:
     code = re.sub(r"\W+", "_", {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request"))
     message = error.detail if error.detail not in ("Not Found", "Method Not Allowed") else f"{error.detail}: {request.method} {request.url.path}"
     return JSONResponse({"error": {"code": code, "message": message}}, status_code=error.status_code, headers=error.headers)
+
+
+def _page(asset: Asset) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        if request.headers.get("if-none-match") == asset.etag:
+            return Response(status_code=304, headers=dict(asset.headers))
+        return Response(asset.body, headers=dict(asset.headers))
+
+    return answer
 
 
 def _file(upload: inputs.Upload, name: str) -> bytes:

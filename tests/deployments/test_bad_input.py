@@ -37,7 +37,7 @@ def tone(seconds: float, level: float = 0.3) -> np.ndarray:
         ({"text": ""}, 400, "bad_text", ()),
         ({"text": "   \n "}, 400, "bad_text", ()),
         ({"text": "🙂🎉 … !!"}, 400, "bad_text", ()),
-        ({"text": "a " * 5_000}, 400, "bad_text", ("4096", "9999")),
+        ({"text": "a " * 5_000}, 400, "bad_text", ("4,096", "9,999")),
         ({"text": "Hi", "voice": "darth"}, 400, "unknown_voice", ("darth", "nova")),
         ({"text": "Hi", "avatar": "nobody"}, 404, "unknown_avatar", ("nobody",)),
         ({"text": "Hi", "avatar": "../../etc/passwd"}, 404, "unknown_avatar", ()),
