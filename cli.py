@@ -23,7 +23,6 @@ from errors import MuseserveError, RequestError
 if TYPE_CHECKING:
     from configs.models import AppConfig
     from contracts import SpeechRequest
-    from musetalk.avatar import AvatarStore
 
 CONFIG_HELP = "a YAML file, or the name of one that ships with the project"
 EXAMPLE = "Tell me about a project you are proud of."
@@ -117,9 +116,10 @@ def add_avatar(
 
     import yaml
 
+    from musetalk.load import shipped_store
     from musetalk.prepare import prepare_portrait
 
-    store = _store(settings)
+    store = shipped_store(settings, settings.lipsync.avatar_cache_bytes)
     chosen = avatar_id or _slug(photo.stem)
     ref, report = prepare_portrait(
         picture,
@@ -131,20 +131,28 @@ def add_avatar(
         max_pixels=settings.avatars.max_pixels,
         media=settings.mux.media,
     )
-    typer.echo(yaml.safe_dump({"id": ref.id, "version": ref.version, "report": _plain(report)}, sort_keys=False, allow_unicode=True).rstrip())
+    typer.echo(
+        yaml.safe_dump({"id": ref.id, "version": ref.version, "report": report.model_dump(mode="json")}, sort_keys=False, allow_unicode=True).rstrip()
+    )
 
 
 @avatar_app.command("list")
 def list_avatars(config: ConfigOption = "local") -> None:
     """Print every avatar: id, name, gender, size, built in or added."""
-    for meta in _store(_config(config)).list():
+    from musetalk.load import shipped_store
+
+    settings = _config(config)
+    for meta in shipped_store(settings, settings.lipsync.avatar_cache_bytes).list():
         typer.echo(f"{meta.id:<24} {meta.name:<24} {meta.gender:<7} {meta.size:>4} px  {'built in' if meta.builtin else 'added'}")
 
 
 @avatar_app.command("delete")
 def delete_avatar(avatar_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)], config: ConfigOption = "local") -> None:
     """Delete an avatar that was added."""
-    _store(_config(config)).delete(avatar_id)
+    from musetalk.load import shipped_store
+
+    settings = _config(config)
+    shipped_store(settings, settings.lipsync.avatar_cache_bytes).delete(avatar_id)
     _note(f"{avatar_id} is deleted")
 
 
@@ -187,18 +195,6 @@ def _config(source: str, overrides: dict[str, Any] | None = None) -> AppConfig:
     return load_config(source, overrides)
 
 
-def _store(settings: AppConfig) -> AvatarStore:
-    """The store, with the built-in avatars in it."""
-    from musetalk.builtin import BUILTIN
-    from musetalk.load import open_store
-    from musetalk.prepare import prepare_builtin
-
-    store = open_store(settings.avatars)
-    for avatar in BUILTIN:
-        prepare_builtin(avatar, store=store, size=settings.avatars.size)
-    return store
-
-
 def _speech(text: str, voice: str, speed: float, language: str, settings: AppConfig, gender: str) -> SpeechRequest:
     from contracts import SpeechRequest
     from speech import language as languages
@@ -228,15 +224,6 @@ def _read(path: Path, max_bytes: int) -> bytes:
 def _slug(name: str) -> str:
     kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower()).strip("-")
     return kept[:64] or "avatar"
-
-
-def _plain(value: Any) -> Any:
-    """Without numpy scalars and tuples, which YAML would write as Python objects."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value.item() if hasattr(value, "item") else value
 
 
 @contextmanager

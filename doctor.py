@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from configs.models import AppConfig
@@ -109,39 +109,29 @@ def _codecs() -> Iterator[Check]:
     yield Check("encoders", not missing, found, "PyAV's own wheels have them all: pip install --force-reinstall --only-binary av av")
 
 
-def _has_codec(name: str, mode: str) -> bool:
+def _has_codec(name: str, mode: Literal["r", "w"]) -> bool:
     import av
     from av.codec import Codec
 
     try:
-        Codec(name, mode)  # type: ignore[call-overload]
+        Codec(name, mode)
     except (av.codec.codec.UnknownCodecError, ValueError):
         return False
     return True
 
 
 def _landmarks() -> Iterator[Check]:
-    import cv2
-    import numpy as np
+    from musetalk.builtin import BUILTIN, shipped_portrait
+    from musetalk.face import find_faces
 
-    from musetalk.builtin import BUILTIN_DIR
-    from musetalk.landmarks import Landmarker
-
-    picture = cv2.imread(str(BUILTIN_DIR / "interviewer_woman" / "portrait.png"))
-    assert picture is not None
-    with Landmarker() as landmarker:
-        faces = landmarker.detect(np.ascontiguousarray(picture[:, :, ::-1]))
+    faces = find_faces(shipped_portrait(BUILTIN[0]).portrait)
     yield Check("landmark model", len(faces) == 1, f"{len(faces)} face found in a shipped portrait", REINSTALL)
 
 
 def _avatars(config: AppConfig) -> Iterator[Check]:
-    from musetalk.builtin import BUILTIN
-    from musetalk.load import open_store
-    from musetalk.prepare import prepare_builtin
+    from musetalk.load import shipped_store
 
-    store = open_store(config.avatars)
-    for avatar in BUILTIN:
-        prepare_builtin(avatar, store=store, size=config.avatars.size)
+    store = shipped_store(config, config.lipsync.avatar_cache_bytes)
     names = [meta.id for meta in store.list()]
     yield Check("avatars", True, f"{len(names)} in {store.uri}: {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}")
 
@@ -166,10 +156,17 @@ def _voices(config: AppConfig) -> Iterator[Check]:
 
 
 def _espeak() -> Iterator[Check]:
-    from speech.language import spoken_languages
+    import espeakng_loader
 
-    languages = spoken_languages()
-    yield Check("espeak-ng", {"en", "ko"} <= set(languages), f"{len(languages)} languages", REINSTALL)
+    from speech import espeak_library
+    from speech.language import ESPEAK_NAMES, LANGUAGES
+
+    library = espeak_library.load()
+    mute = [tag for tag, text in SAMPLES.items() if not library.phonemize(text, tag)]
+    names = [ESPEAK_NAMES.get(tag, tag) for tag in LANGUAGES]
+    there = sum(os.path.exists(os.path.join(espeakng_loader.get_data_path(), f"{name}_dict")) for name in names)
+    found = f"no sounds for {', '.join(mute)}" if mute else f"dictionaries of {there} languages"
+    yield Check("espeak-ng", not mute, found, REINSTALL)
 
 
 def _openai(config: AppConfig) -> Iterator[Check]:

@@ -86,7 +86,6 @@ async function ask(path, options) {
   const words = [say("e_status", { status: response.status, message }), retry ? say("e_retry", { seconds: retry }) : ""];
   const failure = new ServiceError(words.join(" ").trim());
   failure.reason = message;
-  failure.report = body?.error?.report;
   throw failure;
 }
 
@@ -375,26 +374,32 @@ function showFile() {
   named = name;
 }
 
-const plain = (value) => (typeof value === "boolean" ? say(value ? "yes" : "no") : typeof value === "number" ? String(Math.round(value * 100) / 100) : String(value));
+const plain = (value) => {
+  if (typeof value === "boolean") return say(value ? "yes" : "no");
+  if (typeof value === "number") return String(Math.round(value * 100) / 100);
+  return Array.isArray(value) ? value.map(plain).join(", ") : String(value);
+};
 
-/** A quality report: its lists of sentences as bullets, its other values as a table of terms. */
-function showReport(title, lines = [], report = null) {
+/** Sentences as a list, and below them, folded, what was measured. */
+function showReport(title, sentences = [], measured = {}) {
   const box = el("report");
   box.hidden = !title;
   if (!title) return;
-  const entries = Object.entries(report ?? {});
-  const sentences = [...lines, ...entries.filter(([, value]) => Array.isArray(value)).flatMap(([, value]) => value.map(String))];
   const list = document.createElement("ul");
   list.replaceChildren(...sentences.map((sentence) => Object.assign(document.createElement("li"), { textContent: sentence })));
-  const terms = document.createElement("dl");
-  for (const [key, value] of entries) {
-    if (value === null || typeof value === "object") continue;
-    terms.append(
+  box.replaceChildren(Object.assign(document.createElement("h3"), { textContent: title }), list);
+  const terms = Object.entries(measured).filter(([, value]) => value !== null && value !== "" && value.length !== 0);
+  if (!terms.length) return;
+  const table = document.createElement("dl");
+  for (const [key, value] of terms) {
+    table.append(
       Object.assign(document.createElement("dt"), { textContent: key.replaceAll("_", " ") }),
       Object.assign(document.createElement("dd"), { textContent: plain(value) }),
     );
   }
-  box.replaceChildren(Object.assign(document.createElement("h3"), { textContent: title }), list, terms);
+  const details = document.createElement("details");
+  details.append(Object.assign(document.createElement("summary"), { textContent: say("measured") }), table);
+  box.append(details);
 }
 
 async function addAvatar() {
@@ -419,10 +424,11 @@ async function addAvatar() {
     chooseAvatar(one);
     showAvatars();
     el("add-status").textContent = say("added", one);
-    showReport(say("reportTitle"), [], added.report);
+    const { warnings = [], ...measured } = added.report ?? {};
+    showReport(say("reportTitle"), warnings.length ? warnings : [say("noWarnings")], measured);
   } catch (error) {
     el("add-status").textContent = "";
-    showReport(say("refused"), [error.reason ?? error.message], error.report);
+    showReport(say("refused"), [error.reason ?? error.message]);
   } finally {
     el("add-send").disabled = false;
   }
