@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from errors import ImageError
 
-Array = NDArray[np.floating[Any]]
+Array = NDArray[Any]
 
 IRISES = (468, 473)
 INNER_CORNERS = (78, 308)

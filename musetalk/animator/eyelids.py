@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from contracts import ByteArray, FloatArray
 
 from .anatomy import Anatomy, Array, smoothstep
+from .sampling import sample
 
 LEVELS = 11
 
@@ -126,7 +127,7 @@ def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int) 
         pictures = []
         for source in (source_upper, source_lower):
             at = to_texture(np.stack([x, source], -1)).astype(np.float32)
-            pictures.append(cv2.remap(texture, at, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+            pictures.append(sample(texture, at, cubic=True))
         # skin between lid and brow loses its crease and streaks as it is drawn out
         drawn_out = smoothstep(drop / 4.0) * smoothstep((above - 0.3) / 1.2) * smoothstep((band + drop - above) / (0.5 * band))
         smooth = cv2.GaussianBlur(pictures[0], (0, 0), 1.5 * anatomy.scale * texture_scale)
@@ -195,8 +196,8 @@ def _eyeball(anatomy: Anatomy, original: Array, mm: Array, aperture: Array, cent
     # rows and columns of the mirrored points; the patch follows the picture's axes, the face's tilt is small
     relative = (mirrored_mm - corner) @ anatomy.axes / step
     at = relative.astype(np.float32)
-    mirrored = cv2.remap(original, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    mirrored_known = cv2.remap(known.astype(np.float32), at, None, cv2.INTER_LINEAR) > 0.9
+    mirrored = sample(original, at)
+    mirrored_known = sample(known.astype(np.float32), at) > 0.9
     on_iris = (np.hypot(*(mm - center).transpose(2, 0, 1)) < 0.97 * radius) & (mm[..., 1] < center[1])
     use = on_iris & ~known & mirrored_known
     ball[use] = mirrored[use]

@@ -200,7 +200,8 @@ class FaceFields:
         _, upper_side = side(self.line.upper(x))
         lower = lower_side + (below - lower_side) * self._bowl(x, np.zeros_like(x))
         upper = upper_side * smoothstep((np.abs(x) - 0.3 * face.half_width) / (0.7 * face.half_width))
-        return JAW_MM * (lower - upper) * (np.abs(x) < face.half_width)
+        opening: Array = JAW_MM * (lower - upper) * (np.abs(x) < face.half_width)
+        return opening
 
     def _brows(self, points: Array) -> Array:
         total: Array = np.zeros(len(points))
@@ -219,18 +220,21 @@ class FaceFields:
     def _head_weight(self, points: Array, inner: float, outer: float) -> Array:
         fade = 1 - smoothstep((self._radius(points) - inner) / (outer - inner))
         neck = 1 - smoothstep((points[:, 1] - self.anatomy.chin) / NECK_MM)
-        return fade * neck
+        weight: Array = fade * neck
+        return weight
 
     def _depth(self, points: Array) -> Array:
         """How far a point lies in front of the axis that the head turns about, mm."""
         radius = np.minimum(self._radius(points), 1.0)
         nose = self.anatomy.at(1)[0]
         bump = NOSE_DEPTH_MM * np.exp(-(((points[:, 0] - nose[0]) / 9) ** 2) - ((points[:, 1] - nose[1]) / 14) ** 2)
-        return HEAD_DEPTH_MM * np.sqrt(1 - 0.8 * radius**2) + bump
+        depth: Array = HEAD_DEPTH_MM * np.sqrt(1 - 0.8 * radius**2) + bump
+        return depth
 
     def _window(self, points: Array) -> Array:
         pixels = self.anatomy.to_pixels(points)
         size = self.anatomy.size
         margin = MARGIN * size
         x = np.minimum(pixels[:, 0] + 0.5, size - 0.5 - pixels[:, 0]) / margin
-        return smoothstep(x) * smoothstep((pixels[:, 1] + 0.5) / margin)
+        window: Array = smoothstep(x) * smoothstep((pixels[:, 1] + 0.5) / margin)
+        return window

@@ -97,7 +97,7 @@ def _canvas(y_range: tuple[float, float]) -> tuple[Array, Array]:
 
 
 def _plate(color: Array, alpha: Array, y_range: tuple[float, float], scale: float, blur_mm: float) -> Plate:
-    rgba = np.dstack([color * alpha[..., None], alpha * 255.0]).astype(np.float32)
+    rgba: Array = np.dstack([color * alpha[..., None], alpha * 255.0]).astype(np.float32)
     rgba = cv2.GaussianBlur(rgba, (0, 0), blur_mm * FINE)
     width, height = (round((high - low) * scale) for low, high in (X_RANGE, y_range))
     rgba = cv2.resize(rgba, (width, height), interpolation=cv2.INTER_AREA)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from .anatomy import Anatomy, Array
+from .sampling import sample
 
 INNER_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
@@ -44,7 +45,7 @@ class LipLine:
     def mid(self, x: Array) -> Array:
         s = np.clip(x / self.half_width, -1.0, 1.0)
         beyond = np.abs(x) - self.half_width
-        slope = np.where(x < 0, -self.slopes[0], self.slopes[1])
+        slope = np.where(x < 0, self.slopes[0], self.slopes[1])
         line: Array = np.polyval(self.middle, s) + np.where(beyond > 0, slope * RAY_MM * (1 - np.exp(-np.maximum(beyond, 0) / RAY_MM)), 0.0)
         return line
 
@@ -87,7 +88,7 @@ def find_lip_line(anatomy: Anatomy, luma: Array, texture_scale: float) -> LipLin
     start = (top + bottom) / 2
     points = np.stack(np.broadcast_arrays(x[None, :], start[None, :] + offsets[:, None]), -1)
     samples = (anatomy.to_pixels(points) + 0.5) * texture_scale - 0.5
-    cost = cv2.remap(blurred, samples.astype(np.float32), None, cv2.INTER_LINEAR) + 4.0 * np.abs(offsets[:, None]) ** 1.5
+    cost = sample(blurred, samples.astype(np.float32)) + 4.0 * np.abs(offsets[:, None]) ** 1.5
     y = _shortest_path(cost, offsets, start)
     middle = np.polyfit(s, y, DEGREE, w=weights + 0.02)
     return LipLine(half, middle, _end_slopes(middle, half), None)
@@ -114,6 +115,6 @@ def _shortest_path(cost: Array, offsets: Array, start: Array) -> Array:
 
 def _end_slopes(middle: Array, half: float) -> Array:
     """Outward slopes (dy per mm away from the mouth) at the two corners, from the last fifth of the line."""
-    at = lambda s: float(np.polyval(middle, s))  # noqa: E731
-    left, right = (at(-1.0) - at(-0.8)) / (0.2 * half), (at(1.0) - at(0.8)) / (0.2 * half)
-    return np.clip(np.array([-left, right]) * np.array([-1.0, 1.0]), -MAX_SLOPE, MAX_SLOPE)
+    ends, before = (np.polyval(middle, share * np.array([-1.0, 1.0])) for share in (1.0, 0.8))
+    slopes: Array = np.clip((ends - before) / (0.2 * half), -MAX_SLOPE, MAX_SLOPE)
+    return slopes

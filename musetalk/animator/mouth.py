@@ -83,9 +83,8 @@ def draw_mouth(planes: tuple[ByteArray, ByteArray, ByteArray], opening: Opening,
     shade = _shade(top, bottom, s, fine_y, scale, widest) * (1 - ROUND_SHADE * opening.rounding)
     if photo is not None:
         shade = 1 - (1 - shade) * opening.presence
-    gains = cv2.LUT(cv2.merge([np.clip(shade * 255 + 0.5, 0, 255).astype(np.uint8)] * 3), _REDDISH)
-    color = cv2.multiply(color, gains, scale=1 / 255)
-    color = _mix(color, parts.lip * CORNER_SHADE, CORNER_SHARE * smoothstep((np.abs(s) - 0.72) / 0.28))
+    gains: Array = cv2.LUT(cv2.merge([np.clip(shade * 255 + 0.5, 0, 255).astype(np.uint8)] * 3), _REDDISH)
+    color = _mix(cv2.multiply(color, gains, scale=1 / 255), parts.lip * CORNER_SHADE, CORNER_SHARE * smoothstep((np.abs(s) - 0.72) / 0.28))
 
     if photo is not None:
         seam = 1 - smoothstep(np.interp(fine_x, opening.columns, gap_mm).astype(np.float32) / SEAM_GAP_MM)
@@ -101,10 +100,10 @@ def draw_mouth(planes: tuple[ByteArray, ByteArray, ByteArray], opening: Opening,
         _blend(planes[1 + number][y0 // 2 : y1 // 2, x0 // 2 : x1 // 2], chroma[..., number], share)
 
 
-def _mix(color: ByteArray, other: Array, share: Array) -> ByteArray:
+def _mix(color: Array, other: Array, share: Array) -> ByteArray:
     """`other` (3,) in place of `color` where `share` (width,) is 1."""
-    mixed = color * (1 - share)[None, :, None] + other * share[None, :, None]
-    return mixed.astype(np.uint8)
+    mixed: ByteArray = (color * (1 - share)[None, :, None] + other * share[None, :, None]).astype(np.uint8)
+    return mixed
 
 
 def _blend(plane: ByteArray, weighted: Array, share: Array) -> None:
@@ -120,10 +119,10 @@ def _layers(
     top: Array,
     bottom: Array,
     fine_y: Array,
-) -> ByteArray:
+) -> Array:
     """RGB of the interior (height, width, 3), unshaded."""
     depth = (fine_y - top) / np.maximum(bottom - top, 0.5)
-    color: ByteArray = cv2.LUT(cv2.merge([np.clip(depth * 255, 0, 255).astype(np.uint8)] * 3), parts.cavity)
+    color: Array = cv2.LUT(cv2.merge([np.clip(depth * 255, 0, 255).astype(np.uint8)] * 3), parts.cavity)
     gap = float((bottom - top).max()) / opening.scale
     lift = opening.tongue * (0.55 * opening.jaw + 3.0)
     tongue_y = TONGUE_REST_MM + TONGUE_FOLLOWS * opening.jaw - lift
@@ -139,23 +138,23 @@ def _layers(
     return _over(color, _place(photo.plate, opening, corner, size, 0.0))
 
 
-def _place(plate: Plate, opening: Opening, corner: tuple[int, int], size: tuple[int, int], down: float) -> ByteArray:
+def _place(plate: Plate, opening: Opening, corner: tuple[int, int], size: tuple[int, int], down: float) -> Array:
     """Warp a part into the patch, moved down by `down` mm."""
     skull = opening.skull
     to_crop = skull[:, :2] / plate.scale
     offset = skull[:, :2] @ np.array([plate.origin[0], plate.origin[1] + down]) + skull[:, 2]
     matrix = np.column_stack([to_crop, offset - np.array(corner)]) * SUPER
     matrix[:, 2] += (SUPER - 1) / 2
-    placed: ByteArray = cv2.warpAffine(plate.rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    placed: Array = cv2.warpAffine(plate.rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     return placed
 
 
-def _over(below: ByteArray, above: ByteArray, light: float = 1.0) -> ByteArray:
+def _over(below: Array, above: Array, light: float = 1.0) -> Array:
     """`above` (premultiplied RGBA) over `below` (RGB)."""
     red, green, blue, alpha = cv2.split(above)
     rest = cv2.bitwise_not(alpha)
     kept = cv2.multiply(below, cv2.merge([rest, rest, rest]), scale=1 / 255)
-    blended: ByteArray = cv2.scaleAdd(cv2.merge([red, green, blue]), light, kept)
+    blended: Array = cv2.scaleAdd(cv2.merge([red, green, blue]), light, kept)
     return blended
 
 
@@ -166,4 +165,5 @@ def _shade(top: Array, bottom: Array, s: Array, fine_y: Array, scale: float, wid
     contact = 0.86 + 0.14 * smoothstep((bottom - fine_y) / (1.6 * scale))
     corners = 1 - 0.5 * smoothstep((np.abs(s) - 0.5) / 0.5)
     small = 0.74 + 0.26 * float(smoothstep(np.array((widest - 0.3) / 3.2)))
-    return under * contact * (corners * small)
+    shade: Array = under * contact * (corners * small)
+    return shade

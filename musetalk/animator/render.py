@@ -16,7 +16,7 @@ import numpy as np
 from contracts import Box, ByteArray, FloatArray
 from timeline import IDLE_FRAMES
 
-from .anatomy import smoothstep
+from .anatomy import Array, smoothstep
 from .controls import (
     BROW_UP,
     FTUCK,
@@ -36,16 +36,16 @@ from .controls import (
     UPPER_RAISE,
     WIDE,
 )
-from .eyelids import LEVELS, Eye
 from .fields import JAW_MM, LOWER_DROP_MM, SPEECH_FIELDS, UPPER_RAISE_MM
-from .idle import LID_FOLLOWS, RESTING_SMILE
+from .gaze import draw_eye
+from .grid import RING, Region
+from .idle import RESTING_SMILE
 from .mouth import Opening, draw_mouth
-from .rig import RING, TEXTURE_SCALE, Contours, Region, Rig
-from .sampling import sample
+from .rig import TEXTURE_SCALE, Contours, Rig
+from .sampling import sample, weighted_sum
 
 INVERSE_PASSES = 3
 FULL_PUCKER = 0.75  # rounding at which the opening is a full ellipse
-EYE_REACH_MM = 6.5  # head and brow move an eye at most so far
 OPEN_JAW, OPEN_RAISE, OPEN_DROP, OPEN_WIDE, OPEN_WIDE_SHIFT = 0.75, 0.2, 0.35, 0.4, -0.55  # a smiling photograph is already stretched
 
 _scratch = threading.local()
@@ -111,7 +111,7 @@ class Speech:
     gaze: tuple[float, float]
 
 
-def _speech(rig: Rig, row: FloatArray) -> Speech:
+def fit_row(rig: Rig, row: FloatArray) -> Speech:
     value = [float(v) for v in row]
     jaw, drop, lift, wide, rounding = value[JAW], value[LOWER_DROP], value[UPPER_RAISE], value[WIDE], value[ROUND]
     open_jaw = max(jaw - value[LIP_CLOSE], 0.0)
@@ -153,11 +153,11 @@ def _draw(rig: Rig, n: int, row: FloatArray | None) -> ByteArray:
         weights = np.concatenate([idle, np.zeros(len(SPEECH_FIELDS), np.float32)])
         upper = _source_grid(rig, region, idle, rig.idle_upper)
     else:
-        speech, box, region = _speech(rig, row), rig.box, rig.box_region
+        speech, box, region = fit_row(rig, row), rig.box, rig.box_region
         weights = np.concatenate([idle, speech.weights])
         upper = _source_grid(rig, region, weights, rig.upper)
     lower = _source_grid(rig, rig.lower_region, weights, rig.lower)
-    contours = [_moved(contour, weights) for contour in (rig.upper_contour, rig.lower_contour)]
+    contours = [moved(contour, weights) for contour in (rig.upper_contour, rig.lower_contour)]
 
     picture = np.empty((box.h * 3 // 2, box.w), np.uint8)
     planes = i420_planes(picture)
@@ -170,21 +170,15 @@ def _draw(rig: Rig, n: int, row: FloatArray | None) -> ByteArray:
     gaze = rig.motion.gaze[n]
     look = (float(gaze[0]), float(gaze[1])) if speech is None else (float(gaze[0]) + speech.gaze[0], float(gaze[1]) + speech.gaze[1])
     for eye in rig.eyes:
-        _draw_eye(rig, eye, float(rig.motion.lids[n]), look, box, planes, luma_map, chroma_map)
+        draw_eye(rig, eye, float(rig.motion.lids[n]), look, box, (planes.luma, planes.u, planes.v), (luma_map, chroma_map))
     if speech is not None:
         _draw_mouth(rig, weights, speech, box, planes, contours)
     return picture
 
 
-def _moved(contour: Contours, weights: FloatArray) -> FloatArray:
+def moved(contour: Contours, weights: FloatArray) -> FloatArray:
     points: FloatArray = contour.rest + weighted_sum(weights, contour.moves).reshape(-1, 2)
     return points
-
-
-def weighted_sum(weights: FloatArray, basis: FloatArray) -> FloatArray:
-    """(k,) and (k, n) -> (n,). Not a matrix product: BLAS would start threads for it, which costs more than the sum."""
-    total: FloatArray = np.einsum("i,ij->j", weights, basis)
-    return total
 
 
 def _source_grid(rig: Rig, region: Region, weights: FloatArray, basis: FloatArray) -> FloatArray:
@@ -192,7 +186,7 @@ def _source_grid(rig: Rig, region: Region, weights: FloatArray, basis: FloatArra
     nodes = _node_indices(region)
     # the fields carry a node forward; the inverse is found by fixed-point passes q <- -field(node + q)
     back = weighted_sum(weights * np.float32(-1.0 / rig.cell), basis).reshape(region.ny, region.nx, 2)
-    source = nodes + back
+    source: FloatArray = nodes + back
     for _ in range(INVERSE_PASSES - 1):
         source = sample(back, source)
         source += nodes
@@ -213,7 +207,7 @@ def _upsample(grid: FloatArray, factor: int, rows: slice, columns: slice) -> Flo
     """Nodes -> pixels, `factor` a cell. rows, columns: whole cells wanted, counted from the grid's first node."""
     first_row, first_column = rows.start - 1, columns.start - 1
     part = grid[first_row : rows.stop + 1, first_column : columns.stop + 1]
-    pixels = cv2.resize(part, (part.shape[1] * factor, part.shape[0] * factor), interpolation=cv2.INTER_LINEAR)
+    pixels: Array = cv2.resize(part, (part.shape[1] * factor, part.shape[0] * factor), interpolation=cv2.INTER_LINEAR)
     inner: FloatArray = pixels[factor : (part.shape[0] - 1) * factor, factor : (part.shape[1] - 1) * factor]
     return inner
 
@@ -241,44 +235,6 @@ def _combined_map(rig: Rig, box: Box, upper: FloatArray, lower: FloatArray, cont
     return full
 
 
-def _draw_eye(
-    rig: Rig, eye: Eye, lid: float, gaze: tuple[float, float], box: Box, planes: Planes, luma_map: FloatArray, chroma_map: FloatArray
-) -> None:
-    """Draw one eye with its lids and look over the warped face."""
-    x, y, w, h = (int(value) for value in eye.rect)
-    level = min(max(round((lid + LID_FOLLOWS * gaze[1] * (1 - lid)) * (LEVELS - 1)), 0), LEVELS - 1)
-    pixels = rig.anatomy.scale * TEXTURE_SCALE
-    shift = rig.anatomy.axes.T @ np.array(gaze) * pixels
-    columns, rows = np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)[:, None]
-    follow = np.dstack([columns - eye.mobility * np.float32(shift[0]), rows - eye.mobility * np.float32(shift[1])])
-    ball = sample(eye.ball, follow)
-    drawn = cv2.add(eye.lid[level], cv2.multiply(ball, eye.share[level], scale=1 / 255))
-
-    reach = int(EYE_REACH_MM * rig.anatomy.scale) // 2 * 2 + 2
-    wide = 2 * reach * TEXTURE_SCALE
-    side = rig.luma.shape[0]
-    px0, py0, px1, py1 = max(x - wide, 0), max(y - wide, 0), min(x + w + wide, side), min(y + h + wide, side)
-    out_x0, out_y0 = max(x // TEXTURE_SCALE - reach - box.x, 0) // 2 * 2, max(y // TEXTURE_SCALE - reach - box.y, 0) // 2 * 2
-    out_x1 = min((x + w) // TEXTURE_SCALE + reach - box.x, box.w) // 2 * 2
-    out_y1 = min((y + h) // TEXTURE_SCALE + reach - box.y, box.h) // 2 * 2
-    if out_x1 <= out_x0 or out_y1 <= out_y0:
-        return
-    patch = rig.luma[py0:py1, px0:px1].copy()
-    patch[y - py0 : y - py0 + h, x - px0 : x - px0 + w] = drawn
-    at = luma_map[out_y0:out_y1, out_x0:out_x1] - np.array([px0, py0], np.float32)
-    sample(patch, at, planes.luma[out_y0:out_y1, out_x0:out_x1])
-
-    half = slice(out_y0 // 2, out_y1 // 2), slice(out_x0 // 2, out_x1 // 2)
-    at = chroma_map[half] - np.array([px0 // 2, py0 // 2], np.float32)
-    follow = follow[::2, ::2] / 2
-    for texture, lids, eyeball, plane in ((rig.chroma_u, eye.lid_u, eye.ball_u, planes.u), (rig.chroma_v, eye.lid_v, eye.ball_v, planes.v)):
-        ball = sample(eyeball, follow)
-        patch = texture[py0 // 2 : py1 // 2, px0 // 2 : px1 // 2].copy()
-        drawn = cv2.add(lids[level], cv2.multiply(ball, eye.share_uv[level], scale=1 / 255))
-        patch[(y - py0) // 2 : (y - py0 + h) // 2, (x - px0) // 2 : (x - px0 + w) // 2] = drawn
-        sample(patch, at, plane[half])
-
-
 def _draw_mouth(rig: Rig, weights: FloatArray, speech: Speech, box: Box, planes: Planes, contours: list[FloatArray]) -> None:
     corner = np.array([box.x, box.y], np.float32)
     upper, lower = (points - corner for points in contours)
@@ -287,7 +243,7 @@ def _draw_mouth(rig: Rig, weights: FloatArray, speech: Speech, box: Box, planes:
     columns = np.arange(np.floor(left), np.ceil(right) + 1, dtype=np.float32)
     rows = [np.interp(columns, points[:, 0], points[:, 1]).astype(np.float32) for points in (upper, lower)]
     s = np.interp(columns, upper[:, 0], rig.contour_s).astype(np.float32)
-    skull = _moved(rig.skull, weights) - corner
+    skull = moved(rig.skull, weights) - corner
     affine = np.column_stack([(skull[1] - skull[0]) / 10, (skull[2] - skull[0]) / 10, skull[0]])
     mouth = Opening(
         columns=columns,

@@ -19,6 +19,7 @@ from errors import ImageError
 from .anatomy import Anatomy, Array, measure
 from .eyelids import Eye, build_eyes
 from .fields import SPEECH_FIELDS, FaceFields
+from .grid import RING, Region, grid_cell, lower_face_box, node_pixels, part_of, region_of, speech_box
 from .idle import RESTING_SMILE, IdleMotion, idle_motion
 from .interior import MouthParts, paint_mouth
 from .lipline import LipLine, find_lip_line
@@ -27,33 +28,13 @@ from .teeth import PhotoTeeth, photographed_teeth
 
 TEXTURE_SCALE = 2  # texture pixels per output pixel: sub-pixel motion in a texture of output size makes sharpness pump
 TEXTURE_BLUR = 0.5
-NODES = 120  # the coarse grid has about this many cells a side
-RING = 2  # nodes beyond the picture, so that a part of the grid sees its neighbours
 CONTOUR = 61
 RAY_POINTS = 10
 RAY_REACH = 1.25  # of the jaw's half width
-LOWER_REACH = 1.15
-LOWER_TOP_MM, LOWER_BOTTOM_MM = 7.0, 48.0  # of the lower-face box: above the mouth, below the chin
-NOTICEABLE_PX = 0.004
-STRONGEST = {"nod": 4.0, "rise": 2.0}  # weights the box is made for; 1.5 for all others
 MOUTH_DEPTH_MM = 58.0
 
 LUMA = np.array([[0.256788, 0.504129, 0.097906, 16.0]], np.float32)
 CHROMA = np.array([[-0.148223, -0.290993, 0.439216, 128.0], [0.439216, -0.367788, -0.071427, 128.0]], np.float32)
-
-
-@dataclass(frozen=True)
-class Region:
-    """A rectangle of grid nodes: `x0`, `y0` the first node's index in the full grid, `nx` x `ny` nodes."""
-
-    x0: int
-    y0: int
-    nx: int
-    ny: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        return slice(self.y0, self.y0 + self.ny), slice(self.x0, self.x0 + self.nx)
 
 
 @dataclass(frozen=True)
@@ -180,12 +161,12 @@ class Rig:
         count = size // cell + 2 * RING
         full = Region(0, 0, count, count)
         if box is None:
-            box = _speech_box(anatomy, line, fields, full, cell, size)
-        lower_box = _lower_box(anatomy, line, cell, box)
-        box_region, lower_region = (_region(rectangle, cell, count) for rectangle in (box, lower_box))
+            box = speech_box(anatomy, line, fields, full, cell, size)
+        lower_box = lower_face_box(anatomy, line, cell, box)
+        box_region, lower_region = (region_of(rectangle, cell, count) for rectangle in (box, lower_box))
 
         def basis(region: Region, kind: str, layer: Any) -> FloatArray:
-            nodes = _node_pixels(region, cell).reshape(-1, 2)
+            nodes = node_pixels(region, cell).reshape(-1, 2)
             return _pixels(anatomy, getattr(fields, kind)(anatomy.to_mm(nodes), layer))
 
         idle_upper = basis(full, "idle", "upper")
@@ -212,7 +193,7 @@ class Rig:
             box_region=box_region,
             lower_region=lower_region,
             idle_upper=idle_upper,
-            upper=np.concatenate([_part(idle_upper, full, box_region), basis(box_region, "speech", "upper")]),
+            upper=np.concatenate([part_of(idle_upper, full, box_region), basis(box_region, "speech", "upper")]),
             lower=np.concatenate([basis(lower_region, kind, "lower") for kind in ("idle", "speech")]),
             upper_contour=along(upper, "upper"),
             lower_contour=along(lower, "lower"),
@@ -223,14 +204,6 @@ class Rig:
             eyes=eyes,
             motion=idle_motion(zlib.crc32(points.tobytes()), 0.0 if line.is_open else RESTING_SMILE),
         )
-
-
-def grid_cell(size: int) -> int:
-    """Pixels of a grid cell: even, a divisor of `size`, about size / NODES."""
-    for cell in range(max(2, round(size / NODES)), size):
-        if cell % 2 == 0 and size % cell == 0:
-            return cell
-    raise ImageError(f"the picture's size must be even, got {size}")
 
 
 def _texture(portrait: ByteArray, side: int) -> Array:
@@ -272,25 +245,6 @@ def _pixels(anatomy: Anatomy, fields: Array) -> FloatArray:
     return np.ascontiguousarray(pixels.reshape(len(pixels), -1), np.float32)
 
 
-def _part(fields: FloatArray, whole: Region, part: Region) -> FloatArray:
-    """The fields (k, n·2) of a part of the grid."""
-    rows, columns = part.slices
-    grid = fields.reshape(len(fields), whole.ny, whole.nx, 2)[:, rows, columns]
-    return np.ascontiguousarray(grid).reshape(len(fields), -1)
-
-
-def _node_pixels(region: Region, cell: int) -> Array:
-    """(ny, nx, 2) pixel positions of nodes: a node is the middle of its cell, as OpenCV's resize wants it."""
-    x = (np.arange(region.x0, region.x0 + region.nx) - RING) * cell + (cell - 1) / 2
-    y = (np.arange(region.y0, region.y0 + region.ny) - RING) * cell + (cell - 1) / 2
-    return np.stack(np.meshgrid(x, y), -1)
-
-
-def _region(box: Box, cell: int, count: int) -> Region:
-    x0, y0 = box.x // cell, box.y // cell  # RING nodes before the box's first
-    return Region(x0, y0, min(box.w // cell + 2 * RING, count - x0), min(box.h // cell + 2 * RING, count - y0))
-
-
 def _contour_x(anatomy: Anatomy) -> Array:
     inside = np.sin(np.linspace(-np.pi / 2, np.pi / 2, CONTOUR)) * anatomy.half_width
     ray = np.linspace(anatomy.half_width, RAY_REACH * anatomy.jaw_half, RAY_POINTS + 1)[1:]
@@ -307,38 +261,3 @@ def _skull(anatomy: Anatomy, line: LipLine, fields: FaceFields) -> Contours:
     idle = fields.idle(points, "upper")
     idle[0] = 0.0  # the smile
     return Contours(anatomy.to_pixels(points).astype(np.float32), _pixels(anatomy, np.concatenate([idle, speech])))
-
-
-def _speech_box(anatomy: Anatomy, line: LipLine, fields: FaceFields, full: Region, cell: int, size: int) -> Box:
-    nodes = _node_pixels(full, cell)
-    points = anatomy.to_mm(nodes.reshape(-1, 2))
-    strength = np.array([STRONGEST.get(name, 1.5) for name in SPEECH_FIELDS])[:, None, None]
-    moved = np.zeros(len(points), bool)
-    for layer in ("upper", "lower"):
-        shift = np.abs(anatomy.vectors(fields.speech(points, layer)) * strength).max((0, 2))
-        if layer == "lower":
-            shift = shift * _in_lower_face(anatomy, line, points)
-        moved |= shift > NOTICEABLE_PX
-    rows, columns = np.nonzero(moved.reshape(full.ny, full.nx))
-    # one cell of margin: between two nodes the field is interpolated
-    x0, y0 = (max(0, (int(index.min()) - RING - 1) * cell) for index in (columns, rows))
-    x1, y1 = (min(size, (int(index.max()) - RING + 2) * cell) for index in (columns, rows))
-    return Box(x0, y0, x1 - x0, y1 - y0)
-
-
-def _in_lower_face(anatomy: Anatomy, line: LipLine, points: Array) -> Array:
-    x, y = points.T
-    inside: Array = (np.abs(x) < LOWER_REACH * anatomy.jaw_half) & (y < anatomy.chin + LOWER_BOTTOM_MM) & (y > line.upper(x) - LOWER_TOP_MM)
-    return inside
-
-
-def _lower_box(anatomy: Anatomy, line: LipLine, cell: int, box: Box) -> Box:
-    reach = LOWER_REACH * anatomy.jaw_half
-    top = float(line.upper(np.linspace(-reach, reach, 41)).min()) - LOWER_TOP_MM
-    corners = anatomy.to_pixels(
-        np.array([[-reach, top], [reach, top], [-reach, anatomy.chin + LOWER_BOTTOM_MM], [reach, anatomy.chin + LOWER_BOTTOM_MM]])
-    )
-    x0, y0 = (int(np.floor(value / cell)) * cell for value in corners.min(0))
-    x1, y1 = (int(np.ceil(value / cell)) * cell for value in corners.max(0))
-    x0, y0 = max(x0, box.x), max(y0, box.y)
-    return Box(x0, y0, min(x1, box.x + box.w) - x0, min(y1, box.y + box.h) - y0)

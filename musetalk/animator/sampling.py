@@ -1,4 +1,4 @@
-"""Bilinear sampling of a picture at given positions: the one primitive that every warp here comes down to."""
+"""The two primitives that every picture here comes down to: sampling at given positions, and weighted mixing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from contracts import ByteArray
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -19,3 +21,15 @@ def sample(picture: NDArray[Scalar], positions: NDArray[Any], out: NDArray[Scala
     how = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
     sampled: NDArray[Scalar] = cv2.remap(picture, positions, None, how, dst=out, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
     return sampled
+
+
+def over(below: ByteArray, above: ByteArray, share: ByteArray) -> ByteArray:
+    """below + above · share / 255, where `below` already carries one minus the share."""
+    mixed: Any = cv2.add(below, cv2.multiply(above, share, scale=1 / 255))
+    return np.asarray(mixed, np.uint8)
+
+
+def weighted_sum(weights: NDArray[Any], basis: NDArray[Any]) -> NDArray[Any]:
+    """(k,) and (k, n) -> (n,). Not a matrix product: BLAS would start threads for it, which costs more than the sum."""
+    total: NDArray[Any] = np.einsum("i,ij->j", weights, basis)
+    return total

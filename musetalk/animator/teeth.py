@@ -14,6 +14,7 @@ from contracts import ByteArray
 from .anatomy import Anatomy, Array, smoothstep
 from .interior import Plate
 from .lipline import LipLine
+from .sampling import sample
 
 LOWER_INSET_MM = 0.25  # the lower lip's wet rim stays out
 EDGE_MM = 0.7
@@ -55,7 +56,7 @@ def photographed_teeth(anatomy: Anatomy, line: LipLine, texture: Array, texture_
     y = np.arange(top, bottom, 1 / scale)
     grid_x, grid_y = np.meshgrid(x, y)
     at = (anatomy.to_pixels(np.stack([grid_x, grid_y], -1)) + 0.5) * texture_scale - 0.5
-    color = cv2.remap(texture, at.astype(np.float32), None, cv2.INTER_CUBIC)
+    color = sample(texture, at.astype(np.float32), cubic=True)
     inside = (grid_y - line.upper(grid_x) > -0.2) & (line.lower(grid_x) - LOWER_INSET_MM - grid_y > 0) & (np.abs(grid_x) < anatomy.half_width)
     soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), EDGE_MM / 2 * scale)
     alpha = smoothstep(soft)

@@ -1,0 +1,55 @@
+"""Draws an eye over the warped face: its lids at their level, and the eyeball shifted behind them to look somewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from contracts import Box, ByteArray, FloatArray
+
+from .eyelids import LEVELS, Eye
+from .idle import LID_FOLLOWS
+from .rig import TEXTURE_SCALE, Rig
+from .sampling import over, sample
+
+REACH_MM = 6.5  # head and brow move an eye at most so far
+
+Maps = tuple[FloatArray, FloatArray]
+PlaneSet = tuple[ByteArray, ByteArray, ByteArray]
+
+
+def draw_eye(rig: Rig, eye: Eye, lid: float, gaze: tuple[float, float], box: Box, planes: PlaneSet, maps: Maps) -> None:
+    """Draw one eye in place.
+
+    Args:
+        lid: 0 open .. 1 shut. gaze: mm right and down.
+        planes: the luma, u and v planes of the picture's part `box`, already warped with `maps` (of luma, of chroma).
+    """
+    x, y, w, h = (int(value) for value in eye.rect)
+    level = min(max(round((lid + LID_FOLLOWS * gaze[1] * (1 - lid)) * (LEVELS - 1)), 0), LEVELS - 1)
+    shift = (rig.anatomy.axes.T @ np.array(gaze) * rig.anatomy.scale * TEXTURE_SCALE).astype(np.float32)
+    reach = int(REACH_MM * rig.anatomy.scale) // 2 * 2 + 2
+    out_x0, out_y0 = max(x // TEXTURE_SCALE - reach - box.x, 0), max(y // TEXTURE_SCALE - reach - box.y, 0)
+    out_x1, out_y1 = min((x + w) // TEXTURE_SCALE + reach - box.x, box.w), min((y + h) // TEXTURE_SCALE + reach - box.y, box.h)
+    if out_x1 <= out_x0 or out_y1 <= out_y0:
+        return
+    textures = (rig.luma, rig.chroma_u, rig.chroma_v)
+    balls, lids = (eye.ball, eye.ball_u, eye.ball_v), (eye.lid, eye.lid_u, eye.lid_v)
+    shares = (eye.share, eye.share_uv, eye.share_uv)
+    follow = _grid(w, h) - eye.mobility[..., None] * shift
+    follows = (follow, follow[::2, ::2] * np.float32(0.5))
+    for number, texture in enumerate(textures):
+        half = 1 if number == 0 else 2
+        side = texture.shape[0]
+        left, top, wide = x // half, y // half, 2 * reach * TEXTURE_SCALE // half
+        px0, py0, px1, py1 = max(left - wide, 0), max(top - wide, 0), min(left + w // half + wide, side), min(top + h // half + wide, side)
+        patch = texture[py0:py1, px0:px1].copy()
+        ball = sample(balls[number], follows[half - 1])
+        patch[top - py0 : top - py0 + h // half, left - px0 : left - px0 + w // half] = over(lids[number][level], ball, shares[number][level])
+        part = slice(out_y0 // half, out_y1 // half), slice(out_x0 // half, out_x1 // half)
+        if number < 2:
+            at = maps[half - 1][part] - np.array([px0, py0], np.float32)
+        sample(patch, at, planes[number][part])
+
+
+def _grid(w: int, h: int) -> FloatArray:
+    return np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1)
