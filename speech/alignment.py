@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,17 @@ PAUSE_S = 0.12  # shorter blanks between words are no pauses
 Span = tuple[int, int]
 
 
+@dataclass
+class _Sound:
+    """The symbol numbered `number`, from `start` to `end` in samples."""
+
+    number: int
+    letters: str
+    stress: int
+    start: float
+    end: float
+
+
 def durations_to_phonemes(symbols: Sequence[str], samples: NDArray[np.floating]) -> tuple[list[Phoneme], list[Span | None]]:
     """Phonemes without gaps, and for each symbol the samples it sounds (None for blanks, marks and punctuation).
 
@@ -28,36 +40,34 @@ def durations_to_phonemes(symbols: Sequence[str], samples: NDArray[np.floating])
         symbols: one sign each, "" for padding.
         samples: duration of each, same length.
     """
-    ends = np.cumsum(np.asarray(samples, np.float64))
-    starts = ends - samples
-    spans: list[Span | None] = [None] * len(symbols)
-    sounds: list[tuple[int, float, float, str, int]] = []  # symbol number, start, end, letters, stress
-    stress, opened = 0, -1.0
-    for number, symbol in enumerate(symbols):
-        letters, own = ipa.bare(symbol)
-        if letters:
-            sounds.append((number, opened if opened >= 0 else float(starts[number]), float(ends[number]), letters, max(stress, own)))
-            stress, opened = 0, -1.0
-        elif symbol in ipa.STRESS:
-            stress = ipa.STRESS[symbol]
-            opened = float(starts[number]) if opened < 0 else opened
-        elif symbol and sounds and unicodedata.category(symbol[0]) in ("Lm", "Mn"):
-            last = sounds[-1]
-            sounds[-1] = (last[0], last[1], float(ends[number]), last[3], last[4])
+    sounds = _sounds(symbols, samples)
+    for before, after in zip(sounds[:-1], sounds[1:], strict=True):
+        if after.start - before.end < PAUSE_S * SPEECH_RATE:
+            before.end = after.start = 0.5 * (before.end + after.start)
     row: list[Phoneme] = []
-    before = 0.0
-    for index, (number, start, end, letters, accent) in enumerate(sounds):
-        following = sounds[index + 1][1] if index + 1 < len(sounds) else end
-        start = max(start, before)
-        blank = following - end
-        stop = end + (0.0 if blank >= PAUSE_S * SPEECH_RATE else blank / 2)
-        span = (round(start), round(stop))
-        if row and round(before) == row[-1].end < span[0]:
-            row.append(Phoneme("", row[-1].end, span[0]))
-        row.append(Phoneme(letters, *span, accent))
-        spans[number] = span
-        before = stop if blank < PAUSE_S * SPEECH_RATE else end
-        if index + 1 < len(sounds) and blank < PAUSE_S * SPEECH_RATE:
-            nxt = sounds[index + 1]
-            sounds[index + 1] = (nxt[0], stop, nxt[2], nxt[3], nxt[4])
+    spans: list[Span | None] = [None] * len(symbols)
+    for sound in sounds:
+        start, end = round(sound.start), round(sound.end)
+        if row and row[-1].end < start:
+            row.append(Phoneme("", row[-1].end, start))
+        row.append(Phoneme(sound.letters, start, end, sound.stress))
+        spans[sound.number] = (start, end)
     return row, spans
+
+
+def _sounds(symbols: Sequence[str], samples: NDArray[np.floating]) -> list[_Sound]:
+    """The symbols that sound, each with the time of its own marks."""
+    ends = np.cumsum(np.asarray(samples, np.float64))
+    sounds: list[_Sound] = []
+    stress, marked_from = 0, None
+    for number, symbol in enumerate(symbols):
+        letters, own_stress = ipa.bare(symbol)
+        start, end = float(ends[number] - samples[number]), float(ends[number])
+        if letters:
+            sounds.append(_Sound(number, letters, stress or own_stress, start if marked_from is None else marked_from, end))
+            stress, marked_from = 0, None
+        elif symbol in ipa.STRESS:
+            stress, marked_from = ipa.STRESS[symbol], start
+        elif symbol and sounds and unicodedata.category(symbol[0]) in ("Lm", "Mn"):
+            sounds[-1].end = end
+    return sounds

@@ -75,6 +75,22 @@ class Rendition:
     phonemes: tuple[PhonemeEvent, ...]
     words: tuple[WordEvent, ...]
 
+    def spans(self, text: str) -> list[tuple[int, int, int, int]]:
+        """(first, last, first phoneme, last phoneme) of stretches of `text` that are one or more words, in order, each with sounds.
+
+        A word that espeak-ng speaks as one with its neighbour ("of the") has no event, or one without phonemes: it joins the word before.
+        """
+        spans: list[tuple[int, int, int, int]] = []
+        for number, word in enumerate(self.words):
+            following = self.words[number + 1] if number + 1 < len(self.words) else None
+            last = len(text[: following.first if following is not None else len(text)].rstrip())
+            after = following.phoneme if following is not None else len(self.phonemes)
+            if any(event.symbol for event in self.phonemes[word.phoneme : after]):
+                spans.append((word.first, last, word.phoneme, after))
+            elif spans:
+                spans[-1] = (spans[-1][0], last, spans[-1][2], after)
+        return spans
+
 
 class EspeakLibrary:
     """Use `load()`; a process can have only one."""
@@ -144,8 +160,9 @@ class EspeakLibrary:
             while pointer.value is not None:
                 ipa = self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _CHARS_UTF8, _PHONEMES_IPA)
                 address = ctypes.cast(pointer, ctypes.c_void_p).value
-                reached = len(encoded) if address is None else address - start
-                seen = encoded[read:reached].decode("utf-8", "ignore").rstrip()
+                # The library looks one character ahead.
+                reached = len(text) if address is None else len(encoded[: address - start].decode("utf-8", "ignore")) - 1
+                seen = text[read:reached].rstrip()
                 read = reached
                 clauses.append(((ipa or b"").decode("utf-8", "ignore").strip(), seen[-1] if seen and seen[-1] in ".,;:?!" else ""))
         return [clause for clause in clauses if clause[0]]

@@ -42,10 +42,8 @@ class SpokenClause:
         tail = max(0, round((pause_s - margin) * SPEECH_RATE))
         pcm = np.concatenate([np.zeros(silence, np.float32), self.take.pcm, np.zeros(tail, np.float32)])
         begin = start + silence
-        row = [Phoneme("", start, begin)] if silence else []
-        row += [Phoneme(p.symbol, p.start + begin, p.end + begin, p.stress) for p in self.take.phonemes]
-        if tail:
-            row.append(Phoneme("", start + len(pcm) - tail, start + len(pcm)))
+        before, after = Phoneme("", -silence, 0), Phoneme("", len(self.take.pcm), len(self.take.pcm) + tail)
+        row = [Phoneme(p.symbol, p.start + begin, p.end + begin, p.stress) for p in _joined([before, *self.take.phonemes, after])]
         said = tuple(Word(w.text, w.start + begin, w.end + begin, w.estimated) for w in self.words)
         return SpeechChunk(start, pcm, tuple(row), said, final, self.engine, notice)
 
@@ -84,6 +82,17 @@ class OfflineVoices:
         else:
             take = Take(np.zeros(0, np.float32), ())
         return SpokenClause(take, _words(spoken, take), engine.name, "; ".join(notices))
+
+
+def _joined(phonemes: list[Phoneme]) -> list[Phoneme]:
+    """Pauses that touch become one, those of no length go."""
+    row: list[Phoneme] = []
+    for phoneme in [p for p in phonemes if p.end > p.start]:
+        if row and not row[-1].symbol and not phoneme.symbol:
+            row[-1] = Phoneme("", row[-1].start, phoneme.end)
+        else:
+            row.append(phoneme)
+    return row
 
 
 def _words(spoken: Spoken, take: Take) -> tuple[Word, ...]:

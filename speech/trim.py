@@ -13,7 +13,7 @@ QUIET_DB = -38.0  # below this, relative to the loud level, is silence
 _WINDOW = SPEECH_RATE // 200  # 5 ms
 _FADE = SPEECH_RATE // 250  # 4 ms
 _PAUSE = round(0.04 * SPEECH_RATE)  # shorter holes between two sounds belong to the sound before
-_LIMIT = 0.97
+_KNEE, _ROOM = 0.8, 0.17  # peaks above the knee are bent, none leaves knee + room
 
 
 def sounding(pcm: FloatArray) -> tuple[int, int]:
@@ -42,7 +42,8 @@ def finish(pcm: FloatArray, phonemes: list[Phoneme], marks: list[Mark], gain: fl
     cut = max(0, first - margin)
     lead = margin - (first - cut)  # of silence that was not there
     body = pcm[cut : last + margin] * np.float32(gain)
-    np.clip(body, -_LIMIT, _LIMIT, out=body)
+    over = np.abs(body) > _KNEE
+    body[over] = np.sign(body[over]) * (_KNEE + _ROOM * np.tanh((np.abs(body[over]) - _KNEE) / _ROOM))
     fade = np.linspace(0.0, 1.0, _FADE, dtype=np.float32)
     body[:_FADE] *= fade
     body[-_FADE:] *= fade[::-1]

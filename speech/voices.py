@@ -16,7 +16,7 @@ AUTO = "auto"
 class Voice:
     """An offline voice.
 
-    `gain` brings it to about -20 dBFS while it sounds. `variant`, `pitch` (0 to 99) and `pace` (1 = espeak-ng's own) are for espeak-ng.
+    `gain` brings it to about -21 dBFS while it sounds. `variant`, `pitch` (0 to 99) and `pace` (1 = espeak-ng's own) are for espeak-ng.
     `languages`: base tags it speaks; empty = all of `speech.language.LANGUAGES`.
     """
 
@@ -47,10 +47,10 @@ class VoiceInfo:
         return {"id": self.id, "engine": self.engine, "gender": self.gender, "languages": list(self.languages)}
 
 
-HIBARI = Voice("hibari", "hibari", "female", gain=1.0, languages=("en",))
-JOE = Voice("joe", "piper", "male", gain=1.0, languages=("en",))
-ESPEAK_WOMAN = Voice("espeak-f", "espeak", "female", gain=1.0, variant="f2", pitch=55)
-ESPEAK_MAN = Voice("espeak-m", "espeak", "male", gain=1.0, variant="m3", pitch=40)
+HIBARI = Voice("hibari", "hibari", "female", gain=1.57, languages=("en",))
+JOE = Voice("joe", "piper", "male", gain=1.32, languages=("en",))
+ESPEAK_WOMAN = Voice("espeak-f", "espeak", "female", gain=0.68, variant="f2", pitch=55)
+ESPEAK_MAN = Voice("espeak-m", "espeak", "male", gain=0.89, variant="m3", pitch=40)
 
 # The voices of OpenAI's speech endpoint, each with the gender that its stand-in has.
 OPENAI = {
