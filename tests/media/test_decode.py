@@ -220,6 +220,21 @@ def test_damage_in_the_middle_costs_only_itself(caplog: pytest.LogCaptureFixture
     assert message.startswith("the recording is damaged: 1.") and message.endswith("at least 2.05 s are needed")
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_mangled_recordings_decode_or_are_refused(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    kinds = [("mp3", "libmp3lame"), ("wav", "pcm_s16le"), ("ipod", "aac"), ("ogg", "libopus"), ("webm", "libopus"), ("flac", "flac"), ("adts", "aac")]
+    data = np.frombuffer(recording(*kinds[seed % len(kinds)]), np.uint8).copy()
+    places = (rng.random(int(rng.choice([1, 5, 50]))) ** rng.choice([1, 4]) * len(data)).astype(int)  # often near the head
+    data[places] = rng.integers(0, 256, len(places))
+    data = data[: rng.integers(len(data) // 4, len(data))]
+    try:
+        pcm = decode_speech(data.tobytes(), min_s=0.2, max_s=30)
+    except AudioError:
+        return
+    assert 0.2 * 24_000 <= len(pcm) <= 30 * 24_000 and np.isfinite(pcm).all() and np.abs(pcm).max() <= 1
+
+
 def test_bad_and_good_input_leave_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     open_before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else None

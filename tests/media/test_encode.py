@@ -154,7 +154,8 @@ def test_colours_survive_and_are_tagged() -> None:
         data = encoder.init_segment + encoder.encode([frame] * 8)
     with av.open(io.BytesIO(data)) as container:
         shown = list(container.decode(video=0))[-1]
-    assert (shown.colorspace, shown.color_range, shown.color_primaries, shown.color_trc) == (6, 1, 1, 13)
+        tags = container.streams.video[0].codec_context
+        assert (tags.colorspace, tags.color_range, tags.color_primaries, tags.color_trc) == (6, 1, 1, 13)
     seen = shown.to_ndarray(format="rgb24").astype(int)  # converts as the tags say
     for i, colour in enumerate(patches):
         middle = seen[i // 4 * 64 + 8 : i // 4 * 64 + 56, i % 4 * 32 + 8 : i % 4 * 32 + 24].mean(axis=(0, 1))
