@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,11 +71,12 @@ def slide_closures(segments: Sequence[Segment], loudness: FloatArray, rate: floa
     moved: list[Segment] = []
     reach = round(SLIDE_S * rate)
     for segment in segments:
-        middle = round((0.5 * (segment.start + segment.end) - start) * rate)
+        middle = _index(0.5 * (segment.start + segment.end), start, rate)
         if segment.viseme.kind is Kind.CLOSURE and reach <= middle < len(loudness) - reach:
             window = loudness[middle - reach : middle + reach + 1]
-            # A dip must be worth the way: 6 dB for the whole distance.
-            cost = window + 6.0 * np.abs(np.arange(-reach, reach + 1)) / reach
+            # A dip must be worth the way: 6 dB for the whole distance. A little more to the left, or two equal dips would be a draw.
+            steps = np.arange(-reach, reach + 1) / reach
+            cost = window + np.where(steps < 0, -6.3, 6.0) * steps
             shift = (int(np.argmin(cost)) - reach) / rate
             segment = _replaced(segment, start=segment.start + shift, end=segment.end + shift)
         moved.append(segment)
@@ -86,14 +88,19 @@ def with_gains(segments: Sequence[Segment], loudness: FloatArray, rate: float, s
     scaled: list[Segment] = []
     for segment in segments:
         if segment.viseme.kind is Kind.VOWEL:
-            first = round((segment.start - start) * rate)
-            last = round((min(segment.end, segment.start + 0.12) - start) * rate)
+            first = _index(segment.start, start, rate)
+            last = _index(min(segment.end, segment.start + 0.12), start, rate)
             heard = loudness[max(first, 0) : max(last, 0) + 1]
             peak = float(heard.max()) if len(heard) else -4.0
             stress = (0.9, 1.08, 1.0)[segment.stress if 0 <= segment.stress <= 2 else 0]
             segment = _replaced(segment, gain=stress * float(np.clip(1.0 + 0.035 * (peak + 4.0), 0.65, 1.12)))
         scaled.append(segment)
     return scaled
+
+
+def _index(second: float, start: float, rate: float) -> int:
+    """Nearest point of a grid that begins at second `start`. The utterance's time is what is rounded, so that a half never falls to either side."""
+    return math.floor(second * rate + 0.5 + 1e-6) - round(start * rate)
 
 
 def _replaced(segment: Segment, start: float | None = None, end: float | None = None, gain: float | None = None) -> Segment:

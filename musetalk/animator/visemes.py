@@ -80,7 +80,7 @@ _GROUPS: tuple[tuple[str, Viseme], ...] = (
     ("æ", _ASH),
     ("ʌ ɜ ɞ ɘ", _CUP),
     ("ə ɚ ɝ ᵊ ᵻ", _SCHWA),
-    ("ɛ e œ", _DRESS),
+    ("ɛ e œ ø", _DRESS),
     ("i", _FLEECE),
     ("ɪ", _KIT),
     ("ɔ o", _THOUGHT),
@@ -89,8 +89,8 @@ _GROUPS: tuple[tuple[str, Viseme], ...] = (
     ("ɯ ɨ ɤ", _BARRED),
     ("p b m ɓ ɸ β ʙ", _LIPS),
     ("f v ɱ ʋ ⱱ", _TEETH),
-    ("s z ts dz", _HISS),
-    ("ʃ ʒ tʃ dʒ tɕ dʑ ɕ ʑ ʂ ʐ tʂ dʐ ʧ ʤ ʨ ʥ", _HUSH),
+    ("s z ts dz ʦ ʣ", _HISS),
+    ("ʃ ʒ tʃ dʒ tɕ dʑ ɕ ʑ ʂ ʐ tʂ dʐ ʧ ʤ ʨ ʥ ꭧ", _HUSH),
     ("t d n ɾ r ɗ ʈ ɖ ɳ ɽ T", _TIP),
     ("l ɫ ɭ ɬ ɮ ɺ", _LATERAL),
     ("θ ð", _DENTAL),
@@ -104,6 +104,7 @@ TABLE: dict[str, Viseme] = {symbol: viseme for symbols, viseme in _GROUPS for sy
 # Front rounded vowels and glides keep their opening and round the lips; Korean's velar glide spreads them.
 TABLE |= {
     "œ": replace(_DRESS, wide=0.0, round=0.55),
+    "ø": replace(_DRESS, jaw=0.30, wide=0.0, round=0.65),
     "ɥ": replace(_YOD, wide=0.0, round=0.7),
     "ɰ": replace(_YOD, wide=0.35),
     "ɒ": replace(_OPEN, jaw=0.56, round=0.25, wide=0.0),
