@@ -1,0 +1,167 @@
+"""Films cases with the service's own pipeline, in this process, and keeps what the measures compare with: speech, phonemes, rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.lips.cases import PHOTO, SILENCE_S, Case
+from configs.models import AppConfig, load_config
+from contracts import ByteArray, Conditioning, FloatArray, Phoneme, Speech, SpeechChunk, SpeechRequest
+from media.audio import SpeechEncoder
+from media.compose import paste
+from media.decode import decode_speech
+from media.encode import FragmentEncoder
+from media.mp4 import to_mp4
+from musetalk.animator.drive import listen
+from musetalk.animator.render import idle_frame, render_crop
+from musetalk.animator.rig import Rig
+from musetalk.builtin import resolve
+from musetalk.prepare import prepare_portrait
+from speech.synthesizer import Synthesizer
+from studio import Studio, render_to_file
+from timeline import SEGMENT_FRAMES, SPEECH_RATE
+
+ENGINE = "animator"
+
+
+@dataclass(frozen=True)
+class Take:
+    """A finished film and what it was made from. pcm: the whole speech at `SPEECH_RATE`; phonemes: None when driven by sound alone;
+    intended: the engine's rows when it hears the whole utterance at once."""
+
+    path: Path
+    pcm: FloatArray
+    phonemes: tuple[Phoneme, ...] | None
+    intended: Conditioning
+
+    @property
+    def n_frames(self) -> int:
+        return len(self.intended.rows)
+
+
+class Recorder:
+    """A synthesizer that remembers what it said, and is silent for a while after the last word."""
+
+    def __init__(self, synthesizer: Synthesizer) -> None:
+        self._synthesizer = synthesizer
+        self.chunks: list[SpeechChunk] = []
+
+    async def stream(self, request: SpeechRequest) -> AsyncIterator[SpeechChunk]:
+        self.chunks = []
+        async for chunk in self._synthesizer.stream(request):
+            heard = with_silence(chunk) if chunk.final else chunk
+            self.chunks.append(heard)
+            yield heard
+
+    @property
+    def pcm(self) -> FloatArray:
+        return np.concatenate([chunk.pcm for chunk in self.chunks])
+
+    @property
+    def phonemes(self) -> tuple[Phoneme, ...]:
+        return tuple(phoneme for chunk in self.chunks for phoneme in chunk.phonemes or ())
+
+
+def with_silence(chunk: SpeechChunk) -> SpeechChunk:
+    rest = np.zeros(round(SILENCE_S * SPEECH_RATE), np.float32)
+    end = chunk.start + len(chunk.pcm)
+    phonemes = None if chunk.phonemes is None else (*chunk.phonemes, Phoneme("", end, end + len(rest)))
+    return replace(chunk, pcm=np.concatenate([chunk.pcm, rest]), phonemes=phonemes)
+
+
+class FilmSet:
+    """A studio with a store of its own under `folder`; films land there too."""
+
+    def __init__(self, folder: Path) -> None:
+        overrides = {"avatars": {"uri": str(folder / "avatars")}, "speech": {"engine": "offline", "max_text_chars": 20_000}}
+        self.config: AppConfig = load_config("local", overrides)
+        self.studio = Studio(self.config)
+        self.folder = folder
+        self._recorder = Recorder(self.studio.synthesizer)
+        self.studio.synthesizer = self._recorder  # type: ignore[assignment]
+
+    def add_photograph(self) -> None:
+        """The astronaut Eileen Collins, a public-domain photograph by NASA that scikit-image ships: a smile with teeth.
+
+        Raises:
+            ImportError: scikit-image is not installed.
+        """
+        from skimage import data
+
+        _, png = cv2.imencode(".png", data.astronaut()[:, :, ::-1])
+        prepare_portrait(png.tobytes(), id=PHOTO, gender="female", size=self.config.avatars.size, store=self.studio.store)
+
+    def rig(self, avatar: str) -> Rig:
+        return Rig.from_arrays(self.studio.store.load(resolve(avatar)).arrays(ENGINE))
+
+    def background(self, avatar: str) -> ByteArray:
+        return self.studio.store.load(resolve(avatar)).background
+
+    def portrait(self, avatar: str) -> ByteArray:
+        """The framed portrait, BGR."""
+        picture = cv2.imdecode(np.frombuffer(self.studio.store.load(resolve(avatar)).portrait_png, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        return np.asarray(picture, np.uint8)
+
+    def frames_with(self, avatar: str, row: FloatArray, count: int) -> list[ByteArray]:
+        """RGB frames with the row drawn on `count` places of the idle loop."""
+        rig, background = self.rig(avatar), self.background(avatar)
+        frames = []
+        for n in np.linspace(0, len(background), count, endpoint=False).astype(int):
+            frame = background[n].copy()
+            paste(frame, render_crop(rig, int(n), row), rig.box)
+            frames.append(np.asarray(cv2.cvtColor(frame, cv2.COLOR_YUV2RGB_I420), np.uint8))
+        return frames
+
+    def film(self, case: Case) -> Take:
+        path = self.folder / f"{case.id}.mp4"
+        request = SpeechRequest(case.text, voice=case.voice, gender=case.gender)
+        if case.sound_only:
+            asyncio.run(self._speak(request))
+            audio = self._mp3()
+            limits = self.config.limits
+            pcm, phonemes = decode_speech(audio, min_s=limits.min_audio_s, max_s=limits.max_audio_s), None
+            utterance, _ = asyncio.run(render_to_file(self.studio, path, avatar=case.avatar, audio=audio))
+        else:
+            utterance, _ = asyncio.run(render_to_file(self.studio, path, avatar=case.avatar, speech=request))
+            pcm, phonemes = self._recorder.pcm, self._recorder.phonemes
+        assert utterance.total_frames is not None
+        heard = self.studio.engine.listen(Speech(0, pcm, 0, utterance.total_frames, phonemes, final=True))
+        return Take(path, pcm, phonemes, heard)
+
+    def film_still(self, name: str, rig: Rig, take: Take) -> Path:
+        """The same speech by a head that is held still: no sway, no nods, no blinks. Encoded as the service encodes."""
+        speech = Speech(0, take.pcm, 0, take.n_frames, take.phonemes, final=True)
+        rows = listen(speech, self.config.lipsync.animator.drive, head_motion=0.0).rows
+        resting = idle_frame(rig, 0)
+        parts = []
+        with FragmentEncoder(rig.size, rig.size, self.config.mux.media) as encoder:
+            parts.append(encoder.init_segment)
+            encoder.push_audio(take.pcm)
+            encoder.finish_audio(take.n_frames)
+            for first in range(0, take.n_frames, SEGMENT_FRAMES):
+                frames = []
+                for row in rows[first : first + SEGMENT_FRAMES]:
+                    frame = resting.copy()
+                    if row.any():
+                        paste(frame, render_crop(rig, 0, row), rig.box)
+                    frames.append(frame)
+                parts.append(encoder.encode(frames))
+        path = self.folder / f"{name}.mp4"
+        with path.open("wb") as file:
+            to_mp4(parts, file)
+        return path
+
+    async def _speak(self, request: SpeechRequest) -> None:
+        async for _ in self._recorder.stream(request):
+            pass
+
+    def _mp3(self) -> bytes:
+        encoder = SpeechEncoder("mp3")
+        return encoder.encode(self._recorder.pcm) + encoder.finish()
