@@ -126,13 +126,6 @@ class FaceFields:
             lips = {"lower_drop": LOWER_DROP_MM * profile * _gauss(beyond, 7.0), "upper_raise": zero, "ftuck": -1.5 * profile * _gauss(beyond, 9.0)}
 
         reach = _gauss(v, 20.0)
-        corner = sum(_gauss(x - side_x, 0.65 * half) * sign_x for side_x, sign_x in ((half, 1.0), (-half, -1.0))) * _gauss(v, 14.0)
-        corner_up = sum(_gauss(x - side_x, 0.65 * half) for side_x in (half, -half)) * _gauss(v, 14.0)
-        smile = _sideways(2.6 * corner) + _vertical(-2.4 * corner_up)
-        if upper:
-            cheek = _gauss(ax - 1.35 * half, 15.0) * _gauss(v + 26.0, 13.0) * smoothstep(distance / 8)
-            smile = smile + _vertical(-0.9 * cheek)
-
         fields = {
             "jaw": jaw_field,
             "lower_drop": _vertical(lips["lower_drop"]),
@@ -141,13 +134,13 @@ class FaceFields:
             "round": _sideways(-ROUND_MM * lateral * reach) + _vertical((1.7 if upper else 1.5) * edge),
             "press": _vertical(-(0.8 if upper else 1.3) * edge),
             "ftuck": _vertical(lips["ftuck"]),
-            "smile": smile,
+            "smile": self._smile(x, v, upper),
             "lip_close": _vertical(close),
             "seal": _vertical(seal),
             "pucker": _vertical(pucker),
         }
         if upper:
-            fade = 1 - smoothstep((v_true - 12) / (chin + 20))
+            fade = self._fade(v_true)
             fields = {name: field * fade[:, None] for name, field in fields.items()}
             fields["brow_up"] = _vertical(-BROW_MM * self._brows(points))
         else:
@@ -175,9 +168,26 @@ class FaceFields:
             "shift_y": _vertical(weight),
             "breath": _vertical(-(0.35 + 0.55 * shoulders)),
         }
-        window = self._window(points)
-        smile = self.speech(points, layer)[SPEECH_FIELDS.index("smile")]
-        return np.stack([smile] + [fields[name] * window[:, None] for name in IDLE_FIELDS[1:]])
+        upper = layer == "upper"
+        v_true = y - (self.line.upper(x) if upper else self.line.lower(x))
+        fields["smile"] = self._smile(x, np.minimum(v_true, 0.0) if upper else np.maximum(v_true, 0.0), upper)
+        if upper:
+            fields["smile"] *= self._fade(v_true)[:, None]
+        return np.stack([fields[name] for name in IDLE_FIELDS]) * self._window(points)[:, None]
+
+    def _smile(self, x: Array, v: Array, upper: bool) -> Array:
+        half = self.anatomy.half_width
+        right, left = _gauss(x - half, 0.65 * half), _gauss(x + half, 0.65 * half)
+        reach = _gauss(v, 14.0)
+        smile: Array = _sideways(2.6 * (right - left) * reach) + _vertical(-2.4 * (right + left) * reach)
+        if upper:
+            cheek = _gauss(np.abs(x) - 1.35 * half, 15.0) * _gauss(v + 26.0, 13.0) * smoothstep(-v / 8)
+            smile = smile + _vertical(-0.9 * cheek)
+        return smile
+
+    def _fade(self, below: Array) -> Array:
+        """The upper layer's fields die out `below` the lip line (mm): shoulders and hair stay."""
+        return 1 - smoothstep((below - 12) / (self.anatomy.chin + 20))
 
     def _bowl(self, x: Array, v: Array) -> Array:
         """How far a point below the lip line follows the jaw itself and not the cheek beside it, 0..1."""

@@ -15,7 +15,7 @@ from contracts import FloatArray
 
 from .anatomy import Array, smoothstep
 
-FINE = 16  # pixels per mm of the painting, before it is scaled to the avatar
+FINE = 10  # pixels per mm of the painting, before it is scaled to the avatar
 
 UPPER_WIDTHS = (8.4, 6.6, 6.8, 5.6, 4.6, 3.8)
 UPPER_STEPS = (0.0, -0.32, -0.1, -0.5, -0.7, -0.9)
@@ -54,6 +54,14 @@ class Plate:
     origin: tuple[float, float]
     scale: float
 
+    def to_arrays(self) -> dict[str, Array]:
+        return {"rgba": self.rgba, "place": np.array([*self.origin, self.scale])}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, Array]) -> Plate:
+        x, y, scale = (float(value) for value in arrays["place"])
+        return cls(arrays["rgba"], (x, y), scale)
+
 
 @dataclass(frozen=True)
 class MouthParts:
@@ -64,6 +72,16 @@ class MouthParts:
     tongue: Plate
     lower: Plate
     upper: Plate
+
+    def to_arrays(self) -> dict[str, Array]:
+        plates = {"tongue": self.tongue, "lower": self.lower, "upper": self.upper}
+        stored = {f"{part}_{name}": value for part, plate in plates.items() for name, value in plate.to_arrays().items()}
+        return {"lip": self.lip, "cavity": self.cavity, **stored}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, Array]) -> MouthParts:
+        plates = {part: Plate.from_arrays({name: arrays[f"{part}_{name}"] for name in ("rgba", "place")}) for part in ("tongue", "lower", "upper")}
+        return cls(arrays["lip"], arrays["cavity"], **plates)
 
 
 def paint_mouth(skin: FloatArray, lip: FloatArray, scale: float) -> MouthParts:

@@ -50,7 +50,6 @@ class Rig:
     """See the module.
 
     luma: uint8 (2 size, 2 size), chroma_u, chroma_v: uint8 (size, size): the texture in I420's planes. landmarks: (478, 2) output pixels.
-    colors: RGB (2, 3) of light skin and of the lips.
     cell: pixels of a grid cell. box: what speech can change. lower_box: the lower face inside it, where the lower layer is used.
     idle_upper: (IDLE_FIELDS, nodes·2) over the whole picture. upper, lower: (IDLE_FIELDS + SPEECH_FIELDS, nodes·2) in the two boxes;
     all in pixels at weight 1.
@@ -61,7 +60,6 @@ class Rig:
     luma: ByteArray
     chroma_u: ByteArray
     chroma_v: ByteArray
-    colors: FloatArray
     anatomy: Anatomy
     line: LipLine
     cell: int
@@ -103,8 +101,9 @@ class Rig:
         anatomy = measure(points.astype(np.float64), size)
         line = find_lip_line(anatomy, cv2.cvtColor(np.clip(texture, 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY), TEXTURE_SCALE)
         eyes = build_eyes(anatomy, texture, TEXTURE_SCALE)
+        mouth = paint_mouth(*_colors(anatomy, line, texture), 3.0 * anatomy.scale)
         teeth = photographed_teeth(anatomy, line, texture, TEXTURE_SCALE)
-        return cls._assemble(size, points, luma, chroma_u, chroma_v, _colors(anatomy, line, texture), line, eyes, teeth, None)
+        return cls._assemble(size, points, luma, chroma_u, chroma_v, mouth, line, eyes, teeth, None)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays to store; `from_arrays` rebuilds the rest."""
@@ -114,12 +113,12 @@ class Rig:
             "luma": self.luma,
             "chroma_u": self.chroma_u,
             "chroma_v": self.chroma_v,
-            "colors": self.colors,
             "box": np.array([self.box.x, self.box.y, self.box.w, self.box.h], np.int32),
             "line_middle": np.asarray(self.line.middle),
             "line_slopes": np.asarray(self.line.slopes),
             "line_gap": np.asarray(self.line.gap if self.line.gap is not None else [], np.float64),
         }
+        arrays |= {f"mouth_{name}": value for name, value in self.mouth.to_arrays().items()}
         for number, eye in enumerate(self.eyes):
             arrays |= {f"eye{number}_{name}": value for name, value in eye.to_arrays().items()}
         if self.teeth is not None:
@@ -135,11 +134,12 @@ class Rig:
         gap = arrays["line_gap"]
         line = LipLine(half_width, arrays["line_middle"], arrays["line_slopes"], gap if len(gap) else None)
         eyes = tuple(Eye.from_arrays({name[5:]: value for name, value in arrays.items() if name.startswith(f"eye{number}_")}) for number in (0, 1))
+        mouth = MouthParts.from_arrays({name[6:]: value for name, value in arrays.items() if name.startswith("mouth_")})
         stored = {name[6:]: value for name, value in arrays.items() if name.startswith("teeth_")}
         teeth = PhotoTeeth.from_arrays(stored) if stored else None
         box = Box(*(int(value) for value in arrays["box"]))
         planes = arrays["luma"], arrays["chroma_u"], arrays["chroma_v"]
-        return cls._assemble(size, anatomy_points, *planes, arrays["colors"], line, eyes, teeth, box)
+        return cls._assemble(size, anatomy_points, *planes, mouth, line, eyes, teeth, box)
 
     @classmethod
     def _assemble(
@@ -149,7 +149,7 @@ class Rig:
         luma: ByteArray,
         chroma_u: ByteArray,
         chroma_v: ByteArray,
-        colors: FloatArray,
+        mouth: MouthParts,
         line: LipLine,
         eyes: tuple[Eye, ...],
         teeth: PhotoTeeth | None,
@@ -183,7 +183,6 @@ class Rig:
             luma=luma,
             chroma_u=chroma_u,
             chroma_v=chroma_v,
-            colors=colors,
             anatomy=anatomy,
             line=line,
             cell=cell,
@@ -199,7 +198,7 @@ class Rig:
             lower_contour=along(lower, "lower"),
             contour_s=(x / anatomy.half_width).astype(np.float32),
             skull=_skull(anatomy, line, fields),
-            mouth=paint_mouth(colors[0], colors[1], 3.0 * anatomy.scale),
+            mouth=mouth,
             teeth=teeth,
             eyes=eyes,
             motion=idle_motion(zlib.crc32(points.tobytes()), 0.0 if line.is_open else RESTING_SMILE),
@@ -221,8 +220,8 @@ def _planes(texture: Array) -> tuple[ByteArray, ByteArray, ByteArray]:
     return luma, np.ascontiguousarray(chroma[..., 0]), np.ascontiguousarray(chroma[..., 1])
 
 
-def _colors(anatomy: Anatomy, line: LipLine, texture: Array) -> FloatArray:
-    """RGB (2, 3) of the cheeks where they are light and of the lower lip's red."""
+def _colors(anatomy: Anatomy, line: LipLine, texture: Array) -> tuple[FloatArray, FloatArray]:
+    """RGB (3,) of the cheeks where they are light, and of the lower lip's red."""
     samples = []
     for cheek in (50, 280):
         center = (anatomy.landmarks[cheek] + 0.5) * TEXTURE_SCALE
@@ -236,7 +235,7 @@ def _colors(anatomy: Anatomy, line: LipLine, texture: Array) -> FloatArray:
     red = np.stack([x, line.lower(x) + 0.35 * anatomy.lower_lip], -1)
     at = (anatomy.to_pixels(red) + 0.5) * TEXTURE_SCALE - 0.5
     lip = np.median(sample(texture, at[None].astype(np.float32))[0], 0)
-    return np.stack([np.median(bright, 0), lip]).astype(np.float32)
+    return np.median(bright, 0).astype(np.float32), lip.astype(np.float32)
 
 
 def _pixels(anatomy: Anatomy, fields: Array) -> FloatArray:
