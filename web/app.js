@@ -179,6 +179,7 @@ function setStage(state) {
   const busy = state === "waiting" || state === "talking";
   el("speak").hidden = busy;
   el("stop").hidden = !busy;
+  el("stage-stop").hidden = !busy;
   el("keys").hidden = busy;
 }
 
@@ -210,7 +211,7 @@ async function speak() {
   captions.clear();
   setStage("waiting");
   showStatus(streamed ? "waiting" : "waitingWhole");
-  if (document.activeElement === document.body) el("stop").focus(); // the button that was clicked has just gone
+  if (document.activeElement === document.body) el("stop").focus({ preventScroll: true }); // the button that was clicked has just gone
   stage.scrollIntoView({ block: "nearest", behavior: still.matches ? "auto" : "smooth" }); // on a phone the button is far below it
 
   const opened = streamed ? attach(talk, run.signal) : null;
@@ -440,11 +441,13 @@ el("form").addEventListener("submit", (event) => {
   event.preventDefault();
   speak();
 });
-el("stop").addEventListener("click", () => {
-  stop();
-  showStatus("stopped");
-  el("speak").focus();
-});
+for (const id of ["stop", "stage-stop"]) {
+  el(id).addEventListener("click", () => {
+    stop();
+    showStatus("stopped");
+    el("speak").focus({ preventScroll: true });
+  });
+}
 el("replay").addEventListener("click", replay);
 el("captions").addEventListener("click", (event) => {
   captions.shown = !captions.shown;
