@@ -71,7 +71,7 @@ def read_film(path: Path, reader: FaceReader, look: Callable[[float], bool] = la
             small = cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.int16)
             changes.append(float(np.abs(small - before).mean()) if before is not None else np.inf)
             times.append(second)
-            faces.append(reader.read(frame.to_ndarray(format="rgb24")) if look(second) else None)
+            faces.append(reader.read(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)) if look(second) else None)
             before = small
     pcm, start = _sound(path)
     return Film(np.array(times), np.array(changes), FaceTrack.of(faces), pcm, start)
@@ -86,6 +86,6 @@ def _sound(path: Path) -> tuple[NDArray[np.float32], float]:
             if start is None:
                 start = float(frame.time or 0.0)
             frame.pts = None  # the resampler is to join, not to time
-            parts += [piece.to_ndarray().reshape(-1) for piece in resampler.resample(frame)]
-        parts += [piece.to_ndarray().reshape(-1) for piece in resampler.resample(None)]
-    return np.concatenate(parts).astype(np.float32), start or 0.0
+            parts += [np.asarray(piece.to_ndarray().reshape(-1), np.float32) for piece in resampler.resample(frame)]
+        parts += [np.asarray(piece.to_ndarray().reshape(-1), np.float32) for piece in resampler.resample(None)]
+    return np.concatenate(parts), start or 0.0

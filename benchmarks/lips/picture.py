@@ -86,7 +86,7 @@ def sharpness(rig: Rig, background: ByteArray, portrait_bgr: ByteArray) -> tuple
     """
     size = rig.size
     small = cv2.resize(portrait_bgr, (size, size), interpolation=cv2.INTER_AREA)
-    still = cv2.cvtColor(small, cv2.COLOR_BGR2YUV_I420)[:size]
+    still = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2YUV_I420)[:size], np.uint8)
     left, right = (round(float(rig.landmarks[n, 0])) for n in BROW_ENDS)
     above, below = (round(float(rig.landmarks[n, 1])) for n in (FOREHEAD, NOSE))
     face = slice(above, below), slice(left, right)

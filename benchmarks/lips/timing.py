@@ -21,6 +21,7 @@ ENVELOPE_S = 0.020  # standard deviation of the smoothing
 MOUTH_S = 0.015
 DRIFT_S = 0.40  # slower than this is taken out
 SPEECH_DB = -32.0
+SILENT_LEVEL = 1e-2  # of a window's spectrum, about -80 dBFS: sound that is nowhere louder is silence
 SURROUNDINGS_S = 0.3  # a mouth may prepare, and come to rest
 REACH_S = 0.6
 PEAK_S = 0.03  # the parabola through the peak uses this much on either side
@@ -78,7 +79,7 @@ def loudness(pcm: NDArray[np.float32], rate: int, start_s: float = 0.0) -> Loudn
     hertz = np.fft.rfftfreq(size, 1 / rate)
     band = power[:, (hertz >= BAND_HZ[0]) & (hertz <= BAND_HZ[1])].sum(axis=1)
     level = np.sqrt(np.maximum(band, 1e-12))
-    db = 20 * np.log10(level / max(float(np.percentile(level, 95)), 1e-6))
+    db = 20 * np.log10(level / max(float(np.percentile(level, 95)), SILENT_LEVEL))
     envelope = gaussian(np.maximum(db + DEPTH_DB, 0.0) / DEPTH_DB, ENVELOPE_S * RATE)
     return Loudness(envelope, db, start_s)
 
