@@ -28,6 +28,7 @@ SCAN_SIDE = 1600  # the search looks at a picture of at most this many pixels a 
 CROP_SIDE = 768
 CROP_REACH = 2.0  # side of the crop around a face, in face sizes: where the landmarker is steadiest
 SAME_FACE_IOU = 0.3
+SAME_ROLL = 20.0
 IRIS_MM, FACE_MM = 63.0, 168.0  # between the irises; landmark 10 to 152
 
 # Lines that MediaPipe and TensorFlow Lite write past Python's stderr while they start.
@@ -150,12 +151,36 @@ class FaceFinder:
         )
         origin = np.array([a - max(0, a - int(left)), b - max(0, b - int(top)), 0], np.float32)
         scale = min(1.0, CROP_SIDE / max(crop.shape[:2]))
-        found = self._detect(_shrunk(np.asarray(crop, np.uint8), scale))
-        if not found:
+        wanted = tuple((v - origin[i % 2]) * scale for i, v in enumerate(around))
+        best = self._detect_right_way_up(_shrunk(np.asarray(crop, np.uint8), scale), wanted)
+        if best is None:
             return None
-        best = max(found, key=lambda face: _overlap(tuple(v / scale + origin[i % 2] for i, v in enumerate(face.box)), around))
         landmarks = np.asarray(best.landmarks / np.float32(scale) + origin, np.float32)
         return Face(landmarks, best.yaw, best.pitch, best.roll, best.blendshapes)
+
+    def _detect_right_way_up(self, crop: ByteArray, around: tuple[float, ...]) -> Face | None:
+        """The face at `around`, looked for with the crop turned all four ways.
+
+        The landmarker lays an upright face over one that stands on its head, and just as well. Turned by a quarter it is not fooled, so
+        the tilt that the four agree on best is the true one.
+        """
+        votes: list[tuple[int, Face]] = []
+        for quarters in range(4):
+            found = [_turned_back(face, quarters, crop.shape[1], crop.shape[0]) for face in self._detect(np.rot90(crop, quarters))]
+            near = [face for face in found if _overlap(face.box, around) > 0]
+            if near:
+                votes.append((quarters, max(near, key=lambda face: _overlap(face.box, around))))
+
+        def agree(a: Face, b: Face) -> float:
+            return _overlap(a.box, b.box) if abs((a.roll - b.roll + 180) % 360 - 180) < SAME_ROLL else 0.0
+
+        def tilt_when_seen(vote: tuple[int, Face]) -> float:  # the nearer to upright, the more exact
+            return abs((vote[1].roll + 90 * vote[0] + 180) % 360 - 180)
+
+        if not votes:
+            return None
+        chosen = max(votes, key=lambda vote: sum(agree(vote[1], other) for _, other in votes))[1]
+        return min((vote for vote in votes if agree(vote[1], chosen)), key=tilt_when_seen)[1]
 
     def _detect(self, rgb: ByteArray) -> list[Face]:
         with self._lock:
@@ -238,6 +263,16 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
         return 0.0
     both = width * height
     return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def _turned_back(face: Face, quarters: int, width: int, height: int) -> Face:
+    """A face found in `np.rot90(picture, quarters)`, in the coordinates of the picture (width x height)."""
+    if not quarters:
+        return face
+    x, y, z = face.landmarks.T
+    back = {1: (width - y, x, z), 2: (width - x, height - y, z), 3: (y, height - x, z)}[quarters]
+    roll = (face.roll - 90 * quarters + 180) % 360 - 180
+    return Face(np.stack(back, 1), face.yaw, face.pitch, roll, face.blendshapes)
 
 
 def _angles(matrix: FloatArray) -> tuple[float, float, float]:

@@ -17,6 +17,7 @@ GOOD_IRIS_PX = 77.0  # what a 512 x 512 avatar shows
 MAX_YAW = 15.0
 GOOD_YAW = 8.0
 LEVEL_PITCH, GOOD_PITCH = -10.0, 14.0  # the model's pitch of a level face, and how far off is still fine
+LARGE_ROLL = 30.0
 RIVAL_AREA = 0.35  # a second face this large, in parts of the first, leaves open who is meant
 CUT_OFF = 0.02  # of the face's size outside the picture
 CLOSED_EYES = 0.6  # blink score of both
@@ -230,6 +231,7 @@ def _warnings(report: FaceReport, face: Face, n_faces: int) -> list[str]:
     warn(report.iris_px < GOOD_IRIS_PX, f"the face is small ({report.iris_px:.0f} pixels between the eyes; {GOOD_IRIS_PX:.0f} or more look sharp)")
     warn(abs(report.yaw) > GOOD_YAW, f"the head is turned by {abs(report.yaw):.0f} degrees; frontal pictures speak best")
     warn(abs(report.pitch) > GOOD_PITCH, f"the head is {'raised' if report.pitch > 0 else 'lowered'} by {abs(report.pitch):.0f} degrees")
+    warn(abs(report.roll) > LARGE_ROLL, f"the picture was turned upright by {abs(report.roll):.0f} degrees")
     warn(report.sharpness < SOFT, f"the picture is soft (sharpness {report.sharpness:.0f}; {SOFT:.0f} or more is good)")
     warn(report.brightness < DARK, f"the face is dark (brightness {report.brightness:.0f} of 255)")
     warn(report.brightness > BRIGHT, f"the face is very bright (brightness {report.brightness:.0f} of 255)")

@@ -60,6 +60,23 @@ def test_roll_is_measured(degrees):
     assert abs(face.yaw) < 4
 
 
+@pytest.mark.parametrize(
+    "picture", [woman, man, lambda: photo("astronaut.jpg"), lambda: tilted(woman(), 25)], ids=["woman", "man", "photo", "tilted"]
+)
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_picture_lying_or_upside_down_has_the_same_face(picture, quarters):
+    """Landmarkers see a face in an upside-down one, with its eyes where the mouth is."""
+    upright = picture()
+    (expected,) = find_faces(upright)
+    (face,) = find_faces(np.ascontiguousarray(np.rot90(upright, quarters)))
+    assert abs((face.roll - expected.roll - 90 * quarters + 180) % 360 - 180) < 5
+    side = upright.shape[0]
+    x, y = face.landmarks[:, 0], face.landmarks[:, 1]
+    back = {1: (side - y, x), 2: (side - x, side - y), 3: (y, side - x)}[quarters]
+    assert np.abs(np.stack(back, 1) - expected.landmarks[:, :2]).mean() < 0.04 * expected.span_px
+    assert any("turned upright" in warning for warning in report_on(np.ascontiguousarray(np.rot90(upright, quarters))).warnings)
+
+
 def test_yaw_has_the_sign_of_the_side_and_is_refused_when_large():
     (right,) = find_faces(turned(woman(), 30))
     (left,) = find_faces(turned(woman(), -30))

@@ -212,11 +212,12 @@ def test_a_shipped_portrait_is_framed_as_it_is():
         lambda: photo("astronaut.jpg"),
         lambda: in_a_crowd(woman(), 420),
         lambda: np.rot90(man()).copy(),
+        lambda: np.ascontiguousarray(woman()[::-1, ::-1]),
         lambda: tilted(woman(), 25),
         lambda: woman()[:, 120:900],
         lambda: np.pad(man(), ((0, 0), (700, 0), (0, 0)), mode="edge"),
     ],
-    ids=["photo", "small", "lying", "tilted", "narrow", "far right"],
+    ids=["photo", "small", "lying", "upside down", "tilted", "narrow", "far right"],
 )
 def test_the_face_comes_to_stand_where_the_shipped_ones_do(make):
     picture = make()
