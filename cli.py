@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,6 +64,7 @@ def say(
         raise RequestError("give either a text or --audio FILE" + ("" if text is None else ", not both"))
     _check_output(output)
     words = sys.stdin.read() if text == "-" else text
+    speech = None if words is None else _speech(words, voice, speed, language, settings)
     recorded = None if audio is None else _read(audio, settings.limits.max_body_bytes)
     began = time.perf_counter()
 
@@ -71,7 +73,7 @@ def say(
 
     studio = Studio(settings)
     meta = studio.store.meta(resolve(avatar or settings.avatars.default))
-    speech = None if words is None else _speech(words, voice, speed, language, settings, meta.gender)
+    speech = speech and replace(speech, gender=meta.gender)
     loaded = time.perf_counter()
     with _progress() as show:
         utterance, _ = asyncio.run(render_to_file(studio, output, avatar=meta.id, speech=speech, audio=recorded, on_progress=show))
@@ -195,14 +197,15 @@ def _config(source: str, overrides: dict[str, Any] | None = None) -> AppConfig:
     return load_config(source, overrides)
 
 
-def _speech(text: str, voice: str, speed: float, language: str, settings: AppConfig, gender: str) -> SpeechRequest:
+def _speech(text: str, voice: str, speed: float, language: str, settings: AppConfig) -> SpeechRequest:
+    """Checked before anything is loaded."""
     from contracts import SpeechRequest
     from speech import language as languages
     from speech import sentences, voices
 
     voices.check(voice)
     languages.check(language)
-    return SpeechRequest(sentences.check_text(text, settings.speech.max_text_chars), voice, speed, language, gender)
+    return SpeechRequest(sentences.check_text(text, settings.speech.max_text_chars), voice, speed, language)
 
 
 def _check_output(output: Path) -> None:
