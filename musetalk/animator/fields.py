@@ -39,6 +39,7 @@ LOWER_DROP_MM = 4.5
 UPPER_RAISE_MM = 3.2
 WIDE_MM = 4.2
 ROUND_MM = 6.5
+ROUND_DOWN_MM = 2.0  # of the corners: the line of pursed lips is level
 BROW_MM = 3.0
 LOWER_CLOSE, UPPER_CLOSE = 0.68, 0.32
 LOWER_SEAL, UPPER_SEAL = 0.72, 0.28
@@ -131,7 +132,7 @@ class FaceFields:
             "lower_drop": _vertical(lips["lower_drop"]),
             "upper_raise": _vertical(lips["upper_raise"]),
             "wide": _sideways(WIDE_MM * lateral * reach) + _vertical(-0.9 * np.abs(lateral) ** 2 * reach - (0.35 if upper else 0.7) * edge),
-            "round": _sideways(-ROUND_MM * lateral * reach) + _vertical((1.7 if upper else 1.5) * edge),
+            "round": _sideways(-ROUND_MM * lateral * reach) + _vertical(ROUND_DOWN_MM * lateral**2 * reach + (1.7 if upper else 1.5) * edge),
             "press": _vertical(-(0.8 if upper else 1.3) * edge),
             "ftuck": _vertical(lips["ftuck"]),
             "smile": self._smile(x, v, upper),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from contracts import Box, ByteArray, FloatArray
@@ -9,7 +10,7 @@ from contracts import Box, ByteArray, FloatArray
 from .eyelids import LEVELS, Eye
 from .idle import LID_FOLLOWS
 from .rig import TEXTURE_SCALE, Rig
-from .sampling import over, sample
+from .sampling import moved_by, over, sample
 
 REACH_MM = 6.5  # head and brow move an eye at most so far
 
@@ -35,8 +36,9 @@ def draw_eye(rig: Rig, eye: Eye, lid: float, gaze: tuple[float, float], box: Box
     textures = (rig.luma, rig.chroma_u, rig.chroma_v)
     balls, lids = (eye.ball, eye.ball_u, eye.ball_v), (eye.lid, eye.lid_u, eye.lid_v)
     shares = (eye.share, eye.share_uv, eye.share_uv)
-    follow = _grid(w, h) - eye.mobility[..., None] * shift
-    follows = (follow, follow[::2, ::2] * np.float32(0.5))
+    columns, rows = np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)[:, None]
+    follow_x, follow_y = columns - eye.mobility * shift[0], rows - eye.mobility * shift[1]
+    follows = (cv2.merge([follow_x, follow_y]), cv2.merge([follow_x[::2, ::2] * 0.5, follow_y[::2, ::2] * 0.5]))
     for number, texture in enumerate(textures):
         half = 1 if number == 0 else 2
         side = texture.shape[0]
@@ -47,9 +49,5 @@ def draw_eye(rig: Rig, eye: Eye, lid: float, gaze: tuple[float, float], box: Box
         patch[top - py0 : top - py0 + h // half, left - px0 : left - px0 + w // half] = over(lids[number][level], ball, shares[number][level])
         part = slice(out_y0 // half, out_y1 // half), slice(out_x0 // half, out_x1 // half)
         if number < 2:
-            at = maps[half - 1][part] - np.array([px0, py0], np.float32)
+            at = moved_by(maps[half - 1][part], -px0, -py0)
         sample(patch, at, planes[number][part])
-
-
-def _grid(w: int, h: int) -> FloatArray:
-    return np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from contracts import FloatArray
+from contracts import ByteArray, FloatArray
 
 from .anatomy import Array, smoothstep
 
@@ -48,19 +48,23 @@ TONGUE_Y = (-1.0, 16.0)
 
 @dataclass(frozen=True)
 class Plate:
-    """A painted part: RGBA premultiplied, uint8; `origin` is the mm position of its first pixel's centre, `scale` pixels per mm."""
+    """A painted part. color: RGB uint8 (h, w, 3), already times its opacity; rest: uint8 (h, w, 3), what it lets through of 255.
 
-    rgba: Array
+    origin: mm position of its first pixel's centre; scale: pixels per mm.
+    """
+
+    color: ByteArray
+    rest: ByteArray
     origin: tuple[float, float]
     scale: float
 
     def to_arrays(self) -> dict[str, Array]:
-        return {"rgba": self.rgba, "place": np.array([*self.origin, self.scale])}
+        return {"color": self.color, "rest": self.rest, "place": np.array([*self.origin, self.scale])}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Array]) -> Plate:
         x, y, scale = (float(value) for value in arrays["place"])
-        return cls(arrays["rgba"], (x, y), scale)
+        return cls(arrays["color"], arrays["rest"], (x, y), scale)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,9 @@ class MouthParts:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Array]) -> MouthParts:
-        plates = {part: Plate.from_arrays({name: arrays[f"{part}_{name}"] for name in ("rgba", "place")}) for part in ("tongue", "lower", "upper")}
+        plates = {
+            part: Plate.from_arrays({name: arrays[f"{part}_{name}"] for name in ("color", "rest", "place")}) for part in ("tongue", "lower", "upper")
+        }
         return cls(arrays["lip"], arrays["cavity"], **plates)
 
 
@@ -120,7 +126,13 @@ def _plate(color: Array, alpha: Array, y_range: tuple[float, float], scale: floa
     width, height = (round((high - low) * scale) for low, high in (X_RANGE, y_range))
     rgba = cv2.resize(rgba, (width, height), interpolation=cv2.INTER_AREA)
     true_scale = width / (X_RANGE[1] - X_RANGE[0])
-    return Plate(np.clip(rgba + 0.5, 0, 255).astype(np.uint8), (X_RANGE[0] + 0.5 / true_scale, y_range[0] + 0.5 / true_scale), true_scale)
+    return plate_of(rgba, (X_RANGE[0] + 0.5 / true_scale, y_range[0] + 0.5 / true_scale), true_scale)
+
+
+def plate_of(rgba: Array, origin: tuple[float, float], scale: float) -> Plate:
+    """A plate from premultiplied RGBA (h, w, 4), 0..255."""
+    pixels = np.clip(np.rint(rgba), 0, 255).astype(np.uint8)
+    return Plate(np.ascontiguousarray(pixels[..., :3]), np.repeat(255 - pixels[..., 3:], 3, axis=2), origin, scale)
 
 
 def _soft(distance: Array, width: float) -> Array:

@@ -25,7 +25,12 @@ CORNER_SHADE, CORNER_SHARE = 0.36, 0.85  # the inner cheek shows in the corners,
 SEAM_SHADE = 0.42  # of the lip's own colour
 ROUND_SHADE = 0.33  # lips that protrude leave the teeth in their shadow
 
+UNDER_LIP_MM = 3.0
+ON_LIP_MM, ON_LIP_SHADE = 1.6, 0.14
+
 _LEVELS = np.arange(256) / 255.0
+_RAMP = smoothstep(_LEVELS)
+_ON_LIP = (255 * (1 - ON_LIP_SHADE * (1 - _RAMP))).astype(np.uint8)
 _REDDISH = np.stack([_LEVELS**exponent * 255 for exponent in RED_EXPONENTS], -1).round().astype(np.uint8)[:, None, :]
 _TO_LUMA = np.array([[0.256788, 0.504129, 0.097906]], np.float32)
 _TO_CHROMA = np.array([[-0.148223, -0.290993, 0.439216], [0.439216, -0.367788, -0.071427]], np.float32)
@@ -75,35 +80,38 @@ def draw_mouth(planes: tuple[ByteArray, ByteArray, ByteArray], opening: Opening,
     width, height = (x1 - x0) * SUPER, (y1 - y0) * SUPER
     fine_x = x0 + (np.arange(width, dtype=np.float32) + 0.5) / SUPER - 0.5
     fine_y = (y0 + (np.arange(height, dtype=np.float32) + 0.5) / SUPER - 0.5)[:, None]
-    top, bottom, s = (np.interp(fine_x, opening.columns, values).astype(np.float32) for values in (upper, lower, opening.s))
-    half = 0.5 / SUPER
-    cover = np.clip((np.minimum(bottom, fine_y + half) - np.maximum(top, fine_y - half)) * SUPER, 0, 1)
-
-    color = _layers(opening, parts, photo, (x0, y0), (width, height), top, bottom, fine_y)
-    shade = _shade(top, bottom, s, fine_y, scale, widest) * (1 - ROUND_SHADE * opening.rounding)
+    top, bottom, s, gap = (np.interp(fine_x, opening.columns, values).astype(np.float32) for values in (upper, lower, opening.s, gap_mm))
+    under, over = fine_y - top, bottom - fine_y  # pixels from the upper and from the lower lip
+    half = np.float32(0.5 / SUPER)
+    cover = np.clip((np.minimum(under, half) + np.minimum(over, half)) * np.float32(SUPER), 0, 1)
     if photo is not None:
-        shade = 1 - (1 - shade) * opening.presence
-    gains: Array = cv2.LUT(cv2.merge([np.clip(shade * 255 + 0.5, 0, 255).astype(np.uint8)] * 3), _REDDISH)
-    color = _mix(cv2.multiply(color, gains, scale=1 / 255), parts.lip * CORNER_SHADE, CORNER_SHARE * smoothstep((np.abs(s) - 0.72) / 0.28))
+        cover *= np.float32(opening.presence)
 
-    if photo is not None:
-        seam = 1 - smoothstep(np.interp(fine_x, opening.columns, gap_mm).astype(np.float32) / SEAM_GAP_MM)
-        color = _mix(color, parts.lip * SEAM_SHADE, seam)
-    cover *= opening.presence
-    weighted = color.astype(np.float32) * cover[..., None]
-    small = cv2.resize(weighted, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
-    share = cv2.resize(cover, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
-    _blend(luma[y0:y1, x0:x1], cv2.transform(small, _TO_LUMA) + 16.0 * share, share)
-    tiny, share = (cv2.resize(values, ((x1 - x0) // 2, (y1 - y0) // 2), interpolation=cv2.INTER_AREA) for values in (small, share))
+    color = _layers(opening, parts, photo, (x0, y0), (width, height), under, widest)
+    gains: Array = cv2.LUT(_gray(_shade(under, over, s, opening, widest, 1.0 if photo is None else opening.presence)), _REDDISH)
+    color = cv2.multiply(color, gains, scale=1 / 255)
+
+    # the corners, and the line between closed lips of a smiling photograph, are of the lip's colour
+    corner = CORNER_SHARE * smoothstep((np.abs(s) - 0.72) / 0.28)
+    seam = np.zeros_like(s) if photo is None else 1 - smoothstep(gap / SEAM_GAP_MM)
+    own, lip = (1 - corner) * (1 - seam), corner * (1 - seam) * CORNER_SHADE + seam * SEAM_SHADE
+    weighted = cv2.multiply(color, _gray(cover * own), dtype=cv2.CV_32F)
+    size = (x1 - x0, y1 - y0)
+    small: Array = cv2.resize(weighted, size, interpolation=cv2.INTER_AREA)
+    shares: Array = cv2.resize(cv2.merge([cover, cover * lip]), size, interpolation=cv2.INTER_AREA)
+    small += shares[..., 1:] * parts.lip
+    share = shares[..., 0]
+    _blend(planes[0][y0:y1, x0:x1], cv2.transform(small, _TO_LUMA) + 16.0 * share, share)
+    half_size = (size[0] // 2, size[1] // 2)
+    tiny, share = (cv2.resize(values, half_size, interpolation=cv2.INTER_AREA) for values in (small, np.ascontiguousarray(share)))
     chroma = cv2.transform(tiny, _TO_CHROMA) + 128.0 * share[..., None]
     for number in (0, 1):
         _blend(planes[1 + number][y0 // 2 : y1 // 2, x0 // 2 : x1 // 2], chroma[..., number], share)
 
 
-def _mix(color: Array, other: Array, share: Array) -> ByteArray:
-    """`other` (3,) in place of `color` where `share` (width,) is 1."""
-    mixed: ByteArray = (color * (1 - share)[None, :, None] + other * share[None, :, None]).astype(np.uint8)
-    return mixed
+def _gray(values: Array) -> Array:
+    """(h, w) -> (h, w, 3)."""
+    return cv2.merge([values, values, values])
 
 
 def _blend(plane: ByteArray, weighted: Array, share: Array) -> None:
@@ -111,59 +119,44 @@ def _blend(plane: ByteArray, weighted: Array, share: Array) -> None:
 
 
 def _layers(
-    opening: Opening,
-    parts: MouthParts,
-    photo: PhotoTeeth | None,
-    corner: tuple[int, int],
-    size: tuple[int, int],
-    top: Array,
-    bottom: Array,
-    fine_y: Array,
+    opening: Opening, parts: MouthParts, photo: PhotoTeeth | None, corner: tuple[int, int], size: tuple[int, int], under: Array, widest: float
 ) -> Array:
-    """RGB of the interior (height, width, 3), unshaded."""
-    depth = (fine_y - top) / np.maximum(bottom - top, 0.5)
-    color: Array = cv2.LUT(cv2.merge([np.clip(depth * 255, 0, 255).astype(np.uint8)] * 3), parts.cavity)
-    gap = float((bottom - top).max()) / opening.scale
+    """RGB of the interior uint8 (height, width, 3), unshaded."""
+    color: Array = cv2.LUT(_gray(cv2.convertScaleAbs(under, alpha=255 / (widest * opening.scale))), parts.cavity)
     lift = opening.tongue * (0.55 * opening.jaw + 3.0)
     tongue_y = TONGUE_REST_MM + TONGUE_FOLLOWS * opening.jaw - lift
-    light = 0.55 + 0.45 * min(1.0, gap / 9.0)
+    light = 0.55 + 0.45 * min(1.0, widest / 9.0)
     lower_y = LOWER_EDGE_MM + LOWER_FOLLOWS * opening.jaw
     if photo is not None:
         lower_y += photo.lower_lip - PHOTO_LOWER_MM
         tongue_y += photo.lower_lip - PHOTO_TONGUE_MM
-    color = _over(color, _place(parts.tongue, opening, corner, size, tongue_y), light)
-    color = _over(color, _place(parts.lower, opening, corner, size, lower_y))
-    if photo is None:
-        return _over(color, _place(parts.upper, opening, corner, size, 0.0))
-    return _over(color, _place(photo.plate, opening, corner, size, 0.0))
+    color = _lay(color, parts.tongue, opening, corner, size, tongue_y, light)
+    color = _lay(color, parts.lower, opening, corner, size, lower_y)
+    return _lay(color, parts.upper if photo is None else photo.plate, opening, corner, size, 0.0)
 
 
-def _place(plate: Plate, opening: Opening, corner: tuple[int, int], size: tuple[int, int], down: float) -> Array:
-    """Warp a part into the patch, moved down by `down` mm."""
+def _lay(below: Array, plate: Plate, opening: Opening, corner: tuple[int, int], size: tuple[int, int], down: float, light: float = 1.0) -> Array:
+    """`plate` in its place, moved down by `down` mm, over `below`."""
     skull = opening.skull
-    to_crop = skull[:, :2] / plate.scale
-    offset = skull[:, :2] @ np.array([plate.origin[0], plate.origin[1] + down]) + skull[:, 2]
-    matrix = np.column_stack([to_crop, offset - np.array(corner)]) * SUPER
-    matrix[:, 2] += (SUPER - 1) / 2
-    placed: Array = cv2.warpAffine(plate.rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return placed
+    matrix = np.empty((2, 3))
+    matrix[:, :2] = skull[:, :2] * (SUPER / plate.scale)
+    matrix[:, 2] = (skull[:, :2] @ (plate.origin[0], plate.origin[1] + down) + skull[:, 2] - corner) * SUPER + (SUPER - 1) / 2
+    color = cv2.warpAffine(plate.color, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    rest = cv2.warpAffine(plate.rest, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(255, 255, 255))
+    laid: Array = cv2.scaleAdd(color, light, cv2.multiply(below, rest, scale=1 / 255))
+    return laid
 
 
-def _over(below: Array, above: Array, light: float = 1.0) -> Array:
-    """`above` (premultiplied RGBA) over `below` (RGB)."""
-    red, green, blue, alpha = cv2.split(above)
-    rest = cv2.bitwise_not(alpha)
-    kept = cv2.multiply(below, cv2.merge([rest, rest, rest]), scale=1 / 255)
-    blended: Array = cv2.scaleAdd(cv2.merge([red, green, blue]), light, kept)
-    return blended
-
-
-def _shade(top: Array, bottom: Array, s: Array, fine_y: Array, scale: float, widest: float) -> Array:
-    """Light that reaches a point, 0..1: less under the upper lip, in the corners, on the lower lip and through a small gap."""
+def _shade(under: Array, over: Array, s: Array, opening: Opening, widest: float, amount: float) -> Array:
+    """Light that reaches a point, uint8: less under the upper lip, in the corners, on the lower lip, through a small gap and behind a pucker."""
+    scale = opening.scale
     depth = 0.30 + 0.22 * float(smoothstep(np.array(widest / 5.0)))
-    under = 1 - depth * (1 - smoothstep((fine_y - top) / (3.0 * scale)))
-    contact = 0.86 + 0.14 * smoothstep((bottom - fine_y) / (1.6 * scale))
+    from_upper = cv2.LUT(cv2.convertScaleAbs(under, alpha=255 / (UNDER_LIP_MM * scale)), (255 * (1 - depth * (1 - _RAMP))).astype(np.uint8))
+    from_lower = cv2.LUT(cv2.convertScaleAbs(over, alpha=255 / (ON_LIP_MM * scale)), _ON_LIP)
     corners = 1 - 0.5 * smoothstep((np.abs(s) - 0.5) / 0.5)
     small = 0.74 + 0.26 * float(smoothstep(np.array((widest - 0.3) / 3.2)))
-    shade: Array = under * contact * (corners * small)
-    return shade
+    columns = (corners * np.float32(small * (1 - ROUND_SHADE * opening.rounding))).astype(np.float32)
+    shade: Array = cv2.multiply(from_upper, from_lower, scale=1 / 255) * columns
+    if amount < 1:
+        shade = 255 - (255 - shade) * np.float32(amount)
+    return shade.astype(np.uint8)

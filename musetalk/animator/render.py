@@ -42,7 +42,7 @@ from .grid import RING, Region
 from .idle import RESTING_SMILE
 from .mouth import Opening, draw_mouth
 from .rig import TEXTURE_SCALE, Contours, Rig
-from .sampling import sample, weighted_sum
+from .sampling import moved_by, sample, weighted_sum
 
 INVERSE_PASSES = 3
 FULL_PUCKER = 0.75  # rounding at which the opening is a full ellipse
@@ -191,8 +191,8 @@ def _source_grid(rig: Rig, region: Region, weights: FloatArray, basis: FloatArra
         source = sample(back, source)
         source += nodes
     source *= np.float32(rig.cell)
-    source += np.array([(region.x0 - RING) * rig.cell, (region.y0 - RING) * rig.cell], np.float32) + np.float32((rig.cell - 1) / 2)
-    return source
+    middle = (rig.cell - 1) / 2
+    return moved_by(source, (region.x0 - RING) * rig.cell + middle, (region.y0 - RING) * rig.cell + middle)
 
 
 def _node_indices(region: Region) -> FloatArray:

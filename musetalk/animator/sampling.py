@@ -23,6 +23,12 @@ def sample(picture: NDArray[Scalar], positions: NDArray[Any], out: NDArray[Scala
     return sampled
 
 
+def moved_by(positions: NDArray[Any], x: float, y: float) -> NDArray[Any]:
+    """`positions` (h, w, 2) plus (x, y). NumPy would broadcast over two numbers at a time, many times slower."""
+    moved: NDArray[Any] = cv2.add(positions, (x, y, 0, 0))  # type: ignore[call-overload]
+    return moved
+
+
 def over(below: ByteArray, above: ByteArray, share: ByteArray) -> ByteArray:
     """below + above · share / 255, where `below` already carries one minus the share."""
     mixed: Any = cv2.add(below, cv2.multiply(above, share, scale=1 / 255))

@@ -9,10 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import ByteArray
-
 from .anatomy import Anatomy, Array, smoothstep
-from .interior import Plate
+from .interior import Plate, plate_of
 from .lipline import LipLine
 from .sampling import sample
 
@@ -22,26 +20,17 @@ EDGE_MM = 0.7
 
 @dataclass(frozen=True)
 class PhotoTeeth:
-    """rgba: premultiplied uint8 (h, w, 4); origin (x, y) mm and scale px per mm as in `Plate`;
-    lower_lip: the photographed lower lip below the mouth's middle, mm."""
+    """plate: the photographed teeth; lower_lip: the photographed lower lip below the mouth's middle, mm."""
 
-    rgba: ByteArray
-    place: NDArray[np.float64]
-
-    @property
-    def plate(self) -> Plate:
-        return Plate(self.rgba, (float(self.place[0]), float(self.place[1])), float(self.place[2]))
-
-    @property
-    def lower_lip(self) -> float:
-        return float(self.place[3])
+    plate: Plate
+    lower_lip: float
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        return {"rgba": self.rgba, "place": self.place}
+        return {**self.plate.to_arrays(), "lower_lip": np.array([self.lower_lip])}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> PhotoTeeth:
-        return cls(arrays["rgba"], arrays["place"])
+        return cls(Plate.from_arrays(arrays), float(arrays["lower_lip"][0]))
 
 
 def photographed_teeth(anatomy: Anatomy, line: LipLine, texture: Array, texture_scale: int) -> PhotoTeeth | None:
@@ -62,5 +51,4 @@ def photographed_teeth(anatomy: Anatomy, line: LipLine, texture: Array, texture_
     alpha = smoothstep(soft)
     rgba = np.dstack([color * alpha[..., None], alpha * 255])
     middle, lower = (float(contour(np.zeros(1))[0]) for contour in (line.mid, line.lower))
-    place = np.array([x[0], y[0] - middle, scale, lower - middle])
-    return PhotoTeeth(np.clip(np.rint(rgba), 0, 255).astype(np.uint8), place)
+    return PhotoTeeth(plate_of(rgba, (float(x[0]), float(y[0]) - middle), scale), lower - middle)
