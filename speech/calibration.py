@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts import FloatArray, Phoneme
-from speech.engine import VoiceEngine
+from speech.engine import VoiceEngine, joined
 from speech.voices import Voice
 from timeline import SPEECH_RATE
 
@@ -74,7 +74,7 @@ def fit(pcm: FloatArray, phonemes: Sequence[Phoneme]) -> Fit:
 
 
 def measure(engine: VoiceEngine, voice: Voice, language: str, texts: Sequence[str], speed: float = 1.0) -> list[Fit]:
-    takes = [engine.speak(text, voice, language, speed) for text in texts]
+    takes = [joined(engine.speak(text, voice, language, speed)) for text in texts]
     return [fit(take.pcm, take.phonemes) for take in takes]
 
 

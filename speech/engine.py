@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
 
 from contracts import FloatArray, Phoneme
 from speech.voices import Voice
@@ -21,15 +24,26 @@ class Mark:
 
 @dataclass(frozen=True)
 class Take:
-    """One spoken clause. `pcm`: float32 (n,) at `SPEECH_RATE`, about `trim.MARGIN_S` of silence around the sound.
+    """A spoken clause, or a piece of it. `pcm`: float32 (n,) at `SPEECH_RATE`, about `trim.MARGIN_S` of silence around the clause.
 
     Times of `phonemes` and `marks` are samples of this pcm, already corrected for the engine's bias. Pauses inside the clause are
     phonemes with the symbol "". `marks` is empty when the engine could not tell where the words are.
+    `reaches`: characters of the text that are said by the end of this piece; None in the last one.
     """
 
     pcm: FloatArray
     phonemes: tuple[Phoneme, ...]
     marks: tuple[Mark, ...] = ()
+    reaches: int | None = None
+
+
+def joined(takes: Iterable[Take]) -> Take:
+    """All pieces of a clause as one take."""
+    pieces = list(takes)
+    starts = np.cumsum([0, *(len(piece.pcm) for piece in pieces)]).tolist()
+    phonemes = [Phoneme(p.symbol, p.start + at, p.end + at, p.stress) for piece, at in zip(pieces, starts, strict=False) for p in piece.phonemes]
+    marks = [Mark(m.first, m.last, m.start + at, m.end + at) for piece, at in zip(pieces, starts, strict=False) for m in piece.marks]
+    return Take(np.concatenate([np.zeros(0, np.float32), *(piece.pcm for piece in pieces)]), tuple(phonemes), tuple(marks))
 
 
 class VoiceEngine(Protocol):
@@ -38,8 +52,10 @@ class VoiceEngine(Protocol):
     name: str
     speeds: tuple[float, float]  # slowest and fastest that `speak` takes
 
-    def speak(self, text: str, voice: Voice, language: str, speed: float) -> Take:
-        """Speak one clause of normalised text in `language` (a base tag). A clause with nothing to say gives an empty take.
+    def speak(self, text: str, voice: Voice, language: str, speed: float) -> Iterator[Take]:
+        """Speak one clause of normalised text in `language` (a base tag), in one piece or several that follow each other without a gap.
+
+        A slow voice gives its first piece early. A clause with nothing to say gives one empty take.
 
         Raises:
             SpeechEngineError: the voice failed on this text.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from contracts import Phoneme
@@ -24,14 +26,14 @@ class EspeakEngine:
     name = "espeak"
     speeds = (80 / NORMAL_WPM, 450 / NORMAL_WPM)
 
-    def speak(self, text: str, voice: Voice, language: str, speed: float) -> Take:
+    def speak(self, text: str, voice: Voice, language: str, speed: float) -> Iterator[Take]:
         library = espeak_library.load()
         tag = ESPEAK_NAMES.get(language, language)
         words_per_minute = round(NORMAL_WPM * voice.pace * speed)
         rendition = library.synthesize(text, f"{tag}+{voice.variant}", min(max(words_per_minute, 80), 450), voice.pitch)
         pcm = resample(rendition.pcm.astype(np.float32) / 32768.0, library.rate)
         phonemes = _phonemes(rendition, library.rate, language)
-        return finish(pcm, phonemes, _marks(text, rendition, phonemes), voice.gain, SHIFT_S)
+        yield finish(pcm, phonemes, _marks(text, rendition, phonemes), voice.gain, SHIFT_S)
 
     def warm(self) -> None:
         espeak_library.load().synthesize("a", "en")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from errors import EngineUnavailableError
 from speech import ipa
 from speech.alignment import durations_to_phonemes
 from speech.engine import Mark, Take
-from speech.onnx_graph import open_session
+from speech.onnx_graph import open_part
 from speech.trim import finish
 from speech.voices import Voice
 
+SPECTRUM = ("lh", "theta", "ln", "lr", "phi", "f0")  # what `dsp.synth` takes
 DURATIONS = "/Clip_output_0"  # frames a symbol, in the published graph
 DURATION_SAMPLES = 600  # 25 ms at 24 kHz
 SHIFT_S = -0.050  # the sound runs ahead of the labels; measured by `speech.calibration`
@@ -55,7 +57,7 @@ class HibariEngine:
         g2p("Zyxlo warm up.")  # an unknown word, so that the spelling network is loaded as well
         self._synthesize(session, "wˈɔɹm ˈʌp.", 1.0)
 
-    def speak(self, text: str, voice: Voice, language: str, speed: float) -> Take:
+    def speak(self, text: str, voice: Voice, language: str, speed: float) -> Iterator[Take]:
         session, g2p = self._loaded()
         tokens = _tokens(g2p, text)
         pcms: list[FloatArray] = []
@@ -80,8 +82,9 @@ class HibariEngine:
             pcms.append(pcm)
             at += len(pcm)
         if not pcms:
-            return Take(np.zeros(0, np.float32), ())
-        return finish(np.concatenate(pcms), phonemes, marks, voice.gain, SHIFT_S)
+            yield Take(np.zeros(0, np.float32), ())
+            return
+        yield finish(np.concatenate(pcms), phonemes, marks, voice.gain, SHIFT_S)
 
     def _loaded(self) -> tuple[ort.InferenceSession, G2P]:
         with self._lock:
@@ -90,7 +93,7 @@ class HibariEngine:
                     self._vocabulary = json.loads((_ASSETS / "vocab.json").read_text(encoding="utf-8"))
                 except (OSError, ValueError) as error:
                     raise EngineUnavailableError(f"hibari-tts is incomplete: {error}") from None
-                self._session = open_session(_ASSETS / "hibari.onnx", DURATIONS, self._threads)
+                self._session = open_part(_ASSETS / "hibari.onnx", (*SPECTRUM, DURATIONS), threads=self._threads)
                 self._g2p = G2P()
             return self._session, self._g2p
 

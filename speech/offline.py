@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,12 @@ from speech.engine import Mark, Take, VoiceEngine
 from speech.espeak_engine import EspeakEngine
 from speech.hibari_engine import HibariEngine
 from speech.lexicon import Lexicon
-from speech.normalize import Spoken, normalize
+from speech.normalize import normalize
 from speech.piper_engine import PiperEngine
 from speech.sentences import Clause
 from timeline import SPEECH_RATE
+
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -28,18 +31,23 @@ class Utterance:
 
 
 @dataclass(frozen=True)
-class SpokenClause:
-    """A take and the written words in it, as samples of the take. `notice`: what was not as asked."""
+class SpokenPiece:
+    """A take and the written words in it, as samples of the take. `pause_s`: silence after it. `notice`: what was not as asked."""
 
     take: Take
     words: tuple[Word, ...]
     engine: str
+    pause_s: float
     notice: str
 
-    def chunk(self, start: int, silence: int, pause_s: float, notice: str, final: bool) -> SpeechChunk:
-        """The clause as a chunk that begins at sample `start`, with `silence` zeros before it and a pause after it."""
+    @property
+    def ends_clause(self) -> bool:
+        return self.take.reaches is None
+
+    def chunk(self, start: int, silence: int, notice: str, final: bool) -> SpeechChunk:
+        """The piece as a chunk that begins at sample `start`, with `silence` zeros before it and, unless it is the last, its pause after it."""
         margin = 2 * trim.MARGIN_S  # of silence that the takes bring with them
-        tail = max(0, round((pause_s - margin) * SPEECH_RATE))
+        tail = 0 if final else max(0, round((self.pause_s - margin) * SPEECH_RATE))
         pcm = np.concatenate([np.zeros(silence, np.float32), self.take.pcm, np.zeros(tail, np.float32)])
         begin = start + silence
         before, after = Phoneme("", -silence, 0), Phoneme("", len(self.take.pcm), len(self.take.pcm) + tail)
@@ -64,9 +72,15 @@ class OfflineVoices:
         """Raises EngineUnavailableError."""
         for engine in self._engines.values():
             engine.warm()
+        for text, language in (("Warm up.", "en"), ("준비 1번 API.", "ko")):  # the rules of normalisation
+            list(self.speak([Clause(text, 0, len(text), language, 0.0)], Utterance("auto", "female", 1.0)))
 
-    def speak(self, clause: Clause, utterance: Utterance) -> SpokenClause:
-        """Raises SpeechEngineError."""
+    def speak(self, clauses: Sequence[Clause], utterance: Utterance) -> Iterator[SpokenPiece]:
+        """Pieces in order, each made when it is asked for. Raises SpeechEngineError."""
+        for clause in clauses:
+            yield from self._speak(clause, utterance)
+
+    def _speak(self, clause: Clause, utterance: Utterance) -> Iterator[SpokenPiece]:
         voice = voices.offline_voice(utterance.voice, utterance.gender, clause.language)
         engine = self._engines[voice.engine]
         slowest, fastest = engine.speeds
@@ -76,12 +90,17 @@ class OfflineVoices:
             notices.append(f"{utterance.voice} does not speak {clause.language}: {voice.name} does")
         if speed != utterance.speed:
             notices.append(f"{voice.name} speaks at {slowest:.2f} to {fastest:.2f} times its pace, not {utterance.speed:g}: {speed:.2f} was used")
+        notice = "; ".join(notices)
         spoken = normalize(clause.text, clause.language, self._lexicon)
-        if spoken.words:
-            take = engine.speak(spoken.text, voice, clause.language, speed)
-        else:
-            take = Take(np.zeros(0, np.float32), ())
-        return SpokenClause(take, _words(spoken, take), engine.name, "; ".join(notices))
+        if not spoken.words:
+            yield SpokenPiece(Take(np.zeros(0, np.float32), ()), (), engine.name, clause.pause_s, notice)
+            return
+        begun = 0
+        for take in engine.speak(spoken.text, voice, clause.language, speed):
+            reached = len(spoken.text) if take.reaches is None else take.reaches
+            said = [(written, span) for written, span in spoken.words if begun <= span[0] < reached]
+            yield SpokenPiece(take, _words(said, spoken.text, take), engine.name, clause.pause_s if take.reaches is None else 0.0, notice)
+            begun = reached
 
 
 def _joined(phonemes: list[Phoneme]) -> list[Phoneme]:
@@ -95,21 +114,21 @@ def _joined(phonemes: list[Phoneme]) -> list[Phoneme]:
     return row
 
 
-def _words(spoken: Spoken, take: Take) -> tuple[Word, ...]:
-    """Each written word with the time of the marks on its spoken form; estimated when a word has none."""
-    if not len(take.pcm):
+def _words(said: list[tuple[str, Span]], text: str, take: Take) -> tuple[Word, ...]:
+    """Each written word with the time of the marks on its spoken form text[first:last]; all estimated when one has none."""
+    if not len(take.pcm) or not said:
         return ()
     timed: list[Word] = []
-    for written, (first, last) in spoken.words:
+    for written, (first, last) in said:
         inside = [mark for mark in take.marks if mark.first < last and mark.last > first]
         if inside:
             start = max(_at(inside[0], first, forward=True), timed[-1].end if timed else 0)
             timed.append(Word(written, start, max(start, _at(inside[-1], last, forward=False))))
-    if len(timed) == len(spoken.words):
+    if len(timed) == len(said):
         return tuple(timed)
     sounds = [phoneme for phoneme in take.phonemes if phoneme.symbol]
-    said = [spoken.text[first:last] for _, (first, last) in spoken.words]
-    return words.estimate([w for w, _ in spoken.words], sounds[0].start, sounds[-1].end, words.silences(take.pcm), spoken=said)
+    forms = [text[first:last] for _, (first, last) in said]
+    return words.estimate([written for written, _ in said], sounds[0].start, sounds[-1].end, words.silences(take.pcm), spoken=forms)
 
 
 def _at(mark: Mark, char: int, *, forward: bool) -> int:

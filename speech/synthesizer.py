@@ -117,19 +117,21 @@ class Synthesizer:
         loop = asyncio.get_running_loop()
         silence = LEAD_SAMPLES if start == 0 else round(pause_s * SPEECH_RATE)
         spoken, announced = False, ""
-        ahead = loop.run_in_executor(self._pool, self._offline.speak, clauses[0], utterance)
+        left = len(clauses)
+        pieces = self._offline.speak(clauses, utterance)
+        ahead = loop.run_in_executor(self._pool, next, pieces)
         try:
-            for number, clause in enumerate(clauses):
+            while left:
                 piece = await ahead
-                last = number + 1 == len(clauses)
-                if not last:
-                    ahead = loop.run_in_executor(self._pool, self._offline.speak, clauses[number + 1], utterance)
+                left -= piece.ends_clause
+                if left:
+                    ahead = loop.run_in_executor(self._pool, next, pieces)
                 spoken = spoken or len(piece.take.pcm) > 0
-                if last and not spoken:
+                if not left and not spoken:
                     raise TextError("the text has nothing that a voice can speak; accepted: words or numbers in a language of the offline voices")
                 news = "; ".join(note for note in (notice, piece.notice) if note and note not in announced)
                 announced += news
-                chunk = piece.chunk(start, silence, 0.0 if last else clause.pause_s, news, last)
+                chunk = piece.chunk(start, silence, news, final=not left)
                 yield chunk
                 start += len(chunk.pcm)
                 silence, notice = 0, ""
@@ -184,8 +186,8 @@ class Synthesizer:
         loop = asyncio.get_running_loop()
         done = 0
         for number, clause in enumerate(clauses[:-1]):
-            piece = await loop.run_in_executor(self._pool, self._offline.speak, clause, utterance)
-            done += len(piece.take.pcm) + round(clause.pause_s * SPEECH_RATE)
+            pieces = await loop.run_in_executor(self._pool, list, self._offline.speak([clause], utterance))
+            done += sum(len(piece.take.pcm) for piece in pieces) + round(clause.pause_s * SPEECH_RATE)
             if done > heard:
                 return number
         return len(clauses) - 1

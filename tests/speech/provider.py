@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from speech.engine import joined
 from speech.espeak_engine import EspeakEngine
 from speech.voices import ESPEAK_MAN
 
@@ -43,7 +44,7 @@ class Provider:
 
     def pcm(self, text: str) -> bytes:
         """What is served for `text`: int16 at 24 kHz."""
-        sound = self._engine.speak(text, ESPEAK_MAN, "en", 1.0).pcm
+        sound = joined(self._engine.speak(text, ESPEAK_MAN, "en", 1.0)).pcm
         return (sound * 32767).astype("<i2").tobytes()
 
     async def _speak(self, request: Request) -> Response:

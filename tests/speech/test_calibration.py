@@ -7,6 +7,7 @@ import pytest
 
 from contracts import Phoneme
 from speech import calibration
+from speech.engine import joined
 from speech.voices import ESPEAK_MAN, ESPEAK_WOMAN, HIBARI, JOE, Voice
 from timeline import SPEECH_RATE
 
@@ -32,7 +33,7 @@ def test_phonemes_fit_the_sound(request: pytest.FixtureRequest, voice: Voice, la
 
 @pytest.mark.parametrize("moved_ms", [-60, 35, 80])
 def test_a_shift_of_the_labels_is_measured(hibari: object, moved_ms: int) -> None:
-    take = hibari.speak(calibration.ENGLISH[0], HIBARI, "en", 1.0)  # type: ignore[attr-defined]
+    take = joined(hibari.speak(calibration.ENGLISH[0], HIBARI, "en", 1.0))  # type: ignore[attr-defined]
     move = moved_ms * SPEECH_RATE // 1000
     late = [Phoneme(p.symbol, max(0, p.start + move), max(0, p.end + move)) for p in take.phonemes]
     as_is, shifted = calibration.fit(take.pcm, take.phonemes), calibration.fit(take.pcm, late)
@@ -47,14 +48,14 @@ def _level_db(pcm: np.ndarray) -> float:
 
 @pytest.mark.parametrize(("voice", "language", "texts"), VOICES, ids=[f"{voice.name}-{language}" for voice, language, _ in VOICES])
 def test_all_voices_are_about_as_loud(request: pytest.FixtureRequest, voice: Voice, language: str, texts: tuple[str, ...]) -> None:
-    takes = [request.getfixturevalue(voice.engine).speak(text, voice, language, 1.0).pcm for text in texts[:4]]
+    takes = [joined(request.getfixturevalue(voice.engine).speak(text, voice, language, 1.0)).pcm for text in texts[:4]]
     assert np.mean([_level_db(pcm) for pcm in takes]) == pytest.approx(-21, abs=1.5)
     assert max(float(np.abs(pcm).max()) for pcm in takes) < 0.98
 
 
 def test_women_and_men_of_espeak_differ_in_pitch(espeak: object) -> None:
     def pitch_hz(voice: Voice) -> float:
-        pcm = espeak.speak("아야어여 오요우유.", voice, "ko", 1.0).pcm  # type: ignore[attr-defined]
+        pcm = joined(espeak.speak("아야어여 오요우유.", voice, "ko", 1.0)).pcm  # type: ignore[attr-defined]
         middle = pcm[len(pcm) // 3 : len(pcm) // 3 + 4096].astype(np.float64)
         echo = np.correlate(middle, middle, "full")[4095:]
         low, high = SPEECH_RATE // 350, SPEECH_RATE // 60

@@ -13,8 +13,9 @@ import pytest
 from errors import EngineUnavailableError, SpeechEngineError
 from speech import espeak_library, ipa
 from speech.alignment import durations_to_phonemes
-from speech.engine import Take, VoiceEngine
-from speech.onnx_graph import open_session
+from speech.engine import Take, VoiceEngine, joined
+from speech.onnx_graph import cut, open_part
+from speech.piper_engine import PiperEngine
 from speech.resample import resample
 from speech.trim import MARGIN_S, sounding
 from speech.voices import ESPEAK_MAN, ESPEAK_WOMAN, HIBARI, JOE, Voice
@@ -40,7 +41,7 @@ def engine(request: pytest.FixtureRequest, voice: Voice) -> VoiceEngine:
 
 @every_voice
 def test_take_is_covered_by_phonemes(engine: VoiceEngine, voice: Voice, language: str, text: str) -> None:
-    take = engine.speak(text, voice, language, 1.0)
+    take = joined(engine.speak(text, voice, language, 1.0))
     assert take.pcm.dtype == np.float32 and np.isfinite(take.pcm).all()
     assert 1.0 < len(take.pcm) / SPEECH_RATE < 5.0
     assert take.phonemes[0].start == 0 and take.phonemes[-1].end == len(take.pcm)
@@ -52,7 +53,7 @@ def test_take_is_covered_by_phonemes(engine: VoiceEngine, voice: Voice, language
 
 @every_voice
 def test_sound_begins_at_once(engine: VoiceEngine, voice: Voice, language: str, text: str) -> None:
-    take = engine.speak(text, voice, language, 1.0)
+    take = joined(engine.speak(text, voice, language, 1.0))
     first, last = sounding(take.pcm)
     margin = MARGIN_S * SPEECH_RATE
     assert first == pytest.approx(margin, abs=0.012 * SPEECH_RATE)
@@ -61,7 +62,7 @@ def test_sound_begins_at_once(engine: VoiceEngine, voice: Voice, language: str, 
 
 @every_voice
 def test_words_are_marked_in_order(engine: VoiceEngine, voice: Voice, language: str, text: str) -> None:
-    take = engine.speak(text, voice, language, 1.0)
+    take = joined(engine.speak(text, voice, language, 1.0))
     assert all(before.last <= after.first and before.end <= after.start for before, after in zip(take.marks, take.marks[1:], strict=False))
     assert 0 <= take.marks[0].start and take.marks[-1].end <= len(take.pcm)
     if " " in text:
@@ -72,48 +73,48 @@ def test_words_are_marked_in_order(engine: VoiceEngine, voice: Voice, language: 
 
 @pytest.mark.parametrize(("voice", "text"), [(HIBARI, "Pam may bob, a bomb."), (JOE, "Pam may bob, a bomb."), (ESPEAK_MAN, "Pam may bob, a bomb.")])
 def test_closed_lips_are_named(request: pytest.FixtureRequest, voice: Voice, text: str) -> None:
-    take = request.getfixturevalue(voice.engine).speak(text, voice, "en", 1.0)
+    take = joined(request.getfixturevalue(voice.engine).speak(text, voice, "en", 1.0))
     lips = [phoneme.symbol for phoneme in take.phonemes if phoneme.symbol in ("p", "b", "m")]
     assert lips == ["p", "m", "m", "b", "b", "b", "m"]
 
 
 @pytest.mark.parametrize(("voice", "language", "text"), CASES[:3], ids=IDS[:3])
 def test_speed_shortens(engine: VoiceEngine, voice: Voice, language: str, text: str) -> None:
-    lengths = [len(engine.speak(text, voice, language, speed).pcm) for speed in (0.7, 1.0, 1.6)]
+    lengths = [len(joined(engine.speak(text, voice, language, speed)).pcm) for speed in (0.7, 1.0, 1.6)]
     assert 1.2 < lengths[0] / lengths[1] < 1.7
     assert 1.25 < lengths[1] / lengths[2] < 1.9
 
 
 def test_same_text_is_the_same_sound(hibari: VoiceEngine) -> None:
-    first, again = (hibari.speak("Please map the whole problem.", HIBARI, "en", 1.0) for _ in range(2))
+    first, again = (joined(hibari.speak("Please map the whole problem.", HIBARI, "en", 1.0)) for _ in range(2))
     assert np.array_equal(first.pcm, again.pcm) and first.phonemes == again.phonemes
 
 
 @pytest.mark.parametrize("text", ["", " ", "...", "…!?"])
 @pytest.mark.parametrize(("voice", "language"), [(HIBARI, "en"), (JOE, "en"), (ESPEAK_WOMAN, "ko")])
 def test_nothing_to_say_is_an_empty_take(request: pytest.FixtureRequest, voice: Voice, language: str, text: str) -> None:
-    assert request.getfixturevalue(voice.engine).speak(text, voice, language, 1.0) == Take(pytest.approx(np.zeros(0)), (), ())
+    assert joined(request.getfixturevalue(voice.engine).speak(text, voice, language, 1.0)) == Take(pytest.approx(np.zeros(0)), (), ())
 
 
 def test_a_long_clause_is_spoken_whole(hibari: VoiceEngine) -> None:
     text = " ".join(["The quick brown fox jumps over the lazy dog"] * 14) + "."
-    take = hibari.speak(text, HIBARI, "en", 1.0)
+    take = joined(hibari.speak(text, HIBARI, "en", 1.0))
     assert [text[mark.first : mark.last] for mark in take.marks] == text.rstrip(".").split()
     assert [phoneme.symbol for phoneme in take.phonemes].count("z") >= 14
 
 
 def test_an_unknown_word_is_spelled_out(hibari: VoiceEngine) -> None:
-    take = hibari.speak("Kubernetize the frobnicator.", HIBARI, "en", 1.0)
+    take = joined(hibari.speak("Kubernetize the frobnicator.", HIBARI, "en", 1.0))
     assert len(take.marks) == 3 and len([p for p in take.phonemes if p.symbol]) > 15
 
 
 def test_espeak_speaks_from_many_threads(espeak: VoiceEngine) -> None:
     cases = [(ESPEAK_WOMAN, "ko", "안녕하세요."), (ESPEAK_MAN, "en", "Good morning."), (ESPEAK_MAN, "fr", "Bonjour madame.")] * 8
-    alone = [espeak.speak(text, voice, language, 1.0) for voice, language, text in cases[:3]]
+    alone = [joined(espeak.speak(text, voice, language, 1.0)) for voice, language, text in cases[:3]]
     gate = threading.Barrier(6)
 
     def speak(case: tuple[Voice, str, str]) -> Take:
-        return espeak.speak(case[2], case[0], case[1], 1.0)
+        return joined(espeak.speak(case[2], case[0], case[1], 1.0))
 
     with ThreadPoolExecutor(6, initializer=gate.wait) as pool:
         takes = list(pool.map(speak, cases))
@@ -134,27 +135,60 @@ def test_espeak_phonemes_keep_the_punctuation() -> None:
     assert clauses[2][0].replace("ˈ", "").replace("ˌ", "") == "waɪ"
 
 
-def test_durations_fill_hibari_frames_exactly(hibari: VoiceEngine) -> None:
-    """The exposed frame counts are durations: they add up to the sound."""
-    session = open_session(HIBARI_MODEL, "/Clip_output_0", 1)
+def test_durations_fill_hibari_frames_exactly() -> None:
+    """The frame counts that are made visible are durations: they add up to the sound."""
+    session = open_part(HIBARI_MODEL, ["f0", "/Clip_output_0"])
     ids = np.asarray([[0, 50, 83, 54, 156, 31, 4, 0]], np.int64)
-    *_, f0, frames = session.run(None, {"ids": ids, "speed": np.ones(1, np.float32)})
+    f0, frames = session.run(None, {"ids": ids, "speed": np.ones(1, np.float32)})
     assert frames.shape == (8,)
     assert frames.sum() * 2 == f0.shape[-1]  # 25 ms against 12.5 ms
 
 
-def test_a_model_without_durations_is_refused() -> None:
-    with pytest.raises(EngineUnavailableError, match=r"hibari.onnx is not a voice with durations at '/Nowhere'"):
-        open_session(HIBARI_MODEL, "/Nowhere", 1)
+def test_a_network_in_halves_is_the_same_network() -> None:
+    inner = "/Clip_output_0"
+    ids = np.asarray([[0, 50, 83, 54, 156, 31, 4, 0]], np.int64)
+    feeds = {"ids": ids, "speed": np.ones(1, np.float32)}
+    whole = open_part(HIBARI_MODEL, ["f0", inner])
+    expected, frames = whole.run(None, feeds)
+    second = open_part(HIBARI_MODEL, ["f0"], [inner])
+    assert {given.name for given in second.get_inputs()} == {"ids", inner}  # `speed` is only needed for the durations
+    assert np.array_equal(second.run(None, {"ids": ids, inner: frames})[0], expected)
+    assert len(cut(HIBARI_MODEL.read_bytes(), [inner])) < 0.9 * HIBARI_MODEL.stat().st_size
 
 
-def test_a_broken_model_is_refused(tmp_path: Path) -> None:
+def test_a_clause_decoded_in_two_pieces_is_the_same_sound(piper: PiperEngine) -> None:
+    plan = piper._planned("tˈɛl mˌiː ɐbˌaʊt jɔːɹsˈɛlf ænd ðə pɹˈɑːdʒɛkt.", 1.0)
+    length = plan.codes.shape[-1] * 256
+    whole = resample(piper._decoded(plan.codes, 0, length), 22_050)
+    pieces = [piper._piece(plan.codes, 0, 147 * 80), piper._piece(plan.codes, 147 * 80, length)]
+    assert len(pieces[0]) == 160 * 80
+    assert np.abs(np.concatenate(pieces) - whole).max() < 2e-3
+
+
+def test_a_long_clause_of_a_slow_voice_comes_in_two_pieces(piper: PiperEngine) -> None:
+    text = "Please tell me about the whole problem, step by step."
+    first, second = piper.speak(text, JOE, "en", 1.0)
+    assert 0.4 < len(first.pcm) / SPEECH_RATE < 1.2 < len(second.pcm) / SPEECH_RATE
+    assert first.reaches == second.marks[0].first and second.reaches is None
+    assert first.marks[-1].last <= first.reaches and first.marks[-1].end <= len(first.pcm)
+    assert second.phonemes[0].start == 0 and second.phonemes[0].symbol
+    assert len(list(piper.speak("Hello.", JOE, "en", 1.0))) == 1
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(["/Nowhere"], []), (["f0"], ["/Nowhere"])])
+def test_a_model_without_the_tensor_is_refused(outputs: list[str], inputs: list[str]) -> None:
+    with pytest.raises(EngineUnavailableError, match=r"hibari.onnx is not the voice that was expected: no tensor '/Nowhere'"):
+        open_part(HIBARI_MODEL, outputs, inputs)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 1000, HIBARI_MODEL.read_bytes()[:100_000]], ids=["empty", "garbage", "half"])
+def test_a_broken_model_is_refused(tmp_path: Path, content: bytes) -> None:
     broken = tmp_path / "voice.onnx"
-    broken.write_bytes(HIBARI_MODEL.read_bytes()[:100_000])
+    broken.write_bytes(content)
     with pytest.raises(EngineUnavailableError, match="voice.onnx"):
-        open_session(broken, "/Clip_output_0", 1)
+        open_part(broken, ["/Clip_output_0"])
     with pytest.raises(EngineUnavailableError, match="cannot read the voice missing.onnx"):
-        open_session(tmp_path / "missing.onnx", "/Clip_output_0", 1)
+        open_part(tmp_path / "missing.onnx", ["/Clip_output_0"])
 
 
 def test_marks_and_blanks_go_to_their_neighbours() -> None:
