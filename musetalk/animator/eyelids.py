@@ -31,7 +31,8 @@ LASH_MM, LASH_COMPRESSION = 4.0, 0.78
 BAND_SHARE, BAND_MM = 0.8, 4.0  # skin that stretches: share of the lid's distance to the brow, at least so much
 LINE_DARKNESS, LINE_MM = 0.62, 0.5
 BALL_SHADOW = 0.30
-SMOOTHING = 0.85
+SMOOTHING = 0.9
+LIFT = 0.65  # of the shadow below the brow, when the lid comes out of it
 UNDER_MM = 5.0  # skin below the lower lid that yields
 INSET_MM = 0.35  # the lid's own edge stays with the lid
 BORDER_MM = 1.5
@@ -114,6 +115,9 @@ def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int) 
     aperture = _aperture(y, y_upper, y_lower) * inside_x
     ball = _eyeball(anatomy, original, mm, aperture, center, radius)
 
+    under_eye = (y > y_lower + 3.5) & (y < y_lower + UNDER_MM + 1.5) & (outside == 0)
+    cheek = original[under_eye].mean(0)
+    pixels = anatomy.scale * texture_scale
     lids, shares, shares_uv, lids_uv = [], [], [], []
     for level in np.linspace(0.0, 1.0, LEVELS):
         drop = (DROP_SHARE * gap + DROP_MM * envelope) * level
@@ -128,10 +132,14 @@ def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int) 
         for source in (source_upper, source_lower):
             at = to_texture(np.stack([x, source], -1)).astype(np.float32)
             pictures.append(sample(texture, at, cubic=True))
-        # skin between lid and brow loses its crease and streaks as it is drawn out
-        drawn_out = smoothstep(drop / 4.0) * smoothstep((above - 0.3) / 1.2) * smoothstep((band + drop - above) / (0.5 * band))
-        smooth = cv2.GaussianBlur(pictures[0], (0, 0), 1.5 * anatomy.scale * texture_scale)
-        pictures[0] += (smooth - pictures[0]) * (SMOOTHING * drawn_out * envelope)[..., None]
+        # skin between lid and brow loses its crease, its streaks and its shadow as it is drawn out over the eyeball
+        drawn_out = smoothstep(drop / 3.5) * smoothstep((above - 0.2) / 1.0) * smoothstep((band + drop - above) / (0.55 * band)) * envelope
+        drawn_out = SMOOTHING * cv2.GaussianBlur(drawn_out.astype(np.float32), (0, 0), 1.0 * pixels)
+        smooth = cv2.GaussianBlur(pictures[0], (0, 0), 2.2 * pixels)
+        shadow = np.average(smooth.reshape(-1, 3), axis=0, weights=drawn_out.ravel() + 1e-6) - cheek
+        bulge = np.exp(-(((above - 0.45 * (band + drop)) / 4.5) ** 2) - ((x - middle) / 11.0) ** 2)
+        smooth += (0.05 * bulge[..., None] * cheek) - LIFT * shadow
+        pictures[0] += (smooth - pictures[0]) * drawn_out[..., None]
         picture = pictures[0] * (1 - under[..., None]) + pictures[1] * under[..., None]
         strength = LINE_DARKNESS * smoothstep((level - 0.35) / 0.5) * envelope * smoothstep(gap / 2.0)
         from_edge = y - (y_upper + drop)

@@ -41,6 +41,7 @@ from .gaze import draw_eye
 from .grid import RING, Region
 from .idle import RESTING_SMILE
 from .mouth import Opening, draw_mouth
+from .relief import draw_relief
 from .rig import TEXTURE_SCALE, Contours, Rig
 from .sampling import moved_by, sample, weighted_sum
 
@@ -172,6 +173,7 @@ def _draw(rig: Rig, n: int, row: FloatArray | None) -> ByteArray:
     for eye in rig.eyes:
         draw_eye(rig, eye, float(rig.motion.lids[n]), look, box, (planes.luma, planes.u, planes.v), (luma_map, chroma_map))
     if speech is not None:
+        draw_relief(planes.luma, luma_map, rig.relief, speech.rounding, box, rig.anatomy.scale, TEXTURE_SCALE)
         _draw_mouth(rig, weights, speech, box, planes, contours)
     return picture
 

@@ -23,6 +23,7 @@ from .grid import RING, Region, grid_cell, lower_face_box, node_pixels, part_of,
 from .idle import RESTING_SMILE, IdleMotion, idle_motion
 from .interior import MouthParts, paint_mouth
 from .lipline import LipLine, find_lip_line
+from .relief import Relief, mouth_relief
 from .sampling import sample
 from .teeth import PhotoTeeth, photographed_teeth
 
@@ -77,6 +78,7 @@ class Rig:
     skull: Contours
     mouth: MouthParts
     teeth: PhotoTeeth | None
+    relief: Relief
     eyes: tuple[Eye, ...]
     motion: IdleMotion
 
@@ -200,6 +202,7 @@ class Rig:
             skull=_skull(anatomy, line, fields),
             mouth=mouth,
             teeth=teeth,
+            relief=mouth_relief(anatomy, line, TEXTURE_SCALE),
             eyes=eyes,
             motion=idle_motion(zlib.crc32(points.tobytes()), 0.0 if line.is_open else RESTING_SMILE),
         )
