@@ -1,4 +1,4 @@
-"""What the sound alone tells about the mouth: a small regressor from log-mel features to opening, spreading, rounding and contact.
+"""What the sound alone tells about the mouth: a small network from log-mel features to opening, spreading, rounding and contact.
 
 It is trained on synthetic voices whose phoneme times are known (`python -m musetalk.animator.train_sound`), hears 120 ms to either side, and
 costs a few milliseconds per second of speech. Bilabials are only partly audible, so with phonemes at hand they decide about contact.
@@ -39,20 +39,23 @@ MIN_VOICED_S, HANG_S = 0.03, 0.035
 
 @dataclass(frozen=True)
 class SoundModel:
-    """Standardised features -> ReLU of a fixed random projection, and the features themselves -> channels."""
+    """Standardised features -> two layers of ReLU -> channels."""
 
     mean: FloatArray  # (286,)
     scale: FloatArray  # (286,)
-    hidden: FloatArray  # (287, h), last row the bias
-    linear: FloatArray  # (287, 8), last row the bias
-    readout: FloatArray  # (h, 8)
-    gains: FloatArray  # (8,): a regression shrinks, this undoes it
+    first: FloatArray  # (287, a); the last row of each layer is its bias
+    second: FloatArray  # (a + 1, b)
+    last: FloatArray  # (b + 1, 8)
 
     def predict(self, features: FloatArray) -> FloatArray:
-        """features (n, 286) -> (n, 8), with `gains`, not clipped."""
-        x = np.ones((len(features), len(self.mean) + 1), np.float32)
-        x[:, :-1] = np.clip((features - self.mean) * self.scale, -5.0, 5.0)
-        return np.asarray((x @ self.linear + np.maximum(x @ self.hidden, 0.0) @ self.readout) * self.gains, np.float32)
+        """features (n, 286) -> (n, 8), not clipped."""
+        x = self.standardised(features)
+        for layer in (self.first, self.second):
+            x = np.maximum(x @ layer[:-1] + layer[-1], 0.0)
+        return np.asarray(x @ self.last[:-1] + self.last[-1], np.float32)
+
+    def standardised(self, features: FloatArray) -> FloatArray:
+        return np.asarray(np.clip((features - self.mean) * self.scale, -5.0, 5.0), np.float32)
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,6 @@
 """Train the sound drive on our own offline voices: `python -m musetalk.animator.train_sound`.
 
-Every voice reads sentences; its phonemes make the curves that the regressor learns to hear. Each utterance is learnt three times, twice as
+Every voice reads sentences; its phonemes make the curves that the network learns to hear. Each utterance is learnt three times, twice as
 if through other rooms, microphones and throats. Deterministic: the same voices and seed give the same file.
 """
 
@@ -27,8 +27,11 @@ from timeline import SPEECH_RATE
 
 Samples = NDArray[np.float64]
 
-HIDDEN = 600
-RIDGE = 30.0
+WIDTHS = (192, 96)
+EPOCHS = 16
+BATCH = 512
+RATE = 2e-3
+DECAY = 1e-5
 COPIES = 2
 SEED = 7
 
@@ -105,34 +108,54 @@ def examples(spoken: Sequence[Reading], copies: int, seed: int) -> Iterator[Exam
             yield Example(features[:n], targets[:n])
 
 
-def fit(learnt: Sequence[Example], seed: int = SEED, hidden: int = HIDDEN, ridge: float = RIDGE) -> SoundModel:
-    """Ridge regression on the features and on random ReLU features of them."""
+def fit(learnt: Sequence[Example], seed: int = SEED, widths: tuple[int, int] = WIDTHS, epochs: int = EPOCHS) -> SoundModel:
+    """Least squares by Adam, with a step that rises briefly and falls like a cosine; every channel counts as much as its variation."""
     rng = np.random.default_rng(seed)
-    everything = np.concatenate([e.features for e in learnt])
-    mean, scale = everything.mean(axis=0), 1.0 / (everything.std(axis=0) + 1e-3)
-    d = len(mean)
-    projection = np.concatenate([rng.standard_normal((d, hidden)) / np.sqrt(d), rng.uniform(-1.0, 1.0, (1, hidden))])
-    projection = projection.astype(np.float16).astype(np.float32)
-    gram, moment = np.zeros((d + 1 + hidden, d + 1 + hidden)), np.zeros((d + 1 + hidden, learnt[0].targets.shape[1]))
-    for example in learnt:
-        x = np.ones((len(example.features), d + 1), np.float32)
-        x[:, :-1] = np.clip((example.features - mean) * scale, -5.0, 5.0)
-        z = np.concatenate([x, np.maximum(x @ projection, 0.0)], axis=1)
-        gram += z.T @ z
-        moment += z.T @ example.targets
-    weights = np.linalg.solve(gram + ridge * np.eye(len(gram)), moment).astype(np.float32)
-    ones = np.ones(weights.shape[1], np.float32)
-    model = SoundModel(mean.astype(np.float32), scale.astype(np.float32), projection, weights[: d + 1], weights[d + 1 :], ones)
-    predicted = np.concatenate([model.predict(e.features) for e in learnt[:: COPIES + 1]])
-    wanted = np.concatenate([e.targets for e in learnt[:: COPIES + 1]])
-    gains = np.clip(wanted.std(axis=0) / predicted.std(axis=0), 1.0, 1.35).astype(np.float32)
-    return SoundModel(model.mean, model.scale, model.hidden, model.linear, model.readout, gains)
+    features = np.concatenate([e.features for e in learnt])
+    targets = np.concatenate([e.targets for e in learnt])
+    spread = targets.std(axis=0) + 1e-3
+    targets = (targets / spread).astype(np.float32)
+    sizes = (features.shape[1], *widths, targets.shape[1])
+    layers = [np.zeros((a + 1, b), np.float32) for a, b in zip(sizes, sizes[1:], strict=False)]
+    for layer in layers:
+        layer[:-1] = rng.standard_normal((layer.shape[0] - 1, layer.shape[1])) * np.sqrt(2.0 / (layer.shape[0] - 1))
+    layers[-1] *= 0.1
+    model = SoundModel(features.mean(axis=0).astype(np.float32), (1.0 / (features.std(axis=0) + 1e-3)).astype(np.float32), *layers)
+    features = model.standardised(features)
+    speeds = [np.zeros_like(layer) for layer in layers]
+    sizes_of_steps = [np.zeros_like(layer) for layer in layers]
+    per_epoch = max(len(features) // BATCH, 1)
+    for step in range(1, epochs * per_epoch + 1):
+        if (step - 1) % per_epoch == 0:
+            order = rng.permutation(len(features))
+        batch = order[(step - 1) % per_epoch * BATCH :][:BATCH]
+        rate = RATE * min(1.0, step / 200) * (0.5 + 0.5 * np.cos(np.pi * step / (epochs * per_epoch))) + 1e-6
+        for k, gradient in enumerate(_gradients(layers, features[batch], targets[batch])):
+            speeds[k] += 0.1 * (gradient - speeds[k])
+            sizes_of_steps[k] += 0.001 * (np.square(gradient) - sizes_of_steps[k])
+            towards = speeds[k] / (1.0 - 0.9**step) / (np.sqrt(sizes_of_steps[k] / (1.0 - 0.999**step)) + 1e-8)
+            layers[k] -= (rate * towards).astype(np.float32)
+    layers[-1] *= spread.astype(np.float32)
+    return model
+
+
+def _gradients(layers: Sequence[FloatArray], x: FloatArray, wanted: FloatArray) -> list[FloatArray]:
+    """Of the mean squared error over the batch, for each layer with its bias in the last row."""
+    inputs = [x]
+    for layer in layers[:-1]:
+        inputs.append(np.maximum(inputs[-1] @ layer[:-1] + layer[-1], 0.0))
+    error = (inputs[-1] @ layers[-1][:-1] + layers[-1][-1] - wanted) / len(x)
+    gradients: list[FloatArray] = []
+    for layer, into in zip(reversed(layers), reversed(inputs), strict=True):
+        gradients.append(np.concatenate([into.T @ error + DECAY * layer[:-1], error.sum(axis=0, keepdims=True)]))
+        error = (error @ layer[:-1].T) * (into > 0)
+    return gradients[::-1]
 
 
 def save(model: SoundModel, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    kinds = {"hidden": np.float16}
-    arrays = {name: getattr(model, name).astype(kinds.get(name, np.float32)) for name in SoundModel.__dataclass_fields__}
+    half = {"first", "second"}
+    arrays = {name: getattr(model, name).astype(np.float16 if name in half else np.float32) for name in SoundModel.__dataclass_fields__}
     np.savez(path, allow_pickle=False, **arrays)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnxruntime
 
 from contracts import FloatArray, Phoneme
-from speech.engine import VoiceEngine
+from speech.engine import VoiceEngine, joined
 from speech.espeak_engine import EspeakEngine
 from speech.hibari_engine import HibariEngine
 from speech.piper_engine import PiperEngine
@@ -132,5 +132,5 @@ def readings(held_out: bool = False, speakers: Sequence[Speaker] = SPEAKERS) -> 
         else:
             sentences = (KOREAN if speaker.language == "ko" else ENGLISH)[number % speaker.stride :: speaker.stride]
         for sentence in sentences:
-            take = engines[speaker.voice.engine].speak(sentence, speaker.voice, speaker.language, speaker.speed)
+            take = joined(engines[speaker.voice.engine].speak(sentence, speaker.voice, speaker.language, speaker.speed))
             yield Reading(speaker.name, take.pcm, take.phonemes)

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from contracts import FloatArray, Phoneme
-from speech.engine import Take
+from speech.engine import Take, joined
 from speech.espeak_engine import EspeakEngine
 from speech.hibari_engine import HibariEngine
 from speech.voices import ESPEAK_MAN, ESPEAK_WOMAN, HIBARI
@@ -19,17 +19,17 @@ KOREAN = "안녕하세요. 먼저 자기소개를 부탁드립니다."
 
 @cache
 def english() -> Take:
-    return HibariEngine().speak(ENGLISH, HIBARI, "en", 1.0)
+    return joined(HibariEngine().speak(ENGLISH, HIBARI, "en", 1.0))
 
 
 @cache
 def english_man() -> Take:
-    return EspeakEngine().speak(ENGLISH, ESPEAK_MAN, "en", 1.0)
+    return joined(EspeakEngine().speak(ENGLISH, ESPEAK_MAN, "en", 1.0))
 
 
 @cache
 def korean() -> Take:
-    return EspeakEngine().speak(KOREAN, ESPEAK_WOMAN, "ko", 1.0)
+    return joined(EspeakEngine().speak(KOREAN, ESPEAK_WOMAN, "ko", 1.0))
 
 
 def with_pause(take: Take, pause_s: float) -> tuple[FloatArray, tuple[Phoneme, ...]]:
