@@ -187,11 +187,11 @@ class Utterance:
     async def _crops(self, first: int, rows: list[NDArray[Any] | None]) -> list[ByteArray | None]:
         """The drawn crop of each frame from `first` on; None where the background itself is the picture."""
         crops: list[ByteArray | None] = [None] * len(rows)
-        spoken = [i for i, row in enumerate(rows) if row is not None]
+        spoken = {i: row for i, row in enumerate(rows) if row is not None}
         if spoken:
             numbers = tuple((self._phase + first + i) % len(self._stage.background) for i in spoken)
             asked = time.perf_counter()
-            rendered = await self._render(RenderRequest(self._stage.avatar, numbers, np.stack([rows[i] for i in spoken]), self._name))  # type: ignore[arg-type]
+            rendered = await self._render(RenderRequest(self._stage.avatar, numbers, np.stack(list(spoken.values())), self._name))
             self.timings.wait_ms += (time.perf_counter() - asked) * 1e3
             self.timings.render_ms += rendered.render_ms
             self.timings.render_calls += 1
