@@ -244,6 +244,6 @@ def _png(rgb: ByteArray) -> bytes:
 @contextmanager
 def _one_process(ref: AvatarRef) -> Iterator[None]:
     """Held by one process of the machine at a time."""
-    with open(Path(tempfile.gettempdir()) / f"museserve-{os.getuid()}-{ref.id}-{ref.version}.lock", "w") as file:
+    with open(Path(tempfile.gettempdir()) / f"museserve-{os.getuid()}-{ref.id}.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, also when the process dies
         yield
