@@ -122,7 +122,7 @@ def _layers(
     opening: Opening, parts: MouthParts, photo: PhotoTeeth | None, corner: tuple[int, int], size: tuple[int, int], under: Array, widest: float
 ) -> Array:
     """RGB of the interior uint8 (height, width, 3), unshaded."""
-    color: Array = cv2.LUT(_gray(cv2.convertScaleAbs(under, alpha=255 / (widest * opening.scale))), parts.cavity)
+    color: Array = cv2.LUT(_gray(cv2.convertScaleAbs(under, alpha=255 / (max(widest, LEAST_GAP_MM) * opening.scale))), parts.cavity)
     lift = opening.tongue * (0.55 * opening.jaw + 3.0)
     tongue_y = TONGUE_REST_MM + TONGUE_FOLLOWS * opening.jaw - lift
     light = 0.55 + 0.45 * min(1.0, widest / 9.0)

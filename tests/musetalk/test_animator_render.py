@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 
 from contracts import Box
+from musetalk.animator import render
+from musetalk.animator.lipline import INNER_LOWER, INNER_UPPER
 from musetalk.animator.render import crop_i420, i420_planes, idle_frame, render_crop
 from musetalk.animator.rig import Rig
 from tests.musetalk.test_animator_rig import NAMES, portrait, row
@@ -79,7 +82,6 @@ def test_open_mouth_shows_an_interior_and_closed_lips_do_not(rig: Rig) -> None:
 
 def test_bilabials_are_shut(rig: Rig) -> None:
     """Contours after the warp: the gap at p, b, m is under 15 % of the speaking range."""
-    from musetalk.animator import render
 
     def gap(**controls: float) -> float:
         weights = np.concatenate([rig.motion.weights[0], render.fit_row(rig, row(**controls)).weights])
@@ -125,6 +127,50 @@ def test_threads_draw_the_same(rig: Rig) -> None:
 def test_a_row_of_another_length_is_refused(rig: Rig) -> None:
     with pytest.raises(ValueError, match="16 controls"):
         render_crop(rig, 0, np.zeros(7, np.float32))
+
+
+@pytest.fixture(scope="module")
+def smiling() -> Rig:
+    """A photograph with an open smile: a drawn frame of the woman taken as a portrait, its inner lip landmarks moved along."""
+    source = Rig.build(*portrait(NAMES[0]), 1024)
+    controls = row(upper_raise=1.0, lower_drop=1.0, wide=0.5)
+    picture, crop, box = i420_planes(idle_frame(source, 0).copy()), i420_planes(render_crop(source, 0, controls)), source.box
+    for whole, part, half in ((picture.luma, crop.luma, 1), (picture.u, crop.u, 2), (picture.v, crop.v, 2)):
+        whole[box.y // half : (box.y + box.h) // half, box.x // half : (box.x + box.w) // half] = part
+    i420 = np.concatenate([picture.luma.reshape(-1), picture.u.reshape(-1), picture.v.reshape(-1)]).reshape(1536, 1024)
+    weights = np.concatenate([source.motion.weights[0], render.fit_row(source, controls).weights])
+    landmarks = portrait(NAMES[0])[1].copy()
+    for numbers, contour in ((INNER_UPPER, source.upper_contour), (INNER_LOWER, source.lower_contour)):
+        moved = render.moved(contour, weights) + 0.5
+        for number in numbers:
+            landmarks[number, 1] = np.interp(landmarks[number, 0], moved[:, 0], moved[:, 1])
+    return Rig.build(cv2.cvtColor(i420, cv2.COLOR_YUV2RGB_I420), landmarks)
+
+
+def test_a_smiling_photograph_is_known_and_kept_at_rest(smiling: Rig) -> None:
+    assert smiling.line.is_open and smiling.teeth is not None
+    assert np.array_equal(render_crop(smiling, 0, row()), background(smiling, 0))
+    assert difference(render_crop(smiling, 0, row(nod=0.01)), background(smiling, 0)).max() <= 12  # no shading on the photographed teeth
+
+
+def test_a_smiling_photograph_closes_for_speech(smiling: Rig) -> None:
+    def gap(**controls: float) -> float:
+        weights = np.concatenate([smiling.motion.weights[0], render.fit_row(smiling, row(**controls)).weights])
+        upper, lower = (render.moved(contour, weights) for contour in (smiling.upper_contour, smiling.lower_contour))
+        return float((lower - upper)[:, 1].max()) / smiling.anatomy.scale
+
+    assert gap() > 3.2
+    assert gap(seal=1.0) < 0.1
+    assert gap(seal=1.0, jaw=0.4, lip_close=0.4, press=0.75) < 0.1
+    assert gap(seal=1.0, **A) > 4
+
+    def redness(crop: np.ndarray) -> float:
+        rows, columns = (slice(part.start // 2, part.stop // 2) for part in mouth_window(smiling))
+        middle = (columns.start + columns.stop) // 2
+        lips = i420_planes(crop).v[rows, middle - 8 : middle + 8]
+        return float(lips[4:10].mean())
+
+    assert redness(render_crop(smiling, 0, row(seal=1.0))) > redness(background(smiling, 0)) + 3  # lips where teeth were
 
 
 def test_cutting_a_box_keeps_the_planes_apart() -> None:
