@@ -23,6 +23,7 @@ PHOTO_TONGUE_MM = 3.0
 SEAM_MM, SEAM_GAP_MM = 0.33, 1.0  # where a photographed gap is closed, the line between the lips has to be drawn
 CORNER_SHADE, CORNER_SHARE = 0.36, 0.85  # the inner cheek shows in the corners, which would be black holes else
 SEAM_SHADE = 0.42  # of the lip's own colour
+LIP_TINT = (1.05, 0.78, 0.76)  # which is redder inside
 ROUND_SHADE = 0.33  # lips that protrude leave the teeth in their shadow
 
 UNDER_LIP_MM = 3.0
@@ -92,14 +93,14 @@ def draw_mouth(planes: tuple[ByteArray, ByteArray, ByteArray], opening: Opening,
     color = cv2.multiply(color, gains, scale=1 / 255)
 
     # the corners, and the line between closed lips of a smiling photograph, are of the lip's colour
-    corner = CORNER_SHARE * smoothstep((np.abs(s) - 0.72) / 0.28)
+    corner = CORNER_SHARE * smoothstep((np.abs(s) - 0.72) / 0.28) * smoothstep((gap - 0.4) / 1.6)
     seam = np.zeros_like(s) if photo is None else 1 - smoothstep(gap / SEAM_GAP_MM)
     own, lip = (1 - corner) * (1 - seam), corner * (1 - seam) * CORNER_SHADE + seam * SEAM_SHADE
     weighted = cv2.multiply(color, _gray(cover * own), dtype=cv2.CV_32F)
     size = (x1 - x0, y1 - y0)
     small: Array = cv2.resize(weighted, size, interpolation=cv2.INTER_AREA)
     shares: Array = cv2.resize(cv2.merge([cover, cover * lip]), size, interpolation=cv2.INTER_AREA)
-    small += shares[..., 1:] * parts.lip
+    small += shares[..., 1:] * (parts.lip * np.array(LIP_TINT, np.float32))
     share = shares[..., 0]
     _blend(planes[0][y0:y1, x0:x1], cv2.transform(small, _TO_LUMA) + 16.0 * share, share)
     half_size = (size[0] // 2, size[1] // 2)

@@ -47,6 +47,7 @@ from .sampling import moved_by, sample, weighted_sum
 
 INVERSE_PASSES = 3
 FULL_PUCKER = 0.75  # rounding at which the opening is a full ellipse
+PURSED_SHUTS, PURSED_JAW = 0.75, 0.18
 OPEN_JAW, OPEN_RAISE, OPEN_DROP, OPEN_WIDE, OPEN_WIDE_SHIFT = 0.75, 0.2, 0.35, 0.4, -0.55  # a smiling photograph is already stretched
 
 _scratch = threading.local()
@@ -126,10 +127,13 @@ def fit_row(rig: Rig, row: FloatArray) -> Speech:
         presence = float(smoothstep(np.array(max(seal, jaw, rounding) / 0.25)))
     else:
         smile -= 0.5 * RESTING_SMILE * rounding
+    pursed = float(smoothstep(np.array(rounding / FULL_PUCKER)))
+    # pursed lips are shut beside the opening: only the middle part of a drop or raise is left
+    slit = 1 - PURSED_SHUTS * pursed * float(smoothstep(np.array(open_jaw / PURSED_JAW)))
     by_name = {
         "jaw": jaw,
-        "lower_drop": drop,
-        "upper_raise": lift,
+        "lower_drop": drop * slit,
+        "upper_raise": lift * slit,
         "wide": wide,
         "round": rounding,
         "press": value[PRESS],
@@ -138,7 +142,7 @@ def fit_row(rig: Rig, row: FloatArray) -> Speech:
         "lip_close": close,
         "seal": seal,
         "brow_up": value[BROW_UP],
-        "pucker": open_jaw * float(smoothstep(np.array(rounding / FULL_PUCKER))),
+        "pucker": open_jaw * pursed,
         "nod": value[NOD],
         "rise": value[RISE],
     }
