@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,6 +70,14 @@ def speak(page: Page, text: str) -> None:
     page.click("#speak")
 
 
+def until(page: Page, condition: str, timeout_s: float = 30) -> None:
+    """`page.wait_for_function` evaluates inside the page, which its content security policy forbids."""
+    deadline = time.monotonic() + timeout_s
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, f"still not so after {timeout_s} s: {condition}"
+        page.wait_for_timeout(20)
+
+
 def wait_for_state(page: Page, state: str, timeout_s: float = 30) -> None:
     expect(page.locator("#stage")).to_have_attribute("data-state", state, timeout=timeout_s * 1000)
 
@@ -78,7 +87,7 @@ def test_streams_an_utterance_to_its_end(open_page) -> None:
     speak(page, "Tell me about a project you are proud of. What was the hardest part of it, and what did you learn?")
     wait_for_state(page, "talking")
     early = page.evaluate(f"{TALK}.currentTime")
-    page.wait_for_function(f"{TALK}.currentTime > {early} + 0.5")
+    until(page, f"{TALK}.currentTime > {early} + 0.5")
     wait_for_state(page, "idle")
 
     played = page.evaluate(
@@ -96,7 +105,7 @@ def test_plays_before_everything_has_arrived(open_page) -> None:
     page = open_page()
     speak(page, " ".join([SHORT] * 6))
     wait_for_state(page, "talking")
-    page.wait_for_function(f"{TALK}.currentTime > 0.3")
+    until(page, f"{TALK}.currentTime > 0.3")
     assert page.evaluate(f"{TALK}.duration") == float("inf") or page.evaluate("document.getElementById('timings').hidden")
 
 
@@ -119,7 +128,7 @@ def test_captions_follow_the_words_and_can_be_switched_off(open_page) -> None:
     page = open_page()
     speak(page, SHORT)
     wait_for_state(page, "talking")
-    page.wait_for_function(f"{TALK}.textTracks[0].cues?.length > 0")
+    until(page, f"{TALK}.textTracks[0].cues?.length > 0")
     text = page.evaluate(f"[...{TALK}.textTracks[0].cues].map((cue) => cue.text).join(' ')")
     assert " ".join(text.split()) == SHORT
     assert page.evaluate(f"{TALK}.textTracks[0].mode") == "showing"
@@ -136,8 +145,8 @@ def test_stop_ends_the_request_and_shows_the_idle_loop(open_page, service) -> No
     wait_for_state(page, "idle")
     assert page.evaluate(f"{TALK}.paused")
     assert page.evaluate("document.activeElement.id") == "speak"
-    page.wait_for_function("!document.getElementById('idle').paused")
-    page.wait_for_function(f"fetch('{service.url}/health').then((r) => r.json()).then((h) => h.live_utterances === 0)")
+    until(page, "!document.getElementById('idle').paused")
+    until(page, f"fetch('{service.url}/health').then((r) => r.json()).then((h) => h.live_utterances === 0)")
     speak(page, SHORT)
     wait_for_state(page, "talking")
     assert page.complaints == []
@@ -145,7 +154,7 @@ def test_stop_ends_the_request_and_shows_the_idle_loop(open_page, service) -> No
 
 def test_idle_loop_runs_while_nothing_is_spoken(open_page) -> None:
     page = open_page()
-    page.wait_for_function("document.getElementById('idle').currentTime > 0.2")
+    until(page, "document.getElementById('idle').currentTime > 0.2")
     idle = page.evaluate("(({ loop, muted, duration }) => ({ loop, muted, duration }))(document.getElementById('idle'))")
     assert idle == {"loop": True, "muted": True, "duration": pytest.approx(10.24, abs=0.05)}
     assert page.get_attribute("#portrait", "alt")
@@ -242,7 +251,7 @@ def test_torn_stream_is_told_and_what_came_is_played(open_page) -> None:
     page.route("**/v1/videos", tear)
     speak(page, "Tell me about a project you are proud of.")
     expect(page.locator("#problem")).to_contain_text("broke off", timeout=30_000)
-    page.wait_for_function(f"{TALK}.currentTime > 0.3")
+    until(page, f"{TALK}.currentTime > 0.3")
     wait_for_state(page, "idle")
 
 
