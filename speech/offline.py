@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from contracts import Phoneme, SpeechChunk, Word
+from speech import normalize as spoken_form
 from speech import trim, voices, words
 from speech.engine import Mark, Take, VoiceEngine
 from speech.espeak_engine import EspeakEngine
@@ -72,7 +73,8 @@ class OfflineVoices:
         """Raises EngineUnavailableError."""
         for engine in self._engines.values():
             engine.warm()
-        for text, language in (("Warm up.", "en"), ("준비 1번 API.", "ko")):  # the rules of normalisation
+        spoken_form.warm(self._lexicon)
+        for text, language in (("Warm up.", "en"), ("준비 1번 API.", "ko")):
             list(self.speak([Clause(text, 0, len(text), language, 0.0)], Utterance("auto", "female", 1.0)))
 
     def speak(self, clauses: Sequence[Clause], utterance: Utterance) -> Iterator[SpokenPiece]:
