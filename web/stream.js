@@ -106,9 +106,9 @@ export async function feed({ response, source, video, mimeType, signal, marks })
       counts.bytes += value.length;
       for (const fragment of cutter.push(value)) {
         await roomFor(source, signal);
+        if (counts.fragments === 1) marks.firstBytes?.(); // the one before was the init segment
         await append(buffer, fragment, video, signal);
         counts.fragments += 1;
-        if (counts.fragments === 2) marks.firstBytes?.();
         if (starving) starving = !resume(video);
       }
     }

@@ -41,7 +41,7 @@ export const TEXTS = {
     clientTimes: "In this browser, since the click",
     serverTimes: "In the service, by stage",
     t_response: "Response began",
-    t_firstBytes: "First fragment buffered",
+    t_firstBytes: "First fragment arrived",
     t_firstFrame: "First picture painted",
     t_playing: "Playing",
     t_received: "Everything received",

@@ -117,7 +117,7 @@ def test_shows_the_stage_timings(open_page) -> None:
     expect(page.locator("#timings")).to_be_visible()
     rows = page.locator("#client-times tbody tr").all_inner_texts()
     labels = [re.split(r"\t|\n", row)[0] for row in rows]
-    assert labels == ["Response began", "First fragment buffered", "First picture painted", "Playing", "Everything received"]
+    assert labels == ["Response began", "First fragment arrived", "First picture painted", "Playing", "Everything received"]
     times = [float(re.search(r"([\d.,]+) ms", row).group(1).replace(",", "")) for row in rows]
     assert times[:3] == sorted(times[:3]) and times[0] > 0
     assert page.locator("#server-times tbody tr").count() >= 3
