@@ -37,6 +37,12 @@ def smoothstep(t: Array) -> Array:
     return t * t * (3.0 - 2.0 * t)
 
 
+def smooth(t: float) -> float:
+    """`smoothstep` of one number, without NumPy's toll."""
+    t = min(max(t, 0.0), 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
 @dataclass(frozen=True)
 class Anatomy:
     """The measures of one face. Lengths in mm unless the name says pixels.

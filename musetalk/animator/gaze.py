@@ -27,7 +27,8 @@ def draw_eye(rig: Rig, eye: Eye, lid: float, gaze: tuple[float, float], box: Box
     """
     x, y, w, h = (int(value) for value in eye.rect)
     level = min(max(round((lid + LID_FOLLOWS * gaze[1] * (1 - lid)) * (LEVELS - 1)), 0), LEVELS - 1)
-    shift = (rig.anatomy.axes.T @ np.array(gaze) * rig.anatomy.scale * TEXTURE_SCALE).astype(np.float32)
+    (x_x, x_y), (y_x, y_y) = rig.anatomy.axes * (rig.anatomy.scale * TEXTURE_SCALE)
+    shift = np.float32(gaze[0] * x_x + gaze[1] * y_x), np.float32(gaze[0] * x_y + gaze[1] * y_y)
     reach = int(REACH_MM * rig.anatomy.scale) // 2 * 2 + 2
     out_x0, out_y0 = max(x // TEXTURE_SCALE - reach - box.x, 0), max(y // TEXTURE_SCALE - reach - box.y, 0)
     out_x1, out_y1 = min((x + w) // TEXTURE_SCALE + reach - box.x, box.w), min((y + h) // TEXTURE_SCALE + reach - box.y, box.h)

@@ -9,7 +9,7 @@ import numpy as np
 
 from contracts import ByteArray, FloatArray
 
-from .anatomy import Array, smoothstep
+from .anatomy import Array, smooth, smoothstep
 from .interior import LOWER_EDGE_MM, RED_EXPONENTS, MouthParts, Plate
 from .teeth import PhotoTeeth
 
@@ -23,7 +23,7 @@ PHOTO_TONGUE_MM = 3.0
 SEAM_MM, SEAM_GAP_MM = 0.33, 1.0  # where a photographed gap is closed, the line between the lips has to be drawn
 CORNER_SHADE, CORNER_SHARE = 0.36, 0.85  # the inner cheek shows in the corners, which would be black holes else
 SEAM_SHADE = 0.42  # of the lip's own colour
-LIP_TINT = (1.05, 0.78, 0.76)  # which is redder inside
+LIP_TINT = np.array([1.05, 0.78, 0.76], np.float32)  # which is redder inside
 ROUND_SHADE = 0.33  # lips that protrude leave the teeth in their shadow
 
 UNDER_LIP_MM = 3.0
@@ -54,7 +54,7 @@ class Opening:
     tongue: float
     rounding: float
     presence: float
-    skull: Array
+    skull: list[list[float]]
 
 
 def draw_mouth(planes: tuple[ByteArray, ByteArray, ByteArray], opening: Opening, parts: MouthParts, photo: PhotoTeeth | None) -> None:
@@ -64,7 +64,7 @@ def draw_mouth(planes: tuple[ByteArray, ByteArray, ByteArray], opening: Opening,
     widest = float(gap_mm.max(initial=0.0))
     if widest < LEAST_GAP_MM and photo is None:
         return
-    push = PUSH_MM * scale * np.maximum(1 - opening.s**2, 0) ** 0.2 * float(smoothstep(np.array(widest / PUSH_GAP_MM)))
+    push = PUSH_MM * scale * np.maximum(1 - opening.s**2, 0) ** 0.2 * smooth(widest / PUSH_GAP_MM)
     push = push * smoothstep(gap_mm / 0.5)
     if photo is not None:
         push = np.maximum(push, SEAM_MM * scale * np.maximum(1 - opening.s**2, 0) ** 0.35)
@@ -100,14 +100,13 @@ def draw_mouth(planes: tuple[ByteArray, ByteArray, ByteArray], opening: Opening,
     size = (x1 - x0, y1 - y0)
     small: Array = cv2.resize(weighted, size, interpolation=cv2.INTER_AREA)
     shares: Array = cv2.resize(cv2.merge([cover, cover * lip]), size, interpolation=cv2.INTER_AREA)
-    small += shares[..., 1:] * (parts.lip * np.array(LIP_TINT, np.float32))
-    share = shares[..., 0]
-    _blend(planes[0][y0:y1, x0:x1], cv2.transform(small, _TO_LUMA) + 16.0 * share, share)
+    share, lip_share = cv2.split(shares)
+    lip_color = parts.lip * LIP_TINT
+    _blend(planes[0][y0:y1, x0:x1], cv2.transform(small, _TO_LUMA) + 16.0 * share + float(_TO_LUMA[0] @ lip_color) * lip_share, share)
     half_size = (size[0] // 2, size[1] // 2)
-    tiny, share = (cv2.resize(values, half_size, interpolation=cv2.INTER_AREA) for values in (small, np.ascontiguousarray(share)))
-    chroma = cv2.transform(tiny, _TO_CHROMA) + 128.0 * share[..., None]
-    for number in (0, 1):
-        _blend(planes[1 + number][y0 // 2 : y1 // 2, x0 // 2 : x1 // 2], chroma[..., number], share)
+    tiny, share, lip_share = (cv2.resize(values, half_size, interpolation=cv2.INTER_AREA) for values in (small, share, lip_share))
+    for plane, chroma, of_lip in zip(planes[1:], cv2.split(cv2.transform(tiny, _TO_CHROMA)), _TO_CHROMA @ lip_color, strict=True):
+        _blend(plane[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2], chroma + 128.0 * share + float(of_lip) * lip_share, share)
 
 
 def _gray(values: Array) -> Array:
@@ -138,10 +137,11 @@ def _layers(
 
 def _lay(below: Array, plate: Plate, opening: Opening, corner: tuple[int, int], size: tuple[int, int], down: float, light: float = 1.0) -> Array:
     """`plate` in its place, moved down by `down` mm, over `below`."""
-    skull = opening.skull
-    matrix = np.empty((2, 3))
-    matrix[:, :2] = skull[:, :2] * (SUPER / plate.scale)
-    matrix[:, 2] = (skull[:, :2] @ (plate.origin[0], plate.origin[1] + down) + skull[:, 2] - corner) * SUPER + (SUPER - 1) / 2
+    right, low = plate.origin[0], plate.origin[1] + down
+    shrink, middle = SUPER / plate.scale, (SUPER - 1) / 2
+    matrix = np.array(
+        [[a * shrink, b * shrink, (a * right + b * low + c - start) * SUPER + middle] for (a, b, c), start in zip(opening.skull, corner, strict=True)]
+    )
     color = cv2.warpAffine(plate.color, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     rest = cv2.warpAffine(plate.rest, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(255, 255, 255))
     laid: Array = cv2.scaleAdd(color, light, cv2.multiply(below, rest, scale=1 / 255))
@@ -151,11 +151,11 @@ def _lay(below: Array, plate: Plate, opening: Opening, corner: tuple[int, int], 
 def _shade(under: Array, over: Array, s: Array, opening: Opening, widest: float, amount: float) -> Array:
     """Light that reaches a point, uint8: less under the upper lip, in the corners, on the lower lip, through a small gap and behind a pucker."""
     scale = opening.scale
-    depth = 0.30 + 0.22 * float(smoothstep(np.array(widest / 5.0)))
+    depth = 0.30 + 0.22 * smooth(widest / 5.0)
     from_upper = cv2.LUT(cv2.convertScaleAbs(under, alpha=255 / (UNDER_LIP_MM * scale)), (255 * (1 - depth * (1 - _RAMP))).astype(np.uint8))
     from_lower = cv2.LUT(cv2.convertScaleAbs(over, alpha=255 / (ON_LIP_MM * scale)), _ON_LIP)
     corners = 1 - 0.5 * smoothstep((np.abs(s) - 0.5) / 0.5)
-    small = 0.74 + 0.26 * float(smoothstep(np.array((widest - 0.3) / 3.2)))
+    small = 0.74 + 0.26 * smooth((widest - 0.3) / 3.2)
     columns = (corners * np.float32(small * (1 - ROUND_SHADE * opening.rounding))).astype(np.float32)
     shade: Array = cv2.multiply(from_upper, from_lower, scale=1 / 255) * columns
     if amount < 1:

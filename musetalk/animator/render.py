@@ -16,7 +16,7 @@ import numpy as np
 from contracts import Box, ByteArray, FloatArray
 from timeline import IDLE_FRAMES
 
-from .anatomy import Array, smoothstep
+from .anatomy import Array, smooth
 from .controls import (
     BROW_UP,
     FTUCK,
@@ -76,7 +76,10 @@ def idle_frame(rig: Rig, n: int) -> ByteArray:
 
 def idle_loop(rig: Rig) -> ByteArray:
     """All idle frames: uint8 (IDLE_FRAMES, size * 3 // 2, size)."""
-    return np.stack([idle_frame(rig, n) for n in range(IDLE_FRAMES)])
+    loop = np.empty((IDLE_FRAMES, rig.size * 3 // 2, rig.size), np.uint8)
+    for n in range(IDLE_FRAMES):
+        loop[n] = idle_frame(rig, n)
+    return loop
 
 
 def crop_i420(picture: ByteArray, box: Box) -> ByteArray:
@@ -120,16 +123,16 @@ def fit_row(rig: Rig, row: FloatArray) -> Speech:
     close, smile, seal, presence = value[LIP_CLOSE], value[SMILE], 0.0, 1.0
     if rig.line.is_open:
         opening = JAW_MM * open_jaw + LOWER_DROP_MM * drop + UPPER_RAISE_MM * lift
-        seal = value[SEAL] * (1 - 0.66 * float(smoothstep(np.array(opening / 8.0))))
+        seal = value[SEAL] * (1 - 0.66 * smooth(opening / 8.0))
         jaw, close, open_jaw = OPEN_JAW * jaw, OPEN_JAW * close, OPEN_JAW * open_jaw
         lift, drop = OPEN_RAISE * lift, OPEN_DROP * drop
         wide = OPEN_WIDE * wide + OPEN_WIDE_SHIFT * value[SEAL]
-        presence = float(smoothstep(np.array(max(seal, jaw, rounding) / 0.25)))
+        presence = smooth(max(seal, jaw, rounding) / 0.25)
     else:
         smile -= 0.5 * RESTING_SMILE * rounding
-    pursed = float(smoothstep(np.array(rounding / FULL_PUCKER)))
+    pursed = smooth(rounding / FULL_PUCKER)
     # pursed lips are shut beside the opening: only the middle part of a drop or raise is left
-    slit = 1 - PURSED_SHUTS * pursed * float(smoothstep(np.array(open_jaw / PURSED_JAW)))
+    slit = 1 - PURSED_SHUTS * pursed * smooth(open_jaw / PURSED_JAW)
     by_name = {
         "jaw": jaw,
         "lower_drop": drop * slit,
@@ -249,8 +252,8 @@ def _draw_mouth(rig: Rig, weights: FloatArray, speech: Speech, box: Box, planes:
     columns = np.arange(np.floor(left), np.ceil(right) + 1, dtype=np.float32)
     rows = [np.interp(columns, points[:, 0], points[:, 1]).astype(np.float32) for points in (upper, lower)]
     s = np.interp(columns, upper[:, 0], rig.contour_s).astype(np.float32)
-    skull = moved(rig.skull, weights) - corner
-    affine = np.column_stack([(skull[1] - skull[0]) / 10, (skull[2] - skull[0]) / 10, skull[0]])
+    middle, right, low = (moved(rig.skull, weights) - corner).tolist()
+    affine = [[(right[axis] - middle[axis]) / 10, (low[axis] - middle[axis]) / 10, middle[axis]] for axis in (0, 1)]
     mouth = Opening(
         columns=columns,
         upper=rows[0],
