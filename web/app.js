@@ -126,10 +126,17 @@ function chooseAvatar(one) {
   el("replay").hidden = true;
   el("portrait").src = avatarUrl(one, "/portrait");
   idle.classList.remove("shown");
-  idle.poster = avatarUrl(one, "/portrait");
-  idle.src = avatarUrl(one, "/idle");
-  startIdle();
+  loadIdle(one).catch(() => {}); // the portrait stays
   nameStage();
+}
+
+/** From memory, because the loop is only seekable then, and it must go on from where speech left it. */
+async function loadIdle(one) {
+  const loop = await (await ask(avatarUrl(one, "/idle"))).blob();
+  if (avatar !== one) return; // another was chosen meanwhile
+  if (idle.src) URL.revokeObjectURL(idle.src);
+  idle.src = URL.createObjectURL(loop);
+  startIdle();
 }
 
 function nameStage() {

@@ -87,7 +87,7 @@ export async function feed({ response, source, video, mimeType, signal, marks })
   const buffer = source.addSourceBuffer(mimeType);
   const cutter = new FragmentCutter();
   const reader = response.body.getReader();
-  const counts = { fragments: 0, bytes: 0, dried: 0 };
+  const counts = { fragments: -1, bytes: 0, dried: 0 }; // the first thing to arrive is the init segment, which is none
   const dry = new AbortController();
   let starving = false;
   video.addEventListener(
@@ -106,7 +106,7 @@ export async function feed({ response, source, video, mimeType, signal, marks })
       counts.bytes += value.length;
       for (const fragment of cutter.push(value)) {
         await roomFor(source, signal);
-        if (counts.fragments === 1) marks.firstBytes?.(); // the one before was the init segment
+        if (counts.fragments === 0) marks.firstBytes?.();
         await append(buffer, fragment, video, signal);
         counts.fragments += 1;
         if (starving) starving = !resume(video);
@@ -116,7 +116,7 @@ export async function feed({ response, source, video, mimeType, signal, marks })
     dry.abort();
     reader.cancel().catch(() => {});
   }
-  if (counts.fragments < 2) throw new Error("it ended before the first picture");
+  if (counts.fragments < 1) throw new Error("it ended before the first picture");
   if (cutter.torn) throw new Error("it ended inside a fragment");
   if (source.readyState === "open") source.endOfStream();
   marks.received?.();

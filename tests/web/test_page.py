@@ -97,6 +97,9 @@ def test_streams_an_utterance_to_its_end(open_page) -> None:
     assert played["ranges"] == 1, "the fragments join without a gap"
     assert played["time"] == pytest.approx(played["duration"], abs=0.1)
     assert played["duration"] / 0.32 == pytest.approx(round(played["duration"] / 0.32), abs=0.1), "a whole number of segments"
+    idle = "document.getElementById('idle').currentTime"
+    gone_on = (page.evaluate(idle) - played["duration"]) % 10.24
+    assert gone_on < 2, "the idle loop goes on from where the speech left it"
     assert page.complaints == []
     expect(page.locator("#problem")).to_be_hidden()
 
