@@ -37,8 +37,14 @@ STILL = 2e-3  # a row that is nowhere above this is rest
 OPENING_SHARE, SIDEWAYS_SHARE = 0.5, 0.25
 ROUND_KEEPS = 0.8  # the sound cannot tell a small round opening from a large one
 
+# Louder is wider: how much of the opening comes and goes with the loudness, by drive. People judge sync by it.
+EMPHASIS = {"mix": 0.3, "phonemes": 0.2, "sound": 0.45}
+EMPHASIS_DB = (-14.0, 1.0)
+
 _CHANNEL = {control: CHANNELS.index(CONTROLS[control]) for control in (JAW, LOWER_DROP, UPPER_RAISE, WIDE, ROUND, TONGUE)}
 SHUT, TUCK = CHANNELS.index("shut"), CHANNELS.index("tuck")
+
+_OPENINGS = (JAW, LOWER_DROP, UPPER_RAISE)
 
 _PER_FRAME = GRID_RATE // FPS
 _PAD = 10  # grid points of smoothing on either side
@@ -90,10 +96,10 @@ def by_phonemes(speech: Speech, grid: Seconds, with_sound: bool) -> Heard:
     if with_sound:
         heard = mouth_from_sound(speech.pcm, start, level, grid)
         share = OPENING_SHARE * (1.0 - ROUND_KEEPS * np.clip(curves[:, ROUND], 0.0, 1.0))[:, None]
-        openings = (JAW, LOWER_DROP, UPPER_RAISE)
-        curves[:, openings] += share * (heard[:, [_CHANNEL[c] for c in openings]] - curves[:, openings])
+        curves[:, _OPENINGS] += share * (heard[:, [_CHANNEL[c] for c in _OPENINGS]] - curves[:, _OPENINGS])
         sideways = (WIDE, ROUND)
         curves[:, sideways] += SIDEWAYS_SHARE * (heard[:, [_CHANNEL[c] for c in sideways]] - curves[:, sideways])
+    curves[:, _OPENINGS] *= emphasis(speech, level, grid, EMPHASIS["mix" if with_sound else "phonemes"])
     curves = smooth(curves)
     apply_contacts(curves, *contacts(segments, grid))
     vowels = [s for s in segments if s.viseme.kind is Kind.VOWEL]
@@ -109,7 +115,9 @@ def by_sound(speech: Speech, grid: Seconds) -> Heard:
     """Everything from the sound."""
     level = usable_level(speech.level, speech.pcm)
     start = speech.start / SPEECH_RATE
-    heard = smooth(mouth_from_sound(speech.pcm, start, level, grid))
+    heard = mouth_from_sound(speech.pcm, start, level, grid)
+    heard[:, [_CHANNEL[c] for c in _OPENINGS]] *= emphasis(speech, level, grid, EMPHASIS["sound"])
+    heard = smooth(heard)
     curves = np.zeros((len(grid), N_CONTROLS), np.float32)
     for control, channel in _CHANNEL.items():
         curves[:, control] = heard[:, channel]
@@ -118,6 +126,15 @@ def by_sound(speech: Speech, grid: Seconds) -> Heard:
     apply_contacts(curves, shut, tuck * (1.0 - shut))
     peaks = loud_peaks(speech.pcm, start, level)
     return Heard(curves, pauses=pauses_in(speech.pcm, start, level, grid), accents=peaks, onsets=[second for second, _ in peaks])
+
+
+def emphasis(speech: Speech, level: float, grid: Seconds, amount: float) -> FloatArray:
+    """Factors (n, 1) on the opening, 1 - `amount` .. 1 + `amount` / 2, from how loud it is around each instant of `grid`."""
+    loud = loudness(speech.pcm, level, 0.06)
+    at = speech.start / SPEECH_RATE + np.arange(len(loud)) / LOUDNESS_RATE
+    low, high = EMPHASIS_DB
+    height = np.clip((np.interp(grid, at, loud) - low) / (high - low), 0.0, 1.0)
+    return np.asarray(1.0 + amount * (1.5 * height[:, None] - 1.0), np.float32)
 
 
 def smooth(curves: FloatArray) -> FloatArray:

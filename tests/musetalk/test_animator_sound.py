@@ -99,11 +99,11 @@ def test_noise_copies_carry_their_phonemes_along() -> None:
 
 
 def test_training_learns_and_repeats() -> None:
-    spoken = [Reading("a", t.pcm, t.phonemes) for t in (english(), english_man(), korean())]
+    spoken = [Reading("a", t.pcm, t.phonemes) for t in (english(), korean())]
     learnt = list(examples(spoken, copies=1, seed=5))
-    assert len(learnt) == 6
-    model = fit(learnt, widths=(32, 16), epochs=80)
-    again = fit(list(examples(spoken, copies=1, seed=5)), widths=(32, 16), epochs=80)
+    assert len(learnt) == 4
+    model = fit(learnt, widths=(32, 16), epochs=120)
+    again = fit(list(examples(spoken, copies=1, seed=5)), widths=(32, 16), epochs=120)
     np.testing.assert_array_equal(model.last, again.last)
     assert correlation(model.predict(learnt[0].features)[:, 0], learnt[0].targets[:, 0]) > 0.75
 
