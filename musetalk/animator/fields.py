@@ -96,17 +96,13 @@ class FaceFields:
         lens_edge = np.maximum(1 - (u / 1.15) ** 2, 0.0) ** 1.3
         across = smoothstep(distance / thickness)
         profile = lens * (1 - across) + lens_edge * across
-        lateral = sign * np.where(u < 1, u, _gauss(np.maximum(ax - half, 0.0), 17.0))
+        beside = 1 - smoothstep((ax - 0.84 * face.jaw_half) / (0.27 * face.jaw_half))  # nothing that speech does leaves the lower face's sides
+        lateral = sign * np.where(u < 1, u, _gauss(np.maximum(ax - half, 0.0), 17.0)) * beside
         edge = across * lens_edge * _gauss(beyond, 6.0) * (-1.0 if upper else 1.0)  # moves a lip's outer edge outwards
         zero = np.zeros_like(x)
 
         below = 1 - smoothstep((y - chin - 2) / 42)
-        side = (
-            smoothstep((y + 26) / (chin + 26)) ** 1.15
-            * (0.12 + 0.88 * np.exp(-((x / (0.8 * face.jaw_half)) ** 4)))
-            * below
-            * (1 - smoothstep((ax - 0.84 * face.jaw_half) / (0.27 * face.jaw_half)))
-        )
+        side = smoothstep((y + 26) / (chin + 26)) ** 1.15 * (0.12 + 0.88 * np.exp(-((x / (0.8 * face.jaw_half)) ** 4))) * below * beside
         if upper:
             jaw = side * smoothstep((ax - 0.3 * half) / (0.7 * half))
         else:
@@ -119,12 +115,16 @@ class FaceFields:
             close = UPPER_CLOSE * opening * _gauss(beyond, 7.0)
             seal = UPPER_SEAL * line.opening(x) * _gauss(beyond, 7.0)
             pucker = -0.20 * JAW_MM * narrow * _gauss(beyond, 6.0)
-            lips = {"lower_drop": zero, "upper_raise": -UPPER_RAISE_MM * profile * _gauss(beyond, 6.0), "ftuck": -2.2 * profile * _gauss(beyond, 6.0)}
+            lips = {"lower_drop": zero, "upper_raise": -UPPER_RAISE_MM * profile * _gauss(beyond, 6.0), "ftuck": -2.8 * profile * _gauss(beyond, 6.0)}
         else:
             close = -LOWER_CLOSE * opening * _gauss(beyond, 11.0)
             seal = -LOWER_SEAL * line.opening(x) * _gauss(beyond, 11.0)
             pucker = (0.80 * JAW_MM * narrow - opening) * _gauss(beyond, 9.0) * (1 - 0.5 * across)
-            lips = {"lower_drop": LOWER_DROP_MM * profile * _gauss(beyond, 7.0), "upper_raise": zero, "ftuck": -1.5 * profile * _gauss(beyond, 9.0)}
+            lips = {
+                "lower_drop": LOWER_DROP_MM * profile * _gauss(beyond, 7.0),
+                "upper_raise": zero,
+                "ftuck": -1.6 * profile * _gauss(beyond, 9.0) - 1.1 * edge,
+            }
 
         reach = _gauss(v, 20.0)
         fields = {
