@@ -49,15 +49,16 @@ class Judge:
         film = read_film(take.path, self._reader)
         if len(film.times) != take.n_frames:
             raise ValueError(f"{case.id}: {len(film.times)} frames in the film, {take.n_frames} were meant")
-        faces, gap, rows = film.faces, film.faces.lip_gap, take.intended.rows
+        faces, gap = film.faces, film.faces.lip_gap
+        rows = self._set.intended(take).rows
         sound = loudness(film.pcm, SOUND_RATE, film.sound_start_s)
         speaking, near_speech = (np.interp(film.times, sound.times, curve.astype(float)) > 0.5 for curve in (sound.speech, sound.surroundings))
         offset = mouth_offset(film.times, gap, sound)
         head = head_motion(faces.skull)
-        # A smiling portrait returns to its own open mouth in silence, which no row asks for.
-        compared = take.intended.is_speaking if "smile" in self.kinds(case) else np.ones(len(rows), bool)
-        gap_r, gap_lag = agreement(np.where(compared, gap, np.nan), intended_gap(rows))
-        jaw_r, _ = agreement(np.where(compared, faces.jaw_open, np.nan), rows[:, JAW].astype(float))
+        gap_r, gap_lag = agreement(gap, intended_gap(self._set.rig(case.avatar), rows))
+        # A smiling portrait opens its jaw in silence, which no row asks for.
+        asked = rows.any(axis=1) if "smile" in self.kinds(case) else np.ones(len(rows), bool)
+        jaw_r, _ = agreement(np.where(asked, faces.jaw_open, np.nan), rows[:, JAW].astype(float))
         measures = {
             "face_found": 100.0 * float(faces.found.mean()),
             "gap_r": gap_r,
@@ -87,7 +88,7 @@ class Judge:
         """What holds for an avatar whatever it says, measured with what it says in `take`."""
         rig = self._set.rig(case.avatar)
         still = without_sway(rig)
-        rows = take.intended.rows
+        rows = self._set.intended(take).rows
         telling = most_different(rows, SEAM_ROWS)
         held = read_film(self._set.film_still(f"{case.avatar}-still", still, take), self._reader)
         mean, spread = sharpness(rig, self._set.background(case.avatar), self._set.portrait(case.avatar))

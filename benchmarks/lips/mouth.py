@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts import FloatArray, Phoneme
-from musetalk.animator.controls import FTUCK, JAW, LIP_CLOSE, LOWER_DROP, UPPER_RAISE
+from musetalk.animator.fields import SPEECH_FIELDS
+from musetalk.animator.render import fit_row
+from musetalk.animator.rig import Rig
 from timeline import SPEECH_RATE
 
 Curve = NDArray[np.float64]
 
-# What one unit of a control opens between the lips, mm.
-OPENS = {JAW: 15.0, LIP_CLOSE: -15.0, LOWER_DROP: 4.5, UPPER_RAISE: 3.2, FTUCK: 0.7}
+# What a field of weight 1 opens in the middle between the lips, mm.
+OPENS = {"jaw": 15.0, "lip_close": -15.0, "lower_drop": 4.5, "upper_raise": 3.2, "ftuck": 0.7}
 CLOSED = frozenset("pbm")
 EARLY_S, LATE_S = 0.07, 0.05  # a closure may be this much before its label, or after
 
@@ -29,10 +31,13 @@ class Closure:
     opening: float
 
 
-def intended_gap(rows: FloatArray) -> Curve:
-    """Conditioning rows (n, controls) -> the gap they ask for (n,), mm above rest."""
-    gap = sum(amount * rows[:, control].astype(np.float64) for control, amount in OPENS.items())
-    return np.maximum(np.asarray(gap), 0.0)
+def intended_gap(rig: Rig, rows: FloatArray) -> Curve:
+    """Conditioning rows (n, controls) -> the gap they ask for on this face (n,), mm; a smile with teeth has one of its own, until sealed."""
+    weights = np.array([fit_row(rig, row).weights for row in rows], np.float64)
+    photographed = float(rig.line.opening(np.zeros(1))[0])
+    opens = {**OPENS, "seal": -photographed}
+    gap = photographed + sum(amount * weights[:, SPEECH_FIELDS.index(name)] for name, amount in opens.items())
+    return np.maximum(gap, 0.0)
 
 
 def agreement(measured: Curve, intended: Curve, max_lag: int = 5) -> tuple[float, int]:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts import Box, ByteArray, FloatArray
-from musetalk.animator.controls import BROW_UP, CONTROLS, JAW, NOD, RISE, ROUND
-from musetalk.animator.fields import IDLE_FIELDS, SPEECH_FIELDS
+from musetalk.animator.controls import BROW_UP, NOD, RISE
+from musetalk.animator.fields import IDLE_FIELDS
 from musetalk.animator.idle import IdleMotion
-from musetalk.animator.render import idle_frame, render_crop
+from musetalk.animator.render import fit_row, idle_frame, render_crop
 from musetalk.animator.rig import Rig
 
 FOREHEAD, NOSE, BROW_ENDS = 151, 195, (70, 300)  # landmarks round the part of the face that speech leaves alone
@@ -68,12 +68,8 @@ def _border_difference(rig: Rig, frame: int, row: FloatArray, part: Box, top: bo
 def tear(rig: Rig, rows: FloatArray) -> float:
     """How far the layers above and below the lips come apart on the rays that prolong the lip line, at worst over rows (n, controls), pixels."""
     rays = np.abs(rig.contour_s) > 1.0
-    weights = np.zeros((len(rows), len(IDLE_FIELDS) + len(SPEECH_FIELDS)))
-    for column, name in enumerate(SPEECH_FIELDS, len(IDLE_FIELDS)):
-        if name in CONTROLS:
-            weights[:, column] = rows[:, CONTROLS.index(name)]
-    weights[:, len(IDLE_FIELDS) + SPEECH_FIELDS.index("pucker")] = rows[:, JAW] * rows[:, ROUND]
-    weights[:, : len(IDLE_FIELDS)] = rig.motion.weights[np.arange(len(rows)) % len(rig.motion.weights)]
+    idle = rig.motion.weights[np.arange(len(rows)) % len(rig.motion.weights)]
+    weights = np.concatenate([idle, [fit_row(rig, row).weights for row in rows]], axis=1)
     apart = weights @ (rig.upper_contour.moves - rig.lower_contour.moves)
     apart = apart.reshape(len(rows), -1, 2) + (rig.upper_contour.rest - rig.lower_contour.rest)
     return float(np.linalg.norm(apart[:, rays], axis=2).max())

@@ -32,17 +32,17 @@ ENGINE = "animator"
 
 @dataclass(frozen=True)
 class Take:
-    """A finished film and what it was made from. pcm: the whole speech at `SPEECH_RATE`; phonemes: None when driven by sound alone;
-    intended: the engine's rows when it hears the whole utterance at once."""
+    """A finished film and what it was made from. pcm: the whole speech at `SPEECH_RATE`; phonemes: None when driven by sound alone."""
 
     path: Path
+    n_frames: int
     pcm: FloatArray
     phonemes: tuple[Phoneme, ...] | None
-    intended: Conditioning
 
     @property
-    def n_frames(self) -> int:
-        return len(self.intended.rows)
+    def speech(self) -> Speech:
+        """All of it, as one stretch."""
+        return Speech(0, self.pcm, 0, self.n_frames, self.phonemes, final=True)
 
 
 class Recorder:
@@ -132,13 +132,15 @@ class FilmSet:
             utterance, _ = asyncio.run(render_to_file(self.studio, path, avatar=case.avatar, speech=request))
             pcm, phonemes = self._recorder.pcm, self._recorder.phonemes
         assert utterance.total_frames is not None
-        heard = self.studio.engine.listen(Speech(0, pcm, 0, utterance.total_frames, phonemes, final=True))
-        return Take(path, pcm, phonemes, heard)
+        return Take(path, utterance.total_frames, pcm, phonemes)
+
+    def intended(self, take: Take) -> Conditioning:
+        """What the engine means to show when it hears the whole utterance at once. Its memory grows with the square of the length."""
+        return self.studio.engine.listen(take.speech)
 
     def film_still(self, name: str, rig: Rig, take: Take) -> Path:
         """The same speech by a head that is held still: no sway, no nods, no blinks. Encoded as the service encodes."""
-        speech = Speech(0, take.pcm, 0, take.n_frames, take.phonemes, final=True)
-        rows = listen(speech, self.config.lipsync.animator.drive, head_motion=0.0).rows
+        rows = listen(take.speech, self.config.lipsync.animator.drive, head_motion=0.0).rows
         resting = idle_frame(rig, 0)
         parts = []
         with FragmentEncoder(rig.size, rig.size, self.config.mux.media) as encoder:

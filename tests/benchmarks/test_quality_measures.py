@@ -53,6 +53,12 @@ def at_frames(opening: Curve) -> tuple[Curve, Curve]:
     return times, 0.1 * np.interp(times, np.arange(len(opening)) / 1000, opening)
 
 
+@pytest.fixture(scope="module")
+def still() -> Rig:
+    shipped = shipped_portrait("interviewer_woman")
+    return without_sway(Rig.build(shipped.portrait, shipped.landmarks, 256))
+
+
 class TestOffset:
     @pytest.mark.parametrize("shift_ms", [-200, -80, -7, 13, 80, 200])
     def test_moving_the_sound_is_recovered_within_a_millisecond(self, shift_ms: int) -> None:
@@ -132,12 +138,12 @@ class TestMouth:
         seen[50:60] = np.nan
         assert agreement(seen, gap) == (pytest.approx(1.0), 0)
 
-    def test_the_lips_that_close_a_lowered_jaw_ask_for_no_gap(self) -> None:
+    def test_the_lips_that_close_a_lowered_jaw_ask_for_no_gap(self, still: Rig) -> None:
         rows = np.zeros((3, N_CONTROLS), np.float32)
         rows[:, JAW] = 0.4
         rows[1, LIP_CLOSE] = 0.4
         rows[2, FTUCK] = 1.0
-        np.testing.assert_allclose(intended_gap(rows), [6.0, 0.0, 6.7], atol=1e-5)
+        np.testing.assert_allclose(intended_gap(still, rows), [6.0, 0.0, 6.7], atol=1e-5)
 
     def test_closures_are_told_from_near_misses(self) -> None:
         times = np.arange(50) / FPS
@@ -221,12 +227,6 @@ class TestFaces:
         assert track.unit_px == 100.0
         np.testing.assert_allclose(track.lip_gap, [0.07, np.nan, 0.07], rtol=1e-6)
         assert track.found.tolist() == [True, False, True]
-
-
-@pytest.fixture(scope="module")
-def still() -> Rig:
-    shipped = shipped_portrait("interviewer_woman")
-    return without_sway(Rig.build(shipped.portrait, shipped.landmarks, 256))
 
 
 class TestPicture:
