@@ -99,9 +99,11 @@ export async function feed({ response, source, video, mimeType, signal, marks })
     },
     { signal: dry.signal },
   );
+  let whole = false;
   try {
     for (;;) {
       const { done, value } = await reader.read();
+      whole = done;
       if (done) break;
       counts.bytes += value.length;
       for (const fragment of cutter.push(value)) {
@@ -114,7 +116,7 @@ export async function feed({ response, source, video, mimeType, signal, marks })
     }
   } finally {
     dry.abort();
-    reader.cancel().catch(() => {});
+    if (!whole) reader.cancel().catch(() => {});
   }
   if (counts.fragments < 1) throw new Error("it ended before the first picture");
   if (cutter.torn) throw new Error("it ended inside a fragment");
