@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts import FloatArray, Phoneme
-from musetalk.animator.fields import SPEECH_FIELDS
+from musetalk.animator.fields import IDLE_FIELDS
 from musetalk.animator.render import fit_row
 from musetalk.animator.rig import Rig
 from timeline import SPEECH_RATE
 
 Curve = NDArray[np.float64]
 
-# What a field of weight 1 opens in the middle between the lips, mm.
-OPENS = {"jaw": 15.0, "lip_close": -15.0, "lower_drop": 4.5, "upper_raise": 3.2, "ftuck": 0.7}
+MIDDLE = 0.35  # share of the mouth's half width: where the landmarks of the inner lips lie
 CLOSED = frozenset("pbm")
 EARLY_S, LATE_S = 0.07, 0.05  # a closure may be this much before its label, or after
 
@@ -34,10 +33,10 @@ class Closure:
 def intended_gap(rig: Rig, rows: FloatArray) -> Curve:
     """Conditioning rows (n, controls) -> the gap they ask for on this face (n,), mm; a smile with teeth has one of its own, until sealed."""
     weights = np.array([fit_row(rig, row).weights for row in rows], np.float64)
-    photographed = float(rig.line.opening(np.zeros(1))[0])
-    opens = {**OPENS, "seal": -photographed}
-    gap = photographed + sum(amount * weights[:, SPEECH_FIELDS.index(name)] for name, amount in opens.items())
-    return np.maximum(gap, 0.0)
+    opens = (rig.lower_contour.moves - rig.upper_contour.moves)[len(IDLE_FIELDS) :]
+    apart = (weights @ opens).reshape(len(rows), -1, 2) + (rig.lower_contour.rest - rig.upper_contour.rest)
+    down = (apart @ rig.anatomy.axes[1]) / rig.anatomy.scale
+    return np.maximum(down[:, np.abs(rig.contour_s) <= MIDDLE].mean(axis=1), 0.0)
 
 
 def agreement(measured: Curve, intended: Curve, max_lag: int = 5) -> tuple[float, int]:

@@ -17,7 +17,7 @@ from benchmarks.lips.picture import crop_seam, lower_face_seam, most_different, 
 from benchmarks.lips.report import table, verdicts
 from benchmarks.lips.timing import loudness, mouth_offset, sound_delay
 from contracts import FloatArray, Phoneme
-from musetalk.animator.controls import FTUCK, JAW, LIP_CLOSE, N_CONTROLS, ROUND, WIDE
+from musetalk.animator.controls import JAW, LIP_CLOSE, N_CONTROLS, ROUND, UPPER_RAISE, WIDE
 from musetalk.animator.rig import Rig
 from musetalk.builtin import shipped_portrait
 
@@ -139,11 +139,11 @@ class TestMouth:
         assert agreement(seen, gap) == (pytest.approx(1.0), 0)
 
     def test_the_lips_that_close_a_lowered_jaw_ask_for_no_gap(self, still: Rig) -> None:
-        rows = np.zeros((3, N_CONTROLS), np.float32)
-        rows[:, JAW] = 0.4
-        rows[1, LIP_CLOSE] = 0.4
-        rows[2, FTUCK] = 1.0
-        np.testing.assert_allclose(intended_gap(still, rows), [6.0, 0.0, 6.7], atol=1e-5)
+        rows = np.zeros((4, N_CONTROLS), np.float32)
+        rows[1:, JAW] = 0.4  # of 15 mm
+        rows[2, LIP_CLOSE] = 0.4
+        rows[3, UPPER_RAISE] = 1.0  # 3.2 mm
+        np.testing.assert_allclose(intended_gap(still, rows), [0.0, 6.0, 0.0, 9.2], atol=0.4)
 
     def test_closures_are_told_from_near_misses(self) -> None:
         times = np.arange(50) / FPS
