@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import espeakng_loader
 import onnxruntime
 
 from contracts import FloatArray, Phoneme
+from speech import espeak_library
 from speech.engine import VoiceEngine, joined
 from speech.espeak_engine import EspeakEngine
 from speech.hibari_engine import HibariEngine
@@ -124,6 +127,8 @@ SPEAKERS = (
 def readings(held_out: bool = False, speakers: Sequence[Speaker] = SPEAKERS) -> Iterator[Reading]:
     """Every speaker's share of the sentences; with `held_out`, those that nothing is trained on, all of them at each speaker's pace."""
     onnxruntime.set_seed(0)  # piper's network draws its own noise
+    espeak_library.load()  # it seeds itself with the clock
+    ctypes.CDLL(espeakng_loader.get_library_path()).espeak_ng_SetRandSeed(ctypes.c_long(1))
     engines: dict[str, VoiceEngine] = {"hibari": HibariEngine(), "piper": PiperEngine(), "espeak": EspeakEngine()}
     for number, speaker in enumerate(speakers):
         sentences: Sequence[str]
