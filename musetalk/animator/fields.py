@@ -43,6 +43,7 @@ ROUND_DOWN_MM = 2.0  # of the corners: the line of pursed lips is level
 BROW_MM = 3.0
 LOWER_CLOSE, UPPER_CLOSE = 0.68, 0.32
 LOWER_SEAL, UPPER_SEAL = 0.72, 0.28
+CORNER = 0.13  # share of the mouth's half width
 PUCKER_WIDTH = 0.66  # half width of the opening of a full "oo", share of the mouth's
 
 HEAD_DEPTH_MM, NOSE_DEPTH_MM = 65.0, 16.0
@@ -59,6 +60,13 @@ LIDS = ((160, 159, 158), (385, 386, 387))
 def _gauss(distance: Array, width: float) -> Array:
     g: Array = np.exp(-((distance / width) ** 2))
     return g
+
+
+def _corner(u: Array) -> Array:
+    """Takes the infinite slope off an elliptic arc at |u| = 1, which the grid could not follow: real corners are acute."""
+    t = np.clip((1 - np.abs(u)) / CORNER, 0.0, 1.0)
+    corner: Array = t * (2 - t)
+    return corner
 
 
 def _vertical(y: Array) -> Array:
@@ -92,7 +100,7 @@ class FaceFields:
 
         thickness = face.upper_lip if upper else face.lower_lip
         beyond = np.maximum(distance - thickness, 0.0)
-        lens = np.maximum(1 - u * u, 0.0) ** 0.75
+        lens = np.maximum(1 - u * u, 0.0) ** 0.75 * _corner(u)
         lens_edge = np.maximum(1 - (u / 1.15) ** 2, 0.0) ** 1.3
         across = smoothstep(distance / thickness)
         profile = lens * (1 - across) + lens_edge * across
@@ -110,7 +118,7 @@ class FaceFields:
         jaw_field = _vertical(JAW_MM * jaw) + _sideways(-1.6 * lateral * _gauss(v, 15.0))
 
         opening = self._jaw_opening(x)
-        narrow = np.maximum(1 - (u / PUCKER_WIDTH) ** 2, 0.0) ** 0.6
+        narrow = np.maximum(1 - (u / PUCKER_WIDTH) ** 2, 0.0) ** 0.6 * _corner(u / PUCKER_WIDTH)
         if upper:
             close = UPPER_CLOSE * opening * _gauss(beyond, 7.0)
             seal = UPPER_SEAL * line.opening(x) * _gauss(beyond, 7.0)
@@ -194,7 +202,8 @@ class FaceFields:
         """How far a point below the lip line follows the jaw itself and not the cheek beside it, 0..1."""
         depth = v / self.anatomy.chin
         width = self.anatomy.half_width * (1 + 0.55 * smoothstep(1.1 * depth))
-        bowl: Array = np.maximum(0.0, 1 - (x / width) ** 2) ** (0.66 + 1.04 * smoothstep(3 * depth))
+        deep = smoothstep(3 * depth)
+        bowl: Array = np.maximum(0.0, 1 - (x / width) ** 2) ** (0.66 + 1.04 * deep) * (deep + (1 - deep) * _corner(x / width))
         return bowl
 
     def _jaw_opening(self, x: Array) -> Array:

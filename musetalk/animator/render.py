@@ -47,6 +47,7 @@ from .sampling import moved_by, sample, weighted_sum
 
 INVERSE_PASSES = 3
 FULL_PUCKER = 0.75  # rounding at which the opening is a full ellipse
+CORNER_GUARD, CORNER_GUARD_REACH = 0.7, 0.25  # cells down; share of the mouth's half width outwards
 PURSED_SHUTS, PURSED_JAW = 0.75, 0.18
 OPEN_JAW, OPEN_RAISE, OPEN_DROP, OPEN_WIDE, OPEN_WIDE_SHIFT = 0.75, 0.2, 0.35, 0.4, -0.55  # a smiling photograph is already stretched
 
@@ -229,7 +230,10 @@ def _combined_map(rig: Rig, box: Box, upper: FloatArray, lower: FloatArray, cont
     per_pixel = cell / factor
     columns = part.x + (np.arange(part.w // cell * factor) + 0.5) * per_pixel - 0.5
     above, below = (np.interp(columns, points[:, 0], points[:, 1]) for points in contours)
-    split = ((above + below) / 2 + 0.5) / per_pixel - 0.5  # in rows of this plane
+    # Beside a corner the grid smears the lower layer's opening over one cell: there the upper layer, which is smooth, goes a little further down.
+    beside = np.interp(columns, contours[0][:, 0], np.abs(rig.contour_s)) - 1
+    guard = CORNER_GUARD * cell * np.clip(1 - beside / CORNER_GUARD_REACH, 0, 1) * (beside > -0.01)
+    split = ((above + below) / 2 + guard + 0.5) / per_pixel - 0.5  # in rows of this plane
     top_cell = min(max(int(split.min()) // factor, part.y // cell), (part.y + part.h) // cell - 1)
     skipped = top_cell - part.y // cell
     fine = _upsample(lower, factor, slice(RING + skipped, RING + part.h // cell), slice(RING, RING + part.w // cell))
