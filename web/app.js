@@ -342,7 +342,7 @@ function showTimings({ marks }, stages, counts) {
   );
   showRows(
     el("server-times"),
-    stages.map(({ name, ms, description }) => ({ label: description || name, ms, bar: true })),
+    stages.map(({ name, ms, description }) => ({ label: description || name.replaceAll("_", " "), ms, bar: true })),
   );
   lastCounts = counts;
   showFrames();
@@ -518,7 +518,7 @@ async function start() {
     return;
   }
   showVoices();
-  chooseAvatar(avatars[0]);
+  chooseAvatar(avatars.find(({ id }) => id === health.default_avatar) ?? avatars[0]);
   applyLanguage();
   showStatus("ready");
   el("speak").disabled = false;
