@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts import ByteArray, FloatArray
-
-from .anatomy import Anatomy, Array, smoothstep
-from .sampling import sample
+from musetalk.animator.anatomy import Anatomy, Array, smoothstep
+from musetalk.animator.colors import half_size, to_bytes, to_planes
+from musetalk.animator.sampling import sample
 
 LEVELS = 11
 
@@ -37,9 +37,6 @@ UNDER_MM = 5.0  # skin below the lower lid that yields
 INSET_MM = 0.35  # the lid's own edge stays with the lid
 BORDER_MM = 1.5
 GAZE_INNER, GAZE_OUTER = 1.05, 2.35  # of the iris's radius: inside, the eyeball moves as a whole; outside, not at all
-
-LUMA = np.array([[0.256788, 0.504129, 0.097906, 16.0]], np.float32)
-CHROMA = np.array([[-0.148223, -0.290993, 0.439216, 128.0], [0.439216, -0.367788, -0.071427, 128.0]], np.float32)
 
 
 @dataclass(frozen=True)
@@ -150,8 +147,8 @@ def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int) 
         picture = original * (1 - edge[..., None]) + picture * edge[..., None]
         share = _aperture(y, y_upper + drop, y_lower - rise) * inside_x * edge
         shadow = 1 - BALL_SHADOW * level * (1 - 0.6 * smoothstep((y - y_upper - drop) / 5))
-        luma, chroma = _convert(picture.astype(np.float32))
-        half_share = _half(share)
+        luma, chroma = to_planes(picture.astype(np.float32))
+        half_share = half_size(share.astype(np.float32))
         lids.append(luma * (1 - share))
         lids_uv.append(chroma * (1 - half_share[..., None]))
         shares.append(share * shadow * 255)
@@ -159,17 +156,17 @@ def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int) 
 
     distance = np.hypot(x - center[0], y - center[1]) / radius
     mobility = 1 - smoothstep((distance - GAZE_INNER) / (GAZE_OUTER - GAZE_INNER))
-    ball_luma, ball_chroma = _convert(ball)
-    chroma_lids = _bytes(np.stack(lids_uv))
-    ball_uv = _bytes(ball_chroma)
+    ball_luma, ball_chroma = to_planes(ball)
+    chroma_lids = to_bytes(np.stack(lids_uv))
+    ball_uv = to_bytes(ball_chroma)
     return Eye(
         rect=np.array([x0, y0, width, height], np.int32),
-        lid=_bytes(np.stack(lids)),
+        lid=to_bytes(np.stack(lids)),
         lid_u=np.ascontiguousarray(chroma_lids[..., 0]),
         lid_v=np.ascontiguousarray(chroma_lids[..., 1]),
-        share=_bytes(np.stack(shares)),
-        share_uv=_bytes(np.stack(shares_uv)),
-        ball=_bytes(ball_luma),
+        share=to_bytes(np.stack(shares)),
+        share_uv=to_bytes(np.stack(shares_uv)),
+        ball=to_bytes(ball_luma),
         ball_u=np.ascontiguousarray(ball_uv[..., 0]),
         ball_v=np.ascontiguousarray(ball_uv[..., 1]),
         mobility=mobility.astype(np.float32),
@@ -214,17 +211,3 @@ def _eyeball(anatomy: Anatomy, original: Array, mm: Array, aperture: Array, cent
     fill = cv2.inpaint(np.clip(ball, 0, 255).astype(np.uint8), (hidden & (reach > 0)).astype(np.uint8), 3, cv2.INPAINT_TELEA)
     ball[hidden] = fill[hidden]
     return ball.astype(np.float32)
-
-
-def _half(plane: Array) -> Array:
-    half: Array = cv2.resize(plane.astype(np.float32), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    return half
-
-
-def _convert(rgb: Array) -> tuple[Array, Array]:
-    """RGB (h, w, 3) -> luma (h, w) and chroma (h / 2, w / 2, 2)."""
-    return cv2.transform(rgb, LUMA), cv2.transform(_half(rgb), CHROMA)
-
-
-def _bytes(values: Array) -> ByteArray:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from .anatomy import Anatomy, Array, smoothstep
-from .lipline import LipLine
+from musetalk.animator.anatomy import Anatomy, Array, smoothstep
+from musetalk.animator.lipline import LipLine
 
 Layer = Literal["upper", "lower"]
 

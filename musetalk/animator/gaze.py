@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 
 from contracts import Box, ByteArray, FloatArray
-
-from .eyelids import LEVELS, Eye
-from .idle import LID_FOLLOWS
-from .rig import TEXTURE_SCALE, Rig
-from .sampling import moved_by, over, sample
+from musetalk.animator.eyelids import LEVELS, Eye
+from musetalk.animator.idle import LID_FOLLOWS
+from musetalk.animator.rig import TEXTURE_SCALE, Rig
+from musetalk.animator.sampling import moved_by, over, sample
 
 REACH_MM = 6.5  # head and brow move an eye at most so far
 

@@ -8,10 +8,9 @@ import numpy as np
 
 from contracts import Box, FloatArray
 from errors import ImageError
-
-from .anatomy import Anatomy, Array
-from .fields import SPEECH_FIELDS, FaceFields
-from .lipline import LipLine
+from musetalk.animator.anatomy import Anatomy, Array
+from musetalk.animator.fields import SPEECH_FIELDS, FaceFields
+from musetalk.animator.lipline import LipLine
 
 NODES = 120  # the coarse grid has about this many cells a side
 RING = 2  # nodes beyond the picture, so that a part of the grid sees its neighbours

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from musetalk.animator.anatomy import Array, smoothstep
+from musetalk.animator.fields import IDLE_FIELDS
 from timeline import FPS, IDLE_FRAMES
-
-from .anatomy import Array, smoothstep
-from .fields import IDLE_FIELDS
 
 RESTING_SMILE = 0.25  # neutral portraits look severe without it
 

@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 
 from contracts import ByteArray, FloatArray
-
-from .anatomy import Array, smoothstep
+from musetalk.animator.anatomy import Array, smoothstep
 
 FINE = 10  # pixels per mm of the painting, before it is scaled to the avatar
 

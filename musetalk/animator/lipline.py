@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .anatomy import Anatomy, Array
-from .sampling import sample
+from musetalk.animator.anatomy import Anatomy, Array
+from musetalk.animator.sampling import sample
 
 INNER_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 
 from contracts import ByteArray, FloatArray
-
-from .anatomy import Array, smooth, smoothstep
-from .interior import LOWER_EDGE_MM, RED_EXPONENTS, MouthParts, Plate
-from .teeth import PhotoTeeth
+from musetalk.animator.anatomy import Array, smooth, smoothstep
+from musetalk.animator.colors import CHROMA, LUMA
+from musetalk.animator.interior import LOWER_EDGE_MM, RED_EXPONENTS, MouthParts, Plate
+from musetalk.animator.teeth import PhotoTeeth
 
 SUPER = 2  # the interior is drawn at this many pixels per output pixel
 LEAST_GAP_MM = 0.12
@@ -33,8 +33,7 @@ _LEVELS = np.arange(256) / 255.0
 _RAMP = smoothstep(_LEVELS)
 _ON_LIP = (255 * (1 - ON_LIP_SHADE * (1 - _RAMP))).astype(np.uint8)
 _REDDISH = np.stack([_LEVELS**exponent * 255 for exponent in RED_EXPONENTS], -1).round().astype(np.uint8)[:, None, :]
-_TO_LUMA = np.array([[0.256788, 0.504129, 0.097906]], np.float32)
-_TO_CHROMA = np.array([[-0.148223, -0.290993, 0.439216], [0.439216, -0.367788, -0.071427]], np.float32)
+_TO_LUMA, _TO_CHROMA = LUMA[:, :3].copy(), CHROMA[:, :3].copy()  # of colours that are already times their share
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 
 from contracts import Box, ByteArray, FloatArray
-
-from .anatomy import Anatomy, Array
-from .lipline import LipLine
-from .sampling import moved_by, sample
+from musetalk.animator.anatomy import Anatomy, Array
+from musetalk.animator.lipline import LipLine
+from musetalk.animator.sampling import moved_by, sample
 
 NEUTRAL = 128
 LEAST = 0.04  # rounding below which nothing is drawn

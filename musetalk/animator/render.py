@@ -14,10 +14,8 @@ import cv2
 import numpy as np
 
 from contracts import Box, ByteArray, FloatArray
-from timeline import IDLE_FRAMES
-
-from .anatomy import Array, smooth
-from .controls import (
+from musetalk.animator.anatomy import Array, smooth
+from musetalk.animator.controls import (
     BROW_UP,
     FTUCK,
     GAZE_X,
@@ -36,14 +34,15 @@ from .controls import (
     UPPER_RAISE,
     WIDE,
 )
-from .fields import JAW_MM, LOWER_DROP_MM, SPEECH_FIELDS, UPPER_RAISE_MM
-from .gaze import draw_eye
-from .grid import RING, Region
-from .idle import RESTING_SMILE
-from .mouth import Opening, draw_mouth
-from .relief import draw_relief
-from .rig import TEXTURE_SCALE, Contours, Rig
-from .sampling import moved_by, sample, weighted_sum
+from musetalk.animator.fields import JAW_MM, LOWER_DROP_MM, SPEECH_FIELDS, UPPER_RAISE_MM
+from musetalk.animator.gaze import draw_eye
+from musetalk.animator.grid import RING, Region
+from musetalk.animator.idle import RESTING_SMILE
+from musetalk.animator.mouth import Opening, draw_mouth
+from musetalk.animator.relief import draw_relief
+from musetalk.animator.rig import TEXTURE_SCALE, Contours, Rig
+from musetalk.animator.sampling import moved_by, sample, weighted_sum
+from timeline import IDLE_FRAMES
 
 INVERSE_PASSES = 3
 FULL_PUCKER = 0.75  # rounding at which the opening is a full ellipse

@@ -15,27 +15,23 @@ from numpy.typing import NDArray
 
 from contracts import Box, ByteArray, FloatArray
 from errors import ImageError
-
-from .anatomy import Anatomy, Array, measure
-from .eyelids import Eye, build_eyes
-from .fields import SPEECH_FIELDS, FaceFields
-from .grid import RING, Region, grid_cell, lower_face_box, node_pixels, part_of, region_of, speech_box
-from .idle import RESTING_SMILE, IdleMotion, idle_motion
-from .interior import MouthParts, paint_mouth
-from .lipline import LipLine, find_lip_line
-from .relief import Relief, mouth_relief
-from .sampling import sample
-from .teeth import PhotoTeeth, photographed_teeth
+from musetalk.animator.anatomy import Anatomy, Array, measure
+from musetalk.animator.colors import to_bytes, to_planes
+from musetalk.animator.eyelids import Eye, build_eyes
+from musetalk.animator.fields import SPEECH_FIELDS, FaceFields
+from musetalk.animator.grid import RING, Region, grid_cell, lower_face_box, node_pixels, part_of, region_of, speech_box
+from musetalk.animator.idle import RESTING_SMILE, IdleMotion, idle_motion
+from musetalk.animator.interior import MouthParts, paint_mouth
+from musetalk.animator.lipline import LipLine, find_lip_line
+from musetalk.animator.relief import Relief, mouth_relief
+from musetalk.animator.sampling import sample
+from musetalk.animator.teeth import PhotoTeeth, photographed_teeth
 
 TEXTURE_SCALE = 2  # texture pixels per output pixel: sub-pixel motion in a texture of output size makes sharpness pump
 TEXTURE_BLUR = 0.46  # texture pixels; at 0.50 the swaying face falls below 0.85 of the portrait's sharpness, at 0.38 it shimmers
 CONTOUR = 61
 RAY_POINTS = 10
 RAY_REACH = 1.25  # of the jaw's half width
-MOUTH_DEPTH_MM = 58.0
-
-LUMA = np.array([[0.256788, 0.504129, 0.097906, 16.0]], np.float32)
-CHROMA = np.array([[-0.148223, -0.290993, 0.439216, 128.0], [0.439216, -0.367788, -0.071427, 128.0]], np.float32)
 
 
 @dataclass(frozen=True)
@@ -99,9 +95,10 @@ class Rig:
             raise ImageError(f"478 finite landmarks are needed, got an array of shape {landmarks.shape}")
         points = (np.asarray(landmarks, np.float64)[:, :2] * (size / portrait.shape[0]) - 0.5).astype(np.float32)
         texture = _texture(portrait, size * TEXTURE_SCALE)
-        luma, chroma_u, chroma_v = _planes(texture)
+        luma, chroma = map(to_bytes, to_planes(texture))
+        chroma_u, chroma_v = np.ascontiguousarray(chroma[..., 0]), np.ascontiguousarray(chroma[..., 1])
         anatomy = measure(points.astype(np.float64), size)
-        line = find_lip_line(anatomy, cv2.cvtColor(np.clip(texture, 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY), TEXTURE_SCALE)
+        line = find_lip_line(anatomy, luma, TEXTURE_SCALE)
         eyes = build_eyes(anatomy, texture, TEXTURE_SCALE)
         mouth = paint_mouth(*_colors(anatomy, line, texture), 3.0 * anatomy.scale)
         teeth = photographed_teeth(anatomy, line, texture, TEXTURE_SCALE)
@@ -214,13 +211,6 @@ def _texture(portrait: ByteArray, side: int) -> Array:
         portrait if portrait.shape[0] == side else cv2.resize(portrait, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     )
     return cv2.GaussianBlur(picture.astype(np.float32), (0, 0), TEXTURE_BLUR)
-
-
-def _planes(texture: Array) -> tuple[ByteArray, ByteArray, ByteArray]:
-    half = cv2.resize(texture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    luma = np.rint(cv2.transform(texture, LUMA)).astype(np.uint8)
-    chroma = np.rint(cv2.transform(half, CHROMA)).astype(np.uint8)
-    return luma, np.ascontiguousarray(chroma[..., 0]), np.ascontiguousarray(chroma[..., 1])
 
 
 def _colors(anatomy: Anatomy, line: LipLine, texture: Array) -> tuple[FloatArray, FloatArray]:

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .anatomy import Anatomy, Array, smoothstep
-from .interior import Plate, plate_of
-from .lipline import LipLine
-from .sampling import sample
+from musetalk.animator.anatomy import Anatomy, Array, smoothstep
+from musetalk.animator.interior import Plate, plate_of
+from musetalk.animator.lipline import LipLine
+from musetalk.animator.sampling import sample
 
 LOWER_INSET_MM = 0.25  # the lower lip's wet rim stays out
 EDGE_MM = 0.7
