@@ -32,7 +32,7 @@ fix: $(TEST_INSTALLED) ## format, and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(TEST_INSTALLED) ## speed, memory and lip quality; prints a table and writes JSON to var/
+bench: $(TEST_INSTALLED) ## speed, memory and lip quality; prints a table and writes JSON to benchmarks/results/
 	$(BIN)/python -m benchmarks
 
 docs: $(TEST_INSTALLED) ## write docs/cli.md from the commands' own help

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from configs.models import AppConfig, ServerConfig
+from configs.models import AppConfig, ServerConfig, cache_dir
 from errors import ConfigError, EngineUnavailableError
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ def running(config: AppConfig, *, num_gpus: int = 0, private_temp: bool = True) 
     temp = Path(tempfile.mkdtemp(prefix="muse-", dir="/tmp")) if private_temp else None
     try:
         os.environ.update(_environment(config.server, temp))
+        shutil.rmtree(log_dir(port), ignore_errors=True)
+        log_dir(port).mkdir(parents=True)
         yield from _serve(config, port, num_gpus, temp)
     finally:
         if temp is not None:
@@ -50,6 +52,8 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
 
     from graph import build
 
+    for noisy in ("ray", "ray.serve"):  # what matters of it is told by the ready line and the errors raised here
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     ray.init(
         num_cpus=max(os.cpu_count() or 1, math.ceil(_cpus(config))),
         num_gpus=num_gpus,
@@ -58,14 +62,17 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
         dashboard_port=config.server.dashboard_port or free_port(),
         _temp_dir=str(temp / "ray") if temp else None,
         configure_logging=True,
-        logging_level=logging.WARNING,
+        logging_level=logging.ERROR,
         log_to_driver=False,
     )
     try:
         serve.start(
             http_options={"host": config.server.host, "port": port},
             logging_config=LoggingConfig(
-                encoding="JSON" if config.server.log_format == "json" else "TEXT", log_level=config.server.log_level, enable_access_log=False
+                encoding="JSON" if config.server.log_format == "json" else "TEXT",
+                log_level=config.server.log_level,
+                logs_dir=str(log_dir(port)),
+                enable_access_log=False,
             ),
         )
         try:
@@ -80,6 +87,11 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
             serve.shutdown()
         finally:
             ray.shutdown()
+
+
+def log_dir(port: int) -> Path:
+    """Where the replicas of the service on `port` write their logs, one file each; made anew at every start."""
+    return cache_dir() / "logs" / str(port)
 
 
 def free_port() -> int:
@@ -112,7 +124,12 @@ def _environment(server: ServerConfig, temp: Path | None) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     }
     if server.fast_transport:
-        flags |= {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_LOG_TO_STDERR": "0"}
+        flags |= {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_LOG_TO_STDERR": "0",
+            "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
+        }
         if temp is not None:
             # Two services on one machine must not share HAProxy's files and ports.
             for name, file in {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "admin.sock", "METRICS_SOCKET_PATH": "metrics.sock"}.items():
@@ -140,10 +157,10 @@ def _rehearse(url: str) -> None:
 
 
 def _reason(error: RuntimeError) -> str:
-    import ray
+    """What each failed deployment said last, without the tracebacks around it."""
     from ray import serve
 
     app = serve.status().applications.get("museserve")
-    failed = [f"{name}: {d.message}" for name, d in (app.deployments if app else {}).items() if d.message]
-    assert ray.is_initialized()
+    said = {name: [line for line in d.message.splitlines() if line.strip()] for name, d in (app.deployments if app else {}).items()}
+    failed = [f"{name}: {lines[-1].strip()}" for name, lines in said.items() if lines]
     return "the service could not start. " + (" | ".join(failed) or str(error))

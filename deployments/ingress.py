@@ -98,6 +98,7 @@ class Ingress:
                 "engine": {"name": engine.name, "reason": engine.reason, "version": engine.version, "device": engine.device, **engine.details},
                 "speech": info["speech"],
                 "weights": {"musetalk": "not part of this version"},
+                "default_avatar": self._config.avatars.default,
                 "voices": [v.id for v in voices.list_voices()],
                 "live_utterances": self._live,
                 "versions": {name: version(name) for name in ("museserve", "ray", "av", "mediapipe", "opencv-python")},

@@ -13,9 +13,9 @@ AUTO = "auto"
 
 # Base tags that the offline voices of espeak-ng 1.52 can speak; "zh" and "yue" are its "cmn" and "yue".
 LANGUAGES = tuple(
-    "af am an ar as az ba be bg bn bpy bs ca cs cv cy da de el en eo es et eu fa fi fo fr ga gd gn grc gu hak haw he hi hr ht hu hy hyw ia id "
-    "io is it ja jbo ka kaa kk kl kn ko kok ku ky la lb lfn lt ltg lv mi mk ml mr ms mt mto my nb nci ne nl nog om or pa pap piqd pl pt py qdb qu "
-    "quc qya ro ru sd shn si sjn sk sl smj sq sr sv sw ta te th ti tk tn tr tt ug uk ur uz vi xex yue zh".split()
+    "af am an ar as az ba be bg bn bpy bs ca cs cv cy da de el en eo es et eu fa fi fr ga gd gn grc gu hak haw he hi hr ht hu hy hyw ia id "
+    "io is it ja jbo ka kk kl kn ko kok ku ky la lb lfn lt ltg lv mi mk ml mr ms mt mto my nb nci ne nl nog om or pa pap piqd pl pt py qdb qu "
+    "quc qya ro ru sd shn si sjn sk sl smj sq sr sv sw ta te th ti tk tn tr tt ug uk ur uz vi yue zh".split()
 )
 ALIASES = {"cmn": "zh", "no": "nb", "nn": "nb", "iw": "he", "in": "id", "tl": "id", "fil": "id", "qaa": "en"}
 ESPEAK_NAMES = {"zh": "cmn"}  # every other tag is espeak-ng's own name
@@ -48,7 +48,7 @@ _SCRIPTS = {
 }
 # Languages that may be written in a script, so that a hint among them is believed.
 _SHARED = {
-    "ru": {"ru", "uk", "be", "bg", "sr", "mk", "kk", "ky", "tt", "ba", "cv", "nog", "tk", "uz", "kaa"},
+    "ru": {"ru", "uk", "be", "bg", "sr", "mk", "kk", "ky", "tt", "ba", "cv", "nog", "tk", "uz"},
     "ar": {"ar", "fa", "ur", "sd", "ug", "ku"},
     "hi": {"hi", "mr", "ne", "kok"},
     "zh": {"zh", "yue", "hak", "ja"},
@@ -58,7 +58,7 @@ _SHARED = {
     "am": {"am", "ti"},
     "el": {"el", "grc"},
 }
-_NOT_LATIN = set(_SCRIPTS.values()).union(*_SHARED.values()) - {"sr", "ku", "uz", "tk", "kaa"}
+_NOT_LATIN = set(_SCRIPTS.values()).union(*_SHARED.values()) - {"sr", "ku", "uz", "tk"}
 
 _LETTERS = (("ru", "іїєґ", "uk"), ("ru", "ўі", "be"), ("ar", "ٹڈڑںے", "ur"), ("ar", "پچژگ", "fa"))
 
