@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SILENCE_S = 2.0  # of silence after the last word, so that rest can be judged
+SILENCE_S = 4.0  # of silence after the last word, so that rest can be judged
 
 
 @dataclass(frozen=True)
@@ -81,4 +81,4 @@ CASES = (
 )
 QUICK = ("woman-en-1", "man-ko-1", "woman-en-mp3")
 
-LONG = Case("woman-5-min", "woman", " ".join([WELCOME, BUG, TEAM, BACKUP, FUTURE, QUESTIONS] * 5), "female")
+LONG = Case("woman-5-min", "woman", " ".join([WELCOME, BUG, TEAM, BACKUP, FUTURE, QUESTIONS] * 6), "female")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.lips.cases import Case
+from benchmarks.lips.cases import SILENCE_S, Case
 from benchmarks.lips.faces import FaceReader, FaceTrack
 from benchmarks.lips.film import SOUND_RATE, Film, read_film
 from benchmarks.lips.motion import count_blinks, head_motion, longest_freeze_s
@@ -103,7 +103,7 @@ class Judge:
 
     def long(self, take: Take) -> Measures:
         """Whether picture and sound stay together over minutes: the first minute against the last."""
-        end = take.n_frames / FPS - 2.0  # the last word is spoken by then, rest follows
+        end = take.n_frames / FPS - SILENCE_S
         windows = [(0.0, MINUTE_S), (end - MINUTE_S, end)]
         film = read_film(take.path, self._reader, lambda second: any(start <= second < stop for start, stop in windows))
         offsets, delays = [], []
