@@ -27,7 +27,7 @@ BREATHS = 2  # a loop
 
 BLINK_CLOSE_S, BLINK_HOLD_S, BLINK_OPEN_S = 0.075, 0.030, 0.150
 BLINK_GAP_S = (2.2, 4.8)
-DOUBLE_BLINK_SHARE = 0.12
+DOUBLE_BLINK_SHARE = 0.03  # more would take a short film beyond 30 blinks a minute
 DOUBLE_BLINK_S = 0.36
 
 FIXATION_S = (0.45, 1.5)
