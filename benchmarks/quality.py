@@ -1,6 +1,6 @@
 """Films utterances and judges them: `python -m benchmarks.quality [--quick] [--only ID ...] [--keep DIR]`.
 
-Prints every measure with what is accepted and writes them as JSON; exit status 1 when one is not met. Needs scikit-image for the photograph.
+Prints every measure with what is accepted and writes them as JSON; exit status 1 when one is not met.
 """
 
 from __future__ import annotations

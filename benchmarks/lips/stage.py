@@ -28,6 +28,7 @@ from studio import Studio, render_to_file
 from timeline import SEGMENT_FRAMES, SPEECH_RATE
 
 ENGINE = "animator"
+PHOTOGRAPH = Path(__file__).parents[2] / "tests" / "data" / "astronaut.jpg"
 
 
 @dataclass(frozen=True)
@@ -87,15 +88,8 @@ class FilmSet:
         self.studio.synthesizer = self._recorder  # type: ignore[assignment]
 
     def add_photograph(self) -> None:
-        """The astronaut Eileen Collins, a public-domain photograph by NASA that scikit-image ships: a smile with teeth.
-
-        Raises:
-            ImportError: scikit-image is not installed.
-        """
-        from skimage import data
-
-        _, png = cv2.imencode(".png", data.astronaut()[:, :, ::-1])
-        prepare_portrait(png.tobytes(), id=PHOTO, gender="female", size=self.config.avatars.size, store=self.studio.store)
+        """The astronaut Eileen Collins, a public-domain photograph by NASA: a smile with teeth."""
+        prepare_portrait(PHOTOGRAPH.read_bytes(), id=PHOTO, gender="female", size=self.config.avatars.size, store=self.studio.store)
 
     def rig(self, avatar: str) -> Rig:
         return Rig.from_arrays(self.studio.store.load(resolve(avatar)).arrays(ENGINE))

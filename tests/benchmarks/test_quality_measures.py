@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from benchmarks.lips.bars import BARS, Bar
-from benchmarks.lips.faces import EYE_CORNERS, LIP_PAIRS, FaceTrack, Seen
+from benchmarks.lips.faces import EYE_CORNERS, LIP_PAIRS, FaceReader, FaceTrack, Seen
 from benchmarks.lips.motion import count_blinks, head_motion, longest_freeze_s
 from benchmarks.lips.mouth import agreement, closures, intended_gap, silence_motion
 from benchmarks.lips.picture import crop_seam, lower_face_seam, most_different, tear, without_sway
 from benchmarks.lips.report import table, verdicts
+from benchmarks.lips.stage import PHOTOGRAPH
 from benchmarks.lips.timing import loudness, mouth_offset, sound_delay
 from contracts import FloatArray, Phoneme
-from musetalk.animator.controls import JAW, LIP_CLOSE, N_CONTROLS, ROUND, UPPER_RAISE, WIDE
+from musetalk.animator.controls import JAW, LIP_CLOSE, N_CONTROLS, ROUND, SEAL, UPPER_RAISE, WIDE
 from musetalk.animator.rig import Rig
 from musetalk.builtin import shipped_portrait
 
@@ -144,6 +146,18 @@ class TestMouth:
         rows[2, LIP_CLOSE] = 0.4
         rows[3, UPPER_RAISE] = 1.0  # 3.2 mm
         np.testing.assert_allclose(intended_gap(still, rows), [0.0, 6.0, 0.0, 9.2], atol=0.4)
+
+    def test_a_smile_with_teeth_has_a_gap_until_it_is_sealed(self) -> None:
+        reader = FaceReader()
+        photograph = np.asarray(cv2.imread(str(PHOTOGRAPH))[:, :, ::-1], np.uint8)
+        seen = reader.read(photograph)
+        reader.close()
+        assert seen is not None
+        smiling = Rig.build(photograph, np.pad(seen.points, ((0, 0), (0, 1))), 256)
+        rows = np.zeros((2, N_CONTROLS), np.float32)
+        rows[1, SEAL] = 1.0
+        asked = intended_gap(smiling, rows)
+        assert asked[0] > 3.0 and asked[1] < 0.5  # mm
 
     def test_closures_are_told_from_near_misses(self) -> None:
         times = np.arange(50) / FPS
