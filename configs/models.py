@@ -80,7 +80,7 @@ class LipSyncConfig(StrictModel):
 
 class MediaConfig(StrictModel):
     crf: int = Field(23, ge=0, le=40, description="x264 quality; lower is better and larger")
-    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"] = "veryfast"
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"] = "superfast"
     audio_bit_rate_bps: int = Field(64_000, ge=16_000, le=320_000)
     mp3_bit_rate_bps: int = Field(96_000, ge=32_000, le=320_000)
     threads: int = Field(1, ge=1, le=16, description="x264 threads of one stream")
@@ -91,7 +91,7 @@ class MuxConfig(StrictModel):
     segments_in_flight: int = Field(2, ge=1, le=8, description="render calls an utterance keeps open")
     retries: int = Field(3, ge=0, le=10, description="times a failed segment is sent again")
     segment_timeout_s: float = Field(20.0, gt=0, description="longest wait for one segment")
-    lead_s: float = Field(3.0, ge=0.64, description="a stream may run this far ahead of real time; keeps the others' first frame early")
+    lead_s: float = Field(3.0, ge=0.64, description="a stream may get this far ahead of real time; it gains the lead over its first seconds")
     first_pieces: tuple[int, ...] = Field((2, 2, 2, 2), description="the first segment is sent in pieces of so many frames")
     encode_threads: int = Field(2, ge=1, le=32, description="encoders of one replica that run at once")
     avatar_cache_bytes: int = Field(512 * 2**20, ge=16 * 2**20)

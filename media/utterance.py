@@ -31,6 +31,8 @@ Listen = Callable[[Speech], Awaitable[Conditioning]]
 Render = Callable[[RenderRequest], Awaitable[RenderedCrops]]
 Pieces = asyncio.Queue["tuple[int, int, asyncio.Task[list[ByteArray | None]]] | None"]
 
+FIRST_LEAD_S = 2 * SEGMENT_FRAMES / FPS
+LEAD_GROWTH = 0.25  # seconds of lead gained a second
 HEARD_AHEAD = 60 * FPS  # frames heard and not yet drawn at which listening waits: bounds memory, not speed
 
 
@@ -260,12 +262,19 @@ class Utterance:
         return self._encoder.encode(frames)
 
     async def _pace(self, first: int) -> None:
-        """Wait until frame `first` is at most the lead ahead of a viewer who started at the first fragment."""
+        """Wait until frame `first` is at most the lead ahead of a viewer who started at the first fragment.
+
+        The lead grows with time: if every new stream raced to its full lead, it would take the cores from those that have none.
+        """
         start_ms = self.timings.first_ms.get("first_fragment")
         if self._paced and start_ms is not None:
-            ahead = first / FPS - (time.perf_counter() - self.timings.started - start_ms / 1e3)
-            if ahead > self._config.lead_s:
-                await asyncio.sleep(ahead - self._config.lead_s)
+            played_s = time.perf_counter() - self.timings.started - start_ms / 1e3
+            wait_s = max(
+                (first / FPS - FIRST_LEAD_S) / (1 + LEAD_GROWTH) - played_s,  # until the growing lead allows it
+                first / FPS - self._config.lead_s - played_s,
+            )
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
 
     def _watch(self, first: int) -> None:
         """Count an underrun when a piece was ready only after a viewer needed it."""

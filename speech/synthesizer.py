@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from speech.offline import OfflineVoices, Utterance
 from speech.openai_engine import MAX_CHARS, OpenAIEngine, has_key
 from speech.sentences import Clause
 from speech.trim import sounding
+from speech.urgency import UrgencyPool
 from timeline import SPEECH_RATE
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Synthesizer:
 
     def __init__(self, config: SpeechConfig) -> None:
         self._config = config
-        self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="speech")
+        self._pool = UrgencyPool(max(2, os.cpu_count() or 2))
         self._offline = OfflineVoices(Lexicon.load(config.lexicon), config.threads)
         self._openai: OpenAIEngine | None = None
         if config.engine == "offline":
@@ -76,7 +77,7 @@ class Synthesizer:
         """Close the provider's connections and drop clauses that nobody waits for."""
         if self._openai is not None:
             await self._openai.aclose()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()
 
     def check(self, request: SpeechRequest) -> None:
         """Everything that can be said about a request before work on it begins.
@@ -114,18 +115,19 @@ class Synthesizer:
         self, clauses: list[Clause], utterance: Utterance, start: int = 0, pause_s: float = 0.0, notice: str = ""
     ) -> AsyncGenerator[SpeechChunk, None]:
         """`start`: sample at which the first chunk begins; `pause_s`: silence before it; `notice`: what it has to announce."""
-        loop = asyncio.get_running_loop()
         silence = LEAD_SAMPLES if start == 0 else round(pause_s * SPEECH_RATE)
         spoken, announced = False, ""
         left = len(clauses)
         pieces = self._offline.speak(clauses, utterance)
-        ahead = loop.run_in_executor(self._pool, next, pieces)
+        ahead = self._pool.run(0.0, lambda: next(pieces))
+        began, heard_from = time.monotonic(), start
         try:
             while left:
                 piece = await ahead
                 left -= piece.ends_clause
                 if left:
-                    ahead = loop.run_in_executor(self._pool, next, pieces)
+                    in_hand_s = (start + len(piece.take.pcm) - heard_from) / SPEECH_RATE
+                    ahead = self._pool.run(in_hand_s - (time.monotonic() - began), lambda: next(pieces))
                 spoken = spoken or len(piece.take.pcm) > 0
                 if not left and not spoken:
                     raise TextError("the text has nothing that a voice can speak; accepted: words or numbers in a language of the offline voices")
@@ -183,10 +185,9 @@ class Synthesizer:
 
     async def _said(self, clauses: list[Clause], utterance: Utterance, heard: int) -> int:
         """How many of `clauses` are over after `heard` samples, by the pace of the offline voice; the one under way is said again."""
-        loop = asyncio.get_running_loop()
         done = 0
         for number, clause in enumerate(clauses[:-1]):
-            pieces = await loop.run_in_executor(self._pool, list, self._offline.speak([clause], utterance))
+            pieces = await self._pool.run(0.0, partial(list, self._offline.speak([clause], utterance)))
             done += sum(len(piece.take.pcm) for piece in pieces) + round(clause.pause_s * SPEECH_RATE)
             if done > heard:
                 return number

@@ -1,0 +1,81 @@
+"""Synthesis for many listeners on few cores: whoever runs dry first is served first.
+
+A voice speaks many times faster than a listener listens. Without an order, the last sentences of one listener keep another from hearing
+his first; and all of them together take the cores from the pictures that are due now. So each piece of work has a deadline, and what is due
+later than `PATIENT_S` is left to one thread of lower priority.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+PATIENT_S = 3.0
+NICENESS = 5  # of the patient thread: about a third of the share of a thread that draws
+
+
+class UrgencyPool:
+    """`threads` for what is due soon, and one more for the rest."""
+
+    def __init__(self, threads: int) -> None:
+        self._jobs: list[tuple[float, int, Callable[[], Any], Future[Any]]] = []
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        self._closed = False
+        for patient in [False] * threads + [True]:
+            threading.Thread(target=self._work, args=(patient,), name="speech", daemon=True).start()
+
+    def run(self, slack_s: float, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Do `work` within `slack_s` if that can be; cancelling drops it when it has not begun."""
+        future: Future[T] = Future()
+        with self._changed:
+            heapq.heappush(self._jobs, (time.monotonic() + slack_s, next(self._numbers), work, future))
+            self._changed.notify_all()
+        return asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """End the threads; work that has not begun is cancelled."""
+        with self._changed:
+            self._closed = True
+            for job in self._jobs:
+                job[3].cancel()
+            self._jobs.clear()
+            self._changed.notify_all()
+
+    def _work(self, patient: bool) -> None:
+        if patient and hasattr(os, "setpriority"):
+            # On Linux this is the thread's own niceness; elsewhere it would be the whole process's.
+            if os.uname().sysname == "Linux":
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        while (job := self._next(patient)) is not None:
+            work, future = job
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = work()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+    def _next(self, patient: bool) -> tuple[Callable[[], Any], Future[Any]] | None:
+        with self._changed:
+            while not self._closed:
+                if not self._jobs:
+                    self._changed.wait()
+                    continue
+                slack = self._jobs[0][0] - time.monotonic()
+                if patient or slack < PATIENT_S:
+                    _, _, work, future = heapq.heappop(self._jobs)
+                    return work, future
+                self._changed.wait(slack - PATIENT_S)
+        return None
