@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from contracts import FloatArray, Phoneme, Speech, SpeechChunk, Word
-from timeline import SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for, whole_segments
+from timeline import SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for, whole_segments
 
 LEVEL_WINDOW = SPEECH_RATE // 40  # 25 ms
+STRETCH_FRAMES = 8 * SEGMENT_FRAMES
 CLOSING_FRAMES = 6  # what a mouth needs to come to rest after the last sound
 
 
@@ -62,16 +63,20 @@ class SpeechBuffer:
         self.final = chunk.final
 
     def take(self) -> Speech | None:
-        """The next stretch: every frame that is determined by now, with its context. None when there is none yet, or no more."""
+        """The next stretch of determined frames with its context. None when there is none yet, or no more.
+
+        The first is one segment long, because a picture waits for it; later ones are at most `STRETCH_FRAMES`.
+        """
         end_frame = self.total_frames if self.final else max(0, self.samples - self._lookahead) // SPEECH_SAMPLES_PER_FRAME
         assert end_frame is not None
         if end_frame <= self._next_frame:
             return None
         first = self._next_frame
+        end_frame = min(end_frame, first + (STRETCH_FRAMES if first else SEGMENT_FRAMES))
         start = max(0, first * SPEECH_SAMPLES_PER_FRAME - self._context)
         start -= start % SPEECH_SAMPLES_PER_FRAME
-        pcm = self._pcm[max(0, start - self._offset) :]
-        reach = start + len(pcm)
+        reach = min(end_frame * SPEECH_SAMPLES_PER_FRAME + self._lookahead, self.samples)
+        pcm = self._pcm[max(0, start - self._offset) : max(0, reach - self._offset)]
         speech = Speech(
             start=start,
             pcm=pcm,
@@ -79,7 +84,7 @@ class SpeechBuffer:
             n_frames=end_frame - first,
             phonemes=tuple(p for p in self._phonemes if p.end > start and p.start < reach) if self._knows_phonemes else None,
             level=self.level,
-            final=self.final,
+            final=self.final and reach == self.samples,
         )
         self._next_frame = end_frame
         self._forget()

@@ -18,7 +18,7 @@ from errors import ConfigError, SpeechEngineError, TextError
 from speech import language as languages
 from speech import sentences, voices, words
 from speech.lexicon import Lexicon
-from speech.offline import OfflineVoices, Utterance
+from speech.offline import OfflineVoices, SpokenPiece, Utterance
 from speech.openai_engine import MAX_CHARS, OpenAIEngine, has_key
 from speech.sentences import Clause
 from speech.trim import sounding
@@ -187,7 +187,8 @@ class Synthesizer:
         """How many of `clauses` are over after `heard` samples, by the pace of the offline voice; the one under way is said again."""
         done = 0
         for number, clause in enumerate(clauses[:-1]):
-            pieces = await self._pool.run(0.0, partial(list, self._offline.speak([clause], utterance)))
+            spoken = partial(list[SpokenPiece], self._offline.speak([clause], utterance))
+            pieces = await self._pool.run(0.0, spoken)
             done += sum(len(piece.take.pcm) for piece in pieces) + round(clause.pause_s * SPEECH_RATE)
             if done > heard:
                 return number

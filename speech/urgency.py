@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-PATIENT_S = 3.0
-NICENESS = 5  # of the patient thread: about a third of the share of a thread that draws
+PATIENT_S = 1.5
+NICENESS = 10  # of the patient thread: a tenth of the share of a thread that draws, while one does
 
 
 class UrgencyPool:
