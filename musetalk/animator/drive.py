@@ -38,7 +38,7 @@ OPENING_SHARE, SIDEWAYS_SHARE = 0.5, 0.25
 ROUND_KEEPS = 0.8  # the sound cannot tell a small round opening from a large one
 
 # Louder is wider: how much of the opening comes and goes with the loudness, by drive. People judge sync by it.
-EMPHASIS = {"mix": 0.3, "phonemes": 0.2, "sound": 0.55}
+EMPHASIS = {"mix": 0.3, "phonemes": 0.2, "sound": 0.7}
 EMPHASIS_DB = (-14.0, 1.0)
 
 _CHANNEL = {control: CHANNELS.index(CONTROLS[control]) for control in (JAW, LOWER_DROP, UPPER_RAISE, WIDE, ROUND, TONGUE)}
