@@ -24,6 +24,9 @@ HARMONICS: dict[str, tuple[tuple[int, float], ...]] = {
     "shift_y": ((2, 0.25), (3, 0.15)),
 }
 BREATHS = 2  # a loop
+# By chance turns and tilts may cancel, or add up to more than a calm listener does: phases are drawn until the eyes travel this far.
+EYES_TRAVEL_MM = (5.0, 8.0)
+EYES_BEFORE_AXIS_MM, EYES_ABOVE_PIVOT_MM = 60.0, 140.0
 
 BLINK_CLOSE_S, BLINK_HOLD_S, BLINK_OPEN_S = 0.075, 0.030, 0.150
 BLINK_GAP_S = (2.2, 4.8)
@@ -54,14 +57,29 @@ def idle_motion(seed: int, smile: float = RESTING_SMILE) -> IdleMotion:
     phase = 2 * np.pi * np.arange(IDLE_FRAMES) / IDLE_FRAMES
     curves = {name: np.zeros(IDLE_FRAMES) for name in IDLE_FIELDS}
     curves["smile"] += smile
-    for name, harmonics in HARMONICS.items():
-        for number, amplitude in harmonics:
-            curves[name] += amplitude * np.sin(number * phase + random.uniform(0, 2 * np.pi))
+    sway = _sway(random, phase)
+    while not EYES_TRAVEL_MM[0] <= np.ptp(_eyes_sideways(sway)) <= EYES_TRAVEL_MM[1]:
+        sway = _sway(random, phase)
+    curves |= sway
     curves["breath"] = np.sin(BREATHS * phase + random.uniform(0, 2 * np.pi))
     gaze = _fixations(random)
     for axis, turn in enumerate(("yaw", "pitch")):
         gaze[:, axis] -= STEADINESS * EYE_RADIUS_MM * np.sin(np.radians(curves[turn]))
     return IdleMotion(np.stack([curves[name] for name in IDLE_FIELDS], 1).astype(np.float32), _blinks(random), gaze.astype(np.float32))
+
+
+def _sway(random: np.random.Generator, phase: Array) -> dict[str, Array]:
+    """The head's curves with phases by chance."""
+    return {
+        name: np.sum([amplitude * np.sin(number * phase + random.uniform(0, 2 * np.pi)) for number, amplitude in harmonics], axis=0)
+        for name, harmonics in HARMONICS.items()
+    }
+
+
+def _eyes_sideways(sway: dict[str, Array]) -> Array:
+    """How far to the side the motions together carry the eyes, mm."""
+    shift: Array = sway["shift_x"] + np.radians(sway["yaw"]) * EYES_BEFORE_AXIS_MM + np.radians(sway["roll"]) * EYES_ABOVE_PIVOT_MM
+    return shift
 
 
 def _times() -> Array:
