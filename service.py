@@ -11,8 +11,10 @@ import socket
 import tempfile
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from configs.models import AppConfig, ServerConfig, cache_dir
 from errors import ConfigError, EngineUnavailableError
@@ -41,6 +43,7 @@ def running(config: AppConfig, *, num_gpus: int = 0, private_temp: bool = True) 
         yield from _serve(config, port, num_gpus, temp)
     finally:
         if temp is not None:
+            _end_leftovers(temp)
             shutil.rmtree(temp, ignore_errors=True)
 
 
@@ -85,6 +88,14 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
             serve.shutdown()
         finally:
             ray.shutdown()
+
+
+def _end_leftovers(temp: Path) -> None:
+    """End what still runs out of our private folder: an HAProxy that was replaced under load outlives the cluster, and keeps the port."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(word.startswith(str(temp)) for word in process.info["cmdline"] or ()):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def log_dir(port: int) -> Path:
