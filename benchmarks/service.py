@@ -64,7 +64,7 @@ def latency(url: str, clients: int, rounds: int) -> dict[str, Any]:
 
 
 def streams(url: str, most: int, rounds: int) -> dict[str, Any]:
-    """More and more viewers of about 10 s each, until one of them runs dry. A viewer starts at the first fragment, with nothing in hand."""
+    """More and more viewers of about 10 s each, until one of them runs dry. A viewer starts when the first segment (0.32 s) is complete."""
     steps = []
     for n in range(1, most + 1):
         if n not in (1, 2, 4) and n < 5:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 TIMESCALE = 12_800
+SEGMENT_S = 0.32
 
 
 @dataclass
@@ -28,9 +29,9 @@ class Viewing:
 
     @property
     def worst_lateness_s(self) -> float:
-        """How late the latest fragment was for a viewer who starts at the first one; negative = never late."""
-        began = self.first_s
-        return max((at - began - media for at, media in self.fragments[1:]), default=-1.0)
+        """How late the latest fragment was for a viewer who starts when the first segment is complete; negative = never late."""
+        began = max(at for at, media in self.fragments if media < SEGMENT_S)
+        return max((at - began - media for at, media in self.fragments if media >= SEGMENT_S), default=-1.0)
 
 
 def watch(url: str, body: dict[str, object]) -> Viewing:
