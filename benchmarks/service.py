@@ -64,7 +64,10 @@ def latency(url: str, clients: int, rounds: int) -> dict[str, Any]:
 
 
 def streams(url: str, most: int, rounds: int) -> dict[str, Any]:
-    """More and more viewers of about 10 s each, until one of them runs dry. A viewer starts when the first segment (0.32 s) is complete."""
+    """More and more viewers of about 10 s each, a quarter of a second apart, until one of them runs dry.
+
+    A viewer starts to play when the first segment (0.32 s) is complete.
+    """
     steps = []
     for n in range(1, most + 1):
         if n not in (1, 2, 4) and n < 5:
@@ -75,7 +78,7 @@ def streams(url: str, most: int, rounds: int) -> dict[str, Any]:
             bodies = [{"text": f"Take {r}, number {i}. {TEN_SECONDS}", "avatar": AVATARS[i % 2]} for i in range(n)]
             before = cpu_seconds()
             began = time.perf_counter()
-            seen = at_once([lambda b=b: watch(url, b) for b in bodies])  # type: ignore[misc]
+            seen = at_once([lambda b=b, i=i: watch_later(url, b, 0.25 * i) for i, b in enumerate(bodies)])  # type: ignore[misc]
             cpu = (cpu_seconds() - before) / (time.perf_counter() - began)
             late += [v.worst_lateness_s * 1e3 for v in seen]
             first += [v.first_s * 1e3 for v in seen]
@@ -93,6 +96,11 @@ def streams(url: str, most: int, rounds: int) -> dict[str, Any]:
             break
     good = [s["streams"] for s in steps if not s["underrun"]]
     return {"most_without_underrun": max(good, default=0), "steps": steps}
+
+
+def watch_later(url: str, body: dict[str, object], delay_s: float) -> Viewing:
+    time.sleep(delay_s)
+    return watch(url, body)
 
 
 def graph_cost(url: str, config: AppConfig, rounds: int) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class MuxConfig(StrictModel):
     retries: int = Field(3, ge=0, le=10, description="times a failed segment is sent again")
     segment_timeout_s: float = Field(20.0, gt=0, description="longest wait for one segment")
     lead_s: float = Field(3.0, ge=0.64, description="a stream may get this far ahead of real time; it gains the lead over its first seconds")
-    first_pieces: tuple[int, ...] = Field((2, 2, 2, 2), description="the first segment is sent in pieces of so many frames")
+    first_pieces: tuple[int, ...] = Field((2, 6), description="the first segment is sent in pieces of so many frames")
     encode_threads: int = Field(2, ge=1, le=32, description="encoders of one replica that run at once")
     avatar_cache_bytes: int = Field(512 * 2**20, ge=16 * 2**20)
 

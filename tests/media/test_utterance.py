@@ -38,7 +38,7 @@ async def test_every_frame_is_drawn_on_its_own_background_and_sent_once_in_order
     lips = FakeLips(stage().box)
     made = utterance(FakeSpeech(2.0), lips, phase=16)
     fragments = await film(made)
-    assert [f.first_frame for f in fragments[:5]] == [0, 2, 4, 6, 8]
+    assert [f.first_frame for f in fragments[:3]] == [0, 2, 8]
     assert sum(f.n_frames for f in fragments) == made.total_frames == 56
     assert all(a.first_frame + a.n_frames == b.first_frame for a, b in zip(fragments, fragments[1:], strict=False))
     assert [f.final for f in fragments] == [False] * (len(fragments) - 1) + [True]
