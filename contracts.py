@@ -121,12 +121,14 @@ class RenderRequest:
     """Up to one segment of frames to draw. Stateless and idempotent: any replica may answer it, twice if need be.
 
     background: frame numbers (n,) of the avatar's idle loop; rows: (n, ...) conditioning.
+    first: somebody waits for the first picture of an utterance; such requests are batched among themselves, ahead of what is only due later.
     """
 
     avatar: AvatarRef
     background: tuple[int, ...]
     rows: NDArray[Any]
     utterance: str = ""
+    first: bool = False
 
     @property
     def n_frames(self) -> int:

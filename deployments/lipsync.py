@@ -26,7 +26,8 @@ class LipSync:
         warm(self._engine, store, BUILTIN)
         self._metrics = LipSyncMetrics()
         batch = config.lipsync.batch
-        self._batched = serve.batch(max_batch_size=batch.max_frames, batch_wait_timeout_s=batch.wait_s, batch_size_fn=count_frames)(self.render_batch)
+        batched = serve.batch(max_batch_size=batch.max_frames, batch_wait_timeout_s=batch.wait_s, batch_size_fn=count_frames)
+        self._batched, self._batched_first = batched(self.render_batch), batched(self.render_first_batch)
         logger.info("lip-sync ready: %s", self._engine.info)
 
     async def listen(self, speech: Speech) -> Conditioning:
@@ -37,7 +38,7 @@ class LipSync:
 
     async def render(self, request: RenderRequest) -> RenderedCrops:
         asked = time.perf_counter()
-        rendered: RenderedCrops = await self._batched(request)
+        rendered: RenderedCrops = await (self._batched_first if request.first else self._batched)(request)
         waited = (time.perf_counter() - asked) * 1e3 - rendered.render_ms
         return RenderedCrops(rendered.crops, rendered.render_ms, waited, rendered.batch_frames)
 
@@ -50,6 +51,10 @@ class LipSync:
         self._metrics.batch_frames.observe(frames)
         self._metrics.render_frame_ms.observe(took_ms / frames)
         return [RenderedCrops(c, render_ms=took_ms * r.n_frames / frames, batch_frames=frames) for r, c in zip(requests, crops, strict=True)]
+
+    async def render_first_batch(self, requests: list[RenderRequest]) -> list[RenderedCrops]:
+        """The same for first pictures, which do not queue behind what was asked for earlier and is due later."""
+        return await self.render_batch(requests)
 
     async def info(self) -> EngineInfo:
         return self._engine.info

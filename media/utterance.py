@@ -193,7 +193,7 @@ class Utterance:
         if spoken:
             numbers = tuple((self._phase + first + i) % len(self._stage.background) for i in spoken)
             asked = time.perf_counter()
-            rendered = await self._render(RenderRequest(self._stage.avatar, numbers, np.stack(list(spoken.values())), self._name))
+            rendered = await self._render(RenderRequest(self._stage.avatar, numbers, np.stack(list(spoken.values())), self._name, first == 0))
             self.timings.wait_ms += (time.perf_counter() - asked) * 1e3
             self.timings.render_ms += rendered.render_ms
             self.timings.render_calls += 1
