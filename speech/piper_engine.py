@@ -46,7 +46,8 @@ EDGE = 588  # samples around a piece, so that resampling sees what comes before 
 STEP_IN, STEP_OUT = 147, 160
 SHIFT_S = -0.011  # measured against the sound by `speech.calibration`
 FIRST_PIECE_S = 0.45  # shortest piece that is given early
-REST_S = 0.5  # less than this left is not worth a second piece
+LONGEST_PIECE_S = 1.8
+REST_S = 0.5  # less than this left is not worth a piece of its own
 PAD, BEGIN, END = "_", "^", "$"
 
 
@@ -91,29 +92,22 @@ class PiperEngine:
         row, spans = durations_to_phonemes(plan.symbols, plan.frames * (HOP * SPEECH_RATE / RATE))
         marks = _marks(text, ipa_voice, plan.symbols, spans)
         length = plan.codes.shape[-1] * HOP
-        border = _border(row, marks)
-        if border is None:
-            yield finish(resample(self._decoded(plan.codes, 0, length), RATE), row, marks, voice.gain, SHIFT_S)
-            return
-        reaches = next(mark.first for mark in marks if mark.start >= border)
-        middle = _step(border)
-        yield finish(
-            self._piece(plan.codes, 0, middle * STEP_IN),
-            [phoneme for phoneme in row if phoneme.start < border],
-            [mark for mark in marks if mark.start < border],
-            voice.gain,
-            SHIFT_S,
-            reaches=reaches,
-        )
-        moved = middle * STEP_OUT
-        yield finish(
-            self._piece(plan.codes, middle * STEP_IN, length),
-            [Phoneme(p.symbol, p.start - moved, p.end - moved, p.stress) for p in row if p.start >= border],
-            [Mark(m.first, m.last, m.start - moved, m.end - moved) for m in marks if m.start >= border],
-            voice.gain,
-            SHIFT_S,
-            opens=False,
-        )
+        borders = _borders(row, marks)
+        cuts = [0, *(_step(border) for border in borders)]
+        for i, cut in enumerate(cuts):
+            last = i == len(borders)
+            after = borders[i - 1] if i else -1
+            before = length * SPEECH_RATE if last else borders[i]
+            moved = cut * STEP_OUT
+            yield finish(
+                self._piece(plan.codes, cut * STEP_IN, length if last else cuts[i + 1] * STEP_IN),
+                [Phoneme(p.symbol, p.start - moved, p.end - moved, p.stress) for p in row if after <= p.start < before],
+                [Mark(m.first, m.last, m.start - moved, m.end - moved) for m in marks if after <= m.start < before],
+                voice.gain,
+                SHIFT_S,
+                reaches=None if last else next(mark.first for mark in marks if mark.start >= borders[i]),
+                opens=i == 0,
+            )
 
     def _load(self) -> _Parts:
         with self._lock:
@@ -167,13 +161,22 @@ class PiperEngine:
         return resample(self._decoded(codes, begin, end), RATE)[offset : offset + -(-(last - first) * STEP_OUT // STEP_IN)]
 
 
-def _border(phonemes: list[Phoneme], marks: list[Mark]) -> int | None:
-    """The beginning of the word at which the second piece may start, in samples at `SPEECH_RATE`; None for a short clause."""
+def _borders(phonemes: list[Phoneme], marks: list[Mark]) -> list[int]:
+    """The beginnings of the words at which a new piece starts, in samples at `SPEECH_RATE`.
+
+    A piece is about twice as long as the one before, up to `LONGEST_PIECE_S`, so that it is made while that one is heard.
+    """
     if not phonemes:
-        return None
-    earliest = phonemes[0].start + FIRST_PIECE_S * SPEECH_RATE
+        return []
+    borders: list[int] = []
+    position, length = phonemes[0].start, FIRST_PIECE_S
     latest = phonemes[-1].end - REST_S * SPEECH_RATE
-    return next((mark.start for mark in marks if earliest <= mark.start <= latest), None)
+    while True:
+        border = next((mark.start for mark in marks if position + length * SPEECH_RATE <= mark.start <= latest), None)
+        if border is None:
+            return borders
+        borders.append(border)
+        position, length = border, min(2 * length, LONGEST_PIECE_S)
 
 
 def _step(border: int) -> int:
