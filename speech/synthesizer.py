@@ -43,7 +43,7 @@ class Synthesizer:
 
     def __init__(self, config: SpeechConfig) -> None:
         self._config = config
-        self._pool = UrgencyPool(max(2, os.cpu_count() or 2))
+        self._pool = UrgencyPool(max(1, (os.cpu_count() or 2) // 2))
         self._offline = OfflineVoices(Lexicon.load(config.lexicon), config.threads)
         self._openai: OpenAIEngine | None = None
         if config.engine == "offline":
