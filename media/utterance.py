@@ -31,7 +31,7 @@ Listen = Callable[[Speech], Awaitable[Conditioning]]
 Render = Callable[[RenderRequest], Awaitable[RenderedCrops]]
 Pieces = asyncio.Queue["tuple[int, int, asyncio.Task[list[ByteArray | None]]] | None"]
 
-FIRST_LEAD_S = SEGMENT_FRAMES / FPS
+FIRST_LEAD_S = 3 * SEGMENT_FRAMES / FPS
 LEAD_GROWTH = 0.25  # seconds of lead gained a second
 HEARD_AHEAD = 60 * FPS  # frames heard and not yet drawn at which listening waits: bounds memory, not speed
 
