@@ -56,10 +56,10 @@ def test_zero_row_is_the_background(rig: Rig, n: int) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_step_at_the_border_of_the_box(rig: Rig, n: int, shape: str) -> None:
     spoken, silent = i420_planes(render_crop(rig, n, row(**SHAPES[shape]))), i420_planes(background(rig, n))
-    for one, other in ((spoken.luma, silent.luma), (spoken.u, silent.u), (spoken.v, silent.v)):
+    for one, other, something in ((spoken.luma, silent.luma, 8), (spoken.u, silent.u, 3), (spoken.v, silent.v, 3)):
         changed = difference(one, other)
         assert max(changed[0].max(), changed[-1].max(), changed[:, 0].max(), changed[:, -1].max()) <= 1
-        assert changed.max() > 8  # and inside something happens
+        assert changed.max() > something  # inside; chroma moves less than luma
 
 
 def test_a_little_speech_is_a_little_change(rig: Rig) -> None:
