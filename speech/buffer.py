@@ -8,7 +8,7 @@ from contracts import FloatArray, Phoneme, Speech, SpeechChunk, Word
 from timeline import SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for, whole_segments
 
 LEVEL_WINDOW = SPEECH_RATE // 40  # 25 ms
-STRETCH_FRAMES = 3 * SEGMENT_FRAMES  # short, because listening holds up drawing
+STRETCH_FRAMES = 8 * SEGMENT_FRAMES
 CLOSING_FRAMES = 6  # what a mouth needs to come to rest after the last sound
 
 
