@@ -97,6 +97,8 @@ def pauses_in(pcm: FloatArray, start: float, level: float, grid: Seconds) -> lis
     decibels = loudness(pcm, level, 0.04)[:: LOUDNESS_RATE // FEATURE_RATE]
     first = max(round((grid[0] - start - GATE_AROUND_S[0]) * FEATURE_RATE), 0)
     last = min(round((grid[-1] - start + GATE_AROUND_S[1]) * FEATURE_RATE), len(decibels) - 1) + 1
+    if first >= last:  # everything asked for lies behind the end of the speech
+        return [Segment(PAUSE, -FAR_S, FAR_S)]
     voiced = decibels[first:last] > gate_threshold(decibels, first, last)
     voiced = _without_short(voiced, round(MIN_VOICED_S * FEATURE_RATE))
     hang = round(HANG_S * FEATURE_RATE)

@@ -206,3 +206,11 @@ def test_activity_rests_only_in_long_pauses() -> None:
         return float(activity(row, times).min())
 
     assert lowest(0.08) > 0.95 and lowest(0.5) == 0.0
+
+
+@pytest.mark.parametrize("phonemes", [None, (Phoneme("a", 0, 12_000),)])
+@pytest.mark.parametrize("behind", [0, 5, 11, 20, 28])
+def test_frames_behind_the_end_of_the_speech_are_at_rest(phonemes: tuple[Phoneme, ...] | None, behind: int) -> None:
+    pcm = np.random.default_rng(0).standard_normal(17_500).astype(np.float32) * 0.1
+    heard = listen(Speech(0, pcm, 19 + behind, 1, phonemes, 0.1, final=True))
+    assert not heard.rows.any() and not heard.is_speaking.any()
