@@ -123,7 +123,7 @@ class LimitsConfig(StrictModel):
 class ServerConfig(StrictModel):
     host: str = "127.0.0.1"
     port: int = Field(8001, ge=0, le=65_535)
-    fast_transport: bool = Field(True, description="HAProxy and gRPC between replicas; 3 to 7 times less time a hop than Ray Serve's default")
+    fast_transport: bool = Field(True, description="HAProxy and gRPC between replicas, instead of Ray Serve's default proxy and object store")
     dashboard_port: int = Field(8265, ge=0, le=65_535)
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from importlib.metadata import version
 from typing import Any
 
@@ -24,7 +25,7 @@ from configs.models import AppConfig
 from contracts import EngineInfo, Fragment, VideoRequest, Word
 from deployments import requests as inputs
 from deployments.openapi import document
-from deployments.remote import unwrap
+from deployments.remote import pulled, unwrap
 from deployments.requests import exactly_one, parse, read_body, read_media, speech_request, video_request
 from errors import BusyError, ConflictError, EngineError, MuseserveError, RequestError
 from media.audio import CONTENT_TYPES
@@ -216,17 +217,14 @@ class Ingress:
         if self._live >= self._limits.max_live_utterances:
             raise BusyError(f"{self._live} videos are being made, the most this service takes at once; try again in a moment")
         self._live += 1
-        responses = getattr(self._mux_stream, method).remote(asked)
         try:
-            async for fragment in responses:
-                captions.add(fragment)
-                yield fragment
-        except Exception as error:
-            raise unwrap(error) from None
+            async with aclosing(pulled(getattr(self._mux_stream, method).remote(asked))) as fragments:
+                async for fragment in fragments:
+                    captions.add(fragment)
+                    yield fragment
         finally:
             self._live -= 1
             captions.ready.set()
-            responses.cancel()  # reaches the bottom: queued work of this utterance is dropped
 
     async def _describe(self, asked: VideoRequest, head: dict[str, Any]) -> dict[str, str]:
         if self._engine is None:
@@ -259,18 +257,7 @@ class Ingress:
     async def _speech(self, text: str, voice: str, speed: float, language: str, audio_format: str) -> Response:
         asked = speech_request(text, voice, speed, language, self._config)
         began = time.perf_counter()
-        responses = self._mux_stream.speak.remote(asked, audio_format)
-
-        async def pieces() -> AsyncIterator[bytes]:
-            try:
-                async for piece in responses:
-                    yield piece
-            except Exception as error:
-                raise unwrap(error) from None
-            finally:
-                responses.cancel()
-
-        stream = pieces()
+        stream = pulled(self._mux_stream.speak.remote(asked, audio_format))
         first = await anext(stream)
         timing = {"Server-Timing": f"tts;dur={(time.perf_counter() - began) * 1e3:.1f}"}
         return StreamingResponse(_chain(first, stream), media_type=CONTENT_TYPES[audio_format], headers=timing)

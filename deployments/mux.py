@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import Any
 
 from ray.exceptions import RayTaskError
@@ -17,7 +18,7 @@ from ray.serve.handle import DeploymentHandle
 from configs.models import AppConfig
 from contracts import Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk, SpeechRequest, VideoRequest
 from deployments.metrics import MuxMetrics
-from deployments.remote import LOST, unwrap
+from deployments.remote import LOST, pulled, unwrap
 from errors import BusyError, RenderError, RequestError
 from media.audio import SpeechEncoder
 from media.decode import decode_speech
@@ -136,14 +137,9 @@ class Mux:
         return utterance
 
     async def _speech(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
-        responses = self._tts_stream.stream.remote(request)
-        try:
-            async for chunk in responses:
+        async with aclosing(pulled(self._tts_stream.stream.remote(request))) as chunks:
+            async for chunk in chunks:
                 yield chunk
-        except RayTaskError as error:
-            raise unwrap(error) from None
-        finally:
-            responses.cancel()
 
     async def _upload(self, data: bytes) -> AsyncIterator[SpeechChunk]:
         pcm = await asyncio.get_running_loop().run_in_executor(

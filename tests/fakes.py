@@ -10,7 +10,7 @@ import numpy as np
 from contracts import AvatarRef, Box, ByteArray, Conditioning, EngineInfo, RenderedCrops, RenderRequest, Speech, SpeechChunk, Word
 from errors import SpeechEngineError
 from media.utterance import Stage
-from timeline import FPS, SPEECH_RATE
+from timeline import SEGMENT_FRAMES, SPEECH_RATE
 
 INFO = EngineInfo("fake", "asked for by a test", "1", "cpu", context_s=0.4, lookahead_s=0.2)
 
@@ -71,7 +71,7 @@ class FakeLips:
         return RenderedCrops(np.broadcast_to(levels, (request.n_frames, self.box.h * 3 // 2, self.box.w)).copy(), render_ms=self.render_s * 1e3)
 
 
-def stage(size: int = 64, frames: int = 4 * FPS // 25 * 8) -> Stage:
+def stage(size: int = 64, frames: int = 4 * SEGMENT_FRAMES) -> Stage:
     """A grey idle loop with a box in its middle."""
     background: ByteArray = np.full((frames, size * 3 // 2, size), 128, np.uint8)
     return Stage(AvatarRef("grey", "1"), background, Box(size // 4, size // 4, size // 2, size // 2))

@@ -1,6 +1,6 @@
 """`listen` for the animator: from a stretch of speech to one row of controls a frame.
 
-The curves are made at 200 Hz and read 20 ms after a frame begins, half the time it is shown. Nothing is remembered between calls: a row
+The curves are made at 200 Hz and read 10 ms after a frame begins (`LEAD_S`). Nothing is remembered between calls: a row
 depends on `CONTEXT_S` of speech before its frame and `LOOKAHEAD_S` after it, so any cut of an utterance into stretches gives the same rows.
 """
 
