@@ -40,6 +40,9 @@ ROUND_KEEPS = 0.8  # the sound cannot tell a small round opening from a large on
 # Louder is wider: how much of the opening comes and goes with the loudness, by drive. People judge sync by it.
 EMPHASIS = {"mix": 0.3, "phonemes": 0.2, "sound": 0.7}
 EMPHASIS_DB = (-14.0, 1.0)
+ARTICULATION = 1.25  # of the jaw: blending and smoothing take off about a fifth of what vowels ask for
+WIDE_JAW, WIDEST_JAW = 0.6, 0.9  # beyond the first, a jaw opens less and less further
+USUAL_HEIGHT = 0.43  # of speech within `EMPHASIS_DB`, on the average: there the factor is 1
 
 _CHANNEL = {control: CHANNELS.index(CONTROLS[control]) for control in (JAW, LOWER_DROP, UPPER_RAISE, WIDE, ROUND, TONGUE)}
 SHUT, TUCK = CHANNELS.index("shut"), CHANNELS.index("tuck")
@@ -100,6 +103,7 @@ def by_phonemes(speech: Speech, grid: Seconds, with_sound: bool) -> Heard:
         sideways = (WIDE, ROUND)
         curves[:, sideways] += SIDEWAYS_SHARE * (heard[:, [_CHANNEL[c] for c in sideways]] - curves[:, sideways])
     curves[:, _OPENINGS] *= emphasis(speech, level, grid, EMPHASIS["mix" if with_sound else "phonemes"])
+    curves[:, JAW] = without_shouting(ARTICULATION * curves[:, JAW])
     curves = smooth(curves)
     apply_contacts(curves, *contacts(segments, grid))
     vowels = [s for s in segments if s.viseme.kind is Kind.VOWEL]
@@ -117,6 +121,7 @@ def by_sound(speech: Speech, grid: Seconds) -> Heard:
     start = speech.start / SPEECH_RATE
     heard = mouth_from_sound(speech.pcm, start, level, grid)
     heard[:, [_CHANNEL[c] for c in _OPENINGS]] *= emphasis(speech, level, grid, EMPHASIS["sound"])
+    heard[:, _CHANNEL[JAW]] = without_shouting(heard[:, _CHANNEL[JAW]])
     heard = smooth(heard)
     curves = np.zeros((len(grid), N_CONTROLS), np.float32)
     for control, channel in _CHANNEL.items():
@@ -134,7 +139,14 @@ def emphasis(speech: Speech, level: float, grid: Seconds, amount: float) -> Floa
     at = speech.start / SPEECH_RATE + np.arange(len(loud)) / LOUDNESS_RATE
     low, high = EMPHASIS_DB
     height = np.clip((np.interp(grid, at, loud) - low) / (high - low), 0.0, 1.0)
-    return np.asarray(1.0 + amount * (1.5 * height[:, None] - 1.0), np.float32)
+    usual = 1.0 + amount * (1.5 * USUAL_HEIGHT - 1.0)
+    return np.asarray((1.0 + amount * (1.5 * height[:, None] - 1.0)) / usual, np.float32)
+
+
+def without_shouting(jaw: FloatArray) -> FloatArray:
+    """Bends what is above `WIDE_JAW` so that it stays below `WIDEST_JAW`."""
+    room = WIDEST_JAW - WIDE_JAW
+    return np.asarray(np.where(jaw > WIDE_JAW, WIDE_JAW + room * np.tanh((jaw - WIDE_JAW) / room), jaw), np.float32)
 
 
 def smooth(curves: FloatArray) -> FloatArray:

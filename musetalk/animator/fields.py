@@ -44,7 +44,8 @@ BROW_MM = 3.0
 LOWER_CLOSE, UPPER_CLOSE = 0.68, 0.32
 LOWER_SEAL, UPPER_SEAL = 0.72, 0.28
 CORNER = 0.13  # share of the mouth's half width
-PUCKER_WIDTH = 0.66  # half width of the opening of a full "oo", share of the mouth's
+PUCKER_WIDTH = 0.80  # half width of the opening of a full "oo", share of the mouth's
+PUCKER_LOWER, PUCKER_UPPER = 0.70, 0.30
 
 HEAD_DEPTH_MM, NOSE_DEPTH_MM = 65.0, 16.0
 HEAD_INNER, HEAD_OUTER = 1.02, 1.77  # sway: elliptic radii between which the head's motion fades into the background
@@ -122,12 +123,12 @@ class FaceFields:
         if upper:
             close = UPPER_CLOSE * opening * _gauss(beyond, 7.0)
             seal = UPPER_SEAL * line.opening(x) * _gauss(beyond, 7.0)
-            pucker = -0.20 * JAW_MM * narrow * _gauss(beyond, 6.0)
+            pucker = -PUCKER_UPPER * JAW_MM * narrow * _gauss(beyond, 6.0)
             lips = {"lower_drop": zero, "upper_raise": -UPPER_RAISE_MM * profile * _gauss(beyond, 6.0), "ftuck": -2.8 * profile * _gauss(beyond, 6.0)}
         else:
             close = -LOWER_CLOSE * opening * _gauss(beyond, 11.0)
             seal = -LOWER_SEAL * line.opening(x) * _gauss(beyond, 11.0)
-            pucker = (0.80 * JAW_MM * narrow - opening) * _gauss(beyond, 9.0) * (1 - 0.5 * across)
+            pucker = (PUCKER_LOWER * JAW_MM * narrow - opening) * _gauss(beyond, 9.0) * (1 - 0.5 * across)
             lips = {
                 "lower_drop": LOWER_DROP_MM * profile * _gauss(beyond, 7.0),
                 "upper_raise": zero,

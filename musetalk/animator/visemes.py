@@ -72,7 +72,7 @@ _DENTAL = _consonant(0.17, 0.25, 0.25, 0.10, 0.0, (1.0, 0.8, 0.3), tongue=1.0)
 _BACK = _consonant(0.22, 0.18, 0.15, 0.05, 0.0, (0.45, 0.25, 0.12))
 _BREATH = _consonant(0.25, 0.15, 0.15, 0.0, 0.0, (0.12, 0.1, 0.05))
 _YOD = Viseme(Kind.GLIDE, 0.13, 0.35, 0.25, 0.5, 0.0)
-_WAW = Viseme(Kind.GLIDE, 0.10, 0.05, 0.02, 0.0, 1.0, by_corners=2.0)
+_WAW = Viseme(Kind.GLIDE, 0.10, 0.05, 0.02, 0.0, 1.0, by_jaw=1.8, by_corners=2.0)
 _RHOTIC = Viseme(Kind.GLIDE, 0.17, 0.25, 0.20, 0.0, 0.42)
 
 _GROUPS: tuple[tuple[str, Viseme], ...] = (
