@@ -17,7 +17,7 @@ from musetalk.animator.controls import CONTROLS, JAW, LOWER_DROP, N_CONTROLS, RO
 from musetalk.animator.hearing import LOUDNESS_RATE, loudness, usable_level
 from musetalk.animator.segments import Segment, segments_of, slide_closures, with_gains
 from musetalk.animator.shapes import Seconds, apply_contacts, blend, contacts, smoothstep
-from musetalk.animator.sound import CHANNELS, loud_peaks, mouth_from_sound, pauses_in
+from musetalk.animator.sound import CHANNELS, loud_peaks, mouth_from_sound, pauses_in, since_heard
 from musetalk.animator.visemes import Kind
 from timeline import FPS, SPEECH_RATE, frames_for
 
@@ -31,6 +31,7 @@ LEAD_S = 0.01
 GRID_RATE = LOUDNESS_RATE
 SMOOTH_S = 0.016  # standard deviation; -3 dB near 8 Hz
 END_FADE_S = 0.12
+UNSEAL_S = (0.60, 1.10)  # of silence: begin to show a photographed smile's teeth again, and do
 STILL = 2e-3  # a row that is nowhere above this is rest
 
 # With phonemes and sound together, the sound's part of the opening and of the corners.
@@ -64,10 +65,13 @@ class Heard:
 
 
 def listen(speech: Speech, drive: Drive = "mix", head_motion: float = 1.0) -> Conditioning:
-    """Rows (n_frames, N_CONTROLS) float32 for the frames of `speech`; a row in silence is exactly zero and not `is_speaking`.
+    """Rows (n_frames, N_CONTROLS) float32 for the frames of `speech`.
+
+    In a pause everything is exactly zero but `SEAL`, which lips hold for a second; then the whole row is, and not `is_speaking`.
 
     With `speech.final`, the end of `speech.pcm` is the end of the utterance, and its last frame is at rest.
     """
+    level = usable_level(speech.level, speech.pcm)
     frame_times = (speech.first_frame + np.arange(speech.n_frames)) / FPS + LEAD_S
     grid = frame_times[0] + np.arange(-_PAD, _PER_FRAME * (speech.n_frames - 1) + _PAD + 1) / GRID_RATE
     if speech.phonemes is None or drive == "sound":
@@ -76,14 +80,14 @@ def listen(speech: Speech, drive: Drive = "mix", head_motion: float = 1.0) -> Co
         heard = by_phonemes(speech, grid, with_sound=drive == "mix")
     rows = heard.curves[_PAD : len(grid) - _PAD : _PER_FRAME].copy()
 
-    rows[:, SEAL] = 1.0  # the renderer lets go of it as far as the mouth is open
     add_life(rows, heard.accents, heard.onsets, frame_times, head_motion)
-
     active = activity(heard.pauses, frame_times)
+    rows *= active[:, None]
+    # While speaking, the renderer lets go of the seal as far as the mouth is open.
+    rows[:, SEAL] = np.maximum(active, sealed_after(since_heard(speech.pcm, speech.start / SPEECH_RATE, level, frame_times)))
     if speech.final:
         last = (frames_for(speech.start + len(speech.pcm)) - 1) / FPS + LEAD_S
-        active *= smoothstep((last - frame_times) / END_FADE_S)
-    rows *= active[:, None]
+        rows *= smoothstep((last - frame_times) / END_FADE_S)[:, None]
     rows[np.abs(rows).max(axis=1) < STILL] = 0.0
     return Conditioning(speech.first_frame, rows, np.any(rows != 0.0, axis=1))
 
@@ -141,6 +145,12 @@ def emphasis(speech: Speech, level: float, grid: Seconds, amount: float) -> Floa
     height = np.clip((np.interp(grid, at, loud) - low) / (high - low), 0.0, 1.0)
     usual = 1.0 + amount * (1.5 * USUAL_HEIGHT - 1.0)
     return np.asarray((1.0 + amount * (1.5 * height[:, None] - 1.0)) / usual, np.float32)
+
+
+def sealed_after(silence_s: FloatArray) -> FloatArray:
+    """How far lips stay shut over a photographed smile, 0..1, so long after the last sound: a pause within a sentence does not show the teeth."""
+    first, last = UNSEAL_S
+    return 1.0 - smoothstep((silence_s - first) / (last - first))
 
 
 def without_shouting(jaw: FloatArray) -> FloatArray:

@@ -35,6 +35,7 @@ GATE_AROUND_S = (0.4, 0.24)  # how far around an instant pauses matter
 GATE_ABOVE_FLOOR_DB = 7.0
 GATE_RANGE_DB = (-33.0, -14.0)
 MIN_VOICED_S, HANG_S = 0.03, 0.035
+MEMORY_S, MEMORY_AHEAD_S = 1.1, 0.2  # around an instant, for whether there has been a sound of late
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,24 @@ def gate_threshold(decibels: FloatArray, first: int = 0, last: int | None = None
     known = np.minimum(ends + ahead, len(decibels) - 1) - np.maximum(ends - behind, 0)
     floor = np.take_along_axis(around, (known // 10)[:, None], axis=1)[:, 0]
     return np.asarray(np.clip(floor + GATE_ABOVE_FLOOR_DB, *GATE_RANGE_DB), np.float32)
+
+
+def since_heard(pcm: FloatArray, start: float, level: float, times: Seconds) -> FloatArray:
+    """Seconds since the last sound (n,) at `times` (n,), `MEMORY_S` if that is longer ago; 0 while there is one.
+
+    Sound is what rises above the quietest tenth of what is known around an instant, so that it does not matter where the speech was cut.
+    """
+    decibels = loudness(pcm, level, 0.04)[:: LOUDNESS_RATE // FEATURE_RATE]
+    behind, ahead = round(MEMORY_S * FEATURE_RATE), round(MEMORY_AHEAD_S * FEATURE_RATE)
+    padded = np.pad(decibels, (behind, behind + ahead), constant_values=np.inf)
+    at = np.clip(np.rint((times - start) * FEATURE_RATE).astype(int), 0, len(decibels) - 1 + behind)
+    around = np.lib.stride_tricks.sliding_window_view(padded, behind + 1 + ahead)[at]
+    tenth = (np.isfinite(around).sum(axis=1) // 10)[:, None]
+    floor = np.take_along_axis(np.sort(around, axis=1), tenth, axis=1)
+    past = around[:, : behind + 1]
+    voiced = (past > np.clip(floor + GATE_ABOVE_FLOOR_DB, *GATE_RANGE_DB)) & np.isfinite(past)
+    lasting = voiced[:, 2:] & voiced[:, 1:-1] & voiced[:, :-2]  # a click is no speech
+    return np.where(lasting.any(axis=1), lasting[:, ::-1].argmax(axis=1) / FEATURE_RATE, MEMORY_S).astype(np.float32)
 
 
 def loud_peaks(pcm: FloatArray, start: float, level: float) -> list[tuple[float, float]]:

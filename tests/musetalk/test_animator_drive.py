@@ -18,6 +18,7 @@ from musetalk.animator.controls import (
     NOD,
     PRESS,
     ROUND,
+    SEAL,
     UPPER_RAISE,
     WIDE,
 )
@@ -113,13 +114,34 @@ def test_vowels_open_and_round() -> None:
 @pytest.mark.parametrize("drive", DRIVES)
 def test_silence_is_exactly_the_background(drive: Drive) -> None:
     pcm, phonemes = with_pause(english(), 0.7)
-    pcm = np.concatenate([pcm, np.zeros(SPEECH_RATE, np.float32)])
+    pcm = np.concatenate([pcm, np.zeros(2 * SPEECH_RATE, np.float32)])
     heard = listen(Speech(0, pcm, 0, frames_for(len(pcm)), phonemes, 0.0, final=True), drive)
     middle = int((len(english().pcm) / SPEECH_RATE + 0.35) * FPS)
-    assert not heard.rows[middle - 1 : middle + 2].any()
+    pause = np.delete(heard.rows[middle - 1 : middle + 2], SEAL, axis=1)
+    assert not pause.any()
     assert not heard.rows[-int(0.7 * FPS) :].any()
     np.testing.assert_array_equal(heard.is_speaking, heard.rows.any(axis=1))
     assert heard.is_speaking.mean() > 0.5
+
+
+@pytest.mark.parametrize("drive", DRIVES)
+def test_a_smile_stays_sealed_in_a_pause_and_comes_back_slowly_at_the_end(drive: Drive) -> None:
+    pcm, phonemes = with_pause(english(), 0.45)
+    pcm = np.concatenate([pcm, np.zeros(2 * SPEECH_RATE, np.float32)])
+    seal = whole(pcm, phonemes, drive)[:, SEAL]
+    speaking = np.flatnonzero(seal > 0.99)
+    assert speaking[0] < 10 and (seal[speaking[0] : speaking[-1]] > 0.99).all()  # the pause is in there
+    after = seal[speaking[-1] :]
+    assert speaking[-1] / FPS > 2 * len(english().pcm) / SPEECH_RATE
+    assert after[-1] == 0.0 and -0.2 < np.diff(after).min() and np.diff(after).max() <= 0.0
+
+
+def test_a_hum_is_no_reason_to_keep_a_smile_sealed() -> None:
+    pcm, phonemes = with_pause(english(), 0.45)
+    pcm = np.concatenate([pcm, np.zeros(2 * SPEECH_RATE, np.float32)])
+    pcm = pcm + np.float32(0.05 * loud_level(pcm)) * np.random.default_rng(0).standard_normal(len(pcm)).astype(np.float32)
+    seal = whole(pcm, None, "sound")[:, SEAL]
+    assert seal.max() > 0.99 and not seal[-int(0.7 * FPS) :].any()
 
 
 @pytest.mark.parametrize("drive", DRIVES)
