@@ -22,10 +22,10 @@ from musetalk.animator.controls import (
     UPPER_RAISE,
     WIDE,
 )
-from musetalk.animator.drive import CONTEXT_S, LEAD_S, LOOKAHEAD_S, Drive, listen
-from musetalk.animator.hearing import loud_level
+from musetalk.animator.drive import CONTEXT_S, EMPHASIS, LEAD_S, LOOKAHEAD_S, WIDE_JAW, WIDEST_JAW, Drive, emphasis, listen, without_shouting
+from musetalk.animator.hearing import LOUDNESS_RATE, loud_level, loudness
 from musetalk.animator.segments import FAR_S, segments_of, slide_closures
-from musetalk.animator.visemes import Kind
+from musetalk.animator.visemes import Kind, visemes_of
 from tests.musetalk.voices import english, english_man, korean, with_pause
 from timeline import FPS, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for
 
@@ -109,6 +109,37 @@ def test_vowels_open_and_round() -> None:
     assert a[JAW] > 2 * i[JAW] and a[JAW] > 2 * schwa[JAW]
     assert i[WIDE] > 0.5 > 0.1 > i[ROUND]
     assert u[ROUND] > 0.7 and u[WIDE] < 0.1
+
+
+@pytest.mark.parametrize("take", [english, english_man, korean])
+def test_a_jaw_opens_as_far_as_vowels_ask(take) -> None:  # type: ignore[no-untyped-def]
+    spoken = take()
+    jaw = whole(spoken.pcm, spoken.phonemes)[:, JAW]
+    reached = []
+    for phoneme in spoken.phonemes:
+        viseme = visemes_of(phoneme.symbol)[0]
+        if viseme.kind is Kind.VOWEL and viseme.jaw >= 0.38:
+            first, last = phoneme.start // SPEECH_SAMPLES_PER_FRAME, -(-phoneme.end // SPEECH_SAMPLES_PER_FRAME)
+            reached.append(jaw[first : last + 1].max() / viseme.jaw)
+    assert len(reached) >= 3 and 0.8 < np.mean(reached) < 1.25
+
+
+def test_a_jaw_never_opens_as_if_to_shout() -> None:
+    asked = np.linspace(0.0, 2.0, 201, dtype=np.float32)
+    given = without_shouting(asked)
+    np.testing.assert_array_equal(given[asked <= WIDE_JAW], asked[asked <= WIDE_JAW])
+    assert given.max() <= WIDEST_JAW and (np.diff(given) >= 0).all() and np.diff(given).max() <= np.diff(asked).max() + 1e-6
+
+
+@pytest.mark.parametrize("drive", DRIVES)
+@pytest.mark.parametrize("take", [english, english_man, korean])
+def test_loudness_shifts_openings_but_not_their_average(drive: Drive, take) -> None:  # type: ignore[no-untyped-def]
+    pcm = take().pcm
+    level = loud_level(pcm)
+    grid = np.arange(0.0, len(pcm) / SPEECH_RATE, 0.005)
+    factor = emphasis(Speech(0, pcm, 0, 1, None, level, final=True), level, grid, EMPHASIS[drive])[:, 0]
+    speaking = np.interp(grid, np.arange(len(pcm) // 120 + 1) / LOUDNESS_RATE, loudness(pcm, level, 0.06)) > -25.0
+    assert 0.9 < factor[speaking].mean() < 1.15 and factor.max() > 1.3 * factor.min()
 
 
 @pytest.mark.parametrize("drive", DRIVES)
