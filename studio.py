@@ -17,6 +17,7 @@ from media.utterance import Stage, Utterance
 from musetalk.builtin import resolve
 from musetalk.load import load_engine, shipped_store
 from speech.synthesizer import Synthesizer
+from speech.urgency import UrgencyPool
 from timeline import SPEECH_RATE
 
 
@@ -32,7 +33,7 @@ class Studio:
         self.engine = load_engine(config.lipsync, self.store)
         self.synthesizer = Synthesizer(config.speech)
         self._draw = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="draw")
-        self._encode = ThreadPoolExecutor(config.mux.encode_threads, thread_name_prefix="encode")
+        self._encode = UrgencyPool(config.mux.encode_threads, patient=False)
 
     def utterance(self, avatar: str, speech: SpeechRequest | None = None, audio: bytes | None = None) -> Utterance:
         """An utterance ready to film. Exactly one of `speech` and `audio` (an encoded file's bytes)."""
