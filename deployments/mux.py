@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -45,7 +46,7 @@ class Mux:
         self._store = shipped_store(config, config.mux.avatar_cache_bytes)
         for avatar_id in BUILTIN:
             self._store.load(avatar_id).background.max()  # brings the pages into memory before anyone waits for them
-        self._pool = UrgencyPool(config.mux.encode_threads, patient=False)
+        self._pool = UrgencyPool([math.inf] * config.mux.encode_threads)
         self._metrics = MuxMetrics()
         self._engine: EngineInfo | None = None
         self._live = 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 
 import av
 import numpy as np
@@ -19,7 +20,7 @@ CONFIG = MuxConfig()
 
 
 def utterance(speech: FakeSpeech, lips: FakeLips, **options: object) -> Utterance:
-    pool = UrgencyPool(2, patient=False)
+    pool = UrgencyPool([math.inf] * 2)
     config = options.pop("config", CONFIG)
     options.setdefault("paced", False)
     return Utterance(stage(), speech.stream(), INFO, lips.listen, lips.render, config, pool, **options)  # type: ignore[arg-type]
