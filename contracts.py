@@ -122,6 +122,7 @@ class RenderRequest:
 
     background: frame numbers (n,) of the avatar's idle loop; rows: (n, ...) conditioning.
     first: somebody waits for the first picture of an utterance; such requests are batched among themselves, ahead of what is only due later.
+    due_s: seconds from now until the viewer needs the first of these frames; whoever runs dry first is drawn first.
     """
 
     avatar: AvatarRef
@@ -129,6 +130,7 @@ class RenderRequest:
     rows: NDArray[Any]
     utterance: str = ""
     first: bool = False
+    due_s: float = 0.0
 
     @property
     def n_frames(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from media.utterance import Stage, Utterance
 from musetalk.builtin import resolve
 from musetalk.load import load_engine, shipped_store
 from speech.synthesizer import Synthesizer
+from speech.urgency import UrgencyPool
 from timeline import SPEECH_RATE
 
 
@@ -32,7 +34,7 @@ class Studio:
         self.engine = load_engine(config.lipsync, self.store)
         self.synthesizer = Synthesizer(config.speech)
         self._draw = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="draw")
-        self._encode = ThreadPoolExecutor(config.mux.encode_threads, thread_name_prefix="encode")
+        self._encode = UrgencyPool([math.inf] * config.mux.encode_threads)
 
     def utterance(self, avatar: str, speech: SpeechRequest | None = None, audio: bytes | None = None) -> Utterance:
         """An utterance ready to film. Exactly one of `speech` and `audio` (an encoded file's bytes)."""

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from errors import ConfigError
+from timeline import SEGMENT_FRAMES
 
 CONFIG_DIR = Path(__file__).parent
 
@@ -80,7 +81,7 @@ class LipSyncConfig(StrictModel):
 
 class MediaConfig(StrictModel):
     crf: int = Field(23, ge=0, le=40, description="x264 quality; lower is better and larger")
-    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"] = "superfast"
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"] = "ultrafast"
     audio_bit_rate_bps: int = Field(64_000, ge=16_000, le=320_000)
     mp3_bit_rate_bps: int = Field(96_000, ge=32_000, le=320_000)
     threads: int = Field(1, ge=1, le=16, description="x264 threads of one stream")
@@ -89,6 +90,7 @@ class MediaConfig(StrictModel):
 class MuxConfig(StrictModel):
     media: MediaConfig = MediaConfig()
     segments_in_flight: int = Field(2, ge=1, le=8, description="render calls an utterance keeps open")
+    segments_a_call: int = Field(2, ge=1, le=8, description="segments drawn by one call when the viewer has a second in hand, else one")
     retries: int = Field(3, ge=0, le=10, description="times a failed segment is sent again")
     segment_timeout_s: float = Field(20.0, gt=0, description="longest wait for one segment")
     lead_s: float = Field(3.0, ge=0.64, description="a stream may get this far ahead of real time; it gains the lead over its first seconds")
@@ -145,6 +147,15 @@ class AppConfig(StrictModel):
     lipsync: LipSyncConfig = LipSyncConfig()
     mux: MuxConfig = MuxConfig()
     deployments: DeploymentsConfig = DeploymentsConfig()
+
+    @model_validator(mode="after")
+    def _calls_fit(self) -> AppConfig:
+        frames = self.mux.segments_a_call * SEGMENT_FRAMES
+        if frames > self.lipsync.batch.max_frames:
+            raise ValueError(
+                f"mux.segments_a_call asks for {frames} frames at once, more than lipsync.batch.max_frames ({self.lipsync.batch.max_frames})"
+            )
+        return self
 
 
 def load_config(source: str | Path = "local", overrides: dict[str, Any] | None = None) -> AppConfig:

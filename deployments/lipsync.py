@@ -11,6 +11,7 @@ from ray import serve
 from configs.models import AppConfig
 from contracts import Conditioning, EngineInfo, RenderedCrops, RenderRequest, Speech
 from deployments.metrics import LipSyncMetrics
+from deployments.turns import Turns
 from musetalk.builtin import BUILTIN
 from musetalk.load import load_engine, shipped_store, warm
 
@@ -28,6 +29,8 @@ class LipSync:
         batch = config.lipsync.batch
         batched = serve.batch(max_batch_size=batch.max_frames, batch_wait_timeout_s=batch.wait_s, batch_size_fn=count_frames)
         self._batched, self._batched_first = batched(self.render_batch), batched(self.render_first_batch)
+        # A graphics card finds the next batch waiting; a processor has nothing to gain from that, and whoever comes late would wait behind it.
+        self._turns = Turns(batch.max_frames * (1 if self._engine.info.device == "cpu" else 2))
         logger.info("lip-sync ready: %s", self._engine.info)
 
     async def listen(self, speech: Speech) -> Conditioning:
@@ -38,7 +41,11 @@ class LipSync:
 
     async def render(self, request: RenderRequest) -> RenderedCrops:
         asked = time.perf_counter()
-        rendered: RenderedCrops = await (self._batched_first if request.first else self._batched)(request)
+        if request.first:
+            rendered: RenderedCrops = await self._batched_first(request)
+        else:
+            async with self._turns.turn(request.due_s, request.n_frames):
+                rendered = await self._batched(request)
         waited = (time.perf_counter() - asked) * 1e3 - rendered.render_ms
         return RenderedCrops(rendered.crops, rendered.render_ms, waited, rendered.batch_frames)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
 
@@ -26,6 +26,7 @@ from media.mp4 import to_mp4
 from media.utterance import Stage, Utterance
 from musetalk.builtin import BUILTIN
 from musetalk.load import shipped_store
+from speech.urgency import UrgencyPool
 from timeline import SPEECH_RATE
 
 logger = logging.getLogger("ray.serve")
@@ -45,7 +46,7 @@ class Mux:
         self._store = shipped_store(config, config.mux.avatar_cache_bytes)
         for avatar_id in BUILTIN:
             self._store.load(avatar_id).background.max()  # brings the pages into memory before anyone waits for them
-        self._pool = ThreadPoolExecutor(config.mux.encode_threads, thread_name_prefix="encode")
+        self._pool = UrgencyPool([math.inf] * config.mux.encode_threads)
         self._metrics = MuxMetrics()
         self._engine: EngineInfo | None = None
         self._live = 0

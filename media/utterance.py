@@ -12,8 +12,8 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from errors import AudioError
 from media.compose import paste
 from media.encode import FragmentEncoder
 from speech.buffer import SpeechBuffer
+from speech.urgency import UrgencyPool
 from timeline import FPS, SEGMENT_FRAMES, SPEECH_RATE
 
 Listen = Callable[[Speech], Awaitable[Conditioning]]
@@ -33,6 +34,8 @@ Pieces = asyncio.Queue["tuple[int, int, asyncio.Task[list[ByteArray | None]]] | 
 
 FIRST_LEAD_S = 3 * SEGMENT_FRAMES / FPS
 LEAD_GROWTH = 0.25  # seconds of lead gained a second
+COMFORTABLE_S = 1.0  # in hand, from which on more than one segment is drawn by one call: fewer calls, but a longer wait for the others
+UNPACED_DUE_S = 10.0  # of a file: whoever watches goes first
 HEARD_AHEAD = 60 * FPS  # frames heard and not yet drawn at which listening waits: bounds memory, not speed
 
 
@@ -72,7 +75,7 @@ class Utterance:
         stage: the avatar's background and box for the engine.
         chunks: the speech, in order; the last has `final` set.
         info: the engine's; `listen`, `render`: its verbs, however far away it runs.
-        pool: where frames are composed and encoded.
+        pool: where frames are composed and encoded, those that are needed first before all others.
         paced: keep at most `config.lead_s` ahead of a viewer who plays in real time.
         max_s: longest speech; longer raises AudioError.
     """
@@ -85,7 +88,7 @@ class Utterance:
         listen: Listen,
         render: Render,
         config: MuxConfig,
-        pool: Executor,
+        pool: UrgencyPool,
         *,
         utterance: str = "",
         paced: bool = True,
@@ -147,9 +150,10 @@ class Utterance:
             if self._buffer.samples > self._max_samples:
                 raise AudioError(f"the speech is longer than {self._max_samples / SPEECH_RATE:g} s, the longest utterance accepted")
             async with self._encoding:
-                await self._in_pool(self._encoder.push_audio, chunk.pcm)
+                due_s = self._due_s(self._encoder.frames_encoded)
+                await self._pool.run(due_s, partial(self._encoder.push_audio, chunk.pcm))
                 if self._buffer.total_frames is not None:
-                    await self._in_pool(self._encoder.finish_audio, self._buffer.total_frames)
+                    await self._pool.run(due_s, partial(self._encoder.finish_audio, self._buffer.total_frames))
             while (stretch := self._buffer.take()) is not None:
                 heard = await self._listen(stretch)
                 self.timings.mark("listen")
@@ -176,12 +180,15 @@ class Utterance:
             n = sizes.popleft() if sizes else SEGMENT_FRAMES
             async with self._changed:
                 await self._changed.wait_for(lambda: self._heard >= first + n or self._total is not None)  # noqa: B023
-                rows = [self._rows.pop(first + i, None) for i in range(n)]
-                self._changed.notify_all()
             if self._total is not None and first >= self._total:
                 break
             await self._pace(first)
             await slots.acquire()
+            if n == SEGMENT_FRAMES and self._due_s(first) > COMFORTABLE_S:
+                n *= max(1, min(self._config.segments_a_call, (self._heard - first) // SEGMENT_FRAMES))
+            async with self._changed:
+                rows = [self._rows.pop(first + i, None) for i in range(n)]
+                self._changed.notify_all()
             pieces.put_nowait((first, n, asyncio.create_task(self._crops(first, rows))))
             first += n
         pieces.put_nowait(None)
@@ -193,7 +200,8 @@ class Utterance:
         if spoken:
             numbers = tuple((self._phase + first + i) % len(self._stage.background) for i in spoken)
             asked = time.perf_counter()
-            rendered = await self._render(RenderRequest(self._stage.avatar, numbers, np.stack(list(spoken.values())), self._name, first == 0))
+            request = RenderRequest(self._stage.avatar, numbers, np.stack(list(spoken.values())), self._name, first == 0, self._due_s(first))
+            rendered = await self._render(request)
             self.timings.wait_ms += (time.perf_counter() - asked) * 1e3
             self.timings.render_ms += rendered.render_ms
             self.timings.render_calls += 1
@@ -218,16 +226,9 @@ class Utterance:
             tasks.remove(drawing)
             slots.release()
             self.timings.mark("render")
-            while self._encoder.frames_ready() < n:  # the sound that belongs to these pictures, and 43 ms more, must be in the encoder
-                await self._more_speech(tasks)
-            began = time.perf_counter()
-            async with self._encoding:
-                data = await self._in_pool(self._compose_and_encode, first, crops)
-            self.timings.encode_ms += (time.perf_counter() - began) * 1e3
-            self.timings.frames += n
-            self.timings.mark("encode")
-            yield self._fragment(first, n, data, final=self._buffer.total_frames == first + n)
-            self._watch(first)
+            for at in range(0, n, SEGMENT_FRAMES):
+                yield await self._fragment(first + at, crops[at : at + SEGMENT_FRAMES], tasks)
+                self._watch(first + at)
 
     async def _more_speech(self, tasks: list[asyncio.Task[Any]]) -> None:
         async def changed() -> None:
@@ -236,7 +237,16 @@ class Utterance:
 
         await _first_of(changed(), tasks[:1])
 
-    def _fragment(self, first: int, n: int, data: bytes, *, final: bool) -> Fragment:
+    async def _fragment(self, first: int, crops: list[ByteArray | None], tasks: list[asyncio.Task[Any]]) -> Fragment:
+        n = len(crops)
+        while self._encoder.frames_ready() < n:  # the sound that belongs to these pictures, and 43 ms more, must be in the encoder
+            await self._more_speech(tasks)
+        began = time.perf_counter()
+        async with self._encoding:
+            data = await self._pool.run(self._due_s(first), partial(self._compose_and_encode, first, crops))
+        self.timings.encode_ms += (time.perf_counter() - began) * 1e3
+        self.timings.frames += n
+        self.timings.mark("encode")
         words = tuple(self._buffer.words[self._words_sent :])
         self._words_sent += len(words)
         head = None
@@ -249,7 +259,7 @@ class Utterance:
                 "speech_engine": self.speech_engine,
                 "notice": self.notice,
             }
-        return Fragment(data, first, n, words, self._buffer.final, final, head)
+        return Fragment(data, first, n, words, self._buffer.final, self._buffer.total_frames == first + n, head)
 
     def _compose_and_encode(self, first: int, crops: list[ByteArray | None]) -> bytes:
         frames = []
@@ -266,24 +276,27 @@ class Utterance:
 
         The lead grows with time: if every new stream raced to its full lead, it would take the cores from those that have none.
         """
-        start_ms = self.timings.first_ms.get("first_fragment")
-        if self._paced and start_ms is not None:
-            played_s = time.perf_counter() - self.timings.started - start_ms / 1e3
+        if self._paced and "first_fragment" in self.timings.first_ms:
+            in_hand_s = self._due_s(first)
+            played_s = first / FPS - in_hand_s
             wait_s = max(
                 (first / FPS - FIRST_LEAD_S) / (1 + LEAD_GROWTH) - played_s,  # until the growing lead allows it
-                first / FPS - self._config.lead_s - played_s,
+                in_hand_s - self._config.lead_s,
             )
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
 
     def _watch(self, first: int) -> None:
         """Count an underrun when a piece was ready only after a viewer needed it."""
-        start_ms = self.timings.first_ms.get("first_fragment")
-        if self._paced and start_ms is not None and time.perf_counter() - self.timings.started - start_ms / 1e3 > first / FPS + 1e-3 and first:
+        if self._paced and first and self._due_s(first) < -1e-3:
             self.timings.underruns += 1
 
-    async def _in_pool(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+    def _due_s(self, first: int) -> float:
+        """Seconds until frame `first` is needed by a viewer who started at the first fragment."""
+        if not self._paced:
+            return UNPACED_DUE_S
+        start_ms = self.timings.first_ms.get("first_fragment")
+        return first / FPS - (0.0 if start_ms is None else time.perf_counter() - self.timings.started - start_ms / 1e3)
 
 
 async def _first_of(wanted: Awaitable[Any], watched: list[asyncio.Task[Any]]) -> Any:

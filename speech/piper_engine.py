@@ -1,7 +1,8 @@
 """Piper's "joe": a neural man's voice for English, a VITS network run here with onnxruntime.
 
-The network is opened in three parts. The planner reads the whole clause: durations, and a code for every frame. The flow and the decoder
-turn codes into sound; they look only a little to both sides, so the beginning of a long clause is heard before the rest is made.
+The network is opened in four parts. The planner reads the whole clause: durations, and a code for every frame. The flow, the stem and the
+head turn codes into sound; they look only a little to both sides, so the beginning of a long clause is heard before the rest is made, and what
+they have made of it is kept for the next piece.
 """
 
 from __future__ import annotations
@@ -35,12 +36,15 @@ DURATIONS = "/Ceil_output_0"  # frames a symbol
 CODES = "/Add_output_0"  # (1, 192, frames), what the flow takes
 MASK = "/Cast_2_output_0"  # (1, 1, frames), ones
 LATENTS = "/Mul_7_output_0"  # (1, 192, frames), what the decoder takes
-SOUND = "output"
+FEATURES = "/dec/LeakyRelu_1_output_0"  # (1, 128, frames * 8), after the first of its three stages
+SOUND = "/dec/Tanh_output_0"  # (1, 1, frames * 256)
 
 RATE = 22_050
 HOP = 256  # samples of a frame
-# Frames to either side that a frame of the flow, and of the decoder, depends on; measured: none beyond 32 and 10.
-FLOW_FIELD, DECODER_FIELD = 32, 10
+FINE = 8  # features a frame
+# Frames to either side that a frame of the flow, of the stem and of the head depends on; measured: none beyond.
+FLOW_FIELD, STEM_FIELD, HEAD_FIELD = 32, 10, 2
+MOST_AHEAD = 512  # frames that flow and stem make at once
 EDGE = 588  # samples around a piece, so that resampling sees what comes before and after
 # Rates meet every 147 samples of the voice, which are 160 of `SPEECH_RATE`.
 STEP_IN, STEP_OUT = 147, 160
@@ -64,7 +68,8 @@ class _Plan:
 class _Parts:
     planner: ort.InferenceSession
     flow: ort.InferenceSession
-    decoder: ort.InferenceSession
+    stem: ort.InferenceSession
+    head: ort.InferenceSession
 
 
 class PiperEngine:
@@ -79,7 +84,7 @@ class PiperEngine:
 
     def warm(self) -> None:
         plan = self._planned("wˈɔːɹm ˈʌp.", 1.0)
-        self._decoded(plan.codes, 0, plan.codes.shape[-1] * HOP)
+        Sound(self._load(), plan.codes).piece(0, plan.codes.shape[-1] * HOP)
 
     def speak(self, text: str, voice: Voice, language: str, speed: float) -> Iterator[Take]:
         self._load()
@@ -91,16 +96,16 @@ class PiperEngine:
         plan = self._planned(signs, speed)
         row, spans = durations_to_phonemes(plan.symbols, plan.frames * (HOP * SPEECH_RATE / RATE))
         marks = _marks(text, ipa_voice, plan.symbols, spans)
-        length = plan.codes.shape[-1] * HOP
+        sound = Sound(self._load(), plan.codes)
         borders = _borders(row, marks)
         cuts = [0, *(_step(border) for border in borders)]
         for i, cut in enumerate(cuts):
             last = i == len(borders)
             after = borders[i - 1] if i else -1
-            before = length * SPEECH_RATE if last else borders[i]
+            before = sound.length * SPEECH_RATE if last else borders[i]
             moved = cut * STEP_OUT
             yield finish(
-                self._piece(plan.codes, cut * STEP_IN, length if last else cuts[i + 1] * STEP_IN),
+                sound.piece(cut * STEP_IN, sound.length if last else cuts[i + 1] * STEP_IN),
                 [Phoneme(p.symbol, p.start - moved, p.end - moved, p.stress) for p in row if after <= p.start < before],
                 [Mark(m.first, m.last, m.start - moved, m.end - moved) for m in marks if after <= m.start < before],
                 voice.gain,
@@ -120,8 +125,9 @@ class PiperEngine:
                 path, threads = data / VOICE_FILE, self._threads
                 self._parts = _Parts(
                     planner=open_part(path, (CODES, DURATIONS), threads=threads),
-                    flow=open_part(path, (LATENTS,), (CODES, MASK), threads),
-                    decoder=open_part(path, (SOUND,), (LATENTS,), threads),
+                    flow=open_part(path, (LATENTS,), (CODES, MASK), threads, tall=True),
+                    stem=open_part(path, (FEATURES,), (LATENTS,), threads, tall=True),
+                    head=open_part(path, (SOUND,), (FEATURES,), threads, tall=True),
                 )
             return self._parts
 
@@ -141,24 +147,52 @@ class PiperEngine:
             raise EngineUnavailableError(f"joe's durations do not fit its symbols: {frames.size} for {ids.shape[1]}")
         return _Plan(codes, symbols, frames.reshape(-1))
 
-    def _decoded(self, codes: FloatArray, first: int, last: int) -> FloatArray:
-        """Samples `first` to `last` at the voice's rate, the same as if all were decoded at once."""
-        parts = self._load()
-        total = codes.shape[-1]
-        begin, end = max(0, first // HOP - DECODER_FIELD), min(total, -(-last // HOP) + DECODER_FIELD)
-        wide = codes[:, :, max(0, begin - FLOW_FIELD) : min(total, end + FLOW_FIELD)]
-        (latents,) = parts.flow.run(None, {CODES: wide, MASK: np.ones((1, 1, wide.shape[-1]), np.float32)})
-        skipped = min(begin, FLOW_FIELD)
-        (sound,) = parts.decoder.run(None, {LATENTS: latents[:, :, skipped : skipped + end - begin]})
-        piece: FloatArray = sound.reshape(-1)[first - begin * HOP : last - begin * HOP]
-        return piece
 
-    def _piece(self, codes: FloatArray, first: int, last: int) -> FloatArray:
-        """The same at `SPEECH_RATE`. `first` is a multiple of `STEP_IN`; so is `last`, unless it is the end."""
-        begin = max(0, first - EDGE)
-        end = min(codes.shape[-1] * HOP, last + EDGE)
+class Sound:
+    """The sound of a planned clause, from its beginning on. Flow and stem run ahead in growing steps, because each hears its surroundings anew."""
+
+    def __init__(self, parts: _Parts, codes: FloatArray) -> None:
+        self._parts, self._codes = parts, codes
+        self._frames = codes.shape[-1]
+        self.length = self._frames * HOP
+        self._latents: FloatArray = np.zeros((1, 0, 1, 0), np.float32)
+        self._features: FloatArray = np.zeros((1, 0, 1, 0), np.float32)
+
+    def piece(self, first: int, last: int) -> FloatArray:
+        """At `SPEECH_RATE`. `first` is a multiple of `STEP_IN`; so is `last`, unless it is the end."""
+        begin, end = max(0, first - EDGE), min(self.length, last + EDGE)
         offset = (first - begin) * STEP_OUT // STEP_IN
-        return resample(self._decoded(codes, begin, end), RATE)[offset : offset + -(-(last - first) * STEP_OUT // STEP_IN)]
+        return resample(self.samples(begin, end), RATE)[offset : offset + -(-(last - first) * STEP_OUT // STEP_IN)]
+
+    def samples(self, first: int, last: int) -> FloatArray:
+        """Samples `first` to `last` at the voice's rate, the same as if all were decoded at once."""
+        begin, end = max(0, first // HOP - HEAD_FIELD), min(self._frames, -(-last // HOP) + HEAD_FIELD)
+        self._make_features(end)
+        (sound,) = self._parts.head.run(None, {FEATURES: self._features[..., begin * FINE : end * FINE]})
+        samples: FloatArray = sound.reshape(-1)[first - begin * HOP : last - begin * HOP]
+        return samples
+
+    def _make_features(self, end: int) -> None:
+        """Features of all frames before `end`, at least."""
+        made = self._features.shape[-1] // FINE
+        if made >= end:
+            return
+        self._make_latents(min(self._frames, end + STEM_FIELD))
+        known = self._latents.shape[-1]
+        end = known if known == self._frames else known - STEM_FIELD
+        begin = max(0, made - STEM_FIELD)
+        (features,) = self._parts.stem.run(None, {LATENTS: self._latents[..., begin:]})
+        fresh = features[..., (made - begin) * FINE : (end - begin) * FINE]
+        self._features = np.concatenate([self._features, fresh], -1) if made else fresh
+
+    def _make_latents(self, end: int) -> None:
+        made = self._latents.shape[-1]
+        end = min(self._frames, max(end, made + min(2 * made, MOST_AHEAD)))
+        begin = max(0, made - FLOW_FIELD)
+        wide = self._codes[:, :, None, begin : min(self._frames, end + FLOW_FIELD)]
+        (latents,) = self._parts.flow.run(None, {CODES: wide, MASK: np.ones((1, 1, 1, wide.shape[-1]), np.float32)})
+        fresh = latents[..., made - begin : end - begin]
+        self._latents = np.concatenate([self._latents, fresh], -1) if made else fresh
 
 
 def _borders(phonemes: list[Phoneme], marks: list[Mark]) -> list[int]:

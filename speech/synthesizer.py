@@ -31,6 +31,8 @@ LEAD_SAMPLES = 720  # every utterance begins with 30 ms of exact silence: the fi
 MAX_CLAUSE_CHARS = 240
 FIRST_PIECE = SPEECH_RATE // 10  # of a cloud voice; the first is small so that pictures start
 PIECE = SPEECH_RATE // 4
+# A thread is free for first clauses; half of the cores may speak what is due soon. The pictures of a sound take up to `PICTURES_S` after it.
+NOW_S, SOON_S, PICTURES_S = 0.2, 3.0, 0.8
 SWITCH_PAUSE_S = 0.25  # between the cloud voice and the offline one that takes over
 
 
@@ -43,7 +45,7 @@ class Synthesizer:
 
     def __init__(self, config: SpeechConfig) -> None:
         self._config = config
-        self._pool = UrgencyPool(max(1, (os.cpu_count() or 2) // 2))
+        self._pool = UrgencyPool([NOW_S] + [SOON_S] * max(1, (os.cpu_count() or 2) // 2), patient=True)
         self._offline = OfflineVoices(Lexicon.load(config.lexicon), config.threads)
         self._openai: OpenAIEngine | None = None
         if config.engine == "offline":
@@ -127,7 +129,7 @@ class Synthesizer:
                 left -= piece.ends_clause
                 if left:
                     in_hand_s = (start + len(piece.take.pcm) - heard_from) / SPEECH_RATE
-                    ahead = self._pool.run(in_hand_s - (time.monotonic() - began), lambda: next(pieces))
+                    ahead = self._pool.run(in_hand_s - PICTURES_S - (time.monotonic() - began), lambda: next(pieces))
                 spoken = spoken or len(piece.take.pcm) > 0
                 if not left and not spoken:
                     raise TextError("the text has nothing that a voice can speak; accepted: words or numbers in a language of the offline voices")

@@ -1,8 +1,8 @@
-"""Synthesis for many listeners on few cores: whoever runs dry first is served first.
+"""Work for many viewers on few cores: whoever runs dry first is served first.
 
 A voice speaks many times faster than a listener listens. Without an order, the last sentences of one listener keep another from hearing
-his first; and all of them together take the cores from the pictures that are due now. So each piece of work has a deadline, and what is due
-later than `PATIENT_S` is left to one thread of lower priority.
+his first; and all of them together take the cores from the pictures that are due now. So each piece of work has a deadline; a thread can be
+kept free for what is due now, and what is due much later can be left to one of lower priority.
 """
 
 from __future__ import annotations
@@ -10,37 +10,55 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import os
+import sys
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
-PATIENT_S = 1.5
-NICENESS = 10  # of the patient thread: a tenth of the share of a thread that draws, while one does
+NICENESS = 5  # of the patient thread: a third of the share of a thread that draws, while one does
 
 
-class UrgencyPool:
-    """`threads` for what is due soon, and one more for the rest."""
+class UrgencyPool(Executor):
+    """One thread for each of `horizons_s`, which takes what is due first, if it is due within so many seconds. With `patient`, one more takes
+    whatever is left, at a lower priority: work that it began and that is needed sooner than expected would wait, so its time must be ample.
 
-    def __init__(self, threads: int) -> None:
+    As a plain executor it takes all work as due at once.
+    """
+
+    def __init__(self, horizons_s: Sequence[float], *, patient: bool = False) -> None:
         self._jobs: list[tuple[float, int, Callable[[], Any], Future[Any]]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
-        for patient in [False] * threads + [True]:
-            threading.Thread(target=self._work, args=(patient,), name="speech", daemon=True).start()
+        for horizon_s in horizons_s:
+            threading.Thread(target=self._work, args=(horizon_s,), name="urgency", daemon=True).start()
+        if patient:
+            threading.Thread(target=self._work, args=(math.inf, NICENESS), name="patience", daemon=True).start()
 
     def run(self, slack_s: float, work: Callable[[], T]) -> asyncio.Future[T]:
         """Do `work` within `slack_s` if that can be; cancelling drops it when it has not begun."""
+        return asyncio.wrap_future(self._queue(slack_s, work))
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        return self._queue(0.0, partial(fn, *args, **kwargs))
+
+    def _queue(self, slack_s: float, work: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
         with self._changed:
             heapq.heappush(self._jobs, (time.monotonic() + slack_s, next(self._numbers), work, future))
             self._changed.notify_all()
-        return asyncio.wrap_future(future)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the threads; work that has not begun is cancelled."""
@@ -51,12 +69,11 @@ class UrgencyPool:
             self._jobs.clear()
             self._changed.notify_all()
 
-    def _work(self, patient: bool) -> None:
-        if patient and hasattr(os, "setpriority"):
-            # On Linux this is the thread's own niceness; elsewhere it would be the whole process's.
-            if os.uname().sysname == "Linux":
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        while (job := self._next(patient)) is not None:
+    def _work(self, horizon_s: float, niceness: int = 0) -> None:
+        # On Linux this is the thread's own niceness; elsewhere it would be the whole process's.
+        if niceness and sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        while (job := self._next(horizon_s)) is not None:
             work, future = job
             if not future.set_running_or_notify_cancel():
                 continue
@@ -67,15 +84,15 @@ class UrgencyPool:
             else:
                 future.set_result(result)
 
-    def _next(self, patient: bool) -> tuple[Callable[[], Any], Future[Any]] | None:
+    def _next(self, horizon_s: float) -> tuple[Callable[[], Any], Future[Any]] | None:
         with self._changed:
             while not self._closed:
                 if not self._jobs:
                     self._changed.wait()
                     continue
                 slack = self._jobs[0][0] - time.monotonic()
-                if patient or slack < PATIENT_S:
+                if slack < horizon_s:
                     _, _, work, future = heapq.heappop(self._jobs)
                     return work, future
-                self._changed.wait(slack - PATIENT_S)
+                self._changed.wait(slack - horizon_s)
         return None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from concurrent.futures import ThreadPoolExecutor
+import math
 
 import av
 import numpy as np
@@ -12,6 +12,7 @@ from configs.models import MuxConfig
 from contracts import Fragment
 from errors import AudioError, SpeechEngineError
 from media.utterance import Utterance
+from speech.urgency import UrgencyPool
 from tests.fakes import INFO, FakeLips, FakeSpeech, stage
 from timeline import FPS, SEGMENT_FRAMES
 
@@ -19,7 +20,7 @@ CONFIG = MuxConfig()
 
 
 def utterance(speech: FakeSpeech, lips: FakeLips, **options: object) -> Utterance:
-    pool = ThreadPoolExecutor(2)
+    pool = UrgencyPool([math.inf] * 2)
     config = options.pop("config", CONFIG)
     options.setdefault("paced", False)
     return Utterance(stage(), speech.stream(), INFO, lips.listen, lips.render, config, pool, **options)  # type: ignore[arg-type]
