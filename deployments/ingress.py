@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from configs.models import AppConfig
 from contracts import EngineInfo, Fragment, VideoRequest, Word
+from deployments import idle, protocol
 from deployments import requests as inputs
 from deployments.openapi import document
 from deployments.remote import pulled, unwrap
@@ -76,6 +77,8 @@ class Ingress:
             Route("/v1/avatars/{id}", self.delete_avatar, methods=["DELETE"]),
             Route("/v1/avatars/{id}/portrait", self.portrait),
             Route("/v1/avatars/{id}/idle", self.idle_loop),
+            Route("/v1/avatars/{id}/idle.segments", self.idle_segments),
+            Route("/v1/sessions/schema.json", self.session_schema),
             Route("/v1/videos", self.create_video, methods=["POST"]),
             Route("/v1/videos/{id}/captions.vtt", self.captions),
             Route("/v1/audio/speech", self.create_speech, methods=["POST"]),
@@ -141,6 +144,19 @@ class Ingress:
     async def idle_loop(self, request: Request) -> Response:
         avatar = await self._avatar(request.path_params["id"])
         return Response(avatar.idle["mp4"], media_type="video/mp4", headers=_immutable(avatar.ref.version))
+
+    async def idle_segments(self, request: Request) -> Response:
+        version = request.query_params.get("version")
+        avatar = await self._avatar(request.path_params["id"], version)
+        headers = _immutable(avatar.ref.version)
+        if version is not None:
+            headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(await asyncio.to_thread(idle.packed, avatar), media_type="application/octet-stream", headers=headers)
+
+    async def session_schema(self, request: Request) -> Response:
+        return JSONResponse(protocol.schema())
 
     # --- videos ------------------------------------------------------------------------------------------------------
 
@@ -264,8 +280,8 @@ class Ingress:
 
     # --- shared ------------------------------------------------------------------------------------------------------
 
-    async def _avatar(self, name: str) -> Any:
-        return await asyncio.to_thread(self._store.load, resolve(name))
+    async def _avatar(self, name: str, version: str | None = None) -> Any:
+        return await asyncio.to_thread(self._store.load, resolve(name), version)
 
     async def _prepare(self, image: bytes, avatar_id: str, name: str, gender: str) -> dict[str, Any]:
         made: dict[str, Any] = await self._call(self._face_prep.prepare.remote(image, avatar_id, name or avatar_id, gender))
