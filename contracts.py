@@ -176,7 +176,7 @@ class VideoRequest:
     """One utterance to film, validated. Exactly one of `speech` (text to synthesise) and `audio` (an encoded file's bytes) is set.
 
     paced: send at most the configured lead ahead of real time (a live viewer); False = as fast as it goes (a file).
-    phase: number of the idle-loop frame on which the utterance starts; a multiple of `SEGMENT_FRAMES`.
+    phase: number of the idle-loop frame on which the utterance starts; `media.phase` tells which frames follow.
     """
 
     utterance: str

@@ -9,7 +9,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from importlib.metadata import version
 from typing import Any
@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from configs.models import AppConfig
 from contracts import EngineInfo, Fragment, VideoRequest, Word
@@ -28,6 +28,7 @@ from deployments import requests as inputs
 from deployments.openapi import document
 from deployments.remote import pulled, unwrap
 from deployments.requests import exactly_one, parse, read_body, read_media, speech_request, video_request
+from deployments.sessions import Sessions
 from errors import BusyError, ConflictError, EngineError, MuseserveError, RequestError
 from media.audio import CONTENT_TYPES
 from media.captions import cues, webvtt
@@ -65,6 +66,8 @@ class Ingress:
         self._live = 0
         self._captions: OrderedDict[str, Captions] = OrderedDict()
         self._engine: EngineInfo | None = None
+        self._runs: dict[str, Any] = {}
+        self._sessions = Sessions(config, self._speak, self._avatar, self._what_runs)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         routes = [
@@ -78,6 +81,7 @@ class Ingress:
             Route("/v1/avatars/{id}/portrait", self.portrait),
             Route("/v1/avatars/{id}/idle", self.idle_loop),
             Route("/v1/avatars/{id}/idle.segments", self.idle_segments),
+            WebSocketRoute("/v1/sessions", self._sessions.serve),
             Route("/v1/sessions/schema.json", self.session_schema),
             Route("/v1/videos", self.create_video, methods=["POST"]),
             Route("/v1/videos/{id}/captions.vtt", self.captions),
@@ -105,6 +109,7 @@ class Ingress:
                 "default_avatar": self._config.avatars.default,
                 "voices": [v.id for v in voices.list_voices()],
                 "live_utterances": self._live,
+                "live_sessions": self._sessions.live,
                 "versions": {name: version(name) for name in ("museserve", "ray", "av", "mediapipe", "opencv-python")},
             }
         )
@@ -154,6 +159,14 @@ class Ingress:
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
         return Response(await asyncio.to_thread(idle.packed, avatar), media_type="application/octet-stream", headers=headers)
+
+    def _speak(self, asked: VideoRequest) -> AsyncGenerator[Fragment, None]:
+        return self._fragments(asked, Captions(), "stream")
+
+    async def _what_runs(self) -> dict[str, Any]:
+        if not self._runs:
+            self._runs = await self._call(self._mux.info.remote())
+        return self._runs
 
     async def session_schema(self, request: Request) -> Response:
         return JSONResponse(protocol.schema())
@@ -229,7 +242,7 @@ class Ingress:
         data = b"".join([fragment.data async for fragment in fragments])
         return Response(data, media_type="video/mp4", headers=headers)
 
-    async def _fragments(self, asked: VideoRequest, captions: Captions, method: str) -> AsyncIterator[Fragment]:
+    async def _fragments(self, asked: VideoRequest, captions: Captions, method: str) -> AsyncGenerator[Fragment, None]:
         if self._live >= self._limits.max_live_utterances:
             raise BusyError(f"{self._live} videos are being made, the most this service takes at once; try again in a moment")
         self._live += 1

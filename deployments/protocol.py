@@ -398,7 +398,7 @@ HEADER_VERSION = 1
 
 @dataclass(frozen=True)
 class FrameHeader:
-    """The 20 bytes in front of the fragment in every binary frame that the server sends. `first_frame` and decode times count from the utterance's start."""
+    """The 20 bytes in front of the fragment in every binary frame of the server. `first_frame` counts from the utterance's start."""
 
     seq: int
     n: int
