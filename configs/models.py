@@ -144,6 +144,17 @@ class SessionsConfig(StrictModel):
         return self
 
 
+class CacheConfig(StrictModel):
+    """Finished utterances, so that what was asked before is there at once. Replicas share it when they see the same `uri`."""
+
+    enabled: bool = True
+    uri: str = Field("", description="folder or pyarrow.fs URI (s3://, gs://); empty = the user's cache folder")
+    max_bytes: int = Field(
+        512 * 2**20, ge=2**20, description="what was asked for longest ago goes first; 4 s of video are about 0.5 MB, their speech 0.2 MB"
+    )
+    memory_bytes: int = Field(32 * 2**20, ge=0, description="kept in each Mux replica as well")
+
+
 class ServerConfig(StrictModel):
     host: str = "127.0.0.1"
     port: int = Field(8001, ge=0, le=65_535)
@@ -169,6 +180,7 @@ class AppConfig(StrictModel):
     lipsync: LipSyncConfig = LipSyncConfig()
     mux: MuxConfig = MuxConfig()
     sessions: SessionsConfig = SessionsConfig()
+    cache: CacheConfig = CacheConfig()
     deployments: DeploymentsConfig = DeploymentsConfig()
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -40,6 +41,7 @@ from web import Asset, load_assets
 logger = logging.getLogger("ray.serve")
 
 CAPTIONS_KEPT = 512
+CACHE_SAYS = {"no": "miss", "speech": "hit; speech", "segments": "hit; segments"}
 
 
 class Captions:
@@ -84,6 +86,7 @@ class Ingress:
             WebSocketRoute("/v1/sessions", self._sessions.serve),
             Route("/v1/sessions/schema.json", self.session_schema),
             Route("/v1/videos", self.create_video, methods=["POST"]),
+            Route("/v1/prerender", self.prerender, methods=["POST"]),
             Route("/v1/videos/{id}/captions.vtt", self.captions),
             Route("/v1/audio/speech", self.create_speech, methods=["POST"]),
             Route("/api/core/tts/synthesize/", self.synthesize, methods=["POST"]),
@@ -180,6 +183,21 @@ class Ingress:
         exactly_one(text=body.text, audio=audio)
         return await self._video(body.avatar, body.text, audio, body.voice, body.speed, body.language, stream=body.stream)
 
+    async def prerender(self, request: Request) -> Response:
+        """Speak texts into the cache, one after the other, and say what was there already."""
+        body = parse(inputs.PrerenderBody, (await read_body(request, self._limits)).fields)
+        meta = (await self._avatar(body.avatar or self._config.avatars.default)).meta
+        speeches = [speech_request(text, body.voice, body.speed, body.language, self._config, meta.gender) for text in body.texts]
+        if not self._config.cache.enabled:
+            raise ConflictError("the cache is off (cache.enabled); nothing can be prerendered")
+        done = []
+        for speech in speeches:
+            asked = replace(video_request(meta.id, speech, None, paced=False), keep=True)
+            fragments = [fragment async for fragment in self._fragments(asked, Captions(), "stream")]
+            assert fragments[0].head is not None
+            done.append({"text": speech.text, "cache": CACHE_SAYS[fragments[0].head["cached"]], "frames": sum(f.n_frames for f in fragments)})
+        return JSONResponse({"data": done})
+
     async def captions(self, request: Request) -> Response:
         """Answers once every word is known, which is long before the last picture is sent."""
         kept = self._captions.get(request.path_params["id"])
@@ -265,6 +283,7 @@ class Ingress:
             "X-Speech-Engine": head["speech_engine"],
             "Server-Timing": ", ".join(f"{stage};dur={ms}" for stage, ms in head["timings_ms"].items()),
             "Link": f'</v1/videos/{asked.utterance}/captions.vtt>; rel="captions"; type="text/vtt"',
+            "X-Cache": CACHE_SAYS[head["cached"]],
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
             "X-Accel-Buffering": "no",

@@ -24,6 +24,7 @@ class MuxMetrics:
         self.utterances = metrics.Counter("museserve_utterances", "utterances ended", tag_keys=("outcome",))
         self.frames = metrics.Counter("museserve_frames", "frames sent", tag_keys=("kind",))
         self.underruns = metrics.Counter("museserve_underruns", "pieces that were ready only after a viewer needed them")
+        self.cache = metrics.Counter("museserve_cache", "spoken texts, by what the cache had of them", tag_keys=("found",))
         self.retries = metrics.Counter("museserve_segment_retries", "segments sent again")
 
 

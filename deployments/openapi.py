@@ -64,6 +64,13 @@ def document() -> dict[str, Any]:
                 body={**_json_body(inputs.VideoBody), **_multipart(inputs.VideoBody, "audio", required=False)},
             )
         },
+        "/v1/prerender": {
+            "post": _operation(
+                "Have texts ready",
+                {"200": _json("data: text, cache (miss = made now), frames"), "409": _failure("the cache is off"), **found, **busy},
+                body=_json_body(inputs.PrerenderBody),
+            )
+        },
         "/v1/videos/{id}/captions.vtt": {
             "parameters": [_path_id()],
             "get": _operation("Captions of a video, once its words are known", {"200": _binary(VTT), "404": _failure("no longer kept")}),
