@@ -97,9 +97,8 @@ class Live:
         return dict(found[count - 1])
 
     async def closed(self, seconds: float = 20.0) -> int:
-        end = time.monotonic() + seconds
-        while self.close_code is None and time.monotonic() < end:
-            await asyncio.sleep(0.01)
+        assert self._reader is not None
+        await asyncio.wait({self._reader}, timeout=seconds)
         assert self.close_code is not None, "the connection stayed open"
         return self.close_code
 
@@ -125,3 +124,12 @@ class Live:
             self.close_code = self.socket.close_code
             async with self._news:
                 self._news.notify_all()
+
+
+async def soon(check: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait until `check` is true."""
+    for _ in range(round(seconds / 0.05)):
+        if await asyncio.to_thread(check):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"not so after {seconds} s")
