@@ -83,6 +83,31 @@ def say(
 
 
 @app.command()
+def prerender(
+    questions: Annotated[Path, typer.Argument(help="a text file, one utterance a line; # begins a comment; - reads stdin", show_default=False)],
+    avatar: Annotated[str, typer.Option(help="id of an avatar, or man / woman", show_default="the configured one")] = "",
+    voice: Annotated[str, typer.Option(help="id of a voice; auto = one that fits the avatar")] = "auto",
+    speed: Annotated[float, typer.Option(min=0.25, max=4.0, help="1 = the voice's own")] = 1.1,
+    language: Annotated[str, typer.Option(help="BCP 47 tag such as en or ko; auto = seen from the text")] = "auto",
+    url: Annotated[
+        str, typer.Option(help="let a running service do it, e.g. http://127.0.0.1:8001", show_default="done here, no service needed")
+    ] = "",
+    config: ConfigOption = "local",
+) -> None:
+    """Film utterances into the cache, so that they are there at once when they are asked for with the same voice and speed."""
+    settings = _config(config)
+    texts = _lines(questions)
+    if url:
+        made = _prerender_there(url, texts, {"avatar": avatar or None, "voice": voice, "speed": speed, "language": language})
+    else:
+        if not settings.cache.enabled:
+            raise RequestError("the cache is off in this configuration (cache.enabled); nothing can be prerendered")
+        made = _prerender_here(settings, avatar or settings.avatars.default, [_speech(text, voice, speed, language, settings) for text in texts])
+    for text, was_there, frames in made:
+        typer.echo(f"{'there' if was_there else 'made':<6} {frames / 25:6.2f} s  {text}")
+
+
+@app.command()
 def serve(
     config: ConfigOption = "local",
     host: Annotated[str | None, typer.Option(help="address to listen on", show_default="from the configuration")] = None,
@@ -206,6 +231,46 @@ def _speech(text: str, voice: str, speed: float, language: str, settings: AppCon
     voices.check(voice)
     languages.check(language)
     return SpeechRequest(sentences.check_text(text, settings.speech.max_text_chars), voice, speed, language)
+
+
+def _lines(questions: Path) -> list[str]:
+    raw = sys.stdin.read() if str(questions) == "-" else questions.read_text(encoding="utf-8")
+    texts = [line.strip() for line in raw.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if not texts:
+        raise RequestError(f"{questions}: there is no utterance in it; one a line is wanted")
+    return texts
+
+
+def _prerender_here(settings: AppConfig, avatar: str, speeches: list[SpeechRequest]) -> Iterator[tuple[str, bool, int]]:
+    from media.asked_before import AskedBefore
+    from musetalk.builtin import resolve
+    from studio import Studio
+    from studio import prerender as film
+
+    studio, before = Studio(settings), AskedBefore(settings)
+    meta = studio.store.meta(resolve(avatar))
+    for speech in speeches:
+        was_there, frames = asyncio.run(film(studio, before, meta.id, replace(speech, gender=meta.gender)))
+        yield speech.text, was_there, frames
+
+
+def _prerender_there(url: str, texts: list[str], manner: dict[str, Any]) -> Iterator[tuple[str, bool, int]]:
+    """Through `POST /v1/prerender`, a text at a time, so that each is told when it is done."""
+    import json
+    import urllib.error
+    import urllib.request
+
+    for text in texts:
+        body = json.dumps({"texts": [text], **manner}).encode()
+        request = urllib.request.Request(f"{url.rstrip('/')}/v1/prerender", body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=600) as answer:
+                made = json.load(answer)["data"][0]
+        except urllib.error.HTTPError as error:
+            raise RequestError(f"{url} refused {text[:60]!r}: {json.load(error)['error']['message']}") from None
+        except urllib.error.URLError as error:
+            raise RequestError(f"{url} cannot be reached: {error.reason}") from None
+        yield made["text"], made["cache"] != "miss", made["frames"]
 
 
 def _check_output(output: Path) -> None:

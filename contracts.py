@@ -178,7 +178,8 @@ class VideoRequest:
     """One utterance to film, validated. Exactly one of `speech` (text to synthesise) and `audio` (an encoded file's bytes) is set.
 
     paced: send at most the configured lead ahead of real time (a live viewer); False = as fast as it goes (a file).
-    phase: number of the idle-loop frame on which the utterance starts; a multiple of `SEGMENT_FRAMES`.
+    phase: number of the idle-loop frame on which the utterance starts; `media.phase` tells which frames follow.
+    keep: put the finished fragments into the cache, although the text was not asked for before.
     """
 
     utterance: str
@@ -187,6 +188,7 @@ class VideoRequest:
     audio: bytes | None = None
     paced: bool = True
     phase: int = 0
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ class Fragment:
     """One piece of the streamed video, in order. data: moof + mdat; on the first piece, the init segment (ftyp + moov) comes before it.
 
     words: those that became known since the piece before; words_final: no more will come. The last fragment has final=True.
-    head, on the first fragment only: codecs, stage timings in ms, engines, notices.
+    head, on the first fragment only: codecs, stage timings in ms, engines, notices, and how much came out of the cache (no, speech, segments).
     """
 
     data: bytes

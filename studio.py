@@ -12,6 +12,7 @@ from typing import Any
 
 from configs.models import AppConfig
 from contracts import Conditioning, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk, SpeechRequest, Word
+from media.asked_before import AskedBefore, again, recorded
 from media.decode import decode_speech
 from media.mp4 import to_mp4
 from media.utterance import Stage, Utterance
@@ -36,12 +37,14 @@ class Studio:
         self._draw = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="draw")
         self._encode = UrgencyPool([math.inf] * config.mux.encode_threads)
 
-    def utterance(self, avatar: str, speech: SpeechRequest | None = None, audio: bytes | None = None) -> Utterance:
-        """An utterance ready to film. Exactly one of `speech` and `audio` (an encoded file's bytes)."""
+    def utterance(
+        self, avatar: str, speech: SpeechRequest | None = None, audio: bytes | None = None, spoken: AsyncIterator[SpeechChunk] | None = None
+    ) -> Utterance:
+        """An utterance ready to film. Exactly one of `speech` and `audio` (an encoded file's bytes); spoken: its sound, if it is there."""
         prepared = self.store.load(resolve(avatar))
         name = self.engine.info.name
         stage = Stage(prepared.ref, prepared.background, prepared.box(name), prepared.mask(name))
-        chunks = self.synthesizer.stream(speech) if speech is not None else self._upload(audio or b"")
+        chunks = spoken or (self.synthesizer.stream(speech) if speech is not None else self._upload(audio or b""))
         return Utterance(
             stage,
             chunks,
@@ -94,6 +97,20 @@ async def render_to_file(
     finally:
         partial.unlink(missing_ok=True)
     return utterance, words
+
+
+async def prerender(studio: Studio, before: AskedBefore, avatar: str, speech: SpeechRequest) -> tuple[bool, int]:
+    """Put an utterance into the cache. Returns whether it was there, and its frames."""
+    ref = studio.store.resolve(avatar)
+    keys = before.keys(speech, studio.synthesizer.info, ref, studio.engine.info, 0)
+    film = before.film(keys)
+    if film is not None:
+        return True, _frames(film[-1])
+    known = before.speech(keys)
+    spoken = again(known) if known else recorded(studio.synthesizer.stream(speech), lambda chunks: before.keep_speech(keys, chunks))
+    made = [fragment async for fragment in studio.utterance(avatar, speech, spoken=spoken).fragments()]
+    before.keep_film(keys, made)
+    return False, _frames(made[-1])
 
 
 def _frames(fragment: Fragment) -> int:

@@ -122,6 +122,41 @@ class LimitsConfig(StrictModel):
     max_utterance_s: float = Field(900.0, gt=1, description="longest spoken utterance")
 
 
+class SessionsConfig(StrictModel):
+    """Live conversations, `WS /v1/sessions`. Counts are for one ingress replica, in whose memory its sessions live."""
+
+    max_sessions: int = Field(64, ge=1, description="sessions at once, those without a connection included; more are closed with 4013")
+    queued_utterances: int = Field(16, ge=1, le=1_000, description="utterances of a session that are not finished")
+    message_bytes: int = Field(2**20, ge=1_024, le=16 * 2**20, description="longest message of a client")
+    audio_bytes: int = Field(8 * 2**20, ge=1_024, description="longest recorded utterance; a session holds one while it arrives")
+    messages_per_s: float = Field(100.0, gt=0, description="what a client may send for long; twice as much in a burst of a second or two")
+    window_bytes: int = Field(4 * 2**20, ge=2**18, description="sent to a session and not acknowledged; when it is full, no more is sent")
+    slow_s: float = Field(10.0, gt=0, description="a client that lets its window stay full for half of this is told, for all of it is cut")
+    start_s: float = Field(10.0, gt=0, description="longest wait for the first message")
+    heartbeat_s: float = Field(20.0, gt=0, description="how often clients are asked to ping")
+    silent_s: float = Field(90.0, gt=0, description="a connection that sends nothing for so long is closed; hidden tabs wake up once a minute")
+    resume_s: float = Field(90.0, ge=0, description="how long a session waits for a lost connection to come back")
+    idle_s: float = Field(1_800.0, gt=0, description="a session in which nothing is said for so long ends")
+    session_s: float = Field(4 * 3_600.0, gt=0, description="longest session")
+
+    @model_validator(mode="after")
+    def _beats(self) -> SessionsConfig:
+        if self.silent_s < self.heartbeat_s:
+            raise ValueError(f"silent_s ({self.silent_s:g}) is below heartbeat_s ({self.heartbeat_s:g}): every client would be cut")
+        return self
+
+
+class CacheConfig(StrictModel):
+    """Finished utterances, so that what was asked before is there at once. Replicas share it when they see the same `uri`."""
+
+    enabled: bool = True
+    uri: str = Field("", description="folder or pyarrow.fs URI (s3://, gs://); empty = the user's cache folder")
+    max_bytes: int = Field(
+        512 * 2**20, ge=2**20, description="what was asked for longest ago goes first; 4 s of video are about 0.5 MB, their speech 0.2 MB"
+    )
+    memory_bytes: int = Field(32 * 2**20, ge=0, description="kept in each Mux replica as well")
+
+
 class ServerConfig(StrictModel):
     host: str = "127.0.0.1"
     port: int = Field(8001, ge=0, le=65_535)
@@ -146,6 +181,8 @@ class AppConfig(StrictModel):
     speech: SpeechConfig = SpeechConfig()
     lipsync: LipSyncConfig = LipSyncConfig()
     mux: MuxConfig = MuxConfig()
+    sessions: SessionsConfig = SessionsConfig()
+    cache: CacheConfig = CacheConfig()
     deployments: DeploymentsConfig = DeploymentsConfig()
 
     @model_validator(mode="after")
@@ -154,6 +191,15 @@ class AppConfig(StrictModel):
         if frames > self.lipsync.batch.max_frames:
             raise ValueError(
                 f"mux.segments_a_call asks for {frames} frames at once, more than lipsync.batch.max_frames ({self.lipsync.batch.max_frames})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _room_for_requests(self) -> AppConfig:
+        if self.sessions.max_sessions >= self.deployments.ingress.max_ongoing_requests:
+            raise ValueError(
+                f"sessions.max_sessions ({self.sessions.max_sessions}) must be below deployments.ingress.max_ongoing_requests "
+                f"({self.deployments.ingress.max_ongoing_requests}): a session is one request for as long as it is open"
             )
         return self
 

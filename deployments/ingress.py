@@ -9,8 +9,9 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -19,14 +20,16 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from configs.models import AppConfig
 from contracts import EngineInfo, Fragment, VideoRequest, Word
+from deployments import idle, protocol
 from deployments import requests as inputs
 from deployments.openapi import document
 from deployments.remote import pulled, unwrap
 from deployments.requests import exactly_one, parse, read_body, read_media, speech_request, video_request
+from deployments.sessions import Sessions
 from errors import BusyError, ConflictError, EngineError, MuseserveError, RequestError
 from media.audio import CONTENT_TYPES
 from media.captions import cues, webvtt
@@ -38,6 +41,7 @@ from web import Asset, load_assets
 logger = logging.getLogger("ray.serve")
 
 CAPTIONS_KEPT = 512
+CACHE_SAYS = {"no": "miss", "speech": "hit; speech", "segments": "hit; segments"}
 
 
 class Captions:
@@ -64,6 +68,8 @@ class Ingress:
         self._live = 0
         self._captions: OrderedDict[str, Captions] = OrderedDict()
         self._engine: EngineInfo | None = None
+        self._runs: dict[str, Any] = {}
+        self._sessions = Sessions(config, self._speak, self._avatar, self._what_runs)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         routes = [
@@ -76,7 +82,11 @@ class Ingress:
             Route("/v1/avatars/{id}", self.delete_avatar, methods=["DELETE"]),
             Route("/v1/avatars/{id}/portrait", self.portrait),
             Route("/v1/avatars/{id}/idle", self.idle_loop),
+            Route("/v1/avatars/{id}/idle.segments", self.idle_segments),
+            WebSocketRoute("/v1/sessions", self._sessions.serve),
+            Route("/v1/sessions/schema.json", self.session_schema),
             Route("/v1/videos", self.create_video, methods=["POST"]),
+            Route("/v1/prerender", self.prerender, methods=["POST"]),
             Route("/v1/videos/{id}/captions.vtt", self.captions),
             Route("/v1/audio/speech", self.create_speech, methods=["POST"]),
             Route("/api/core/tts/synthesize/", self.synthesize, methods=["POST"]),
@@ -102,6 +112,7 @@ class Ingress:
                 "default_avatar": self._config.avatars.default,
                 "voices": [v.id for v in voices.list_voices()],
                 "live_utterances": self._live,
+                "live_sessions": self._sessions.live,
                 "versions": {name: version(name) for name in ("museserve", "ray", "av", "mediapipe", "opencv-python")},
             }
         )
@@ -142,6 +153,27 @@ class Ingress:
         avatar = await self._avatar(request.path_params["id"])
         return Response(avatar.idle["mp4"], media_type="video/mp4", headers=_immutable(avatar.ref.version))
 
+    async def idle_segments(self, request: Request) -> Response:
+        version = request.query_params.get("version")
+        avatar = await self._avatar(request.path_params["id"], version)
+        headers = _immutable(avatar.ref.version)
+        if version is not None:
+            headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(await asyncio.to_thread(idle.packed, avatar), media_type="application/octet-stream", headers=headers)
+
+    def _speak(self, asked: VideoRequest) -> AsyncGenerator[Fragment, None]:
+        return self._fragments(asked, Captions(), "stream")
+
+    async def _what_runs(self) -> dict[str, Any]:
+        if not self._runs:
+            self._runs = await self._call(self._mux.info.remote())
+        return self._runs
+
+    async def session_schema(self, request: Request) -> Response:
+        return JSONResponse(protocol.schema())
+
     # --- videos ------------------------------------------------------------------------------------------------------
 
     async def create_video(self, request: Request) -> Response:
@@ -150,6 +182,21 @@ class Ingress:
         audio = upload.files.get("audio")
         exactly_one(text=body.text, audio=audio)
         return await self._video(body.avatar, body.text, audio, body.voice, body.speed, body.language, stream=body.stream)
+
+    async def prerender(self, request: Request) -> Response:
+        """Speak texts into the cache, one after the other, and say what was there already."""
+        body = parse(inputs.PrerenderBody, (await read_body(request, self._limits)).fields)
+        meta = (await self._avatar(body.avatar or self._config.avatars.default)).meta
+        speeches = [speech_request(text, body.voice, body.speed, body.language, self._config, meta.gender) for text in body.texts]
+        if not self._config.cache.enabled:
+            raise ConflictError("the cache is off (cache.enabled); nothing can be prerendered")
+        done = []
+        for speech in speeches:
+            asked = replace(video_request(meta.id, speech, None, paced=False), keep=True)
+            fragments = [fragment async for fragment in self._fragments(asked, Captions(), "stream")]
+            assert fragments[0].head is not None
+            done.append({"text": speech.text, "cache": CACHE_SAYS[fragments[0].head["cached"]], "frames": sum(f.n_frames for f in fragments)})
+        return JSONResponse({"data": done})
 
     async def captions(self, request: Request) -> Response:
         """Answers once every word is known, which is long before the last picture is sent."""
@@ -213,7 +260,7 @@ class Ingress:
         data = b"".join([fragment.data async for fragment in fragments])
         return Response(data, media_type="video/mp4", headers=headers)
 
-    async def _fragments(self, asked: VideoRequest, captions: Captions, method: str) -> AsyncIterator[Fragment]:
+    async def _fragments(self, asked: VideoRequest, captions: Captions, method: str) -> AsyncGenerator[Fragment, None]:
         if self._live >= self._limits.max_live_utterances:
             raise BusyError(f"{self._live} videos are being made, the most this service takes at once; try again in a moment")
         self._live += 1
@@ -236,6 +283,7 @@ class Ingress:
             "X-Speech-Engine": head["speech_engine"],
             "Server-Timing": ", ".join(f"{stage};dur={ms}" for stage, ms in head["timings_ms"].items()),
             "Link": f'</v1/videos/{asked.utterance}/captions.vtt>; rel="captions"; type="text/vtt"',
+            "X-Cache": CACHE_SAYS[head["cached"]],
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
             "X-Accel-Buffering": "no",
@@ -264,8 +312,8 @@ class Ingress:
 
     # --- shared ------------------------------------------------------------------------------------------------------
 
-    async def _avatar(self, name: str) -> Any:
-        return await asyncio.to_thread(self._store.load, resolve(name))
+    async def _avatar(self, name: str, version: str | None = None) -> Any:
+        return await asyncio.to_thread(self._store.load, resolve(name), version)
 
     async def _prepare(self, image: bytes, avatar_id: str, name: str, gender: str) -> dict[str, Any]:
         made: dict[str, Any] = await self._call(self._face_prep.prepare.remote(image, avatar_id, name or avatar_id, gender))

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from ray.exceptions import RayTaskError
@@ -20,20 +21,35 @@ from contracts import Conditioning, EngineInfo, Fragment, RenderedCrops, RenderR
 from deployments.metrics import MuxMetrics
 from deployments.remote import LOST, pulled, unwrap
 from errors import BusyError, RenderError, RequestError
+from media.asked_before import AskedBefore, Keys, again, recorded, replayed
 from media.audio import SpeechEncoder
 from media.decode import decode_speech
 from media.mp4 import to_mp4
 from media.utterance import Stage, Utterance
 from musetalk.builtin import BUILTIN
 from musetalk.load import shipped_store
+from musetalk.prepared import Avatar
 from speech.urgency import UrgencyPool
-from timeline import SPEECH_RATE
+from timeline import FPS, SPEECH_RATE
 
 logger = logging.getLogger("ray.serve")
 
 # Arrays cross two and a half times faster than with cloudpickle, Serve's default.
 PLAIN_PICKLE: dict[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
 UPLOAD_CHUNK = 2 * SPEECH_RATE
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An utterance before it is filmed: since when, with what, and what the cache has of it."""
+
+    began: float
+    engine: EngineInfo
+    avatar: Avatar
+    keys: Keys | None = None
+    film: list[Fragment] | None = None
+    speech: list[SpeechChunk] | None = None
+    keeps: bool = False
 
 
 class Mux:
@@ -49,6 +65,8 @@ class Mux:
         self._pool = UrgencyPool([math.inf] * config.mux.encode_threads)
         self._metrics = MuxMetrics()
         self._engine: EngineInfo | None = None
+        self._speaks: dict[str, Any] = {}
+        self._before = AskedBefore(config)
         self._live = 0
 
     async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
@@ -56,18 +74,11 @@ class Mux:
         self._count_live(+1)
         outcome = "cancelled"
         try:
-            utterance = await self._begin(request)
-            head_sent = False
-            fragments = utterance.fragments()
-            try:
+            asked = await self._asked(request)
+            fragments = self._film(request, asked) if asked.film is None else self._replay(request, asked.film)
+            async with aclosing(fragments):
                 async for fragment in fragments:
-                    if not head_sent:
-                        self._observe_first(utterance, request)
-                        head_sent = True
                     yield fragment
-            finally:
-                await fragments.aclose()
-                self._observe_end(utterance)
             outcome = "finished"
         except RequestError:
             outcome = "refused"
@@ -78,6 +89,32 @@ class Mux:
         finally:
             self._count_live(-1)
             self._metrics.utterances.inc(tags={"outcome": outcome})
+
+    async def _film(self, request: VideoRequest, asked: Asked) -> AsyncGenerator[Fragment, None]:
+        utterance = self._begin(request, asked)
+        made: list[Fragment] = []
+        fragments = utterance.fragments()
+        try:
+            async for fragment in fragments:
+                if fragment.head is not None:
+                    self._observe_first(utterance, request)
+                    fragment.head["cached"] = "no" if asked.speech is None else "speech"
+                if asked.keeps:
+                    made.append(fragment)
+                yield fragment
+        finally:
+            await fragments.aclose()
+            self._observe_end(utterance)
+        if made and self._lasting(asked, made[0].head["notice"]):  # type: ignore[index]
+            await asyncio.to_thread(self._before.keep_film, asked.keys, made)
+
+    async def _replay(self, request: VideoRequest, film: list[Fragment]) -> AsyncGenerator[Fragment, None]:
+        began = time.perf_counter()
+        for fragment in film:
+            wait_s = fragment.first_frame / FPS - self._config.lead_s - (time.perf_counter() - began)
+            if request.paced and wait_s > 0:
+                await asyncio.sleep(wait_s)
+            yield fragment
 
     async def film(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
         """A finished mp4 (faststart) in pieces: the head first, without data, then the file."""
@@ -115,14 +152,27 @@ class Mux:
         engine = await self._engine_info()
         return {"engine": engine, "speech": await self._retried(lambda: self._tts.info.remote())}
 
-    async def _begin(self, request: VideoRequest) -> Utterance:
+    async def _asked(self, request: VideoRequest) -> Asked:
+        """The avatar, and what is known of this utterance from before."""
         began = time.perf_counter()
         engine = await self._engine_info()
         avatar = await asyncio.to_thread(self._store.load, request.avatar)
-        chunks = self._speech(request.speech) if request.speech is not None else self._upload(request.audio or b"")
+        if not self._before.enabled or request.speech is None:
+            return Asked(began, engine, avatar)
+        self._speaks = self._speaks or await self._retried(lambda: self._tts.info.remote())
+        keys = self._before.keys(request.speech, self._speaks, avatar.ref, engine, request.phase)
+        film = await asyncio.to_thread(self._before.film, keys)
+        speech = None if film is not None else await asyncio.to_thread(self._before.speech, keys)
+        self._metrics.cache.inc(tags={"found": "segments" if film is not None else "no" if speech is None else "speech"})
+        if film is not None:
+            film = replayed(film, began)
+        return Asked(began, engine, avatar, keys, film, speech, keeps=request.keep or speech is not None)
+
+    def _begin(self, request: VideoRequest, asked: Asked) -> Utterance:
+        engine, avatar = asked.engine, asked.avatar
         utterance = Utterance(
             Stage(avatar.ref, avatar.background, avatar.box(engine.name), avatar.mask(engine.name)),
-            chunks,
+            self._chunks(request, asked),
             engine,
             self._listen,
             self._render,
@@ -133,9 +183,24 @@ class Mux:
             phase=request.phase,
             max_s=self._limits.max_utterance_s,
         )
-        utterance.timings.started = began
+        utterance.timings.started = asked.began
         utterance.timings.mark("avatar")
         return utterance
+
+    def _chunks(self, request: VideoRequest, asked: Asked) -> AsyncIterator[SpeechChunk]:
+        if request.speech is None:
+            return self._upload(request.audio or b"")
+        if asked.speech is not None:
+            return again(asked.speech)
+        return recorded(self._speech(request.speech), lambda chunks: self._keep_speech(asked, chunks))
+
+    def _keep_speech(self, asked: Asked, chunks: list[SpeechChunk]) -> None:
+        if self._lasting(asked, "".join(chunk.notice for chunk in chunks)):
+            asyncio.get_running_loop().run_in_executor(None, self._before.keep_speech, asked.keys, chunks)
+
+    def _lasting(self, asked: Asked, notice: str) -> bool:
+        """Whether this may be kept: not when an offline voice spoke because the provider failed just now."""
+        return asked.keys is not None and not (notice and self._speaks["engine"] == "openai")
 
     async def _speech(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
         async with aclosing(pulled(self._tts_stream.stream.remote(request))) as chunks:

@@ -9,9 +9,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from deployments import requests as inputs
+from deployments.protocol import message_schemas
 
 JSON, FORM, MP4, VTT, PNG = "application/json", "multipart/form-data", "video/mp4", "text/vtt", "image/png"
 BINARY = {"type": "string", "format": "binary"}
+SOCKET = "text frames: #/components/schemas of SessionClientMessage and SessionServerMessage; binary frames: 20 bytes of header and a fragment"
 ERROR = {
     "type": "object",
     "required": ["error"],
@@ -49,11 +51,24 @@ def document() -> dict[str, Any]:
         },
         "/v1/avatars/{id}/portrait": {"parameters": [_path_id()], "get": _operation("Its picture", {"200": _binary(PNG), **found})},
         "/v1/avatars/{id}/idle": {"parameters": [_path_id()], "get": _operation("Its idle loop", {"200": _binary(MP4), **found})},
+        "/v1/avatars/{id}/idle.segments": {
+            "parameters": [_path_id(), {"name": "version", "in": "query", "schema": {"type": "string"}, "description": "immutable when given"}],
+            "get": _operation("Its idle loop as a player keeps it", {"200": _binary("application/octet-stream"), **found}),
+        },
+        "/v1/sessions": {"get": _operation("A live conversation over a WebSocket", {"101": {"description": SOCKET}})},
+        "/v1/sessions/schema.json": {"get": _operation("The messages of a conversation as JSON schema", {"200": _json("JSON schema 2020-12")})},
         "/v1/videos": {
             "post": _operation(
                 "Speak: text or audio in, video out",
                 {"200": _binary(MP4), **found, **busy},
                 body={**_json_body(inputs.VideoBody), **_multipart(inputs.VideoBody, "audio", required=False)},
+            )
+        },
+        "/v1/prerender": {
+            "post": _operation(
+                "Have texts ready",
+                {"200": _json("data: text, cache (miss = made now), frames"), "409": _failure("the cache is off"), **found, **busy},
+                body=_json_body(inputs.PrerenderBody),
             )
         },
         "/v1/videos/{id}/captions.vtt": {
@@ -82,11 +97,12 @@ def document() -> dict[str, Any]:
         },
         "/idle": {"post": _operation("The idle loop of a portrait", {"200": _binary(MP4)}, body=_multipart(inputs.ImageBody, "image"))},
     }
+    client, server, messages = message_schemas("#/components/schemas/{model}")
     return {
         "openapi": "3.1.0",
         "info": {"title": "museserve", "version": version("museserve"), "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
         "paths": paths,
-        "components": {"schemas": {"Error": ERROR}},
+        "components": {"schemas": {"Error": ERROR, **messages, "SessionClientMessage": {"oneOf": client}, "SessionServerMessage": {"oneOf": server}}},
     }
 
 

@@ -43,6 +43,16 @@ class VideoBody(Body):
     stream: bool = Field(True, description="fragmented mp4 as it is made, paced to real time; false = one finished mp4")
 
 
+class PrerenderBody(Body):
+    """`POST /v1/prerender`: texts to have ready in the cache. A session or `POST /v1/videos` with the same voice and speed finds them there."""
+
+    texts: list[str] = Field(min_length=1, max_length=200)
+    avatar: str | None = Field(None, description="id of an avatar; the configured default when absent")
+    voice: str = "auto"
+    speed: float = Field(1.1, ge=0.25, le=4)
+    language: str = "auto"
+
+
 class SpeechBody(Body):
     """`POST /v1/audio/speech`, OpenAI's contract. `model` and `instructions` reach an OpenAI engine only through the configuration."""
 

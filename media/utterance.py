@@ -24,6 +24,7 @@ from contracts import AvatarRef, Box, ByteArray, Conditioning, EngineInfo, Fragm
 from errors import AudioError
 from media.compose import paste
 from media.encode import FragmentEncoder
+from media.phase import idle_frame
 from speech.buffer import SpeechBuffer
 from speech.urgency import UrgencyPool
 from timeline import FPS, SEGMENT_FRAMES, SPEECH_RATE
@@ -198,7 +199,7 @@ class Utterance:
         crops: list[ByteArray | None] = [None] * len(rows)
         spoken = {i: row for i, row in enumerate(rows) if row is not None}
         if spoken:
-            numbers = tuple((self._phase + first + i) % len(self._stage.background) for i in spoken)
+            numbers = tuple(idle_frame(self._phase, first + i, len(self._stage.background)) for i in spoken)
             asked = time.perf_counter()
             request = RenderRequest(self._stage.avatar, numbers, np.stack(list(spoken.values())), self._name, first == 0, self._due_s(first))
             rendered = await self._render(request)
@@ -258,13 +259,14 @@ class Utterance:
                 "timings_ms": {k: round(v, 1) for k, v in self.timings.first_ms.items()},
                 "speech_engine": self.speech_engine,
                 "notice": self.notice,
+                "cached": "no",
             }
         return Fragment(data, first, n, words, self._buffer.final, self._buffer.total_frames == first + n, head)
 
     def _compose_and_encode(self, first: int, crops: list[ByteArray | None]) -> bytes:
         frames = []
         for i, crop in enumerate(crops):
-            frame = self._stage.background[(self._phase + first + i) % len(self._stage.background)]
+            frame = self._stage.background[idle_frame(self._phase, first + i, len(self._stage.background))]
             if crop is not None:
                 frame = frame.copy()
                 paste(frame, crop, self._stage.box, self._stage.mask)

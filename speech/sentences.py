@@ -107,6 +107,21 @@ def split(text: str, first_clause_chars: int = 48, max_chars: int = 300, hint: s
     return clauses
 
 
+def complete(text: str, max_chars: int = 160) -> int:
+    """How many characters at the beginning of a text that still grows can be spoken, whatever follows: whole sentences.
+
+    A sentence is known to be over when something follows it. One that grows beyond `max_chars` (Hangul counts double) is cut at a clause border.
+    """
+    ready = max((end for end, _ in _sentence_ends(text) if text[end:].strip()), default=0)
+    rest = text[ready:]
+    weights = _weights(rest)
+    if weights[-1] > max_chars:
+        for borders in _borders(rest):
+            if fitting := [cut for cut in borders if weights[cut] >= MIN_PIECE_CHARS and weights[-1] - weights[cut] >= MIN_PIECE_CHARS]:
+                return ready + fitting[-1]
+    return ready + (_long_cut(rest, 0, 2 * max_chars) if weights[-1] > 3 * max_chars else 0)
+
+
 def _clause(cleaned: Cleaned, start: int, end: int, tag: str, pause_s: float) -> list[Clause]:
     while start < end and cleaned.text[start].isspace():
         start += 1

@@ -25,6 +25,7 @@ CONFIG: dict[str, Any] = {
     "limits": {"max_body_bytes": 4 * 2**20, "max_live_utterances": 6, "max_audio_s": 60},
     "avatars": {"max_pixels": 24_000_000},
     "mux": {"lead_s": 2.0},
+    "sessions": {"max_sessions": 24, "window_bytes": 2**19, "slow_s": 4.0},
     "deployments": {"lipsync": {"min_replicas": 2, "max_replicas": 2, "num_cpus": 0.2}},
 }
 
@@ -62,6 +63,7 @@ def start(tmp: Path, config: dict[str, Any]) -> tuple[subprocess.Popen[bytes], S
         **config,
         "limits": {**config.get("limits", {}), "media_root": str(media_root)},
         "avatars": {**config.get("avatars", {}), "uri": str(home)},
+        "cache": {"uri": str(tmp / "utterances"), **config.get("cache", {})},
     }
     path = tmp / "config.yaml"
     path.write_text(yaml.safe_dump(config))
