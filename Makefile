@@ -10,10 +10,10 @@ CONFIG ?= local
 PIP = $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test check fix bench docs doctor clean
+.PHONY: help run install test test-slow check fix bench docs doctor clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 18
 
 run: $(INSTALLED) ## install what is missing and run the service until Ctrl-C
 	@exec $(BIN)/museserve serve --config $(CONFIG)
@@ -22,6 +22,9 @@ install: $(INSTALLED) ## make .venv with the project in it
 
 test: $(TEST_INSTALLED) ## every test that this machine can run
 	$(BIN)/python -m pytest
+
+test-slow: $(TEST_INSTALLED) ## the tests at full size, too: minutes, 10 GB of memory
+	$(BIN)/python -m pytest -m slow
 
 check: $(TEST_INSTALLED) ## format, lint and types
 	$(BIN)/ruff format --check .

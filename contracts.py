@@ -120,7 +120,7 @@ class AvatarRef:
 class RenderRequest:
     """Up to one segment of frames to draw. Stateless and idempotent: any replica may answer it, twice if need be.
 
-    background: frame numbers (n,) of the avatar's idle loop; rows: (n, ...) conditioning.
+    background: numbers (n,) of the avatar's background frames; rows: (n, ...) conditioning.
     first: somebody waits for the first picture of an utterance; such requests are batched among themselves, ahead of what is only due later.
     due_s: seconds from now until the viewer needs the first of these frames; whoever runs dry first is drawn first.
     """
@@ -139,7 +139,10 @@ class RenderRequest:
 
 @dataclass(frozen=True)
 class RenderedCrops:
-    """crops: I420 uint8 (n, h * 3 // 2, w) in the avatar's box for that engine. render_ms: time in the engine for this request's batch."""
+    """crops: I420 uint8 (n, h * 3 // 2, w): the avatar's box for that engine or, where the avatar has face boxes, the face at the engine's own size.
+
+    render_ms: time in the engine for this request's share of its batch.
+    """
 
     crops: ByteArray
     render_ms: float = 0.0
@@ -149,7 +152,10 @@ class RenderedCrops:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What runs, and why. context_s / lookahead_s: how much speech before / after a frame `listen` wants to see."""
+    """What runs, and why. context_s / lookahead_s: how much speech before / after a frame `listen` wants to see.
+
+    fade_frames: frames over which the composer blends drawn crops in when speech begins and out when it ends; 0 = the engine sees to that itself.
+    """
 
     name: str
     reason: str
@@ -158,6 +164,7 @@ class EngineInfo:
     context_s: float
     lookahead_s: float
     details: dict[str, Any] = field(default_factory=dict)
+    fade_frames: int = 0
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@
     ├── BusyError                   503  limits reached; retry later
     ├── EngineError                 500  our side failed
     │   ├── EngineUnavailableError  503  an explicit engine choice cannot be met
+    │   │   └── WeightsError        503  a model file is missing, cut short, damaged or of another model
+    │   ├── DeviceLostError         503  the graphics card of a replica is gone; another one may answer
     │   ├── SpeechEngineError       502  the speech provider failed (401, 429, time-out, half a stream)
     │   └── RenderError             500  a segment failed on every try
     └── ConfigError                 -    bad configuration, at start only
@@ -92,6 +94,15 @@ class EngineError(MuseserveError):
 class EngineUnavailableError(EngineError):
     status = 503
     code = "engine_unavailable"
+
+
+class WeightsError(EngineUnavailableError):
+    code = "bad_weights"
+
+
+class DeviceLostError(EngineError):
+    status = 503
+    code = "device_lost"
 
 
 class SpeechEngineError(EngineError):

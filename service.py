@@ -25,15 +25,17 @@ GRPC_CAP = 128 * 2**20  # one upload travels in one message
 
 
 @contextmanager
-def running(config: AppConfig, *, num_gpus: int = 0, private_temp: bool = True) -> Iterator[str]:
-    """Start the service, yield its URL once it answers, and stop everything that was started.
+def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: bool = True) -> Iterator[str]:
+    """Start the service, yield its URL once it answers, and stop everything that was started. num_gpus: None = those of this machine.
 
     Raises:
-        ConfigError: the port is taken. EngineUnavailableError: a deployment cannot start; the message has its reason.
+        ConfigError: the port is taken, or more of a GPU is asked for than there is.
+        EngineUnavailableError: a deployment cannot start; the message has its reason.
     """
     port = config.server.port or free_port()
     if not _is_free(config.server.host, port):
         raise ConfigError(f"port {port} on {config.server.host} is taken; stop what listens there or set server.port (0 = any free one)")
+    num_gpus = _enough_gpus(config, visible_gpus() if num_gpus is None else num_gpus)
     # Short: Unix sockets below it have at most 107 characters in their path.
     temp = Path(tempfile.mkdtemp(prefix="muse-", dir="/tmp")) if private_temp else None
     try:
@@ -150,6 +152,25 @@ def _environment(server: ServerConfig, temp: Path | None) -> dict[str, str]:
             flags["RAY_SERVE_HAPROXY_STATS_PORT"] = str(free_port())
             flags["RAY_SERVE_HAPROXY_NBTHREAD"] = "1"
     return flags
+
+
+def visible_gpus() -> int:
+    """NVIDIA cards of this machine that this process may use, without loading CUDA."""
+    cards = Path("/proc/driver/nvidia/gpus")
+    there = len(list(cards.iterdir())) if cards.is_dir() else 0
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return there if chosen is None else min(there, sum(bool(name.strip()) and name.strip() != "-1" for name in chosen.split(",")))
+
+
+def _enough_gpus(config: AppConfig, there: int) -> int:
+    """`there`; a replica that cannot be placed would be waited for without an end."""
+    scales = config.deployments
+    wanted = {name: getattr(scales, name) for name in ("lipsync", "face_prep", "tts", "mux", "ingress")}
+    total = sum(scale.num_gpus * max(scale.min_replicas, 1) for scale in wanted.values())
+    if total > there:
+        asked = ", ".join(f"deployments.{name}.num_gpus: {scale.num_gpus:g}" for name, scale in wanted.items() if scale.num_gpus)
+        raise ConfigError(f"the configuration asks for {total:g} GPUs ({asked}) and this machine shows {there}; lower them, or use --config local")
+    return there
 
 
 def _cpus(config: AppConfig) -> float:

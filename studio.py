@@ -15,7 +15,8 @@ from contracts import Conditioning, Fragment, RenderedCrops, RenderRequest, Spee
 from media.asked_before import AskedBefore, again, recorded
 from media.decode import decode_speech
 from media.mp4 import to_mp4
-from media.utterance import Stage, Utterance
+from media.stage import Stage
+from media.utterance import Utterance
 from musetalk.builtin import resolve
 from musetalk.load import load_engine, shipped_store
 from speech.synthesizer import Synthesizer
@@ -32,7 +33,7 @@ class Studio:
     def __init__(self, config: AppConfig) -> None:
         self._config = config
         self.store = shipped_store(config, config.mux.avatar_cache_bytes)
-        self.engine = load_engine(config.lipsync, self.store)
+        self.engine = load_engine(config, self.store)
         self.synthesizer = Synthesizer(config.speech)
         self._draw = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="draw")
         self._encode = UrgencyPool([math.inf] * config.mux.encode_threads)
@@ -43,7 +44,7 @@ class Studio:
         """An utterance ready to film. Exactly one of `speech` and `audio` (an encoded file's bytes); spoken: its sound, if it is there."""
         prepared = self.store.load(resolve(avatar))
         name = self.engine.info.name
-        stage = Stage(prepared.ref, prepared.background, prepared.box(name), prepared.mask(name))
+        stage = Stage(prepared.ref, prepared.background, prepared.box(name), prepared.mask(name), prepared.faces(name), prepared.order)
         chunks = spoken or (self.synthesizer.stream(speech) if speech is not None else self._upload(audio or b""))
         return Utterance(
             stage,

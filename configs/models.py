@@ -67,6 +67,36 @@ class AnimatorConfig(StrictModel):
     head_motion: float = Field(1.0, ge=0.0, le=1.5, description="amount of nods and brow accents while speaking")
 
 
+class MuseTalkConfig(StrictModel):
+    """The neural engine. `auto` picks what the machine has; every other value is an error at start where it cannot be met."""
+
+    version: Literal["v15", "v1"] = Field("v15", description="which published weights")
+    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto = a CUDA card, never the CPU: that takes seconds for a frame")
+    dtype: Literal["auto", "float16", "float32"] = Field("auto", description="auto = float16 on CUDA, float32 on a CPU")
+    decoder: Literal["exact", "taesd"] = Field("exact", description="taesd = a small decoder: several times as fast, and its faces differ a little")
+    batch_sizes: tuple[int, ...] = Field((2, 8, 16, 32), description="frames drawn at once; other numbers are filled up to one of these")
+    compile: Literal["auto", "off", "graphs", "inductor"] = Field(
+        "auto",
+        description="graphs = CUDA graphs; inductor = fused kernels too, minutes more at the first start; auto = inductor on CUDA, off on a CPU",
+    )
+    memory_fraction: float | None = Field(
+        None, gt=0, le=1, description="part of the card's memory this process may take; None = deployments.lipsync.num_gpus, or all of it"
+    )
+    latent_cache_bytes: int = Field(256 * 2**20, ge=2**20, description="avatars' latents kept on the device, least recently used first out")
+    threads: int = Field(2, ge=1, le=128, description="threads on a CPU")
+
+    @model_validator(mode="after")
+    def _sizes(self) -> MuseTalkConfig:
+        if (
+            not self.batch_sizes
+            or min(self.batch_sizes) < 1
+            or max(self.batch_sizes) > 128
+            or list(self.batch_sizes) != sorted(set(self.batch_sizes))
+        ):
+            raise ValueError(f"batch_sizes must be different numbers of 1 to 128 in ascending order, got {self.batch_sizes}")
+        return self
+
+
 class BatchConfig(StrictModel):
     max_frames: int = Field(16, ge=8, description="frames of one batch; at least one segment")
     wait_s: float = Field(0.002, ge=0, le=1, description="how long an incomplete batch waits for more; near the time a batch takes")
@@ -75,6 +105,7 @@ class BatchConfig(StrictModel):
 class LipSyncConfig(StrictModel):
     engine: Literal["auto", "musetalk", "animator"] = "auto"
     animator: AnimatorConfig = AnimatorConfig()
+    musetalk: MuseTalkConfig = MuseTalkConfig()
     batch: BatchConfig = BatchConfig()
     avatar_cache_bytes: int = Field(512 * 2**20, ge=16 * 2**20, description="prepared avatars a replica keeps, least recently used first out")
 
@@ -111,6 +142,18 @@ class AvatarConfig(StrictModel):
     max_pixels: int = Field(40_000_000, ge=65_536, description="larger portraits are refused before they are decoded")
     max_avatars: int = Field(200, ge=2)
     default: str = "interviewer_woman"
+
+
+class WeightsConfig(StrictModel):
+    """Where the published model files lie. `museserve weights download` fills the folder."""
+
+    uri: str = Field(
+        "", description="folder or pyarrow.fs URI (s3://, gs://) with the layout of MuseTalk's `models/`; empty = the user's cache folder"
+    )
+    unpublished: bool = Field(False, description="accept files of other sizes than the published ones, such as a UNet of your own training")
+    mirror: str | None = Field(None, description="server with the Hugging Face API to download from; None = HF_ENDPOINT, else the public one")
+    releases: str | None = Field(None, description="server that answers with the paths of GitHub's releases; None = GitHub")
+    copies: Path | None = Field(None, description="where files of a remote `uri` are copied to; None = the user's cache folder")
 
 
 class LimitsConfig(StrictModel):
@@ -178,6 +221,7 @@ class AppConfig(StrictModel):
     server: ServerConfig = ServerConfig()
     limits: LimitsConfig = LimitsConfig()
     avatars: AvatarConfig = AvatarConfig()
+    weights: WeightsConfig = WeightsConfig()
     speech: SpeechConfig = SpeechConfig()
     lipsync: LipSyncConfig = LipSyncConfig()
     mux: MuxConfig = MuxConfig()

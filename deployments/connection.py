@@ -40,6 +40,11 @@ class Connection:
         if code is p.CloseCode.REPLACED and self._writer is not None:
             self._writer.cancel()  # takes nothing more, so that all of it is there for the other connection
 
+    @property
+    def closing(self) -> p.CloseCode | None:
+        """The code that this side closes with, from the moment it is decided."""
+        return self._closing.result() if self._closing.done() else None
+
     async def run(self) -> int:
         """Until the connection is gone; returns the close code."""
         writer = self._writer = asyncio.create_task(self._write())

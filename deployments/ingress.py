@@ -34,7 +34,7 @@ from errors import BusyError, ConflictError, EngineError, MuseserveError, Reques
 from media.audio import CONTENT_TYPES
 from media.captions import cues, webvtt
 from musetalk.builtin import resolve
-from musetalk.load import open_store
+from musetalk.load import open_store, weights_report
 from speech import voices
 from web import Asset, load_assets
 
@@ -70,6 +70,7 @@ class Ingress:
         self._engine: EngineInfo | None = None
         self._runs: dict[str, Any] = {}
         self._sessions = Sessions(config, self._speak, self._avatar, self._what_runs)
+        self._weights = weights_report(config)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         routes = [
@@ -108,7 +109,7 @@ class Ingress:
                 "status": "ok",
                 "engine": {"name": engine.name, "reason": engine.reason, "version": engine.version, "device": engine.device, **engine.details},
                 "speech": info["speech"],
-                "weights": {"musetalk": "not part of this version"},
+                "weights": self._weights,
                 "default_avatar": self._config.avatars.default,
                 "voices": [v.id for v in voices.list_voices()],
                 "live_utterances": self._live,

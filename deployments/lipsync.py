@@ -23,7 +23,7 @@ class LipSync:
 
     def __init__(self, config: AppConfig) -> None:
         store = shipped_store(config, config.lipsync.avatar_cache_bytes)
-        self._engine = load_engine(config.lipsync, store)
+        self._engine = load_engine(config, store)
         warm(self._engine, store, BUILTIN)
         self._metrics = LipSyncMetrics()
         batch = config.lipsync.batch

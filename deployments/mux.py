@@ -20,12 +20,13 @@ from configs.models import AppConfig
 from contracts import Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk, SpeechRequest, VideoRequest
 from deployments.metrics import MuxMetrics
 from deployments.remote import LOST, pulled, unwrap
-from errors import BusyError, RenderError, RequestError
+from errors import BusyError, DeviceLostError, RenderError, RequestError
 from media.asked_before import AskedBefore, Keys, again, recorded, replayed
 from media.audio import SpeechEncoder
 from media.decode import decode_speech
 from media.mp4 import to_mp4
-from media.utterance import Stage, Utterance
+from media.stage import Stage
+from media.utterance import Utterance
 from musetalk.builtin import BUILTIN
 from musetalk.load import shipped_store
 from musetalk.prepared import Avatar
@@ -169,11 +170,11 @@ class Mux:
         return Asked(began, engine, avatar, keys, film, speech, keeps=request.keep or speech is not None)
 
     def _begin(self, request: VideoRequest, asked: Asked) -> Utterance:
-        engine, avatar = asked.engine, asked.avatar
+        name, avatar = asked.engine.name, asked.avatar
         utterance = Utterance(
-            Stage(avatar.ref, avatar.background, avatar.box(engine.name), avatar.mask(engine.name)),
+            Stage(avatar.ref, avatar.background, avatar.box(name), avatar.mask(name), avatar.faces(name), avatar.order),
             self._chunks(request, asked),
-            engine,
+            asked.engine,
             self._listen,
             self._render,
             self._config,
@@ -235,7 +236,13 @@ class Mux:
                 last = error
                 await asyncio.sleep(0.05 * 4**attempt)
             except RayTaskError as error:
-                raise unwrap(error) from None
+                last = unwrap(error)
+                if not isinstance(last, DeviceLostError):
+                    raise last from None
+                # Until its replica is replaced another one may answer.
+                self._metrics.retries.inc()
+                logger.warning("call %d of %d failed, sending again: %s", attempt + 1, self._config.retries + 1, last)
+                await asyncio.sleep(0.05 * 4**attempt)
             except asyncio.CancelledError:
                 response.cancel()  # type: ignore[attr-defined]
                 raise

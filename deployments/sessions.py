@@ -145,7 +145,7 @@ class Sessions:
 
     def _resumed(self, asked: p.Resume) -> Seat:
         seat = self._seats.get(asked.session)
-        if seat is None:
+        if seat is None or (seat.connection is not None and seat.connection.closing in ENDING):  # one on its way out is no longer here
             raise RefusedError(
                 p.CloseCode.UNKNOWN_SESSION, f"there is no session {asked.session!r} here, or no longer; start anew", "unknown_session"
             )

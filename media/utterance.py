@@ -20,34 +20,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.models import MuxConfig
-from contracts import AvatarRef, Box, ByteArray, Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk
+from contracts import ByteArray, Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk
 from errors import AudioError
-from media.compose import paste
 from media.encode import FragmentEncoder
 from media.phase import idle_frame
+from media.stage import Stage, fade_weights
 from speech.buffer import SpeechBuffer
 from speech.urgency import UrgencyPool
 from timeline import FPS, SEGMENT_FRAMES, SPEECH_RATE
 
 Listen = Callable[[Speech], Awaitable[Conditioning]]
 Render = Callable[[RenderRequest], Awaitable[RenderedCrops]]
-Pieces = asyncio.Queue["tuple[int, int, asyncio.Task[list[ByteArray | None]]] | None"]
+Pieces = asyncio.Queue["tuple[int, list[int], asyncio.Task[list[ByteArray | None]]] | None"]  # first frame, weight of each, crops
 
 FIRST_LEAD_S = 3 * SEGMENT_FRAMES / FPS
 LEAD_GROWTH = 0.25  # seconds of lead gained a second
 COMFORTABLE_S = 1.0  # in hand, from which on more than one segment is drawn by one call: fewer calls, but a longer wait for the others
 UNPACED_DUE_S = 10.0  # of a file: whoever watches goes first
 HEARD_AHEAD = 60 * FPS  # frames heard and not yet drawn at which listening waits: bounds memory, not speed
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What the utterance is drawn on. background: I420 uint8 (n, h * 3 // 2, w), the idle loop; mask: uint8 (box.h, box.w) or None."""
-
-    avatar: AvatarRef
-    background: ByteArray
-    box: Box
-    mask: ByteArray | None = None
 
 
 @dataclass
@@ -102,6 +92,8 @@ class Utterance:
         height, width = stage.background.shape[1] * 2 // 3, stage.background.shape[2]
         self._encoder = FragmentEncoder(width, height, config.media)
         self._buffer = SpeechBuffer(info.context_s, info.lookahead_s)
+        self._fade = info.fade_frames
+        self._spoke: deque[bool] = deque(maxlen=self._fade)  # of the frames drawn last
         self._rows: dict[int, NDArray[Any] | None] = {}  # None where nobody speaks; taken out when drawn
         self._heard = 0
         self._total: int | None = None
@@ -180,26 +172,36 @@ class Utterance:
         while True:
             n = sizes.popleft() if sizes else SEGMENT_FRAMES
             async with self._changed:
-                await self._changed.wait_for(lambda: self._heard >= first + n or self._total is not None)  # noqa: B023
+                await self._changed.wait_for(lambda: self._heard >= first + n + self._fade or self._total is not None)  # noqa: B023
             if self._total is not None and first >= self._total:
                 break
             await self._pace(first)
             await slots.acquire()
             if n == SEGMENT_FRAMES and self._due_s(first) > COMFORTABLE_S:
-                n *= max(1, min(self._config.segments_a_call, (self._heard - first) // SEGMENT_FRAMES))
+                n *= max(1, min(self._config.segments_a_call, (self._heard - first - self._fade) // SEGMENT_FRAMES))
             async with self._changed:
+                weights = self._weights(first, n)
                 rows = [self._rows.pop(first + i, None) for i in range(n)]
                 self._changed.notify_all()
-            pieces.put_nowait((first, n, asyncio.create_task(self._crops(first, rows))))
+            pieces.put_nowait((first, weights, asyncio.create_task(self._crops(first, rows))))
             first += n
         pieces.put_nowait(None)
+
+    def _weights(self, first: int, n: int) -> list[int]:
+        """How much of each crop shows: where a run of speech begins or ends, the background's own closed mouth shows through."""
+        if not self._fade:
+            return [255] * n
+        speaking = [self._rows.get(first + i) is not None for i in range(n + self._fade)]
+        weights = fade_weights([*self._spoke, *speaking], len(self._spoke), n, self._fade)
+        self._spoke.extend(speaking[:n])
+        return weights
 
     async def _crops(self, first: int, rows: list[NDArray[Any] | None]) -> list[ByteArray | None]:
         """The drawn crop of each frame from `first` on; None where the background itself is the picture."""
         crops: list[ByteArray | None] = [None] * len(rows)
         spoken = {i: row for i, row in enumerate(rows) if row is not None}
         if spoken:
-            numbers = tuple(idle_frame(self._phase, first + i, len(self._stage.background)) for i in spoken)
+            numbers = tuple(self._number(first + i) for i in spoken)
             asked = time.perf_counter()
             request = RenderRequest(self._stage.avatar, numbers, np.stack(list(spoken.values())), self._name, first == 0, self._due_s(first))
             rendered = await self._render(request)
@@ -221,14 +223,15 @@ class Utterance:
             piece = await _first_of(pieces.get(), tasks)
             if piece is None:
                 break
-            first, n, drawing = piece
+            first, weights, drawing = piece
             tasks.append(drawing)
             crops = await _first_of(drawing, tasks[:2])
             tasks.remove(drawing)
             slots.release()
             self.timings.mark("render")
-            for at in range(0, n, SEGMENT_FRAMES):
-                yield await self._fragment(first + at, crops[at : at + SEGMENT_FRAMES], tasks)
+            for at in range(0, len(weights), SEGMENT_FRAMES):
+                part = slice(at, at + SEGMENT_FRAMES)
+                yield await self._fragment(first + at, crops[part], weights[part], tasks)
                 self._watch(first + at)
 
     async def _more_speech(self, tasks: list[asyncio.Task[Any]]) -> None:
@@ -238,13 +241,13 @@ class Utterance:
 
         await _first_of(changed(), tasks[:1])
 
-    async def _fragment(self, first: int, crops: list[ByteArray | None], tasks: list[asyncio.Task[Any]]) -> Fragment:
+    async def _fragment(self, first: int, crops: list[ByteArray | None], weights: list[int], tasks: list[asyncio.Task[Any]]) -> Fragment:
         n = len(crops)
         while self._encoder.frames_ready() < n:  # the sound that belongs to these pictures, and 43 ms more, must be in the encoder
             await self._more_speech(tasks)
         began = time.perf_counter()
         async with self._encoding:
-            data = await self._pool.run(self._due_s(first), partial(self._compose_and_encode, first, crops))
+            data = await self._pool.run(self._due_s(first), partial(self._compose_and_encode, first, crops, weights))
         self.timings.encode_ms += (time.perf_counter() - began) * 1e3
         self.timings.frames += n
         self.timings.mark("encode")
@@ -263,14 +266,13 @@ class Utterance:
             }
         return Fragment(data, first, n, words, self._buffer.final, self._buffer.total_frames == first + n, head)
 
-    def _compose_and_encode(self, first: int, crops: list[ByteArray | None]) -> bytes:
-        frames = []
-        for i, crop in enumerate(crops):
-            frame = self._stage.background[idle_frame(self._phase, first + i, len(self._stage.background))]
-            if crop is not None:
-                frame = frame.copy()
-                paste(frame, crop, self._stage.box, self._stage.mask)
-            frames.append(frame)
+    def _number(self, frame: int) -> int:
+        """The background frame under frame `frame` of the utterance."""
+        return self._stage.number(idle_frame(self._phase, frame, len(self._stage)))
+
+    def _compose_and_encode(self, first: int, crops: list[ByteArray | None], weights: list[int]) -> bytes:
+        drawn = enumerate(zip(crops, weights, strict=True))
+        frames = [self._stage.picture(self._number(first + i), crop, weight) for i, (crop, weight) in drawn]
         return self._encoder.encode(frames)
 
     async def _pace(self, first: int) -> None:

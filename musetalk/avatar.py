@@ -19,17 +19,17 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from configs.models import cache_dir
 from contracts import AvatarRef
-from errors import ConfigError, ConflictError, EngineError, UnknownAvatarError
-from musetalk import arrow_file
+from errors import ConflictError, EngineError, UnknownAvatarError
+from musetalk import arrow_file, places
 from musetalk.prepared import FORMAT, VERSION_PATTERN, Avatar, AvatarMeta, PreparedAvatar, StoredFile, check_id
 
 __all__ = ["Avatar", "AvatarMeta", "AvatarStore", "PreparedAvatar"]
@@ -56,11 +56,13 @@ class AvatarStore:
     """
 
     def __init__(self, uri: str = "", cache_bytes: int = 512 * 2**20, *, max_avatars: int = 200, filesystem: Any = None) -> None:
-        self._fs, self._root = (filesystem, uri.rstrip("/")) if filesystem is not None else _resolve(uri)
+        self._fs, self._root = (
+            (filesystem, uri.rstrip("/")) if filesystem is not None else places.resolve(uri, cache_dir() / "avatars", "avatars.uri")
+        )
         self.uri = uri or self._root
         self._cache_bytes = cache_bytes
         self._max_avatars = max_avatars
-        self._local_root = _local_path(self._fs, self._root)
+        self._local_root = places.local_path(self._fs, self._root)
         self._renames = _base(self._fs).type_name not in OBJECT_STORES
         self._lock = threading.Lock()
         self._cache: OrderedDict[AvatarRef, Avatar] = OrderedDict()
@@ -368,15 +370,19 @@ class AvatarStore:
 def _contents(prepared: PreparedAvatar) -> Iterator[tuple[str, Any]]:
     yield "portrait.png", prepared.portrait_png
     yield "landmarks.arrow", arrow_file.to_bytes({"landmarks": prepared.landmarks})
-    yield "background.arrow", arrow_file.to_bytes({"background": prepared.background})
+    yield "background.arrow", arrow_file.to_bytes(_given(background=prepared.background, order=prepared.order))
     for engine, parts in prepared.engines.items():
         yield f"engine-{engine}.arrow", arrow_file.to_bytes(parts.arrays)
         if parts.mask is not None:
-            yield f"mask-{engine}.arrow", arrow_file.to_bytes({"mask": parts.mask})
+            yield f"mask-{engine}.arrow", arrow_file.to_bytes(_given(mask=parts.mask, faces=parts.faces))
     if prepared.idle is not None:
         yield "idle.init.mp4", prepared.idle["init"]
         yield "idle.segments.mp4", b"".join(prepared.idle["segments"])
         yield "idle.mp4", prepared.idle["mp4"]
+
+
+def _given(**arrays: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def _meta_of(prepared: PreparedAvatar, files: dict[str, StoredFile]) -> AvatarMeta:
@@ -387,7 +393,7 @@ def _meta_of(prepared: PreparedAvatar, files: dict[str, StoredFile]) -> AvatarMe
         gender=prepared.gender,
         builtin=prepared.builtin,
         size=prepared.size,
-        n_frames=len(prepared.background),
+        n_frames=len(prepared.background if prepared.order is None else prepared.order),
         source_sha256=prepared.source_sha256,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         engines={engine: parts.version for engine, parts in prepared.engines.items()},
@@ -412,28 +418,7 @@ def _is_id(name: str) -> bool:
     return True
 
 
-def _resolve(uri: str) -> tuple[Any, str]:
-    """The file system and the path in it that `uri` names."""
-    if "://" not in uri:
-        path = Path(uri).expanduser() if uri else cache_dir() / "avatars"
-        return pafs.LocalFileSystem(), str(path.resolve())
-    try:
-        filesystem, path = pafs.FileSystem.from_uri(uri)
-    except (ValueError, OSError, pa.ArrowException) as error:
-        raise ConfigError(f"avatars.uri {uri!r} names no file system: {error}. Accepted: a folder, file://, s3:// or gs://") from None
-    if not path.strip("/"):
-        raise ConfigError(f"avatars.uri {uri!r} names no folder or bucket")
-    return filesystem, path.rstrip("/")
-
-
 def _base(filesystem: Any) -> Any:
     while isinstance(filesystem, pafs.SubTreeFileSystem):
         filesystem = filesystem.base_fs
     return filesystem
-
-
-def _local_path(filesystem: Any, path: str) -> Path | None:
-    """Where the files lie on this machine, or None when they do not."""
-    while isinstance(filesystem, pafs.SubTreeFileSystem):
-        filesystem, path = filesystem.base_fs, filesystem.base_path.rstrip("/") + "/" + path
-    return Path(path) if isinstance(filesystem, pafs.LocalFileSystem) else None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from configs.models import AppConfig, AvatarConfig, LipSyncConfig, cache_dir
+from configs.models import AppConfig, AvatarConfig, cache_dir
 from contracts import Phoneme, RenderRequest, Speech
 from errors import EngineUnavailableError
 from musetalk.animator.engine import Animator
@@ -16,7 +18,13 @@ from musetalk.avatar import AvatarStore
 from musetalk.builtin import BUILTIN
 from musetalk.engine import LipSyncEngine
 from musetalk.prepare import ANIMATOR, prepare_builtin
+from musetalk.published import files_for
+from musetalk.weights import WeightsFolder
 from timeline import FPS, SPEECH_RATE
+
+logger = logging.getLogger(__name__)
+
+MUSETALK = "musetalk"
 
 
 def open_store(config: AvatarConfig, cache_bytes: int = 64 * 2**20) -> AvatarStore:
@@ -33,16 +41,87 @@ def shipped_store(config: AppConfig, cache_bytes: int) -> AvatarStore:
     return store
 
 
-def load_engine(config: LipSyncConfig, store: AvatarStore) -> LipSyncEngine:
-    """The engine that `config.engine` asks for.
+def load_engine(config: AppConfig, store: AvatarStore) -> LipSyncEngine:
+    """The engine that `config.lipsync.engine` asks for, warm. `auto` is MuseTalk where it can run, else the animator; its `info` has the reason.
 
     Raises:
-        EngineUnavailableError: an explicit choice that cannot be met; never a quiet fallback.
+        EngineUnavailableError, WeightsError: an explicit choice that cannot be met; never a quiet fallback.
     """
-    if config.engine == "musetalk":
-        raise EngineUnavailableError("engine: musetalk was asked for, but this version has only the animator; set lipsync.engine to auto or animator")
-    reason = "configured" if config.engine == ANIMATOR else "auto: this version has no MuseTalk engine yet, so the CPU animator speaks"
-    return Animator(config.animator, lambda ref: Rig.from_arrays(store.load(ref.id, ref.version).arrays(ANIMATOR)), reason=reason)
+    choice = config.lipsync.engine
+    if choice == ANIMATOR:
+        return _animator(config, store, "configured")
+    missing = missing_for_musetalk(config)
+    if choice == MUSETALK:
+        if missing:
+            raise EngineUnavailableError(f"lipsync.engine: musetalk was asked for, but {missing}; or set lipsync.engine to auto or animator")
+        return _musetalk(config, store, "configured")
+    if not missing:
+        try:
+            return _musetalk(config, store, "auto: PyTorch, a CUDA device and the model files are there")
+        except EngineUnavailableError as error:
+            missing = str(error)
+    logger.warning("MuseTalk cannot run, so the CPU animator speaks: %s", missing)
+    return _animator(config, store, f"auto: {missing}, so the CPU animator speaks")
+
+
+def missing_for_musetalk(config: AppConfig) -> str:
+    """What MuseTalk lacks on this machine and how to mend it, in one line; empty when it can run. Imports PyTorch only when all else is there."""
+    options = config.lipsync.musetalk
+    found = missing_files(config)
+    if importlib.util.find_spec("torch") is None:
+        return "; ".join(["PyTorch is not installed (pip install 'museserve[gpu]')", *found])
+    if found:
+        return "; ".join(found)
+    from musetalk import device
+
+    try:
+        device.choose(options)
+    except EngineUnavailableError as error:
+        hidden = (
+            "" if config.deployments.lipsync.num_gpus else "; deployments.lipsync.num_gpus is 0, so a replica is shown no card: see configs/gpu.yaml"
+        )
+        return f"{error}{hidden}"
+    return ""
+
+
+def missing_files(config: AppConfig) -> list[str]:
+    """One line for each purpose whose model files are not whole; DWPose's is not counted, because other landmarks stand in for it."""
+    options, folder = config.lipsync.musetalk, WeightsFolder(config.weights)
+    lines = []
+    for purpose in (options.version, *(("taesd",) if options.decoder == "taesd" else ())):
+        names = [found.file.name for found in folder.missing(purpose) if not found.file.name.startswith("dwpose/")]
+        if names:
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            lines.append(f"model files are missing: {shown} (museserve weights download --for {purpose})")
+    return lines
+
+
+def weights_report(config: AppConfig) -> dict[str, str]:
+    """For /health: whether the files of each version of MuseTalk are there, by their sizes."""
+    folder = WeightsFolder(config.weights)
+    report = {}
+    for purpose in ("v15", "v1", "taesd", "restore"):
+        missing = folder.missing(purpose)
+        wanted = sum(not file.optional for file in files_for(purpose))
+        report[purpose] = "present" if not missing else f"{len(missing)} of {wanted} files missing"
+    return report
+
+
+def _animator(config: AppConfig, store: AvatarStore, reason: str) -> LipSyncEngine:
+    return Animator(config.lipsync.animator, lambda ref: Rig.from_arrays(store.load(ref.id, ref.version).arrays(ANIMATOR)), reason=reason)
+
+
+def _musetalk(config: AppConfig, store: AvatarStore, reason: str) -> LipSyncEngine:
+    from musetalk.neural import MuseTalk  # brings PyTorch, which the animator does without
+
+    share = config.deployments.lipsync.num_gpus
+    return MuseTalk(
+        config.lipsync.musetalk,
+        WeightsFolder(config.weights),
+        lambda ref: store.load(ref.id, ref.version).arrays(MUSETALK),
+        reason=reason,
+        gpu_share=share if 0 < share < 1 else None,
+    )
 
 
 def warm(engine: LipSyncEngine, store: AvatarStore, avatar_ids: Sequence[str]) -> None:

@@ -75,20 +75,26 @@ class StoredIdle(TypedDict):
 
 @dataclass(frozen=True)
 class EngineParts:
-    """One engine's share of an avatar. `mask` uint8 (h, w) of the box, 255 = the crop, or None where crops replace the whole box."""
+    """One engine's share of an avatar.
+
+    mask: uint8 (h, w) of the box, or one a background frame (n, h, w), 255 = the crop; None where crops replace the whole box.
+    faces: int32 (n, 4) x0, y0, x1, y1 on each background frame, for engines that draw the face at a size of their own.
+    """
 
     version: str
     box: Box
     arrays: Mapping[str, NDArray[Any]]
     mask: ByteArray | None = None
+    faces: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True)
 class PreparedAvatar:
     """Everything `AvatarStore.save` writes.
 
-    background: I420 uint8 (n, size * 3 // 2, size), the idle loop; portrait_png: the framed portrait; landmarks: float32 (478, 3)
-    in pixels of that portrait, kept so that the avatar can be prepared again with no face detection.
+    background: I420 uint8 (n, size * 3 // 2, size), the frames of the idle loop, in the sequence `order` int32 (m,) when that is given;
+    portrait_png: the framed portrait; landmarks: float32 (478, 3) in pixels of that portrait, kept so that the avatar can be prepared again
+    with no face detection.
     """
 
     id: str
@@ -104,6 +110,7 @@ class PreparedAvatar:
     idle: StoredIdle | None = None
     builtin: bool = False
     report: Mapping[str, Any] = field(default_factory=dict)
+    order: NDArray[np.int32] | None = None
 
 
 def check_id(avatar_id: str) -> str:
@@ -148,12 +155,22 @@ class Avatar:
 
     @property
     def background(self) -> ByteArray:
-        """The idle loop, I420 uint8 (n_frames, size * 3 // 2, size)."""
+        """The idle loop's frames, I420 uint8 (n, size * 3 // 2, size); n is `n_frames` when there is no `order`."""
         frames: ByteArray = self._read_arrays("background.arrow")["background"]
-        expected = (self.meta.n_frames, self.meta.size * 3 // 2, self.meta.size)
+        order = self.order
+        n = self.meta.n_frames if order is None else int(order.max(initial=-1)) + 1
+        expected = (n, self.meta.size * 3 // 2, self.meta.size)
         if frames.shape != expected:
             raise EngineError(f"avatar {self.ref.id!r}: background.arrow holds {frames.shape}, its metadata says {expected}")
         return frames
+
+    @property
+    def order(self) -> NDArray[np.int32] | None:
+        """int32 (n_frames,): which frame of `background` stands at each place of the loop; None = each once."""
+        order: NDArray[np.int32] | None = self._read_arrays("background.arrow").get("order")
+        if order is not None and (order.shape != (self.meta.n_frames,) or order.min(initial=0) < 0):
+            raise EngineError(f"avatar {self.ref.id!r}: background.arrow has an order of {order.shape}, its loop {self.meta.n_frames} frames")
+        return order
 
     @property
     def portrait_png(self) -> bytes:
@@ -185,10 +202,16 @@ class Avatar:
         return dict(self._read_arrays(f"engine-{engine}.arrow"))
 
     def mask(self, engine: str) -> ByteArray | None:
-        """uint8 (h, w) of the engine's box, or None when crops replace the whole box."""
+        """uint8 (h, w) or (n, h, w) of the engine's box, or None when crops replace the whole box."""
         self._check_engine(engine)
         name = f"mask-{engine}.arrow"
         return self._read_arrays(name)["mask"] if name in self.meta.files else None
+
+    def faces(self, engine: str) -> NDArray[np.int32] | None:
+        """int32 (n, 4) x0, y0, x1, y1 on each frame of `background`, or None when the engine's crops have its box's size."""
+        self._check_engine(engine)
+        name = f"mask-{engine}.arrow"
+        return self._read_arrays(name).get("faces") if name in self.meta.files else None
 
     def verify(self) -> None:
         """Read every file once and keep none.

@@ -9,7 +9,7 @@ import numpy as np
 
 from contracts import AvatarRef, Box, ByteArray, Conditioning, EngineInfo, RenderedCrops, RenderRequest, Speech, SpeechChunk, Word
 from errors import SpeechEngineError
-from media.utterance import Stage
+from media.stage import Stage
 from timeline import SEGMENT_FRAMES, SPEECH_RATE
 
 INFO = EngineInfo("fake", "asked for by a test", "1", "cpu", context_s=0.4, lookahead_s=0.2)

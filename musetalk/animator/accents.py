@@ -10,15 +10,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from contracts import FloatArray
+from contracts import FloatArray, Speech
 from musetalk.animator.controls import BROW_UP, GAZE_X, GAZE_Y, NOD, RISE
 from musetalk.animator.segments import Segment
 from musetalk.animator.shapes import HORIZON_S, Seconds, smoothstep
 from musetalk.animator.visemes import Kind
+from timeline import FPS, frames_for
 
 FALL_S = (0.04, 0.20)  # after a sound ends the face begins to rest, and rests
 RISE_S = (0.16, 0.02)  # before a sound begins
 BEGIN_S = 0.12
+END_FADE_S = 0.12
 
 ACCENT_CELL_S = 1.0
 ACCENT_WINDOW_S = 0.45  # accents start in the first part of a cell, so any two are at least 0.55 s apart
@@ -41,6 +43,14 @@ def activity(segments: Sequence[Segment], times: Seconds) -> FloatArray:
         rise = smoothstep((RISE_S[0] - until) / (RISE_S[0] - RISE_S[1]))
         active = np.where(inside, np.maximum(fall, rise), active)
     return np.asarray(active * smoothstep((times + 0.04) / BEGIN_S), np.float32)
+
+
+def until_end(speech: Speech, times: Seconds, lead: float) -> FloatArray:
+    """1 before the end of the utterance and 0 from its last frame on (read at `lead` seconds after a frame begins); 1 where it goes on."""
+    if not speech.final:
+        return np.ones(len(times), np.float32)
+    last = (frames_for(speech.start + len(speech.pcm)) - 1) / FPS + lead
+    return np.asarray(smoothstep((last - times) / END_FADE_S), np.float32)
 
 
 def accents(onsets: Sequence[tuple[float, float]], times: Seconds) -> FloatArray:

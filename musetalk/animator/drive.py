@@ -12,14 +12,14 @@ from typing import Literal
 import numpy as np
 
 from contracts import Conditioning, FloatArray, Speech
-from musetalk.animator.accents import activity, add_life
+from musetalk.animator.accents import activity, add_life, until_end
 from musetalk.animator.controls import CONTROLS, JAW, LOWER_DROP, N_CONTROLS, ROUND, SEAL, TONGUE, UPPER_RAISE, WIDE
 from musetalk.animator.hearing import LOUDNESS_RATE, loudness, usable_level
 from musetalk.animator.segments import Segment, segments_of, slide_closures, with_gains
 from musetalk.animator.shapes import Seconds, apply_contacts, blend, contacts, smoothstep
 from musetalk.animator.sound import CHANNELS, loud_peaks, mouth_from_sound, pauses_in, since_heard
 from musetalk.animator.visemes import Kind
-from timeline import FPS, SPEECH_RATE, frames_for
+from timeline import FPS, SPEECH_RATE
 
 Drive = Literal["mix", "phonemes", "sound"]
 
@@ -30,7 +30,6 @@ LOOKAHEAD_S = 0.25
 LEAD_S = 0.01
 GRID_RATE = LOUDNESS_RATE
 SMOOTH_S = 0.016  # standard deviation; -3 dB near 8 Hz
-END_FADE_S = 0.12
 UNSEAL_S = (0.60, 1.10)  # of silence: begin to show a photographed smile's teeth again, and do
 STILL = 2e-3  # a row that is nowhere above this is rest
 
@@ -85,9 +84,7 @@ def listen(speech: Speech, drive: Drive = "mix", head_motion: float = 1.0) -> Co
     rows *= active[:, None]
     # While speaking, the renderer lets go of the seal as far as the mouth is open.
     rows[:, SEAL] = np.maximum(active, sealed_after(since_heard(speech.pcm, speech.start / SPEECH_RATE, level, frame_times)))
-    if speech.final:
-        last = (frames_for(speech.start + len(speech.pcm)) - 1) / FPS + LEAD_S
-        rows *= smoothstep((last - frame_times) / END_FADE_S)[:, None]
+    rows *= until_end(speech, frame_times, LEAD_S)[:, None]
     rows[np.abs(rows).max(axis=1) < STILL] = 0.0
     return Conditioning(speech.first_frame, rows, np.any(rows != 0.0, axis=1))
 

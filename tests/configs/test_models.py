@@ -24,6 +24,12 @@ def test_every_fault_is_named_at_once() -> None:
     assert "add up to 8" in str(caught.value) and "server.port" in str(caught.value)
 
 
+@pytest.mark.parametrize("sizes", [[], [8, 2], [2, 2], [0, 8], [256]])
+def test_batch_sizes_ascend(sizes: list[int]) -> None:
+    with pytest.raises(ConfigError, match="ascending order"):
+        parse_config({"lipsync": {"musetalk": {"batch_sizes": sizes}}})
+
+
 def test_scale_bounds_are_ordered() -> None:
     with pytest.raises(ValueError, match="below min_replicas"):
         AutoscaleConfig(min_replicas=3, max_replicas=2)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import io
 import math
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -128,3 +129,16 @@ async def test_the_video_ends_on_a_segment_border() -> None:
         made = utterance(FakeSpeech(seconds), FakeLips(stage().box))
         fragments = await film(made)
         assert sum(f.n_frames for f in fragments) % SEGMENT_FRAMES == 0
+
+
+async def test_drawn_mouths_come_and_go_by_degrees_for_engines_that_ask() -> None:
+    """Levels of the box between the background's 128 and the crop's 0..31, frame by frame, across pieces and the ends of the utterance."""
+    lips = FakeLips(stage().box, silent=range(20, 30))
+    pool = UrgencyPool([math.inf] * 2)
+    faded = replace(INFO, fade_frames=3)
+    made = Utterance(stage(), FakeSpeech(2.0).stream(), faded, lips.listen, lips.render, CONFIG, pool, paced=False)
+    shown = [float(p[24:40, 24:40].mean()) for p in pictures(await film(made))]
+    ramp = [0.25, 0.5, 0.75]
+    weights = np.array([*ramp, *[1.0] * 14, *ramp[::-1], *[0.0] * 10, *ramp, *[1.0] * 20, *ramp[::-1]])
+    levels = 128 + (np.arange(56) % 32 - 128) * weights
+    assert np.abs(np.maximum(levels - 16, 0) * 255 / 219 - shown).max() < 4

@@ -72,6 +72,21 @@ def flip_byte(path: Path, at: int = -20) -> None:
     path.write_bytes(content)
 
 
+def test_a_clip_forth_and_back_with_its_faces_comes_back(store):
+    """Frames are stored once; masks and face boxes are one a frame."""
+    random = np.random.default_rng(3)
+    order = np.array([*range(FRAMES), *range(FRAMES - 2, 0, -1)], np.int32)
+    masks, faces = random.integers(0, 256, (FRAMES, 20, 30), dtype=np.uint8), random.integers(0, 64, (FRAMES, 4)).astype(np.int32)
+    parts = EngineParts("1.5", Box(10, 20, 30, 20), {"latents": random.random((FRAMES, 8, 4, 4)).astype(np.float16)}, masks, faces)
+    store.save(make(order=order, engines={"musetalk": parts}))
+    avatar = store.load("anna")
+    assert avatar.meta.n_frames == 2 * FRAMES - 2
+    assert len(avatar.background) == FRAMES and np.array_equal(avatar.order, order)
+    assert np.array_equal(avatar.mask("musetalk"), masks) and np.array_equal(avatar.faces("musetalk"), faces)
+    store.save(make(seed=1))
+    assert store.load("anna").order is None and store.load("anna").faces("musetalk") is None and store.load("anna").faces("animator") is None
+
+
 def test_what_is_saved_comes_back(store):
     prepared = make()
     ref = store.save(prepared)

@@ -1,0 +1,229 @@
+"""The model files as they are published: where each lies, what it weighs, under which licence, and what needs it.
+
+Local names are those of MuseTalk's own `models/` folder, so an existing download is used as it stands. Sizes and SHA-256 sums are those that the
+hubs give for the revisions named here; None where none was found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Purpose = Literal["v15", "v1", "restore", "taesd"]
+PURPOSES: dict[str, str] = {
+    "v15": "MuseTalk 1.5, the default",
+    "v1": "MuseTalk 1.0",
+    "restore": "sharper faces with GFPGAN, optional",
+    "taesd": "the small, faster and less exact decoder, optional",
+}
+
+CARD_CONFLICT = (
+    "MIT by its README, which allows any purpose, also commercial; the model card's metadata say creativeml-openrail-m, which forbids some uses. "
+    "The two contradict each other: decide which one binds you before you publish what it makes"
+)
+NO_LICENCE = "not stated by its authors (code MIT); trained on CelebAMask-HQ, a data set for non-commercial research"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The same model under another local name or in another format, accepted where it lies and not downloaded. None = not known."""
+
+    name: str
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One published file.
+
+    name: path below the folder, and what commands and errors call it. source: "hf:<repository>@<revision>" or "https://...".
+    remote: path in the repository; empty for a URL. needed_for: what does not work without it. optional: fetched along, and never missed.
+    """
+
+    name: str
+    source: str
+    remote: str
+    bytes: int | None
+    sha256: str | None
+    licence: str
+    needed_for: tuple[Purpose, ...]
+    about: str
+    also: tuple[Copy, ...] = ()
+    optional: bool = False
+
+    @property
+    def place(self) -> str:
+        """What to type into a browser."""
+        if not self.source.startswith("hf:"):
+            return self.source
+        repository, _, revision = self.source.removeprefix("hf:").partition("@")
+        return f"https://huggingface.co/{repository}/resolve/{revision or 'main'}/{self.remote}"
+
+
+_MUSETALK = "hf:TMElyralab/MuseTalk@2bcb936e2fddb4d86db4c62fd45b387d0c061571"
+_VAE = "hf:stabilityai/sd-vae-ft-mse@31f26fdeee1355a5c34592e401dd41e45d25a493"
+_WHISPER = "hf:openai/whisper-tiny@169d4a4341b33bc18d8881c4b69c2e104e1cc0af"
+_DWPOSE = "hf:yzd-v/DWPose@1a7144101628d69ee7a3768d1ee3a094070dc388"
+_PARSER = "hf:ManyOtherFunctions/face-parse-bisent@0073b233a5a3c4b1377d4dbf49245017938a72b5"
+_VAE_BIN = (334_707_217, "1b4889b6b1d4ce7ae320a02dedaeff1780ad77d415ea0d744b476155c6377ddc")
+_VAE_SAFETENSORS = (334_643_276, "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815")
+_GFPGAN = (348_632_874, "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad")
+_BOTH: tuple[Purpose, ...] = ("v15", "v1")
+
+FILES: tuple[WeightFile, ...] = (
+    WeightFile(
+        "musetalkV15/unet.pth",
+        _MUSETALK,
+        "musetalkV15/unet.pth",
+        3_400_074_924,
+        "7ebf6c98c181e20838e4c0054e96e944ac60d5d692cc01db42839fe11b787007",
+        CARD_CONFLICT,
+        ("v15",),
+        "UNet, 849,947,844 parameters",
+    ),
+    WeightFile(
+        "musetalkV15/musetalk.json",
+        _MUSETALK,
+        "musetalkV15/musetalk.json",
+        748,
+        "5b6923aee04d71692e0e9846c471e0a4ea07a4f686d39545e472bd4ba17e1b47",
+        CARD_CONFLICT,
+        ("v15",),
+        "what the UNet looks like",
+        optional=True,
+    ),
+    WeightFile(
+        "musetalk/pytorch_model.bin",
+        _MUSETALK,
+        "musetalk/pytorch_model.bin",
+        None,
+        None,
+        CARD_CONFLICT,
+        ("v1",),
+        "UNet, 849,947,844 parameters",
+    ),
+    WeightFile(
+        "musetalk/musetalk.json",
+        _MUSETALK,
+        "musetalk/musetalk.json",
+        None,
+        None,
+        CARD_CONFLICT,
+        ("v1",),
+        "what the UNet looks like",
+        optional=True,
+    ),
+    WeightFile(
+        "sd-vae/diffusion_pytorch_model.bin",
+        _VAE,
+        "diffusion_pytorch_model.bin",
+        *_VAE_BIN,
+        "MIT",
+        _BOTH,
+        "VAE, 83,653,863 parameters",
+        also=(
+            Copy("sd-vae-ft-mse/diffusion_pytorch_model.bin", *_VAE_BIN),
+            Copy("sd-vae/diffusion_pytorch_model.safetensors", *_VAE_SAFETENSORS),
+            Copy("sd-vae-ft-mse/diffusion_pytorch_model.safetensors", *_VAE_SAFETENSORS),
+        ),
+    ),
+    WeightFile(
+        "sd-vae/config.json",
+        _VAE,
+        "config.json",
+        None,
+        "92d3dfb746fca211a2c9e019e285f8597412211728dce3c5bcf4eda0f2d62e7e",
+        "MIT",
+        _BOTH,
+        "what the VAE looks like",
+        also=(Copy("sd-vae-ft-mse/config.json"),),
+        optional=True,
+    ),
+    WeightFile(
+        "whisper/pytorch_model.bin",
+        _WHISPER,
+        "pytorch_model.bin",
+        151_095_027,
+        "9607f98a2b22d9e229ae43c52ecea79dcede9e0c5cfae67e8da6eda86d8aac1d",
+        "Apache-2.0 by its card, MIT by OpenAI's repository",
+        _BOTH,
+        "Whisper tiny; its encoder is used",
+        also=(
+            Copy("whisper/tiny.pt", 75_572_083, "65147644a518d12f04e32d6f3b26facc3f8dd46e5390956a9424a650c0ce22b9"),
+            Copy("whisper/model.safetensors"),
+        ),
+    ),
+    WeightFile(
+        "whisper/config.json",
+        _WHISPER,
+        "config.json",
+        None,
+        "ffdccec4f3211f4c63310f2b7098f309fe70f3952cedc5e4d11e43f5b2379b98",
+        "Apache-2.0",
+        _BOTH,
+        "what Whisper looks like",
+        optional=True,
+    ),
+    WeightFile(
+        "dwpose/dw-ll_ucoco_384.onnx",
+        _DWPOSE,
+        "dw-ll_ucoco_384.onnx",
+        134_399_116,
+        "724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843",
+        "Apache-2.0",
+        _BOTH,
+        "DWPose, whole-body landmarks",
+    ),
+    WeightFile(
+        "face-parse-bisent/79999_iter.pth",
+        _PARSER,
+        "79999_iter.pth",
+        53_289_463,
+        "468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567",
+        NO_LICENCE,
+        _BOTH,
+        "BiSeNet face parser",
+    ),
+    WeightFile(
+        "taesd/diffusion_pytorch_model.safetensors",
+        "hf:madebyollin/taesd",
+        "diffusion_pytorch_model.safetensors",
+        None,
+        None,
+        "MIT",
+        ("taesd",),
+        "TAESD, encoder and decoder",
+    ),
+    WeightFile(
+        "GFPGANv1.4.pth",
+        "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth",
+        "",
+        *_GFPGAN,
+        "Apache-2.0; its licence file names parts of others under non-commercial terms",
+        ("restore",),
+        "GFPGAN 1.4 face restoration",
+        also=(Copy("gfpgan/weights/GFPGANv1.4.pth", *_GFPGAN),),
+    ),
+)
+
+BY_NAME = {file.name: file for file in FILES}
+
+
+def files_for(purpose: str) -> tuple[WeightFile, ...]:
+    """The files of one purpose, or of all ("all"). Raises KeyError for another word."""
+    if purpose == "all":
+        return FILES
+    if purpose not in PURPOSES:
+        raise KeyError(f"{purpose!r} is none of {', '.join(PURPOSES)}, all")
+    return tuple(file for file in FILES if purpose in file.needed_for)
+
+
+def name_of(path: Path) -> str | None:
+    """The published name of a file by where it lies, under its own or another accepted name; None when it is none of them."""
+    for file in FILES:
+        for name in (file.name, *(copy.name for copy in file.also)):
+            if path.parts[-name.count("/") - 1 :] == tuple(name.split("/")):
+                return file.name
+    return None
