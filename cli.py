@@ -47,6 +47,12 @@ class Gender(str, Enum):
     male = "male"
 
 
+class CaptionsIn(str, Enum):
+    none = "none"
+    vtt = "vtt"
+    track = "track"
+
+
 @app.command()
 def say(
     text: Annotated[str | None, typer.Argument(help="what to say; - reads it from stdin", show_default=False)] = None,
@@ -56,6 +62,7 @@ def say(
     voice: Annotated[str, typer.Option(help="id of a voice; auto = one that fits the avatar")] = "auto",
     speed: Annotated[float, typer.Option(min=0.25, max=4.0, help="1 = the voice's own")] = 1.1,
     language: Annotated[str, typer.Option(help="BCP 47 tag such as en or ko; auto = seen from the text")] = "auto",
+    captions: Annotated[CaptionsIn, typer.Option(help="vtt = a WebVTT file beside the mp4; track = a text track inside it")] = CaptionsIn.none,
     config: ConfigOption = "local",
 ) -> None:
     """Film one utterance into an mp4. Needs no server."""
@@ -65,9 +72,12 @@ def say(
     _check_output(output)
     words = sys.stdin.read() if text == "-" else text
     speech = None if words is None else _speech(words, voice, speed, language, settings)
+    if speech is None and captions is not CaptionsIn.none:
+        raise RequestError(f"--captions {captions.value} needs a text: the words of recorded speech are not known")
     recorded = None if audio is None else _read(audio, settings.limits.max_body_bytes)
     began = time.perf_counter()
 
+    from media.captions import cues, webvtt
     from musetalk.builtin import resolve
     from studio import Studio, render_to_file
 
@@ -76,7 +86,12 @@ def say(
     speech = speech and replace(speech, gender=meta.gender)
     loaded = time.perf_counter()
     with _progress() as show:
-        utterance, _ = asyncio.run(render_to_file(studio, output, avatar=meta.id, speech=speech, audio=recorded, on_progress=show))
+        filming = render_to_file(
+            studio, output, avatar=meta.id, speech=speech, audio=recorded, text_track=captions is CaptionsIn.track, on_progress=show
+        )
+        utterance, heard = asyncio.run(filming)
+    if captions is CaptionsIn.vtt:
+        output.with_suffix(".vtt").write_text(webvtt(cues(heard)), encoding="utf-8")
     seconds = (utterance.total_frames or 0) / meta.fps
     took = time.perf_counter() - loaded
     _note(f"{output}: {seconds:.2f} s of video in {took:.2f} s, after {loaded - began:.2f} s of loading; lips: {studio.engine.info.name}")

@@ -85,6 +85,21 @@ def test_captions_follow_the_video(client: httpx.Client) -> None:
     assert client.get("/v1/videos/none/captions.vtt").status_code == 404
 
 
+def test_captions_as_a_track_in_the_file(client: httpx.Client) -> None:
+    answer = client.post("/v1/videos", json={"text": QUESTION, "stream": False, "captions": "track"})
+    assert answer.status_code == 200 and "captions.vtt" in answer.headers["link"]
+    with av.open(io.BytesIO(answer.content)) as container:
+        (track,) = container.streams.subtitles
+        said = " ".join(bytes(packet)[2:].decode() for packet in container.demux(track) if packet.size > 2)
+    assert track.language == "eng" and " ".join(said.split()) == QUESTION
+
+
+def test_captions_nobody_wants_are_not_kept(client: httpx.Client) -> None:
+    answer = client.post("/v1/videos", json={"text": "Yes.", "stream": False, "captions": "none"})
+    assert answer.status_code == 200 and "link" not in answer.headers
+    assert client.get(f"/v1/videos/{answer.headers['x-utterance-id']}/captions.vtt").status_code == 404
+
+
 def test_captions_are_ready_while_the_stream_plays(client: httpx.Client) -> None:
     with client.stream("POST", "/v1/videos", json={"text": f"{QUESTION} {QUESTION}"}) as answer:
         pieces = answer.iter_raw()
