@@ -79,10 +79,12 @@ def say(
 
     from media.captions import cues, webvtt
     from musetalk.builtin import resolve
+    from musetalk.load import shipped_store
     from studio import Studio, render_to_file
 
-    studio = Studio(settings)
-    meta = studio.store.meta(resolve(avatar or settings.avatars.default))
+    store = shipped_store(settings, settings.mux.avatar_cache_bytes)
+    meta = store.meta(resolve(avatar or settings.avatars.default))
+    studio = Studio(settings, store)
     speech = speech and replace(speech, gender=meta.gender)
     loaded = time.perf_counter()
     with _progress() as show:

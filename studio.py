@@ -18,6 +18,7 @@ from media.mp4 import to_mp4
 from media.stage import Stage
 from media.text_track import TextTrack
 from media.utterance import Utterance
+from musetalk.avatar import AvatarStore
 from musetalk.builtin import resolve
 from musetalk.load import load_engine, shipped_store
 from speech.synthesizer import Synthesizer
@@ -31,9 +32,9 @@ class Studio:
     Raises, when made: EngineUnavailableError, ConfigError.
     """
 
-    def __init__(self, config: AppConfig) -> None:
+    def __init__(self, config: AppConfig, store: AvatarStore | None = None) -> None:
         self._config = config
-        self.store = shipped_store(config, config.mux.avatar_cache_bytes)
+        self.store = store or shipped_store(config, config.mux.avatar_cache_bytes)
         self.engine = load_engine(config, self.store)
         self.synthesizer = Synthesizer(config.speech)
         self._draw = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="draw")

@@ -60,7 +60,8 @@ def load_engine(config: AppConfig, store: AvatarStore) -> LipSyncEngine:
             return _musetalk(config, store, "auto: PyTorch, a CUDA device and the model files are there")
         except EngineUnavailableError as error:
             missing = str(error)
-    logger.warning("MuseTalk cannot run, so the CPU animator speaks: %s", missing)
+    meant = importlib.util.find_spec("torch") is not None  # without PyTorch nobody expects anything else
+    logger.log(logging.WARNING if meant else logging.INFO, "MuseTalk cannot run, so the CPU animator speaks: %s", missing)
     return _animator(config, store, f"auto: {missing}, so the CPU animator speaks")
 
 
