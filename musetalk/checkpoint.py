@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from errors import WeightsError
+from musetalk.cut_short import cut_tensors
 from musetalk.old_checkpoint import TensorsOnly, is_tar, read_tar
 from musetalk.weights import mending
 
@@ -143,6 +144,9 @@ def _unreadable(path: Path, size: int, head: bytes, error: Exception) -> str:
         return f"{seen}: it holds a web page, not a model; the download got an error page or a login. {mend}"
     if head.startswith(b"version https://git-lfs"):
         return f"{seen}: it is a Git LFS pointer, not the model itself. {mend}"
+    cut = cut_tensors(path)
+    if cut:
+        return f"{seen}: it was cut short, and {len(cut)} tensors are not whole: {_listed(cut)}. {mend}"
     if head[:4] == b"PK\x03\x04" and not zipfile.is_zipfile(path):
         return f"{seen}: its end is missing, so it was cut short. {mend}"
     detail = (str(error).splitlines() or [""])[0][:200]

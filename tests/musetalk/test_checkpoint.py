@@ -19,6 +19,7 @@ from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from musetalk.checkpoint import load_into, read_checkpoint  # noqa: E402
+from musetalk.cut_short import cut_tensors  # noqa: E402
 
 
 def tensors() -> OrderedDict[str, Any]:
@@ -154,6 +155,24 @@ def test_a_file_cut_short_says_so_and_how_to_mend_it(tmp_path: Path, name: str, 
     assert str(path) in str(raised.value)
     if name == "unet.pth":
         assert "museserve weights download --again musetalkV15/unet.pth" in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "write"), [("a.pth", save_zip), ("a.pth", save_stream), ("a.pth", write_tar), ("a.safetensors", None)])
+@pytest.mark.parametrize("wrapper", [None, "params_ema"])
+def test_the_tensors_that_a_cut_took_are_named(tmp_path: Path, name: str, write: Any, wrapper: str | None) -> None:
+    if wrapper and write in (None, write_tar):
+        pytest.skip("this format has no wrappers")
+    path = tmp_path / name
+    state = {f"layer.{n}.weight": torch.full((60, 60), float(n)) for n in range(6)}
+    write(path, {wrapper: state} if wrapper else state) if write else save_file(state, path)
+    whole = path.read_bytes()
+    assert cut_tensors(path) == []
+    rest = whole[: whole.index(state["layer.3.weight"].numpy().tobytes()) + 60 * 60 * 2]
+    path.write_bytes(rest)
+    gone = [key for key, tensor in state.items() if tensor.numpy().tobytes() not in rest]
+    assert "layer.3.weight" in gone
+    with pytest.raises(WeightsError, match=f"cut short, and {len(gone)} tensors are not whole: {', '.join(gone)}. To mend it"):
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize(
