@@ -8,6 +8,7 @@ at all.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import re
@@ -88,17 +89,23 @@ class WeightsFolder:
             )
         return self.local / found.name if self.local is not None else self._copied(found)
 
+    def of_any_size(self) -> WeightsFolder:
+        """The same folder, whose files are taken whatever their size, so that what is wrong inside can be told."""
+        same = copy.copy(self)
+        same.config = self.config.model_copy(update={"unpublished": True})
+        return same
+
     def look(self, file: WeightFile) -> Found:
         """Whether the file is there, by its size alone. Its own name comes before the other accepted ones; a whole file before a partial one."""
         best = Found(file, State.MISSING, file.name, 0, file.bytes)
-        for copy in _names(file):
-            info = self._info(copy.name)
+        for accepted in _names(file):
+            info = self._info(accepted.name)
             if info is None:
                 continue
-            if copy.bytes is None or info == copy.bytes or self.config.unpublished:
-                return Found(file, State.PRESENT, copy.name, info, copy.bytes)
+            if accepted.bytes is None or info == accepted.bytes or self.config.unpublished:
+                return Found(file, State.PRESENT, accepted.name, info, accepted.bytes)
             if best.state is State.MISSING:
-                best = Found(file, State.PARTIAL, copy.name, info, copy.bytes)
+                best = Found(file, State.PARTIAL, accepted.name, info, accepted.bytes)
         return best
 
     def missing(self, purpose: str = "v15") -> list[Found]:
