@@ -136,12 +136,31 @@ class MuxConfig(StrictModel):
         return self
 
 
+class ClipConfig(StrictModel):
+    """Which clips become avatars. Lengths are those of the clip as it is played."""
+
+    min_s: float = Field(1.0, ge=0.4, description="shortest clip")
+    max_s: float = Field(20.0, gt=0.4, le=120, description="longest clip; each second takes 10 MB of memory and of the store at 512 pixels")
+    max_pixels: int = Field(9_000_000, ge=65_536, description="larger frames are refused before any is decoded; 4096 x 2160 fit")
+    side: int = Field(1_080, ge=256, le=4_320, description="frames whose shorter side is longer are scaled down to it as they are decoded")
+    bridge_s: float = Field(0.4, ge=0, description="longest stretch without a face that is bridged")
+    max_missing: float = Field(0.2, ge=0, lt=1, description="part of all frames that may lack the face")
+    max_yaw: float = Field(30.0, gt=0, le=90, description="degrees that the head may be turned to the side")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ClipConfig:
+        if self.max_s < self.min_s:
+            raise ValueError(f"max_s ({self.max_s:g}) is below min_s ({self.min_s:g})")
+        return self
+
+
 class AvatarConfig(StrictModel):
     uri: str = Field("", description="folder or pyarrow.fs URI (s3://, gs://); empty = the user's cache folder")
     size: Literal[512, 720, 1024] = Field(512, description="side of the square picture, pixels")
     max_pixels: int = Field(40_000_000, ge=65_536, description="larger portraits are refused before they are decoded")
     max_avatars: int = Field(200, ge=2)
     default: str = "interviewer_woman"
+    clip: ClipConfig = ClipConfig()
 
 
 class WeightsConfig(StrictModel):
@@ -158,6 +177,7 @@ class WeightsConfig(StrictModel):
 
 class LimitsConfig(StrictModel):
     max_body_bytes: int = Field(32 * 2**20, ge=1_024)
+    max_clip_bytes: int = Field(128 * 2**20, ge=1_024, description="longest body with a clip that becomes an avatar")
     max_audio_s: float = Field(600.0, gt=0.32)
     min_audio_s: float = Field(0.2, gt=0)
     max_live_utterances: int = Field(32, ge=1, description="videos made at once by one ingress; more get 503 and Retry-After")
