@@ -67,6 +67,18 @@ class AnimatorConfig(StrictModel):
     head_motion: float = Field(1.0, ge=0.0, le=1.5, description="amount of nods and brow accents while speaking")
 
 
+class BlendConfig(StrictModel):
+    """Which part of the drawn face shows, made once with each avatar. Another setting prepares avatars again when the service starts."""
+
+    mode: Literal["auto", "jaw", "raw", "neck"] = Field("auto", description="as published: auto = jaw for v15, raw for v1")
+    left_cheek: int = Field(90, ge=0, le=256, description="half width, of 512 pixels, that keeps its full height; only jaw has it")
+    right_cheek: int = Field(90, ge=0, le=256)
+    upper_boundary: float = Field(0.5, ge=0.3, le=0.8, description="part of the square around the face, from above, that stays the background")
+    blur: float = Field(0.05, ge=0, le=0.2, description="soft border by the square's side; published: 0.05 for files, 0.1 for streams")
+    margin: float = Field(10.0, ge=0, le=60, description="v15: pixels below the chin in a box of 240; more lets the chin move further")
+    shift: int = Field(0, ge=-30, le=30, description="v1: pixels by which the middle moves down; more opens the mouth wider")
+
+
 class MuseTalkConfig(StrictModel):
     """The neural engine. `auto` picks what the machine has; every other value is an error at start where it cannot be met."""
 
@@ -82,6 +94,7 @@ class MuseTalkConfig(StrictModel):
     memory_fraction: float | None = Field(
         None, gt=0, le=1, description="part of the card's memory this process may take; None = deployments.lipsync.num_gpus, or all of it"
     )
+    blend: BlendConfig = BlendConfig()
     latent_cache_bytes: int = Field(256 * 2**20, ge=2**20, description="avatars' latents kept on the device, least recently used first out")
     threads: int = Field(2, ge=1, le=128, description="threads on a CPU")
 
