@@ -102,7 +102,7 @@ class Upsample(nn.Module):
 
 
 def _four_taps(weight: Tensor, dim: int) -> Tensor:
-    """Three taps on an enlarged picture as four on the small one: the first of two pixels takes the second and the last of them, the other the rest."""
+    """Three taps on an enlarged picture as four on the small one: of two pixels the first takes the second and the last of them."""
     first, middle, last = weight.unbind(dim)
     return torch.stack([last, middle + last, first + middle, first], dim)
 
