@@ -100,7 +100,7 @@ def _placed(network: Network, device: torch.device, dtype: torch.dtype) -> Netwo
     set_precision(network, dtype)
     network.to(device=device)
     for name, part in network.named_modules():
-        if isinstance(part, nn.Conv2d) and (device.type != "cpu" or not name.startswith("encoder.")):
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and (device.type != "cpu" or not name.startswith("encoder.")):
             part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
