@@ -83,7 +83,7 @@ export class Details {
     const { engine, speech, versions } = this.#health ?? {};
     const lips = this.#ready?.lips ?? engine;
     const voice = this.#ready?.speech ?? (speech && { name: speech.engine, reason: speech.reason });
-    if (lips) rows.push([say("lips"), [lips.name, engine && say("device", engine), `(${lips.reason})`].filter(Boolean).join(" ")]);
+    if (lips) rows.push([say("lips"), [lips.name, engine?.device].filter(Boolean).join(" · ") + ` (${lips.reason})`]);
     if (voice) rows.push([say("speech"), `${voice.name} (${voice.reason})`]);
     rows.push([say("transport"), [this.#player.mode ?? "–", this.#player.state].join(", ")]);
     if (this.#ready?.session) rows.push([say("session"), this.#ready.session]);

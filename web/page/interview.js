@@ -75,6 +75,7 @@ export class Interview {
     this.#close(this.state !== "listening");
     this.#utterance = null;
     this.#player.interrupt();
+    this.#player.setState("idle");
     this.#become("done");
     this.#onDone(this);
   }
