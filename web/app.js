@@ -3,7 +3,7 @@
 import "./avatar-player.js";
 import { connectAddDialog } from "./page/add-avatar.js";
 import { Details } from "./page/details.js";
-import { announce, el, make } from "./page/dom.js";
+import { el, make } from "./page/dom.js";
 import { FinishView } from "./page/finish-view.js";
 import { Interview } from "./page/interview.js";
 import { InterviewView } from "./page/interview-view.js";
@@ -28,7 +28,6 @@ const list = new QuestionList((questions) => {
 
 let spoken = recall("interviewLanguage", null) ?? language(); // the language of the interview
 let role = recall("role", "general");
-let textLimit = Infinity;
 
 // --- words -----------------------------------------------------------------------------------------------------------------
 
@@ -110,12 +109,12 @@ function show(view) {
   if (view === "setup" && ["off", "failed"].includes(player.state)) stage.connect();
 }
 
-async function begin() {
+function begin() {
   const questions = list.asked;
-  const long = questions.findIndex((text) => [...text].length > textLimit);
-  if (!questions.length || long >= 0) {
-    problem(questions.length ? say("tooLong", { n: long + 1, length: [...questions[long]].length, limit: textLimit }) : say("needQuestion"));
-    list.focus(Math.max(0, long));
+  if (!questions.length) {
+    problem(say("needQuestion"));
+    if (list.all.length) list.focus(0);
+    else el("add-question").focus();
     return;
   }
   problem("");

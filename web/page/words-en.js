@@ -43,7 +43,6 @@ export default {
   minutes: "{n} questions",
   minutesOne: "1 question",
   needQuestion: "Write at least one question first.",
-  tooLong: "Question {n} has {length} characters; at most {limit} can be spoken.",
   progress: "Question {n} of {total}",
   s_asking: "Asking",
   s_preparing: "About to ask …",

@@ -43,7 +43,6 @@ export default {
   minutes: "질문 {n}개",
   minutesOne: "질문 1개",
   needQuestion: "질문을 하나 이상 적어 주세요.",
-  tooLong: "질문 {n}은(는) {length}자입니다. {limit}자까지 말할 수 있습니다.",
   progress: "질문 {n} / {total}",
   s_asking: "질문하는 중",
   s_preparing: "곧 질문합니다 …",
