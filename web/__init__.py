@@ -13,6 +13,7 @@ CONTENT_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".ts": "text/plain; charset=utf-8",  # types for editors; browsers never ask for them
 }
 
 # Nothing outside the service is ever loaded. blob: is the MediaSource, the finished-video fallback and the upload's preview.
