@@ -24,7 +24,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from configs.models import AppConfig
 from contracts import EngineInfo, Fragment, VideoRequest, Word
-from deployments import idle, protocol
+from deployments import cors, idle, protocol
 from deployments import requests as inputs
 from deployments.openapi import document
 from deployments.remote import pulled, unwrap
@@ -97,7 +97,7 @@ class Ingress:
             *(Route(path, _page(asset)) for path, asset in load_assets().items()),
         ]
         handlers: dict[Any, Any] = {MuseserveError: answer_error, HTTPException: answer_http_error, Exception: answer_error}
-        return Starlette(routes=routes, exception_handlers=handlers)
+        return Starlette(routes=routes, exception_handlers=handlers, middleware=cors.middleware(self._config.server.cors_origins))
 
     # --- what runs ---------------------------------------------------------------------------------------------------
 
