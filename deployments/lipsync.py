@@ -13,7 +13,7 @@ from contracts import Conditioning, EngineInfo, RenderedCrops, RenderRequest, Sp
 from deployments.metrics import LipSyncMetrics
 from deployments.turns import Turns
 from musetalk.builtin import BUILTIN
-from musetalk.load import load_engine, shipped_store, warm
+from musetalk.load import MUSETALK, load_engine, prepare_shipped, shipped_store, warm
 
 logger = logging.getLogger("ray.serve")
 
@@ -24,6 +24,8 @@ class LipSync:
     def __init__(self, config: AppConfig) -> None:
         store = shipped_store(config, config.lipsync.avatar_cache_bytes)
         self._engine = load_engine(config, store)
+        if self._engine.info.name == MUSETALK:
+            prepare_shipped(config, store)
         warm(self._engine, store, BUILTIN)
         self._metrics = LipSyncMetrics()
         batch = config.lipsync.batch
