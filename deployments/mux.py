@@ -161,6 +161,7 @@ class Mux:
         began = time.perf_counter()
         engine = await self._engine_info()
         avatar = await asyncio.to_thread(self._store.load, request.avatar)
+        avatar.require(engine)
         if not self._before.enabled or request.speech is None:
             return Asked(began, engine, avatar)
         self._speaks = self._speaks or await self._retried(lambda: self._tts.info.remote())

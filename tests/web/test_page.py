@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, Route, WebSocketRoute, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 import web
 from tests.web.browser import until
@@ -27,7 +27,12 @@ def open_page(browser, service) -> Iterator[Callable[..., Page]]:
     contexts = []
 
     def opened(
-        *, locale: str = "en-US", width: int = 1280, questions: list[str] | None = SHORT, before: Callable[[Page], None] | None = None, **options: object
+        *,
+        locale: str = "en-US",
+        width: int = 1280,
+        questions: list[str] | None = SHORT,
+        before: Callable[[Page], None] | None = None,
+        **options: object,
     ) -> Page:
         context = browser.new_context(locale=locale, viewport={"width": width, "height": 800}, accept_downloads=True, **options)
         contexts.append(context)
