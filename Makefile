@@ -39,6 +39,7 @@ bench: $(TEST_INSTALLED) ## speed, memory and lip quality; prints a table and wr
 	$(BIN)/python -m benchmarks
 
 bench-gpu: $(TEST_INSTALLED) ## MuseTalk against a plain pipeline of the same model; on the CPU where there is no card
+	@$(BIN)/python -c "import torch, diffusers" 2>/dev/null || $(PIP) install --constraint constraints.txt --editable '.[test,gpu]'
 	$(BIN)/python -m benchmarks.gpu
 
 docs: $(TEST_INSTALLED) ## write docs/cli.md from the commands' own help
