@@ -10,7 +10,7 @@ CONFIG ?= local
 PIP = $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-slow check fix bench docs doctor clean
+.PHONY: help run install test test-slow check fix bench bench-gpu docs doctor clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +37,10 @@ fix: $(TEST_INSTALLED) ## format, and mend what the linter can
 
 bench: $(TEST_INSTALLED) ## speed, memory and lip quality; prints a table and writes JSON to benchmarks/results/
 	$(BIN)/python -m benchmarks
+
+bench-gpu: $(TEST_INSTALLED) ## MuseTalk against a plain pipeline of the same model; on the CPU where there is no card
+	@$(BIN)/python -c "import torch, diffusers" 2>/dev/null || $(PIP) install --constraint constraints.txt --editable '.[test,gpu]'
+	$(BIN)/python -m benchmarks.gpu
 
 docs: $(TEST_INSTALLED) ## write docs/cli.md from the commands' own help
 	PYTHONPATH=. $(BIN)/typer cli.py utils docs --name museserve --title "The command line" --output docs/cli.md

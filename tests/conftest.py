@@ -18,7 +18,7 @@ import psutil
 import pytest
 import yaml
 
-START_TIMEOUT_S = 180
+START_TIMEOUT_S = 600
 
 CONFIG: dict[str, Any] = {
     "server": {"port": 0, "dashboard_port": 0},
