@@ -90,6 +90,11 @@ export class Stage {
     }
   }
 
+  /** Call it inside a click or key press: browsers allow sound only then. */
+  async unlock() {
+    if (await this.#player.unlock()) notices.clear("sound");
+  }
+
   #sizes() {
     const chosen = recall("captionSize", "medium");
     const choices = SIZES.map((size) => {
@@ -113,10 +118,8 @@ export class Stage {
   }
 
   #notice({ code, message }) {
-    const player = this.#player;
     if (code === "locked" || code === "sound_paused") {
-      const act = async () => (await player.unlock()) && notices.clear("sound");
-      notices.show("sound", { key: "e_locked", label: "soundOn", act });
+      notices.show("sound", { key: "e_locked", label: "soundOn", act: () => this.unlock() });
     } else if (code === "vad") {
       announce(message);
     } else if (code === "still") {
