@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,8 +21,17 @@ import yaml
 
 START_TIMEOUT_S = 180
 
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+OTHER_ORIGIN = f"http://127.0.0.1:{free_port()}"  # of a page that is served by somebody else
+
 CONFIG: dict[str, Any] = {
-    "server": {"port": 0, "dashboard_port": 0},
+    "server": {"port": 0, "dashboard_port": 0, "cors_origins": [OTHER_ORIGIN]},
     "limits": {"max_body_bytes": 4 * 2**20, "max_live_utterances": 6, "max_audio_s": 60},
     "avatars": {"max_pixels": 24_000_000},
     "mux": {"lead_s": 2.0},

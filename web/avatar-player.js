@@ -149,14 +149,14 @@ export class AvatarPlayer extends HTMLElement {
     if (stopped.length === 0) return [];
     const began = performance.now();
     const audible = stopped.includes(this.#spoken);
-    const ramp = audible ? this.#sound.silence() : 0;
-    this.#engine.interrupt(stopped);
+    const silent = audible ? this.#sound.silence() + performance.now() - began : 0;
     if (audible) {
       this.#restoreWhenCut();
-      this.#quality.time("interrupt_ms", performance.now() - began + ramp);
+      this.#quality.time("interrupt_ms", silent);
     }
+    this.#engine.interrupt(stopped);
     const ids = stopped.map((utterance) => utterance.id);
-    this.#tell("interrupted", { ids, silent_ms: performance.now() - began + ramp });
+    this.#tell("interrupted", { ids, silent_ms: silent });
     return ids;
   }
 
@@ -263,7 +263,10 @@ export class AvatarPlayer extends HTMLElement {
 
   #follow(utterance, ms) {
     if (!utterance || utterance.over || utterance.state === "queued") return this.#captions.show();
-    if (this.#spoken !== utterance) this.#spoken = utterance;
+    if (!this.#spoken) {
+      this.#spoken = utterance; // heard again after a pause
+      this.#settle();
+    }
     this.#captions.show(utterance, ms);
     while (utterance.wordsTold < utterance.words.length && utterance.words[utterance.wordsTold].start_ms <= ms) {
       const index = utterance.wordsTold;

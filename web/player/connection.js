@@ -165,9 +165,7 @@ export class Connection {
 
   // A socket that does not answer takes its time to close: it is left to itself.
   #drop(socket, code) {
-    socket.onopen = null;
-    socket.onmessage = null;
-    socket.onclose = null;
+    socket.onopen = socket.onclose = null;
     socket.close();
     this.#ended(code);
   }

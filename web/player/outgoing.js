@@ -2,13 +2,13 @@
 
 const DELTA_MS = 30; // text that is written letter by letter goes in pieces
 const AUDIO_PIECE = 256 * 1024;
-const MARGIN_S = 0.03;
+const MARGIN_S = 0.015;
 const KNOWN = 500;
 
-/** How long until speech is there, seconds: expected, and learned; quick to believe in more, slow to believe in less. */
+/** How long until speech is there, seconds: expected, and learned. Little more than the usual time, because every utterance waits for the margin. */
 class Latency {
   #known = new Set();
-  #seconds = { fresh: 0.2, known: 0.08 };
+  #seconds = { fresh: 0.15, known: 0.05 };
 
   #kind(utterance) {
     return this.#known.has(key(utterance)) ? "known" : "fresh";
@@ -21,7 +21,7 @@ class Latency {
   learn(utterance, seconds) {
     const kind = this.#kind(utterance);
     const change = Math.min(seconds, 1.5) - this.#seconds[kind];
-    this.#seconds[kind] += (change > 0 ? 0.4 : 0.1) * change;
+    this.#seconds[kind] += 0.25 * change;
     if (utterance.options.text) this.know(utterance);
   }
 

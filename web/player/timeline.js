@@ -1,21 +1,19 @@
 // One media element, one source buffer, one timeline: idle segments looped from memory, speech spliced in between where the loop stands.
 
 import { SerialBuffer } from "./buffer.js";
+import { Dryness } from "./dryness.js";
 import { Run, secondsAt, SEGMENT_FRAMES, slotAt, Slots, SLOT_S } from "./slots.js";
 import { tick } from "./ticker.js";
 
 const TICK_MS = 10;
-const AHEAD_S = 0.14; // idle kept in hand; with less a busy page runs dry, with more speech waits longer
-const TIGHT_AHEAD_S = 0.05; // while speech is expected at the very next slot
+const AHEAD_S = [0.07, 0.3]; // idle kept in hand: with less a busy page runs dry, with more speech waits longer. A page that ran dry keeps more
+const TIGHT_AHEAD_S = 0.035; // while speech is expected at the very next slot
 const HIDDEN_AHEAD_S = 2.5; // timers of hidden pages may come once a second
 const SPEECH_AHEAD_S = 6; // what of a long utterance is appended at once
 const READ_AHEAD_S = 0.27; // the browser has decoded this much: what is nearer can only be changed by a seek
 const BEHIND_S = 8;
 const SWEEP_S = 10;
 const SEARCH = 5; // slots in which the wanted idle frame is looked for
-const STILL_MS = 90; // a clock that stands for so long is dry, whatever the events say
-const HASTE = 1.5; // pace of the idle loop while a known answer is due, and of one that is waited for
-const PATIENCE = 0.6;
 
 /** Hooks: tick(), shown(run, at), ended(run), dry(ms), late(run, segments), seeking(why), error(error). */
 export class Timeline {
@@ -28,12 +26,11 @@ export class Timeline {
   #stop;
   #seekDue = null;
   #expected = null;
-  #dry = null; // since when the picture stands
-  #clock = { at: 0, time: -1 };
+  #dryness;
+  #aheadS = AHEAD_S[0];
   #swept = 0;
   #frame = 0;
   #closed = false;
-  #moved = false;
 
   constructor(video, source, idle, hooks) {
     this.#video = video;
@@ -48,7 +45,14 @@ export class Timeline {
     this.#buffer = new SerialBuffer(source.addSourceBuffer(`video/mp4; codecs="${idle.codecs}"`), room, (error) => this.#closed || hooks.error(error));
     this.#buffer.append(idle.init);
     for (let slot = 0; slot < 3; slot += 1) this.#appendIdle();
-    video.addEventListener("waiting", this.#onWaiting);
+    this.#dryness = new Dryness(video, {
+      inHand: () => secondsAt(this.#slots.edge) - video.currentTime,
+      cure: () => this.#cureDryness(),
+      over: (ms) => {
+        this.#aheadS = Math.min(2 * this.#aheadS, AHEAD_S[1]);
+        hooks.dry(ms);
+      },
+    });
     this.#stop = tick(() => this.#tick(), TICK_MS);
     this.#watchFrames();
   }
@@ -56,7 +60,8 @@ export class Timeline {
   /** The slot whose idle frame to name for speech that is expected `latencyS` from now: {slot, phase}. */
   aim(latencyS) {
     const after = this.#slots.find(slotAt(this.#video.currentTime), this.#slots.edge, ({ run }) => run && !run.given) === null ? 0 : this.#speechEnd();
-    const slot = Math.max(Math.ceil((this.#video.currentTime + latencyS) / SLOT_S), after);
+    // Not where idle lies already: only a seek could put speech there.
+    const slot = Math.max(Math.ceil((this.#video.currentTime + latencyS + TIGHT_AHEAD_S) / SLOT_S), after || this.#slots.edge);
     this.#expected = slot;
     return { slot, phase: this.#slots.phaseAt(slot) };
   }
@@ -144,7 +149,7 @@ export class Timeline {
   destroy() {
     this.#closed = true;
     this.#stop();
-    this.#video.removeEventListener("waiting", this.#onWaiting);
+    this.#dryness.close();
     this.#video.cancelVideoFrameCallback?.(this.#frame);
   }
 
@@ -228,13 +233,12 @@ export class Timeline {
   #tick() {
     if (this.#closed) return;
     this.#buffer.poke();
-    const { currentTime: now, seeking } = this.#video;
+    const now = this.#video.currentTime;
     if (this.#seekDue !== null && now >= secondsAt(this.#seekDue) - 0.012) this.#seek(this.#seekDue, "due");
     this.#pump();
     this.#feed(now);
     this.#endRuns(now);
-    if (!seeking) this.#lookForDryness(now);
-    this.#keepPace(now);
+    this.#dryness.look();
     this.#sweep(now);
     if (document.hidden) this.#show(now, performance.now()); // no frames are painted, but the sound goes on
     this.#hooks.tick();
@@ -243,7 +247,7 @@ export class Timeline {
   /** Idle at the edge wherever too little is in hand: between utterances, and in the middle of one that does not come. */
   #feed(now) {
     const tight = this.#expected === this.#slots.edge && !document.hidden;
-    const wanted = document.hidden ? HIDDEN_AHEAD_S : (tight ? TIGHT_AHEAD_S : AHEAD_S) * this.#video.playbackRate;
+    const wanted = document.hidden ? HIDDEN_AHEAD_S : tight ? TIGHT_AHEAD_S : this.#aheadS;
     while (secondsAt(this.#slots.edge) - now < wanted) {
       if (this.#expected !== null && this.#expected <= this.#slots.edge) this.#expected = null;
       this.#appendIdle();
@@ -263,18 +267,6 @@ export class Timeline {
     }
   }
 
-  #keepPace(now) {
-    let rate = 1;
-    const run = this.#runs[0];
-    const heard = this.#slots.at(slotAt(now))?.run;
-    if (!heard && !document.hidden) {
-      const speech = this.#slots.find(slotAt(now) + 1, this.#slots.edge, (slot) => slot.run);
-      if (speech !== null && run && secondsAt(speech) - now > 0.12) rate = HASTE;
-      else if (speech === null && this.#expected === this.#slots.edge && secondsAt(this.#expected) - now < 0.16) rate = PATIENCE;
-    }
-    if (this.#video.playbackRate !== rate) this.#video.playbackRate = rate;
-  }
-
   #seek(slot, why) {
     this.#seekDue = null;
     this.#hooks.seeking(why);
@@ -283,37 +275,19 @@ export class Timeline {
     });
   }
 
-  #onWaiting = () => {
-    if (!this.#video.seeking && this.#moved) this.#cureDryness();
-  };
-
-  #lookForDryness(now) {
-    const at = performance.now();
-    if (now !== this.#clock.time) {
-      this.#clock = { at, time: now };
-      this.#moved ||= now > 0;
-      if (this.#dry !== null) {
-        this.#hooks.dry(at - this.#dry);
-        this.#dry = null;
-      }
-    } else if (this.#moved && !this.#video.paused && at - this.#clock.at > STILL_MS) this.#cureDryness();
-  }
-
   // A browser that ran dry waits for ever more media before it goes on; a seek to the start of a segment makes it go on with that one alone.
   #cureDryness() {
-    const at = performance.now();
-    if (this.#dry !== null && at - this.#clock.at < 4 * STILL_MS) return; // on its way
-    this.#dry ??= at;
-    this.#clock.at = at;
-    const { currentTime, buffered } = this.#video;
-    const end = buffered.length ? buffered.end(buffered.length - 1) : 0;
-    if (end - currentTime > SLOT_S) return this.#seek(slotAt(currentTime) + 1, "dry"); // it has enough, and stands
+    const { currentTime } = this.#video;
     const slot = this.#slots.edge;
+    if (secondsAt(slot) - currentTime > 0.2) {
+      this.#video.currentTime = currentTime + 0.001; // what it needs came just too late
+      return;
+    }
     const run = this.#runs.find((one) => !one.appended);
     const bytes = this.#slots.at(slot - 1)?.run ? run?.segment(run.next) : null;
     if (bytes) this.#appendSpeech(run, bytes);
     else this.#appendIdle();
-    return this.#seek(slot, "dry");
+    this.#seek(slot, "dry");
   }
 
   // --- what is seen, and what may go -----------------------------------------------------------------------------------
@@ -339,6 +313,7 @@ export class Timeline {
     const keep = slotAt(now - BEHIND_S);
     if (now - this.#swept < SWEEP_S || keep <= 0) return;
     this.#swept = now;
+    this.#aheadS = Math.max(0.9 * this.#aheadS, AHEAD_S[0]);
     this.#buffer.remove(0, secondsAt(keep));
     for (let slot = keep - 2 * Math.ceil(SWEEP_S / SLOT_S); slot < keep; slot += 1) {
       const content = this.#slots.at(slot);
