@@ -5,6 +5,7 @@ import { recall, remember } from "./settings.js";
 import { say } from "./texts.js";
 
 const SIZES = ["small", "medium", "large"];
+const BUSY = 4013; // close code: as many sessions as the service takes
 
 /** One notice at a time is shown, the newest; each belongs to a cause, and goes when its cause does. */
 class Notices {
@@ -129,7 +130,8 @@ export class Stage {
 
   #error(error) {
     if (error.id) return; // an utterance's: whoever asked for it tells
-    const key = { busy: "e_busy", unreachable: "e_network" }[error.code] ?? "e_lost";
+    const busy = error.code === "busy" || error.close === BUSY;
+    const key = busy ? "e_busy" : error.code === "unreachable" ? "e_network" : "e_lost";
     notices.show("lost", { key, values: { message: error.message }, label: "reconnect", act: () => this.connect() });
   }
 }
