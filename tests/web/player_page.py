@@ -54,7 +54,8 @@ class Stage:
 
     def speak(self, what: object) -> dict[str, Any]:
         """Spoken to its end; returns the detail of `ended`."""
-        ended: dict[str, Any] = self.js("what => player.speak(what).ended.then(({ id, outcome, error }) => ({ id, outcome, code: error?.code }))", what)
+        self.js("what => { window.outcome = null; player.speak(what).ended.then((detail) => (window.outcome = detail)) }", what)
+        ended: dict[str, Any] = self.until("outcome && { id: outcome.id, outcome: outcome.outcome, ...(outcome.error && { code: outcome.error.code }) }")
         return ended
 
     def ranges(self) -> int:

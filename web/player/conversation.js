@@ -8,7 +8,7 @@ import { Timeline } from "./timeline.js";
 import { deferred } from "./utterance.js";
 import { loadIdle } from "./wire.js";
 
-const STATS_MS = 10_000;
+const STATS_MS = 5_000;
 const ENDS = 2;
 const INIT = 4;
 

@@ -247,7 +247,8 @@ export class Timeline {
   /** Idle at the edge wherever too little is in hand: between utterances, and in the middle of one that does not come. */
   #feed(now) {
     const tight = this.#expected === this.#slots.edge && !document.hidden;
-    const wanted = document.hidden ? HIDDEN_AHEAD_S : tight ? TIGHT_AHEAD_S : this.#aheadS;
+    const awaited = this.#slots.at(this.#slots.edge - 1)?.run?.closed === null; // speech that goes on: no idle far ahead in its place
+    const wanted = document.hidden ? (awaited ? AHEAD_S[1] : HIDDEN_AHEAD_S) : tight ? TIGHT_AHEAD_S : this.#aheadS;
     while (secondsAt(this.#slots.edge) - now < wanted) {
       if (this.#expected !== null && this.#expected <= this.#slots.edge) this.#expected = null;
       this.#appendIdle();
