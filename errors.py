@@ -7,6 +7,7 @@
     │   ├── UnknownLanguageError    400
     │   ├── AudioError              400  undecodable, silent, too short, too long
     │   ├── ImageError              400  undecodable, too large, no usable face
+    │   ├── ClipError               400  no video, undecodable, too short, too long, no usable face in it
     │   ├── MediaPathError          400  `audio_path` outside the media root, or missing
     │   ├── UnknownAvatarError      404
     │   ├── PayloadTooLargeError    413
@@ -58,6 +59,10 @@ class AudioError(RequestError):
 
 class ImageError(RequestError):
     code = "bad_image"
+
+
+class ClipError(RequestError):
+    code = "bad_clip"
 
 
 class MediaPathError(RequestError):

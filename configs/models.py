@@ -68,6 +68,18 @@ class AnimatorConfig(StrictModel):
     head_motion: float = Field(1.0, ge=0.0, le=1.5, description="amount of nods and brow accents while speaking")
 
 
+class BlendConfig(StrictModel):
+    """Which part of the drawn face shows, made once with each avatar. Another setting prepares avatars again when the service starts."""
+
+    mode: Literal["auto", "jaw", "raw", "neck"] = Field("auto", description="as published: auto = jaw for v15, raw for v1")
+    left_cheek: int = Field(90, ge=0, le=256, description="half width, of 512 pixels, that keeps its full height; only jaw has it")
+    right_cheek: int = Field(90, ge=0, le=256)
+    upper_boundary: float = Field(0.5, ge=0.3, le=0.8, description="part of the square around the face, from above, that stays the background")
+    blur: float = Field(0.05, ge=0, le=0.2, description="soft border by the square's side; published: 0.05 for files, 0.1 for streams")
+    margin: float = Field(10.0, ge=0, le=60, description="v15: pixels below the chin in a box of 240; more lets the chin move further")
+    shift: int = Field(0, ge=-30, le=30, description="v1: pixels by which the middle moves down; more opens the mouth wider")
+
+
 class MuseTalkConfig(StrictModel):
     """The neural engine. `auto` picks what the machine has; every other value is an error at start where it cannot be met."""
 
@@ -83,6 +95,7 @@ class MuseTalkConfig(StrictModel):
     memory_fraction: float | None = Field(
         None, gt=0, le=1, description="part of the card's memory this process may take; None = deployments.lipsync.num_gpus, or all of it"
     )
+    blend: BlendConfig = BlendConfig()
     latent_cache_bytes: int = Field(256 * 2**20, ge=2**20, description="avatars' latents kept on the device, least recently used first out")
     threads: int = Field(2, ge=1, le=128, description="threads on a CPU")
 
@@ -137,12 +150,31 @@ class MuxConfig(StrictModel):
         return self
 
 
+class ClipConfig(StrictModel):
+    """Which clips become avatars. Lengths are those of the clip as it is played."""
+
+    min_s: float = Field(1.0, ge=0.4, description="shortest clip")
+    max_s: float = Field(20.0, gt=0.4, le=120, description="longest clip; each second takes 10 MB of memory and of the store at 512 pixels")
+    max_pixels: int = Field(9_000_000, ge=65_536, description="larger frames are refused before any is decoded; 4096 x 2160 fit")
+    side: int = Field(1_080, ge=256, le=4_320, description="frames whose shorter side is longer are scaled down to it as they are decoded")
+    bridge_s: float = Field(0.4, ge=0, description="longest stretch without a face that is bridged")
+    max_missing: float = Field(0.2, ge=0, lt=1, description="part of all frames that may lack the face")
+    max_yaw: float = Field(30.0, gt=0, le=90, description="degrees that the head may be turned to the side")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ClipConfig:
+        if self.max_s < self.min_s:
+            raise ValueError(f"max_s ({self.max_s:g}) is below min_s ({self.min_s:g})")
+        return self
+
+
 class AvatarConfig(StrictModel):
     uri: str = Field("", description="folder or pyarrow.fs URI (s3://, gs://); empty = the user's cache folder")
     size: Literal[512, 720, 1024] = Field(512, description="side of the square picture, pixels")
     max_pixels: int = Field(40_000_000, ge=65_536, description="larger portraits are refused before they are decoded")
     max_avatars: int = Field(200, ge=2)
     default: str = "interviewer_woman"
+    clip: ClipConfig = ClipConfig()
 
 
 class WeightsConfig(StrictModel):
@@ -159,6 +191,7 @@ class WeightsConfig(StrictModel):
 
 class LimitsConfig(StrictModel):
     max_body_bytes: int = Field(32 * 2**20, ge=1_024)
+    max_clip_bytes: int = Field(128 * 2**20, ge=1_024, description="longest body with a clip that becomes an avatar")
     max_audio_s: float = Field(600.0, gt=0.32)
     min_audio_s: float = Field(0.2, gt=0)
     max_live_utterances: int = Field(32, ge=1, description="videos made at once by one ingress; more get 503 and Retry-After")

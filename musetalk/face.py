@@ -110,14 +110,33 @@ class FaceFinder:
                 for candidate in self._detect(scanned[y : y + side_y, x : x + side_x]):
                     x0, y0, x1, y1 = candidate.box
                     around = ((x + x0) / scale, (y + y0) / scale, (x + x1) / scale, (y + y1) / scale)
-                    if any(_overlap(around, face.box) > SAME_FACE_IOU for face in faces):
+                    if any(overlap(around, face.box) > SAME_FACE_IOU for face in faces):
                         continue
                     face = self._refine(rgb, around)
-                    if face is not None and not any(_overlap(face.box, other.box) > SAME_FACE_IOU for other in faces):
+                    if face is not None and not any(overlap(face.box, other.box) > SAME_FACE_IOU for other in faces):
                         faces.append(face)
             if len(faces) > 0 and tiles[0][2] < scanned.shape[1]:
                 break  # parts of the picture were searched as well
         return sorted(faces, key=lambda face: -face.area)
+
+    def glance(self, rgb: ByteArray, around: tuple[float, float, float, float] | None = None) -> list[Face]:
+        """Upright faces that one look sees, for frame after frame of a clip: in the whole picture, or near where a face was before.
+
+        Args:
+            rgb: uint8 (h, w, 3); around: x0, y0, x1, y1 of the face seen before.
+        """
+        if around is None:
+            scale = min(1.0, SCAN_SIDE / max(rgb.shape[:2]))
+            origin = np.zeros(3, np.float32)
+            faces = self._detect(_shrunk(rgb, scale))
+        else:
+            cut = _cut_around(rgb, around)
+            if cut is None:
+                return []
+            crop, scale, origin = cut
+            faces = self._detect(crop)
+        moved = [Face(_moved(face.landmarks, scale, origin), face.yaw, face.pitch, face.roll, face.blendshapes) for face in faces]
+        return sorted(moved, key=lambda face: -face.area)
 
     def close(self) -> None:
         """Free the model. The finder cannot be used afterwards."""
@@ -134,29 +153,15 @@ class FaceFinder:
 
     def _refine(self, rgb: ByteArray, around: tuple[float, float, float, float]) -> Face | None:
         """The face again, from a crop at full resolution with the face in its middle; None when there is none after all."""
-        x0, y0, x1, y1 = around
-        side = max(x1 - x0, y1 - y0) * CROP_REACH
-        left, top = (x0 + x1 - side) / 2, (y0 + y1 - side) / 2
-        a, b = max(0, int(left)), max(0, int(top))
-        c, d = min(rgb.shape[1], int(left + side) + 1), min(rgb.shape[0], int(top + side) + 1)
-        if c - a < 16 or d - b < 16:
+        cut = _cut_around(rgb, around)
+        if cut is None:
             return None
-        crop = cv2.copyMakeBorder(
-            rgb[b:d, a:c],
-            max(0, b - int(top)),
-            max(0, int(top + side) + 1 - d),
-            max(0, a - int(left)),
-            max(0, int(left + side) + 1 - c),
-            cv2.BORDER_REPLICATE,
-        )
-        origin = np.array([a - max(0, a - int(left)), b - max(0, b - int(top)), 0], np.float32)
-        scale = min(1.0, CROP_SIDE / max(crop.shape[:2]))
+        crop, scale, origin = cut
         wanted = tuple((v - origin[i % 2]) * scale for i, v in enumerate(around))
-        best = self._detect_right_way_up(_shrunk(np.asarray(crop, np.uint8), scale), wanted)
+        best = self._detect_right_way_up(crop, wanted)
         if best is None:
             return None
-        landmarks = np.asarray(best.landmarks / np.float32(scale) + origin, np.float32)
-        return Face(landmarks, best.yaw, best.pitch, best.roll, best.blendshapes)
+        return Face(_moved(best.landmarks, scale, origin), best.yaw, best.pitch, best.roll, best.blendshapes)
 
     def _detect_right_way_up(self, crop: ByteArray, around: tuple[float, ...]) -> Face | None:
         """The face at `around`, looked for with the crop turned all four ways.
@@ -167,12 +172,12 @@ class FaceFinder:
         votes: list[tuple[int, Face]] = []
         for quarters in range(4):
             found = [_turned_back(face, quarters, crop.shape[1], crop.shape[0]) for face in self._detect(np.rot90(crop, quarters))]
-            near = [face for face in found if _overlap(face.box, around) > 0]
+            near = [face for face in found if overlap(face.box, around) > 0]
             if near:
-                votes.append((quarters, max(near, key=lambda face: _overlap(face.box, around))))
+                votes.append((quarters, max(near, key=lambda face: overlap(face.box, around))))
 
         def agree(a: Face, b: Face) -> float:
-            return _overlap(a.box, b.box) if abs((a.roll - b.roll + 180) % 360 - 180) < SAME_ROLL else 0.0
+            return overlap(a.box, b.box) if abs((a.roll - b.roll + 180) % 360 - 180) < SAME_ROLL else 0.0
 
         def tilt_when_seen(vote: tuple[int, Face]) -> float:  # the nearer to upright, the more exact
             return abs((vote[1].roll + 90 * vote[0] + 180) % 360 - 180)
@@ -204,11 +209,15 @@ def _shared_finder() -> FaceFinder:
 _shared_lock = threading.Lock()
 
 
-def find_faces(rgb: ByteArray) -> list[Face]:
-    """`FaceFinder.find` on a detector that the process shares and loads at first use."""
+def shared_finder() -> FaceFinder:
+    """A detector that the process shares and loads at first use."""
     with _shared_lock:
-        finder = _shared_finder()
-    return finder.find(rgb)
+        return _shared_finder()
+
+
+def find_faces(rgb: ByteArray) -> list[Face]:
+    """`FaceFinder.find` on the shared detector."""
+    return shared_finder().find(rgb)
 
 
 @contextlib.contextmanager
@@ -238,6 +247,32 @@ def _shrunk(rgb: ByteArray, scale: float) -> ByteArray:
     return rgb if scale == 1.0 else np.asarray(cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def _cut_around(rgb: ByteArray, around: tuple[float, float, float, float]) -> tuple[ByteArray, float, FloatArray] | None:
+    """A crop with a face in its middle, its scale and where it begins (x, y, 0); None when hardly any of it lies in the picture."""
+    x0, y0, x1, y1 = around
+    side = max(x1 - x0, y1 - y0) * CROP_REACH
+    left, top = (x0 + x1 - side) / 2, (y0 + y1 - side) / 2
+    a, b = max(0, int(left)), max(0, int(top))
+    c, d = min(rgb.shape[1], int(left + side) + 1), min(rgb.shape[0], int(top + side) + 1)
+    if c - a < 16 or d - b < 16:
+        return None
+    crop = cv2.copyMakeBorder(
+        rgb[b:d, a:c],
+        max(0, b - int(top)),
+        max(0, int(top + side) + 1 - d),
+        max(0, a - int(left)),
+        max(0, int(left + side) + 1 - c),
+        cv2.BORDER_REPLICATE,
+    )
+    origin = np.array([a - max(0, a - int(left)), b - max(0, b - int(top)), 0], np.float32)
+    scale = min(1.0, CROP_SIDE / max(crop.shape[:2]))
+    return _shrunk(np.asarray(crop, np.uint8), scale), scale, origin
+
+
+def _moved(landmarks: FloatArray, scale: float, origin: FloatArray) -> FloatArray:
+    return np.asarray(landmarks / np.float32(scale) + origin, np.float32)
+
+
 def _tile_levels(width: int, height: int) -> list[list[tuple[int, int, int, int]]]:
     """What to search, coarse to fine, as lists of x, y, w, h: the whole, then overlapping squares, each level half the size."""
     levels = [[(0, 0, width, height)]]
@@ -256,7 +291,7 @@ def _starts(extent: int, side: int) -> list[int]:
     return [round(i * (extent - side) / max(1, count - 1)) for i in range(count)]
 
 
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     """Intersection over union of two x0, y0, x1, y1."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:

@@ -104,17 +104,17 @@ def assess(rgb: ByteArray, faces: Sequence[Face]) -> tuple[Face, FaceReport]:
             f"largest one's area); one person is needed, others may have up to {100 * RIVAL_AREA:.0f} %"
         )
     _refuse(face, width, height)
-    report = _measure(rgb, face, len(faces))
+    report = measure(rgb, face, len(faces))
     if set(PATCHES) <= set(report.covered):
         raise ImageError("mouth and nose look covered (their colour is not that of the cheeks); a face without a mask or hand before it is needed")
     return face, report.model_copy(update={"warnings": tuple(_warnings(report, face, len(faces)))})
 
 
 def _refuse(face: Face, width: int, height: int) -> None:
-    outside = _outside(face, width, height)
-    edge = max(outside, key=lambda name: outside[name])
-    if outside[edge] > CUT_OFF:
-        raise ImageError(f"the face is cut off: {100 * outside[edge]:.0f} % of it lies beyond the picture's {edge} edge; the whole face is needed")
+    beyond = outside(face, width, height)
+    edge = max(beyond, key=lambda name: beyond[name])
+    if beyond[edge] > CUT_OFF:
+        raise ImageError(f"the face is cut off: {100 * beyond[edge]:.0f} % of it lies beyond the picture's {edge} edge; the whole face is needed")
     if face.span_px < MIN_IRIS_PX:
         raise ImageError(
             f"the face is too small: {face.span_px:.0f} pixels between the eyes, at least {MIN_IRIS_PX:.0f} are needed "
@@ -123,21 +123,24 @@ def _refuse(face: Face, width: int, height: int) -> None:
     if abs(face.yaw) > MAX_YAW:
         side = "right" if face.yaw > 0 else "left"
         raise ImageError(f"the face is turned {abs(face.yaw):.0f} degrees to the picture's {side}; up to {MAX_YAW:.0f} are accepted")
-    if min(_blink(face)) > CLOSED_EYES:
-        raise ImageError(f"the eyes are closed (blink score {min(_blink(face)):.2f}, up to {CLOSED_EYES} is accepted)")
+    if min(blink(face)) > CLOSED_EYES:
+        raise ImageError(f"the eyes are closed (blink score {min(blink(face)):.2f}, up to {CLOSED_EYES} is accepted)")
 
 
-def _outside(face: Face, width: int, height: int) -> dict[str, float]:
+def outside(face: Face, width: int, height: int) -> dict[str, float]:
+    """How far the face reaches beyond each edge of the picture, in parts of its own size; negative inside."""
     x0, y0, x1, y1 = face.box
     w, h = x1 - x0, y1 - y0
     return {"left": -x0 / w, "right": (x1 - width) / w, "upper": -y0 / h, "lower": (y1 - height) / h}
 
 
-def _blink(face: Face) -> tuple[float, float]:
+def blink(face: Face) -> tuple[float, float]:
+    """How closed each eye is, 0..1."""
     return face.blendshapes.get("eyeBlinkLeft", 0.0), face.blendshapes.get("eyeBlinkRight", 0.0)
 
 
-def _measure(rgb: ByteArray, face: Face, n_faces: int) -> FaceReport:
+def measure(rgb: ByteArray, face: Face, n_faces: int) -> FaceReport:
+    """What can be measured of a face, without judging it."""
     grey, colour, points = _normalised(rgb, face)
     oval = np.zeros(grey.shape, np.uint8)
     cv2.fillConvexPoly(oval, np.round(points[list(OVAL)]).astype(np.int32), 255)
@@ -162,7 +165,7 @@ def _measure(rgb: ByteArray, face: Face, n_faces: int) -> FaceReport:
         clipped=round(float(((skin > 252) | (skin < 3)).mean()), 3),
         mouth_gap_mm=round(gap_mm, 1),
         mouth="closed" if gap_mm < MOUTH_CLOSED_MM else "parted" if gap_mm < MOUTH_OPEN_MM else "open",
-        eyes_open=round(1 - max(_blink(face)), 2),
+        eyes_open=round(1 - max(blink(face)), 2),
         glasses=round(_bridge_edge(grey, points), 2),
         covered=tuple(_covered(grey, colour, points)),
     )
@@ -240,7 +243,7 @@ def _warnings(report: FaceReport, face: Face, n_faces: int) -> list[str]:
     warn(report.mouth == "parted", f"the lips are a little apart ({report.mouth_gap_mm} mm); a closed mouth or a clear smile looks best")
     warn(MOUTH_OPEN_MM <= report.mouth_gap_mm <= MOUTH_WIDE_MM, f"the mouth is open ({report.mouth_gap_mm} mm); a closed mouth looks best")
     warn(report.mouth_gap_mm > MOUTH_WIDE_MM, f"the mouth is wide open ({report.mouth_gap_mm} mm): closing it will not look natural")
-    warn(max(_blink(face)) > 0.45, "an eye is nearly closed")
+    warn(max(blink(face)) > 0.45, "an eye is nearly closed")
     warn(report.glasses > 1, "the person seems to wear glasses; their rims move with the skin when the eyes blink")
     warn(bool(report.covered), f"parts of the face look covered, bearded or shadowed: {', '.join(report.covered)}")
     return found

@@ -7,13 +7,12 @@ import hashlib
 import logging
 import os
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -30,13 +29,17 @@ from musetalk.builtin import is_builtin, shipped_digest, shipped_facts, shipped_
 from musetalk.face import find_faces
 from musetalk.face_report import FaceReport, assess
 from musetalk.portrait import frame_portrait, read_portrait
+from musetalk.prepare_clip import again_from_background
 from musetalk.prepared import AvatarMeta, EngineParts, Gender, PreparedAvatar, StoredIdle, check_id, content_version
+from musetalk.steps import Progress, Steps
+
+if TYPE_CHECKING:
+    from musetalk.neural_avatar import FaceNetworks  # brings PyTorch, which the animator does without
 
 logger = logging.getLogger(__name__)
 
-ANIMATOR = "animator"
+ANIMATOR, MUSETALK = "animator", "musetalk"
 PREPARATION = 1  # of what this file does; the animator's own version is its source
-Progress = Callable[[str, float], None]  # step, part of the whole that is done
 
 
 @dataclass(frozen=True)
@@ -64,25 +67,27 @@ def prepare_portrait(
     store: AvatarStore,
     max_pixels: int = 40_000_000,
     media: MediaConfig | None = None,
+    networks: FaceNetworks | None = None,
     progress: Progress | None = None,
 ) -> tuple[AvatarRef, FaceReport]:
     """Make an avatar of an uploaded picture and store it. The same picture and settings again change nothing.
 
     Args:
         data: the bytes of a PNG, JPEG or WebP picture; id, name, gender: of the avatar; size: side of its pictures in pixels.
-        progress: told each step by name, with the part of the whole that is done before it.
+        networks: when they are there, the avatar is prepared for MuseTalk too.
+        progress: told each step by name, with the part of the whole that is done before it; what it raises breaks off, and nothing is stored.
     Raises:
         ImageError: not a usable picture, or no usable face; the message says why.
         RequestError: the id or gender is not acceptable. ConflictError: it is a shipped avatar's id, or the store is full.
     """
-    _check_request(id, gender)
+    check_request(id, gender)
     store.check_room(id)
-    steps = _Steps(progress)
-    with steps("read", 0.0):
+    steps = Steps(progress)
+    with steps("read", 0.0, 0.05):
         picture = read_portrait(data, max_pixels)
-    with steps("find the face", 0.05):
+    with steps("find the face", 0.05, 0.1):
         face, report = assess(picture, find_faces(picture))
-    with steps("frame", 0.1):
+    with steps("frame", 0.1, 0.15):
         framing = frame_portrait(picture, face, 2 * size)
         landmarks = _landmarks_in(framing.portrait)
         if framing.padded > 0.02:
@@ -100,14 +105,17 @@ def prepare_portrait(
         png,
         report.model_dump(mode="json"),
     )
-    ref = _make(source, size, store, media or MediaConfig(), steps)
+    ref = _make(source, size, store, media or MediaConfig(), steps, networks)
     logger.info("avatar prepared: id=%s version=%s size=%d %s", ref.id, ref.version, size, steps)
     return ref, report
 
 
-def prepare_builtin(avatar_id: str, store: AvatarStore, size: int = 512, media: MediaConfig | None = None) -> AvatarRef:
+def prepare_builtin(
+    avatar_id: str, store: AvatarStore, size: int = 512, media: MediaConfig | None = None, networks: FaceNetworks | None = None
+) -> AvatarRef:
     """Make sure that a shipped avatar lies in the store, whole and current. Detects nothing; costs little when it is there.
 
+    With `networks` it is prepared for MuseTalk too; without them one that is so already is left as it is.
     Processes of a machine that do this at once wait for the first.
 
     Raises:
@@ -115,46 +123,61 @@ def prepare_builtin(avatar_id: str, store: AvatarStore, size: int = 512, media: 
     """
     media = media or MediaConfig()
     name, gender = shipped_facts(avatar_id)
-    ref = AvatarRef(avatar_id, _version(avatar_id, name, gender, shipped_digest(avatar_id), size, media))
-    if store.holds(ref):
-        return ref
-    with _one_process(ref):
-        if store.holds(ref):
-            return ref
-        steps = _Steps(None)
+    settings = _settings(avatar_id, name, gender, shipped_digest(avatar_id), size, media)
+
+    def there() -> AvatarRef | None:
+        """The current version, when it is whole and does for what is asked."""
+        ref = AvatarRef(avatar_id, _version(settings, networks))
+        if networks is None:
+            with suppress(UnknownAvatarError, EngineError):
+                meta = store.meta(avatar_id)
+                ref = meta.ref if meta.settings == settings else ref
+        return ref if store.holds(ref) else None
+
+    if found := there():
+        return found
+    with _one_process(avatar_id):
+        if found := there():
+            return found
+        steps = Steps()
         shipped = shipped_portrait(avatar_id)
         source = _Source(
             shipped.id, shipped.name, shipped.gender, True, shipped.sha256, shipped.portrait, shipped.landmarks, shipped.portrait_png, {}
         )
-        _make(source, size, store, media, steps)
+        ref = _make(source, size, store, media, steps, networks)
         logger.info("built-in avatar prepared: id=%s version=%s size=%d %s", ref.id, ref.version, size, steps)
     return ref
 
 
-def is_current(meta: AvatarMeta) -> bool:
-    """Whether an avatar was prepared by the animator that is installed; if not, `refresh` mends it."""
-    return meta.engines.get(ANIMATOR) == animator_version()
+def is_current(meta: AvatarMeta, networks: FaceNetworks | None = None) -> bool:
+    """Whether an avatar was prepared by what is installed; if not, `refresh` mends it."""
+    if networks is not None and meta.engines.get(MUSETALK) != networks.version:
+        return False
+    return meta.source == "clip" or meta.engines.get(ANIMATOR) == animator_version()
 
 
-def refresh(avatar_id: str, store: AvatarStore, media: MediaConfig | None = None) -> AvatarRef:
-    """Prepare an avatar again from its stored portrait if another version of the animator prepared it. Detects nothing.
+def refresh(avatar_id: str, store: AvatarStore, media: MediaConfig | None = None, networks: FaceNetworks | None = None) -> AvatarRef:
+    """Prepare an avatar again, from what is stored of its source, if another version of an engine prepared it. Detects no face in the source.
 
     Raises:
         UnknownAvatarError: no such avatar. EngineError: its files are damaged.
     """
     meta = store.meta(avatar_id)
-    if is_current(meta):
+    if is_current(meta, networks):
         return meta.ref
     if meta.builtin:
-        return prepare_builtin(avatar_id, store, meta.size, media)
-    avatar = store.load(avatar_id, meta.version)
-    picture = cv2.imdecode(np.frombuffer(avatar.portrait_png, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise EngineError(f"avatar {avatar_id!r}: portrait.png cannot be decoded")
-    rgb = np.asarray(picture[:, :, ::-1], np.uint8)
-    source = _Source(meta.id, meta.name, meta.gender, False, meta.source_sha256, rgb, avatar.landmarks, avatar.portrait_png, meta.report)
-    steps = _Steps(None)
-    ref = _make(source, meta.size, store, media or MediaConfig(), steps)
+        return prepare_builtin(avatar_id, store, meta.size, media, networks)
+    avatar, steps = store.load(avatar_id, meta.version), Steps()
+    if meta.source == "clip":
+        assert networks is not None
+        ref = again_from_background(avatar, store, networks, steps)
+    else:
+        picture = cv2.imdecode(np.frombuffer(avatar.portrait_png, np.uint8), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise EngineError(f"avatar {avatar_id!r}: portrait.png cannot be decoded")
+        rgb = np.asarray(picture[:, :, ::-1], np.uint8)
+        source = _Source(meta.id, meta.name, meta.gender, False, meta.source_sha256, rgb, avatar.landmarks, avatar.portrait_png, meta.report)
+        ref = _make(source, meta.size, store, media or MediaConfig(), steps, networks)
     logger.info("avatar prepared again: id=%s version=%s %s", ref.id, ref.version, steps)
     return ref
 
@@ -166,36 +189,23 @@ def animator_version() -> str:
     return content_version(*(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))))
 
 
-class _Steps:
-    """Times each step and reports progress."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self.ms: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, step: str, done: float) -> Iterator[None]:
-        if self._progress is not None:
-            self._progress(step, done)
-        began = time.perf_counter()
-        yield
-        self.ms[step] = (time.perf_counter() - began) * 1000
-
-    def __str__(self) -> str:
-        return " ".join(f"{step.replace(' ', '_')}_ms={ms:.0f}" for step, ms in self.ms.items())
-
-
-def _make(source: _Source, size: int, store: AvatarStore, media: MediaConfig, steps: _Steps) -> AvatarRef:
-    with steps("rig", 0.15):
+def _make(source: _Source, size: int, store: AvatarStore, media: MediaConfig, steps: Steps, networks: FaceNetworks | None) -> AvatarRef:
+    drawn = 0.3 if networks else 0.6
+    with steps("rig", 0.15, 0.2):
         rig = Rig.build(source.portrait, source.landmarks, size)
-    with steps("draw the idle loop", 0.2):
+    with steps("draw the idle loop", 0.2, drawn):
         background = idle_loop(rig)
-    with steps("encode the idle loop", 0.6):
+    engines = {ANIMATOR: EngineParts(animator_version(), rig.box, rig.to_arrays())}
+    report = {key: value for key, value in source.report.items() if key != MUSETALK}
+    if networks is not None:
+        engines[MUSETALK], report[MUSETALK] = networks.prepare(background, None, loop=True, steps=steps, begin=drawn, end=0.8)
+    with steps("encode the idle loop", 0.8 if networks else drawn, 0.9):
         idle = encode_idle(background, media)
-    with steps("save", 0.9):
+    with steps("save", 0.9, 1.0):
+        settings = _settings(source.id, source.name, source.gender, source.sha256, size, media)
         prepared = PreparedAvatar(
             id=source.id,
-            version=_version(source.id, source.name, source.gender, source.sha256, size, media),
+            version=_version(settings, networks),
             name=source.name,
             gender=source.gender,
             size=size,
@@ -203,19 +213,25 @@ def _make(source: _Source, size: int, store: AvatarStore, media: MediaConfig, st
             portrait_png=source.portrait_png,
             landmarks=source.landmarks,
             background=background,
-            engines={ANIMATOR: EngineParts(animator_version(), rig.box, rig.to_arrays())},
+            engines=engines,
             idle=StoredIdle(init=idle.init, segments=tuple(idle.segments), mp4=idle.mp4),
             builtin=source.builtin,
-            report=source.report,
+            report=report,
+            settings=settings,
         )
         return store.save(prepared)
 
 
-def _version(avatar_id: str, name: str, gender: str, sha256: str, size: int, media: MediaConfig) -> str:
+def _settings(avatar_id: str, name: str, gender: str, sha256: str, size: int, media: MediaConfig) -> str:
     return content_version(PREPARATION, animator_version(), avatar_id, name, gender, sha256, size, media.model_dump_json())
 
 
-def _check_request(avatar_id: str, gender: str) -> None:
+def _version(settings: str, networks: FaceNetworks | None) -> str:
+    return settings if networks is None else content_version(settings, networks.version)
+
+
+def check_request(avatar_id: str, gender: str) -> None:
+    """Raises RequestError, ConflictError."""
     try:
         check_id(avatar_id)
     except UnknownAvatarError as error:
@@ -242,8 +258,8 @@ def _png(rgb: ByteArray) -> bytes:
 
 
 @contextmanager
-def _one_process(ref: AvatarRef) -> Iterator[None]:
+def _one_process(avatar_id: str) -> Iterator[None]:
     """Held by one process of the machine at a time."""
-    with open(Path(tempfile.gettempdir()) / f"museserve-{os.getuid()}-{ref.id}.lock", "w") as file:
+    with open(Path(tempfile.gettempdir()) / f"museserve-{os.getuid()}-{avatar_id}.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, also when the process dies
         yield

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts import AvatarRef, Box, ByteArray, FloatArray
-from errors import EngineError, UnknownAvatarError
+from contracts import AvatarRef, Box, ByteArray, EngineInfo, FloatArray
+from errors import EngineError, EngineUnavailableError, UnknownAvatarError
 from musetalk import arrow_file
 from timeline import FPS
 
 FORMAT = 1  # of the files below; an avatar of another format is prepared again
 Gender = Literal["female", "male"]
+Source = Literal["portrait", "clip"]
 
 ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 VERSION_PATTERN = re.compile(r"[0-9a-f]{16}")
@@ -48,11 +49,13 @@ class AvatarMeta(BaseModel):
     size: int = Field(description="side of the square picture, pixels")
     fps: int = FPS
     n_frames: int = Field(description="frames of the idle loop")
-    source_sha256: str = Field(description="of the picture it was made from")
+    source: Source = "portrait"
+    source_sha256: str = Field(description="of the picture or clip it was made from")
+    settings: str = Field("", description="stands for the source and all settings, whichever engines it was prepared for")
     created: str = Field(description="ISO 8601, UTC")
     engines: dict[str, str] = Field(description="engine that it is prepared for -> version of that preparation")
     boxes: dict[str, tuple[int, int, int, int]] = Field(description="engine -> x, y, w, h of the part it redraws")
-    report: dict[str, Any] = Field(default_factory=dict, description="what was found in the portrait")
+    report: dict[str, Any] = Field(default_factory=dict, description="what was found in the portrait or clip, and by which means")
     idle_segments: tuple[int, ...] = Field((), description="byte lengths of the pre-encoded idle loop's fragments")
     files: dict[str, StoredFile] = Field(default_factory=dict)
 
@@ -62,7 +65,7 @@ class AvatarMeta(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """What callers of the API see: all but how it is stored."""
-        return self.model_dump(mode="json", exclude={"format", "boxes", "idle_segments", "files"})
+        return self.model_dump(mode="json", exclude={"format", "settings", "boxes", "idle_segments", "files"})
 
 
 class StoredIdle(TypedDict):
@@ -93,8 +96,9 @@ class PreparedAvatar:
     """Everything `AvatarStore.save` writes.
 
     background: I420 uint8 (n, size * 3 // 2, size), the frames of the idle loop, in the sequence `order` int32 (m,) when that is given;
-    portrait_png: the framed portrait; landmarks: float32 (478, 3) in pixels of that portrait, kept so that the avatar can be prepared again
-    with no face detection.
+    portrait_png: the framed portrait, or a frame of the clip; landmarks: float32 (478, 3) in pixels of that picture; track: of a clip, float32
+    (n, 478, 2) in pixels of each background frame, NaN where no face was seen. They are kept so that the avatar can be prepared again with no
+    face detection: of a portrait from the picture, of a clip from its background.
     """
 
     id: str
@@ -111,6 +115,9 @@ class PreparedAvatar:
     builtin: bool = False
     report: Mapping[str, Any] = field(default_factory=dict)
     order: NDArray[np.int32] | None = None
+    source: Source = "portrait"
+    settings: str = ""
+    track: FloatArray | None = None
 
 
 def check_id(avatar_id: str) -> str:
@@ -182,6 +189,11 @@ class Avatar:
         return self._read_arrays("landmarks.arrow")["landmarks"]
 
     @property
+    def track(self) -> FloatArray | None:
+        """float32 (n, 478, 2), the landmarks on each frame of `background`, NaN where no face was seen; None for a portrait."""
+        return self._read_arrays("landmarks.arrow").get("track")
+
+    @property
     def idle(self) -> StoredIdle | None:
         """The pre-encoded idle loop, or None when the avatar was saved without one."""
         if "idle.mp4" not in self.meta.files:
@@ -221,6 +233,12 @@ class Avatar:
         """
         for name in self.meta.files:
             self._checked(name)
+
+    def require(self, engine: EngineInfo) -> None:
+        """Raises EngineUnavailableError when the engine that runs cannot draw this avatar, with why that one runs."""
+        if engine.name not in self.meta.engines:
+            needs = "was made from a clip, which only MuseTalk can draw" if self.meta.source == "clip" else f"is not prepared for {engine.name}"
+            raise EngineUnavailableError(f"avatar {self.ref.id!r} {needs}; this service draws with {engine.name} ({engine.reason})")
 
     def _check_engine(self, engine: str) -> None:
         if engine not in self.meta.engines:
