@@ -405,6 +405,13 @@ def test_every_module_is_served_under_its_path_with_its_type() -> None:
     assert not [path for path in assets if ".." in path or path.endswith(".py")]
 
 
+def test_installed_package_has_every_file() -> None:
+    patterns = re.search(r"^web = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    assert patterns
+    packed = {path for pattern in re.findall(r'"([^"]+)"', patterns.group(1)) for path in web.WEB_DIR.glob(pattern)}
+    assert packed >= {path for path in web.WEB_DIR.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+
+
 def test_words_exist_in_both_languages() -> None:
     def keys(tag: str) -> list[str]:
         return re.findall(r"^  (\w+):", (ROOT / "web" / "page" / f"words-{tag}.js").read_text(encoding="utf-8"), re.M)
