@@ -17,7 +17,7 @@ import { language, LANGUAGES, say, setLanguage } from "./page/texts.js";
 
 const player = el("player");
 const stage = new Stage(player);
-const details = new Details(player);
+const details = new Details(player, () => stage.unlock());
 const finishView = new FinishView({ again: begin, back: () => show("setup") });
 const interviewView = new InterviewView(player);
 const interviewers = new Interviewers({ onChoose: choose, onProblem: (error) => problem(error.message) });
@@ -109,7 +109,7 @@ function show(view) {
   if (view === "setup" && ["off", "failed"].includes(player.state)) stage.connect();
 }
 
-function begin() {
+async function begin() {
   const questions = list.asked;
   if (!questions.length) {
     problem(say("needQuestion"));
@@ -118,7 +118,7 @@ function begin() {
     return;
   }
   problem("");
-  player.unlock(); // inside the click or key press, or the browser allows no sound
+  const allowed = stage.unlock(); // inside the click or key press, or the browser allows no sound
   const interview = new Interview(player, questions, {
     onChange: (now) => interviewView.show(now),
     onDone: (done) => {
@@ -130,6 +130,7 @@ function begin() {
   });
   interviewView.show(interview);
   show("interview");
+  await allowed;
   interview.begin();
 }
 

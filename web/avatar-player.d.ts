@@ -55,6 +55,8 @@ export interface StartedDetail {
   first_frame_ms: number;
   /** What the cache had: nothing, the speech, or finished segments. "no" in the mode "file". */
   cached: "no" | "speech" | "segments";
+  /** From the moment the service began to work until each of its stages had its first result; empty in the mode "file". */
+  timings_ms: Record<string, number>;
 }
 
 export interface EndedDetail {

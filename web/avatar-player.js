@@ -242,7 +242,7 @@ export class AvatarPlayer extends HTMLElement {
   #begin(utterance, ms) {
     if (utterance.over) return;
     this.#spoken = utterance;
-    const detail = { id: utterance.id, first_frame_ms: ms, cached: utterance.cached };
+    const detail = { id: utterance.id, first_frame_ms: ms, cached: utterance.cached, timings_ms: utterance.timings ?? {} };
     const first = utterance.state === "queued";
     utterance.heard(detail);
     this.#settle();

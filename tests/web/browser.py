@@ -1,23 +1,10 @@
-"""Headless Chromium for tests, and waiting for what a page says."""
+"""Waiting for what a page says."""
 
 from __future__ import annotations
 
-import shutil
 import time
 
 from playwright.sync_api import Page
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=user-gesture-required",
-]
 
 
 def until(page: Page, condition: str, timeout_s: float = 30) -> None:

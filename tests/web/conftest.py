@@ -1,4 +1,4 @@
-"""One Chromium for all tests of the web side, and what npm installs for them."""
+"""A Chromium for each module of tests of the web side, and what npm installs for them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.web.browser import CHROMIUM, FLAGS
+from tests.web.player_page import CHROMIUM, FLAGS
 
 FIXTURE = Path(__file__).parent / "vue"
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")

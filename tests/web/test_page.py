@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,8 +42,8 @@ def open_page(browser, service) -> Iterator[Callable[..., Page]]:
         page.on("console", lambda message: page.complaints.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
         if questions is not None:
-            stored = str({"questions": questions}).replace("'", '"')
-            page.add_init_script(f"localStorage.getItem('museserve.page') ?? localStorage.setItem('museserve.page', '{stored}')")
+            stored = json.dumps(json.dumps({"questions": questions}))
+            page.add_init_script(f"localStorage.getItem('museserve.page') ?? localStorage.setItem('museserve.page', {stored})")
         if before:
             before(page)
         page.goto(f"{service.url}/")
@@ -60,16 +61,6 @@ def wait_for(page: Page, state: str) -> None:
 
 def alive(page: Page) -> None:
     until(page, f"{PLAYER}.state === 'idle' && {VIDEO}.currentTime > 0")
-
-
-def through(page: Page) -> None:
-    """From the setup to the finish, without hearing everything."""
-    page.click("#begin")
-    wait_for(page, "asking")
-    page.click("#interrupt")
-    wait_for(page, "listening")
-    page.click("#end")
-    expect(page.locator("#finish")).to_be_visible()
 
 
 def test_interviewer_lives_asks_and_listens_without_a_complaint(open_page) -> None:
@@ -199,6 +190,8 @@ def test_korean_visitor_gets_korean_and_may_switch(open_page) -> None:
     assert "말씀해 주세요" in page.inner_text("#question"), "the interview goes on in its own language"
     page.click("#end")
     page.click("#back")
+    page.check("#interview-languages input[value=en]")
+    assert page.input_value("#questions li:first-child textarea").startswith("Please introduce yourself")
     page.check("#interview-languages input[value=ko]")
     expect(page.locator("#begin")).to_contain_text("면접 시작하기")
     page.reload()
@@ -245,8 +238,9 @@ def test_reduced_motion_is_still_until_asked(open_page) -> None:
 def test_pace_is_kept_and_bounded(open_page) -> None:
     page = open_page()
     page.click("#begin")
+    page.focus("#faster")
     for _ in range(9):
-        page.click("#faster")
+        page.keyboard.press("Enter")
     expect(page.locator("#pace")).to_have_text("1.6×")
     assert page.get_attribute("#faster", "aria-disabled") == "true"
     page.click("#slower")
@@ -350,7 +344,9 @@ def test_busy_service_is_told_with_a_way_back(open_page) -> None:
 
     def refuse(socket: WebSocketRoute) -> None:
         if full["now"]:
-            socket.close(code=4013, reason="busy")
+            said = {"type": "error", "seq": 0, "code": "busy", "message": "24 sessions are open", "retry_after_s": 1, "closing": 4013}
+            socket.send(json.dumps(said))
+            socket.close(code=4013)
         else:
             socket.connect_to_server()
 
@@ -407,6 +403,13 @@ def test_every_module_is_served_under_its_path_with_its_type() -> None:
         kind = dict(assets[path].headers)["content-type"].split(";")[0]
         assert kind == {"": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml", ".css": "text/css"}[Path(path).suffix]
     assert not [path for path in assets if ".." in path or path.endswith(".py")]
+
+
+def test_installed_package_has_every_file() -> None:
+    patterns = re.search(r"^web = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    assert patterns
+    packed = {path for pattern in re.findall(r'"([^"]+)"', patterns.group(1)) for path in web.WEB_DIR.glob(pattern)}
+    assert packed >= {path for path in web.WEB_DIR.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
 
 
 def test_words_exist_in_both_languages() -> None:

@@ -12,8 +12,12 @@ export class Details {
   #ready = null;
   #started = null;
 
-  constructor(player) {
+  #unlock;
+
+  /** `unlock` allows sound, inside a gesture. */
+  constructor(player, unlock) {
     this.#player = player;
+    this.#unlock = unlock;
     player.addEventListener("ready", ({ detail }) => {
       this.#ready = detail;
       this.render();
@@ -60,7 +64,7 @@ export class Details {
       return;
     }
     const voice = el("voice").value;
-    await this.#player.unlock();
+    await this.#unlock();
     const { outcome, error } = await this.#player.speak({ text, speed: el("speed").valueAsNumber || 1.1, interrupt: true, ...(voice !== "auto" && { voice }) }).ended;
     if (outcome === "failed") problem(error.message);
   }

@@ -45,7 +45,7 @@ export class Interview {
   }
 
   begin() {
-    this.#ask();
+    if (this.state !== "done") this.#ask(); // it may have been ended meanwhile
   }
 
   repeat() {

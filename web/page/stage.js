@@ -5,6 +5,7 @@ import { recall, remember } from "./settings.js";
 import { say } from "./texts.js";
 
 const SIZES = ["small", "medium", "large"];
+const BUSY = 4013; // close code: as many sessions as the service takes
 
 /** One notice at a time is shown, the newest; each belongs to a cause, and goes when its cause does. */
 class Notices {
@@ -90,6 +91,11 @@ export class Stage {
     }
   }
 
+  /** Call it inside a click or key press: browsers allow sound only then. */
+  async unlock() {
+    if (await this.#player.unlock()) notices.clear("sound");
+  }
+
   #sizes() {
     const chosen = recall("captionSize", "medium");
     const choices = SIZES.map((size) => {
@@ -113,10 +119,8 @@ export class Stage {
   }
 
   #notice({ code, message }) {
-    const player = this.#player;
     if (code === "locked" || code === "sound_paused") {
-      const act = async () => (await player.unlock()) && notices.clear("sound");
-      notices.show("sound", { key: "e_locked", label: "soundOn", act });
+      notices.show("sound", { key: "e_locked", label: "soundOn", act: () => this.unlock() });
     } else if (code === "vad") {
       announce(message);
     } else if (code === "still") {
@@ -126,7 +130,8 @@ export class Stage {
 
   #error(error) {
     if (error.id) return; // an utterance's: whoever asked for it tells
-    const key = { busy: "e_busy", unreachable: "e_network" }[error.code] ?? "e_lost";
+    const busy = error.code === "busy" || error.close === BUSY;
+    const key = busy ? "e_busy" : error.code === "unreachable" ? "e_network" : "e_lost";
     notices.show("lost", { key, values: { message: error.message }, label: "reconnect", act: () => this.connect() });
   }
 }

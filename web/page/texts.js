@@ -24,4 +24,5 @@ export function setLanguage(value) {
   remember("language", value);
 }
 
-export const say = (key, values = {}) => TEXTS[language()][key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+/** The sentence `key` with its values. A message that ends with a full stop makes no second one. */
+export const say = (key, values = {}) => TEXTS[language()][key].replace(/\{(\w+)\}(\.?)/g, (_, name, stop) => String(values[name] ?? "").replace(stop && /\.$/, "") + stop);

@@ -225,8 +225,9 @@ export class Conversation {
     }
   }
 
-  #started(utterance, { first_frame: first, grid, cached, notice }) {
+  #started(utterance, { first_frame: first, grid, cached, notice, timings_ms: timings }) {
     utterance.cached = cached;
+    utterance.timings ??= timings;
     this.#outgoing.started(utterance);
     this.#timeline.begin(utterance.key, first, grid);
     if (notice) this.#hooks.notice("voice", notice, utterance.id);

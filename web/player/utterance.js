@@ -46,6 +46,7 @@ export class Utterance {
   complete = false; // deltas: `end` was called
   n = null; // the service's number
   cached = "no";
+  timings = null; // what the service measured of itself, ms by stage
   words = [];
   cues = [];
   wordsTold = 0;
