@@ -5,8 +5,13 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
-TEST_INSTALLED = $(VENV)/.installed-test
+comma := ,
+EXTRAS ?= test
+TEST_INSTALLED = $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 CONFIG ?= local
+# Without PyTorch everything that comes from it is of any type, and these complaints are about nothing else.
+MYPY_WITHOUT_TORCH = $(shell $(BIN)/python -c 'import torch' 2>/dev/null || \
+	echo --allow-subclassing-any --allow-untyped-decorators --no-warn-return-any --no-warn-unused-ignores)
 PIP = $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
@@ -20,7 +25,7 @@ run: $(INSTALLED) ## install what is missing and run the service until Ctrl-C
 
 install: $(INSTALLED) ## make .venv with the project in it
 
-test: $(TEST_INSTALLED) ## every test that this machine can run
+test: $(TEST_INSTALLED) ## every test that this machine can run; EXTRAS=test,neural adds those of the networks
 	$(BIN)/python -m pytest
 
 test-slow: $(TEST_INSTALLED) ## the tests at full size, too: minutes, 10 GB of memory
@@ -29,7 +34,7 @@ test-slow: $(TEST_INSTALLED) ## the tests at full size, too: minutes, 10 GB of m
 check: $(TEST_INSTALLED) ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy $(MYPY_WITHOUT_TORCH)
 
 fix: $(TEST_INSTALLED) ## format, and mend what the linter can
 	$(BIN)/ruff format .
@@ -62,5 +67,5 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 
 $(TEST_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing with the test tools into $(VENV) ..."
-	$(PIP) install --constraint constraints.txt --editable '.[test]'
+	$(PIP) install --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@ $(INSTALLED)
