@@ -150,7 +150,7 @@ def missing_files(config: AppConfig) -> list[str]:
     """One line for each purpose whose model files are not whole; DWPose and the face parser are not counted, because others stand in for them."""
     options, folder = config.lipsync.musetalk, WeightsFolder(config.weights)
     lines = []
-    for purpose in (options.version, *(("taesd",) if options.decoder == "taesd" else ())):
+    for purpose in (options.version, *(("taesd",) if options.decoder == "taesd" else ()), *(("restore",) if options.restore else ())):
         names = [found.file.name for found in folder.missing(purpose) if not found.file.name.startswith(STAND_INS)]
         if names:
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

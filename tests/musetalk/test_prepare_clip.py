@@ -132,8 +132,9 @@ def test_latents_are_those_of_the_faces(made: Any, models: Path) -> None:
     with torch.inference_mode():
         want = vae.encode_faces(torch.from_numpy(face[None]))[0].numpy()
     assert np.abs(arrays["latents"][7].astype(np.float32) - want).max() < 2e-3 * np.abs(want).max()
-    points = arrays["points"][7]
-    assert points.shape == (5, 2) and points[0, 0] < points[2, 0] < points[1, 0] and points[0, 1] < points[2, 1] < points[3, 1]
+    layout, (x0, y0, x1, y1) = arrays["layout"][7], avatar.faces("musetalk")[7]
+    eyes = (avatar.track[7][[468, 473]] - (x0, y0)) * (256 / (x1 - x0), 256 / (y1 - y0))
+    assert arrays["layout"].shape == (13, 2, 3) and np.abs(eyes @ layout[:, :2].T + layout[:, 2] - [[193, 240], [319, 240]]).max() < 15
 
 
 def test_it_can_be_shown(made: Any) -> None:
