@@ -233,7 +233,10 @@ export class AvatarPlayer extends HTMLElement {
       error: (error) => this.#tell("error", error),
       started: (utterance, ms) => this.#begin(utterance, ms),
       ended: (utterance, outcome, error) => this.#finish(utterance, outcome, error),
-      tick: (utterance, ms) => this.#follow(utterance, ms),
+      tick: (utterance, ms) => {
+        if (this.#engine?.timeline) this.#engine.timeline.soundLatency = this.#sound.latency;
+        this.#follow(utterance, ms);
+      },
       placed: (utterance, originS) => this.#captions.place(utterance, originS),
       seeking: (why) => (why === "cut" || why === "late") && this.#view.fade(),
     };

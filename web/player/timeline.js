@@ -2,6 +2,7 @@
 
 import { SerialBuffer } from "./buffer.js";
 import { Dryness } from "./dryness.js";
+import { delayPictures, pictureTimescale } from "./mp4.js";
 import { Run, secondsAt, SEGMENT_FRAMES, slotAt, Slots, SLOT_S } from "./slots.js";
 import { tick } from "./ticker.js";
 
@@ -13,6 +14,8 @@ const SPEECH_AHEAD_S = 6; // what of a long utterance is appended at once
 const READ_AHEAD_S = 0.27; // the browser has decoded this much: what is nearer can only be changed by a seek
 const BEHIND_S = 8;
 const SWEEP_S = 10;
+const LEAD_STEP_S = 0.005; // a whole number of microseconds and of the pictures' ticks
+const LEAD_MOST = 60;
 const SEARCH = 5; // slots in which the wanted idle frame is looked for
 
 /** Hooks: tick(), shown(run, at), ended(run), dry(ms), late(run, segments), seeking(why), error(error). */
@@ -28,6 +31,9 @@ export class Timeline {
   #expected = null;
   #dryness;
   #aheadS = AHEAD_S[0];
+  #timescale;
+  #leadS = 0; // how far the sound is laid before its pictures ...
+  #wantedLeadS = 0; // ... from the next silence on
   #swept = 0;
   #frame = 0;
   #closed = false;
@@ -37,6 +43,7 @@ export class Timeline {
     this.#idle = idle;
     this.#hooks = hooks;
     this.#slots = new Slots(idle.frames);
+    this.#timescale = pictureTimescale(idle.init);
     const room = () => {
       const { buffered } = video;
       const to = secondsAt(slotAt(video.currentTime) - 1);
@@ -46,7 +53,7 @@ export class Timeline {
     this.#buffer.append(idle.init);
     for (let slot = 0; slot < 3; slot += 1) this.#appendIdle();
     this.#dryness = new Dryness(video, {
-      inHand: () => secondsAt(this.#slots.edge) - video.currentTime,
+      inHand: () => secondsAt(this.#slots.edge) - this.#leadS - video.currentTime,
       cure: () => this.#cureDryness(),
       over: (ms) => {
         this.#aheadS = Math.min(2 * this.#aheadS, AHEAD_S[1]);
@@ -61,7 +68,7 @@ export class Timeline {
   aim(latencyS) {
     const after = this.#slots.find(slotAt(this.#video.currentTime), this.#slots.edge, ({ run }) => run && !run.given) === null ? 0 : this.#speechEnd();
     // Not where idle lies already: only a seek could put speech there.
-    const slot = Math.max(Math.ceil((this.#video.currentTime + latencyS + TIGHT_AHEAD_S) / SLOT_S), after || this.#slots.edge);
+    const slot = Math.max(Math.ceil((this.#video.currentTime + latencyS + TIGHT_AHEAD_S + this.#leadS) / SLOT_S), after || this.#slots.edge);
     this.#expected = slot;
     return { slot, phase: this.#slots.phaseAt(slot) };
   }
@@ -133,13 +140,22 @@ export class Timeline {
     return slot === null ? null : secondsAt(slot);
   }
 
+  /**
+   * Sound that goes through an AudioContext is heard later than the pictures are seen, by the latency of the context and of the loudspeaker, which the
+   * browser makes up for only without a context. So the sound is laid that much before its pictures.
+   */
+  set soundLatency(seconds) {
+    const wanted = Math.min(Math.round(seconds / LEAD_STEP_S), LEAD_MOST) * LEAD_STEP_S;
+    if (Math.abs(wanted - this.#wantedLeadS) > LEAD_STEP_S) this.#wantedLeadS = wanted;
+  }
+
   get runs() {
     return this.#runs;
   }
 
   /** For tests and measurements. */
   get facts() {
-    return { edge: this.#slots.edge, quotaHits: this.#buffer.quotaHits, ahead: secondsAt(this.#slots.edge) - this.#video.currentTime };
+    return { edge: this.#slots.edge, leadS: this.#leadS, quotaHits: this.#buffer.quotaHits, ahead: secondsAt(this.#slots.edge) - this.#video.currentTime };
   }
 
   contentAt(seconds) {
@@ -157,12 +173,18 @@ export class Timeline {
 
   #append(bytes, slot, frame) {
     // Decode times count from the utterance's start.
-    this.#buffer.append(bytes, secondsAt(slot - frame / SEGMENT_FRAMES));
+    const leads = this.#leadS ? delayPictures(bytes, Math.round(this.#leadS * this.#timescale)) : bytes;
+    this.#buffer.append(leads, secondsAt(slot - frame / SEGMENT_FRAMES) - this.#leadS);
   }
 
   #appendIdle(phase = this.#slots.phaseAt(this.#slots.edge)) {
     const slot = this.#slots.edge;
     const number = Math.round(phase / SEGMENT_FRAMES) % this.#idle.segments.length;
+    if (this.#wantedLeadS !== this.#leadS && slot > 0 && !this.#slots.at(slot - 1).run) {
+      // Between silences. What becomes shorter would leave a hole in the sound: it is filled first.
+      if (this.#wantedLeadS < this.#leadS) this.#append(this.#idle.segments[number], slot, 0);
+      this.#leadS = this.#wantedLeadS;
+    }
     this.#append(this.#idle.segments[number], slot, 0);
     this.#slots.put(slot, null, 0, number * SEGMENT_FRAMES);
   }
@@ -234,7 +256,7 @@ export class Timeline {
     if (this.#closed) return;
     this.#buffer.poke();
     const now = this.#video.currentTime;
-    if (this.#seekDue !== null && now >= secondsAt(this.#seekDue) - 0.012) this.#seek(this.#seekDue, "due");
+    if (this.#seekDue !== null && now >= secondsAt(this.#seekDue) - this.#leadS - 0.012) this.#seek(this.#seekDue, "due");
     this.#pump();
     this.#feed(now);
     this.#endRuns(now);
@@ -249,7 +271,7 @@ export class Timeline {
     const tight = this.#expected === this.#slots.edge && !document.hidden;
     const awaited = this.#slots.at(this.#slots.edge - 1)?.run?.closed === null; // speech that goes on: no idle far ahead in its place
     const wanted = document.hidden ? (awaited ? AHEAD_S[1] : HIDDEN_AHEAD_S) : tight ? TIGHT_AHEAD_S : this.#aheadS;
-    while (secondsAt(this.#slots.edge) - now < wanted) {
+    while (secondsAt(this.#slots.edge) - now < wanted + this.#leadS) {
       if (this.#expected !== null && this.#expected <= this.#slots.edge) this.#expected = null;
       this.#appendIdle();
     }
@@ -272,7 +294,8 @@ export class Timeline {
     this.#seekDue = null;
     this.#hooks.seeking(why);
     this.#buffer.then(() => {
-      if (!this.#closed) this.#video.currentTime = secondsAt(slot);
+      // The sound of a slot begins before its pictures. After a cut it is silence.
+      if (!this.#closed) this.#video.currentTime = secondsAt(slot) - (why === "cut" ? 0 : this.#leadS);
     });
   }
 
@@ -280,7 +303,7 @@ export class Timeline {
   #cureDryness() {
     const { currentTime } = this.#video;
     const slot = this.#slots.edge;
-    if (secondsAt(slot) - currentTime > 0.2) {
+    if (secondsAt(slot) - this.#leadS - currentTime > 0.2) {
       this.#video.currentTime = currentTime + 0.001; // what it needs came just too late
       return;
     }
