@@ -21,7 +21,10 @@ FLAGS = [
     "--autoplay-policy=user-gesture-required",
 ]
 PROBE = (Path(__file__).parent / "probe.js").read_text()
-BODY = '<style>avatar-player { width: 480px }</style><avatar-player avatar="woman" label="AI-generated interviewer"></avatar-player><button id="begin">Begin</button>'
+BODY = (
+    "<style>avatar-player { width: 480px }</style>"
+    '<avatar-player avatar="woman" label="AI-generated interviewer"></avatar-player><button id="begin">Begin</button>'
+)
 
 
 class Stage:

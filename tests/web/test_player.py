@@ -273,7 +273,10 @@ def test_a_full_buffer_is_cleared_and_played_on(stage: Stage) -> None:
 
 
 def test_a_hidden_tab_keeps_more_in_hand(stage: Stage) -> None:
-    hide = "hidden => { Object.defineProperty(document, 'hidden', { configurable: true, get: () => hidden }); document.dispatchEvent(new Event('visibilitychange')) }"
+    hide = """hidden => {
+      Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
     stage.js(hide, True)
     try:
         stage.until("player.internals.timeline.facts.ahead > 2")
@@ -338,7 +341,8 @@ def test_tts_manager_queues_and_shows_the_avatar(stage: Stage) -> None:
 
 def test_tts_manager_goes_on_with_sound_alone_and_says_so(open_stage: Callable[..., Stage]) -> None:
     stage = open_stage(
-        before="window.WebSocket = class { static OPEN = 1; constructor() { setTimeout(() => this.onclose?.({ code: 1006 })) } close() {} };"
+    refuses = "class { static OPEN = 1; constructor() { setTimeout(() => this.onclose?.({ code: 1006 })) } close() {} }"
+    stage = open_stage(before=f"window.WebSocket = {refuses};")
     )
     stage.js(
         "document.getElementById('begin').onclick = () => import('/tts.js').then(({ TTSManager }) => (window.tts = new TTSManager({ player })).unlock())"
