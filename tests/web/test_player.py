@@ -340,13 +340,10 @@ def test_tts_manager_queues_and_shows_the_avatar(stage: Stage) -> None:
 
 
 def test_tts_manager_goes_on_with_sound_alone_and_says_so(open_stage: Callable[..., Stage]) -> None:
-    stage = open_stage(
     refuses = "class { static OPEN = 1; constructor() { setTimeout(() => this.onclose?.({ code: 1006 })) } close() {} }"
     stage = open_stage(before=f"window.WebSocket = {refuses};")
-    )
-    stage.js(
-        "document.getElementById('begin').onclick = () => import('/tts.js').then(({ TTSManager }) => (window.tts = new TTSManager({ player })).unlock())"
-    )
+    made = "import('/tts.js').then(({ TTSManager }) => (window.tts = new TTSManager({ player })).unlock())"
+    stage.js(f"() => {{ document.getElementById('begin').onclick = () => {made} }}")
     stage.page.click("#begin")
     stage.until("window.tts")
     assert stage.js("tts.speak('Say a.').then(() => 'spoken')") == "spoken"
