@@ -62,6 +62,7 @@ export class Interviewers {
 
   async #remove(one) {
     if (!(await confirmed(say("removeAsk", one)))) return;
+    if (this.#chosen.id === one.id) this.choose(this.#avatars.find(({ id }) => id !== one.id)?.id); // nobody is on the screen who is gone
     try {
       await ask(avatarUrl(one.id), { method: "DELETE" });
     } catch (error) {
@@ -69,7 +70,7 @@ export class Interviewers {
       return;
     }
     this.#avatars = this.#avatars.filter(({ id }) => id !== one.id);
-    this.choose(this.#chosen.id === one.id ? null : this.#chosen.id);
+    this.choose(this.#chosen.id);
     this.#box.querySelector(":checked").focus();
   }
 }

@@ -5,6 +5,7 @@ import { recall, remember } from "./settings.js";
 import { say } from "./texts.js";
 
 const SIZES = ["small", "medium", "large"];
+const EXPIRED = 4003; // close code: nothing was said for too long
 const BUSY = 4013; // close code: as many sessions as the service takes
 
 /** One notice at a time is shown, the newest; each belongs to a cause, and goes when its cause does. */
@@ -38,6 +39,12 @@ class Notices {
 }
 
 export const notices = new Notices();
+
+function wordsFor({ code, close }) {
+  if (code === "busy" || close === BUSY) return "e_busy";
+  if (close === EXPIRED) return "e_idle";
+  return code === "unreachable" ? "e_network" : "e_lost";
+}
 
 export class Stage {
   #player;
@@ -130,8 +137,6 @@ export class Stage {
 
   #error(error) {
     if (error.id) return; // an utterance's: whoever asked for it tells
-    const busy = error.code === "busy" || error.close === BUSY;
-    const key = busy ? "e_busy" : error.code === "unreachable" ? "e_network" : "e_lost";
-    notices.show("lost", { key, values: { message: error.message }, label: "reconnect", act: () => this.connect() });
+    notices.show("lost", { key: wordsFor(error), values: { message: error.message }, label: "reconnect", act: () => this.connect() });
   }
 }

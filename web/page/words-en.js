@@ -136,6 +136,7 @@ export default {
   e_reconnecting: "The connection was lost. Reconnecting …",
   e_back: "The connection is back.",
   e_lost: "The connection to the interviewer ended: {message}. Your questions are kept.",
+  e_idle: "The interviewer rests, because nothing was said for a long time. Go on whenever you like.",
   e_locked: "Your browser keeps the sound off until you allow it.",
   e_speak: "This question could not be asked: {message}.",
   e_microphone: "Your voice cannot interrupt: {message}.",

@@ -136,6 +136,7 @@ export default {
   e_reconnecting: "연결이 끊겨 다시 연결하는 중입니다 …",
   e_back: "다시 연결되었습니다.",
   e_lost: "면접관과의 연결이 끝났습니다: {message}. 질문은 그대로 남아 있습니다.",
+  e_idle: "오랫동안 대화가 없어 면접관이 쉬고 있습니다. 언제든 이어서 진행할 수 있습니다.",
   e_locked: "브라우저가 소리를 막고 있습니다. 소리를 켜 주세요.",
   e_speak: "질문을 하지 못했습니다: {message}.",
   e_microphone: "마이크를 쓸 수 없습니다: {message}.",
