@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +24,7 @@ from musetalk.published import BY_NAME  # noqa: E402
 from musetalk.weights import WeightsFolder  # noqa: E402
 
 from .pose_model import pose_model, save_pose  # noqa: E402
-from .published_files import PUBLISHED, State, flat, save_stream  # noqa: E402
+from .published_files import PUBLISHED, State, flat, full, save_stream  # noqa: E402
 
 EACH = pytest.mark.parametrize("kind", PUBLISHED)
 SHAPES: dict[str, State] = {}
@@ -168,3 +172,52 @@ def test_the_pose_network_is_taken_whole_and_a_cut_one_is_told(tmp_path: Path, p
 
 def test_every_published_file_has_a_reader() -> None:
     assert READERS.keys() == BY_NAME.keys()
+
+
+# --- full size -----------------------------------------------------------------------------------------------------------
+
+LOAD = """
+import json, resource, sys, time
+import torch
+from musetalk import pretrained as p
+from musetalk.inspection import examine
+from musetalk.weights import WeightsFolder
+from configs.models import WeightsConfig
+folder, kind, name = WeightsFolder(WeightsConfig(uri=sys.argv[1], unpublished=True)), sys.argv[2], sys.argv[3]
+cpu, half = torch.device("cpu"), torch.float16
+loaders = {
+    "unet": lambda: p.load_unet(folder, "v15", cpu, half),
+    "unet 1.0": lambda: p.load_unet(folder, "v1", cpu, half),
+    "vae": lambda: p.load_vae(folder, cpu, half),
+    "whisper": lambda: p.read_whisper(folder),
+    "parser": lambda: p.load_parser(folder),
+    "taesd": lambda: p.load_taesd(folder, cpu, half),
+}
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before, began = peak(), time.perf_counter()
+loaders.get(kind, lambda: examine(folder, name))()
+print(json.dumps({"kind": kind, "seconds": round(time.perf_counter() - began, 2), "peak": peak() - before}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*PUBLISHED, "pose"])
+def test_the_full_size_loads_in_bounded_memory(tmp_path: Path, kind: str) -> None:
+    """At most the file in memory (its pages, or its numbers) and what becomes of it: half precision or the rearranged weights, and some room."""
+    if shutil.disk_usage(tmp_path).free < 6 * 2**30:
+        pytest.skip("less than 6 GiB are free for temporary files")
+    if kind == "pose":
+        name, path = POSE_FILE, save_pose(tmp_path / POSE_FILE, pose_model())
+    else:
+        name = written(tmp_path, kind, full(shapes(kind)))
+        path = tmp_path / name
+    try:
+        size = path.stat().st_size
+        done = subprocess.run([sys.executable, "-c", LOAD, str(tmp_path), kind, name], capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr[-2_000:]
+        measured = json.loads(done.stdout)
+        print(f"{kind}: {size / 1e6:,.0f} MB in {measured['seconds']} s, peak {measured['peak'] / 1e6:,.0f} MB")
+        assert measured["peak"] < 3 * size + 400 * 2**20
+    finally:
+        path.unlink()
