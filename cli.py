@@ -24,6 +24,7 @@ from errors import MuseserveError, RequestError
 if TYPE_CHECKING:
     from configs.models import AppConfig
     from contracts import SpeechRequest
+    from musetalk.published import WeightFile
 
 CONFIG_HELP = "a YAML file, or the name of one that ships with the project"
 EXAMPLE = "Tell me about a project you are proud of."
@@ -38,6 +39,8 @@ app = typer.Typer(
 )
 avatar_app = typer.Typer(help="Add, list and delete avatars.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(avatar_app, name="avatar")
+weights_app = typer.Typer(help="List, download and verify MuseTalk's model files.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(weights_app, name="weights")
 
 ConfigOption = Annotated[str, typer.Option("--config", "-c", help=CONFIG_HELP)]
 
@@ -45,6 +48,27 @@ ConfigOption = Annotated[str, typer.Option("--config", "-c", help=CONFIG_HELP)]
 class Gender(str, Enum):
     female = "female"
     male = "male"
+
+
+class CaptionsIn(str, Enum):
+    none = "none"
+    vtt = "vtt"
+    track = "track"
+
+
+class Purpose(str, Enum):
+    v15 = "v15"
+    v1 = "v1"
+    restore = "restore"
+    taesd = "taesd"
+    all = "all"
+
+
+PurposeOption = Annotated[
+    Purpose | None,
+    typer.Option("--for", help="MuseTalk 1.5 or 1.0, GFPGAN's sharper faces, the small decoder", show_default="the configured version"),
+]
+NamesArgument = Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="as `weights list` names them", show_default="all of --for")]
 
 
 @app.command()
@@ -56,6 +80,7 @@ def say(
     voice: Annotated[str, typer.Option(help="id of a voice; auto = one that fits the avatar")] = "auto",
     speed: Annotated[float, typer.Option(min=0.25, max=4.0, help="1 = the voice's own")] = 1.1,
     language: Annotated[str, typer.Option(help="BCP 47 tag such as en or ko; auto = seen from the text")] = "auto",
+    captions: Annotated[CaptionsIn, typer.Option(help="vtt = a WebVTT file beside the mp4; track = a text track inside it")] = CaptionsIn.none,
     config: ConfigOption = "local",
 ) -> None:
     """Film one utterance into an mp4. Needs no server."""
@@ -65,18 +90,28 @@ def say(
     _check_output(output)
     words = sys.stdin.read() if text == "-" else text
     speech = None if words is None else _speech(words, voice, speed, language, settings)
+    if speech is None and captions is not CaptionsIn.none:
+        raise RequestError(f"--captions {captions.value} needs a text: the words of recorded speech are not known")
     recorded = None if audio is None else _read(audio, settings.limits.max_body_bytes)
     began = time.perf_counter()
 
+    from media.captions import cues, webvtt
     from musetalk.builtin import resolve
+    from musetalk.load import shipped_store
     from studio import Studio, render_to_file
 
-    studio = Studio(settings)
-    meta = studio.store.meta(resolve(avatar or settings.avatars.default))
+    store = shipped_store(settings, settings.mux.avatar_cache_bytes)
+    meta = store.meta(resolve(avatar or settings.avatars.default))
+    studio = Studio(settings, store)
     speech = speech and replace(speech, gender=meta.gender)
     loaded = time.perf_counter()
     with _progress() as show:
-        utterance, _ = asyncio.run(render_to_file(studio, output, avatar=meta.id, speech=speech, audio=recorded, on_progress=show))
+        filming = render_to_file(
+            studio, output, avatar=meta.id, speech=speech, audio=recorded, text_track=captions is CaptionsIn.track, on_progress=show
+        )
+        utterance, heard = asyncio.run(filming)
+    if captions is CaptionsIn.vtt:
+        output.with_suffix(".vtt").write_text(webvtt(cues(heard)), encoding="utf-8")
     seconds = (utterance.total_frames or 0) / meta.fps
     took = time.perf_counter() - loaded
     _note(f"{output}: {seconds:.2f} s of video in {took:.2f} s, after {loaded - began:.2f} s of loading; lips: {studio.engine.info.name}")
@@ -190,6 +225,75 @@ def delete_avatar(avatar_id: Annotated[str, typer.Argument(metavar="ID", show_de
     _note(f"{avatar_id} is deleted")
 
 
+@weights_app.command("list")
+def list_weights(purpose: PurposeOption = None, config: ConfigOption = "local") -> None:
+    """Print every model file: whether it is there, its size, what needs it, its licence and where it comes from."""
+    from musetalk.weights import WeightsFolder
+
+    settings = _config(config)
+    folder = WeightsFolder(settings.weights)
+    typer.echo(f"in {folder.uri}:")
+    for file in _weight_files(settings, None, purpose or Purpose.all):
+        found = folder.look(file)
+        size = f"{file.bytes:,} bytes" if file.bytes else "size not published"
+        other = f" as {found.name}" if found.name != file.name else ""
+        typer.echo(f"{found.state.value:<13} {file.name}{other}: {file.about}, {size}")
+        typer.echo(f"{'':<13} for {', '.join(file.needed_for)}{', can be left out' if file.optional else ''}; from {file.place}")
+        typer.echo(f"{'':<13} licence: {file.licence}")
+
+
+@weights_app.command("download")
+def download_weights(
+    names: NamesArgument = None,
+    purpose: PurposeOption = None,
+    again: Annotated[bool, typer.Option("--again", help="fetch also what is there in its full size")] = False,
+    to: Annotated[Path | None, typer.Option(help="the folder to fill", show_default="weights.uri of the configuration")] = None,
+    config: ConfigOption = "local",
+) -> None:
+    """Fetch model files from where they are published; goes on where it was broken off."""
+    from musetalk.download import download
+    from musetalk.weights import WeightsFolder
+
+    settings = _config(config, {"weights": {"uri": str(to)}} if to else None)
+    folder = WeightsFolder(settings.weights)
+    for file in _weight_files(settings, names, purpose):
+        _note(f"{file.name}: {file.about}; licence: {file.licence}")
+        with _bytes_bar(file.name) as show:
+            try:
+                done = download(
+                    folder, file, again=again, on_progress=show, on_wait=lambda: _note("waiting for another download of the same file ...")
+                )
+            except KeyboardInterrupt:
+                _note("broken off; the same command goes on from here")
+                raise
+        if not done.fetched:
+            typer.echo(f"{done.name}: there already")
+        else:
+            typer.echo(f"{done.name}: SHA-256 {done.sha256}, {'as published' if done.checked else 'recorded now, as none is published'}")
+
+
+@weights_app.command("verify")
+def verify_weights(names: NamesArgument = None, purpose: PurposeOption = None, config: ConfigOption = "local") -> None:
+    """Compare sizes and SHA-256 sums, and read each file with the loader that the service uses; exit status 1 when something must be mended."""
+    from musetalk.verify import not_looked_inside, verify
+    from musetalk.weights import State, WeightsFolder
+
+    settings = _config(config)
+    folder = WeightsFolder(settings.weights)
+    wrong = 0
+    for file in _weight_files(settings, names, purpose):
+        with _bytes_bar(file.name) as show:
+            verdict = verify(folder, file, show)
+        state = verdict.found.state
+        mark = "✗" if verdict.trouble else "·" if state is State.MISSING else "✓"
+        typer.echo(f"{mark} {verdict.found.name}: {state.value}{'; ' if verdict.trouble else ''}{verdict.trouble}")
+        wrong += bool(verdict.trouble)
+    if reason := not_looked_inside(folder):
+        _note(f"what is inside the files was not looked at: {reason}")
+    if wrong:
+        raise typer.Exit(1)
+
+
 @app.command()
 def doctor(config: ConfigOption = "local") -> None:
     """Check this installation, part by part; exit status 1 when something must be mended."""
@@ -238,6 +342,17 @@ def _speech(text: str, voice: str, speed: float, language: str, settings: AppCon
     voices.check(voice)
     languages.check(language)
     return SpeechRequest(sentences.check_text(text, settings.speech.max_text_chars), voice, speed, language)
+
+
+def _weight_files(settings: AppConfig, names: list[str] | None, purpose: Purpose | None) -> tuple[WeightFile, ...]:
+    from musetalk.published import BY_NAME, files_for
+
+    unknown = [name for name in names or () if name not in BY_NAME]
+    if unknown:
+        raise RequestError(f"{', '.join(unknown)}: no such model file; known: {', '.join(BY_NAME)}")
+    if names:
+        return tuple(BY_NAME[name] for name in names)
+    return files_for(purpose.value if purpose else settings.lipsync.musetalk.version)
 
 
 def _lines(questions: Path) -> list[str]:
@@ -311,6 +426,23 @@ def _progress() -> Iterator[Callable[[int, int | None], None]]:
         def show(frames: int, total: int | None) -> None:
             bar.total = total
             bar.update(frames - bar.n)
+
+        yield show
+
+
+@contextmanager
+def _bytes_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar of bytes on stderr, drawn only when somebody watches; what was there before the first call does not count for its speed."""
+    from tqdm import tqdm
+
+    with tqdm(desc=name, unit="B", unit_scale=True, unit_divisor=1_000, file=sys.stderr, disable=None, leave=False) as bar:
+
+        def show(have: int, total: int | None) -> None:
+            if bar.total is None:
+                bar.total, bar.initial = total, have
+                bar.reset(total)
+                bar.n = bar.initial = have
+            bar.update(have - bar.n)
 
         yield show
 

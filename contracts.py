@@ -187,6 +187,7 @@ class VideoRequest:
     paced: send at most the configured lead ahead of real time (a live viewer); False = as fast as it goes (a file).
     phase: number of the idle-loop frame on which the utterance starts; `media.phase` tells which frames follow.
     keep: put the finished fragments into the cache, although the text was not asked for before.
+    text_track: put captions into the finished film.
     """
 
     utterance: str
@@ -196,6 +197,7 @@ class VideoRequest:
     paced: bool = True
     phase: int = 0
     keep: bool = False
+    text_track: bool = False
 
 
 @dataclass(frozen=True)

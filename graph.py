@@ -26,12 +26,12 @@ def build(config: AppConfig) -> Application:
     scale = config.deployments
     face_prep = _deployment(FacePrep, scale.face_prep).bind(config)
     tts = _deployment(TTS, scale.tts).bind(config.speech)
-    lipsync = _deployment(LipSync, scale.lipsync).bind(config)
+    lipsync = _deployment(LipSync, scale.lipsync, health_check_period_s=1).bind(config)  # a lost card is known after three of them
     mux = _deployment(Mux, scale.mux).bind(config, tts, lipsync)
     return _deployment(serve.ingress()(Ingress), scale.ingress, name="Ingress").bind(config, mux, face_prep)
 
 
-def _deployment(cls: type, scale: AutoscaleConfig, name: str | None = None) -> Any:
+def _deployment(cls: type, scale: AutoscaleConfig, name: str | None = None, health_check_period_s: float = 5) -> Any:
     return serve.deployment(
         cls,
         name=name or cls.__name__,
@@ -39,7 +39,7 @@ def _deployment(cls: type, scale: AutoscaleConfig, name: str | None = None) -> A
         max_ongoing_requests=scale.max_ongoing_requests,
         max_queued_requests=scale.max_queued_requests,
         graceful_shutdown_timeout_s=scale.graceful_shutdown_timeout_s,
-        health_check_period_s=5,
+        health_check_period_s=health_check_period_s,
         autoscaling_config=AutoscalingConfig(
             min_replicas=scale.min_replicas,
             initial_replicas=max(scale.min_replicas, 1),

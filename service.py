@@ -18,6 +18,7 @@ import psutil
 
 from configs.models import AppConfig, ServerConfig, cache_dir
 from errors import ConfigError, EngineUnavailableError
+from musetalk.load import check_choice
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         ConfigError: the port is taken, or more of a GPU is asked for than there is.
         EngineUnavailableError: a deployment cannot start; the message has its reason.
     """
+    check_choice(config)
     port = config.server.port or free_port()
     if not _is_free(config.server.host, port):
         raise ConfigError(f"port {port} on {config.server.host} is taken; stop what listens there or set server.port (0 = any free one)")
@@ -132,6 +134,7 @@ def _environment(server: ServerConfig, temp: Path | None) -> dict[str, str]:
         "GLOG_minloglevel": "2",
         # Draining is for load balancers in front of a cluster; on one machine it only delays Ctrl-C.
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",  # the default, ten times a second, costs a twentieth of a core for nothing
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # a busy machine takes longer than the default of 5 to start one
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     }

@@ -16,7 +16,9 @@ from media.asked_before import AskedBefore, again, recorded
 from media.decode import decode_speech
 from media.mp4 import to_mp4
 from media.stage import Stage
+from media.text_track import TextTrack
 from media.utterance import Utterance
+from musetalk.avatar import AvatarStore
 from musetalk.builtin import resolve
 from musetalk.load import MUSETALK, load_engine, prepare_shipped, shipped_store
 from speech.synthesizer import Synthesizer
@@ -30,9 +32,9 @@ class Studio:
     Raises, when made: EngineUnavailableError, ConfigError.
     """
 
-    def __init__(self, config: AppConfig) -> None:
+    def __init__(self, config: AppConfig, store: AvatarStore | None = None) -> None:
         self._config = config
-        self.store = shipped_store(config, config.mux.avatar_cache_bytes)
+        self.store = store or shipped_store(config, config.mux.avatar_cache_bytes)
         self.engine = load_engine(config, self.store)
         if self.engine.info.name == MUSETALK:
             prepare_shipped(config, self.store)
@@ -83,9 +85,13 @@ async def render_to_file(
     avatar: str,
     speech: SpeechRequest | None = None,
     audio: bytes | None = None,
+    text_track: bool = False,
     on_progress: Callable[[int, int | None], Any] = lambda frames, total: None,
 ) -> tuple[Utterance, list[Word]]:
-    """Film into a finished mp4 at `out`, which appears only when it is complete. on_progress(frames so far, total when known)."""
+    """Film into a finished mp4 at `out`, which appears only when it is complete. text_track: with captions inside.
+
+    on_progress(frames so far, total when known).
+    """
     utterance = studio.utterance(avatar, speech, audio)
     parts: list[bytes] = []
     words: list[Word] = []
@@ -93,10 +99,11 @@ async def render_to_file(
         parts.append(fragment.data)
         words.extend(fragment.words)
         on_progress(_frames(fragment), utterance.total_frames)
+    track = TextTrack.of(words, speech, utterance.total_frames or 0) if text_track and speech is not None else None
     partial = out.with_name(out.name + ".part")
     try:
         with partial.open("wb") as file:
-            to_mp4(parts, file)
+            to_mp4(parts, file, track)
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from errors import ConfigError
 from timeline import SEGMENT_FRAMES
@@ -237,10 +238,21 @@ class CacheConfig(StrictModel):
 class ServerConfig(StrictModel):
     host: str = "127.0.0.1"
     port: int = Field(8001, ge=0, le=65_535)
+    cors_origins: tuple[str, ...] = Field(
+        (), description="other sites whose pages may use this service, such as https://app.example.com, also its WebSocket; * = every site"
+    )
     fast_transport: bool = Field(True, description="HAProxy and gRPC between replicas, instead of Ray Serve's default proxy and object store")
     dashboard_port: int = Field(8265, ge=0, le=65_535)
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not re.fullmatch(r"https?://[a-z0-9.\-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?", origin):
+                raise ValueError(f"an origin is scheme://host or scheme://host:port in small letters, without a path, or *; got {origin!r}")
+        return origins
 
 
 class DeploymentsConfig(StrictModel):

@@ -25,11 +25,11 @@ from starlette.routing import Route, WebSocketRoute
 
 from configs.models import AppConfig
 from contracts import EngineInfo, Fragment, VideoRequest, Word
-from deployments import idle, protocol
+from deployments import cors, idle, protocol
 from deployments import requests as inputs
 from deployments.openapi import document
 from deployments.remote import pulled, unwrap
-from deployments.requests import exactly_one, parse, read_body, read_media, speech_request, video_request
+from deployments.requests import check_captions, exactly_one, parse, read_body, read_media, speech_request, video_request
 from deployments.sessions import Sessions
 from errors import BusyError, ConflictError, EngineError, MuseserveError, PayloadTooLargeError, RequestError
 from media.audio import CONTENT_TYPES
@@ -98,7 +98,7 @@ class Ingress:
             *(Route(path, _page(asset)) for path, asset in load_assets().items()),
         ]
         handlers: dict[Any, Any] = {MuseserveError: answer_error, HTTPException: answer_http_error, Exception: answer_error}
-        return Starlette(routes=routes, exception_handlers=handlers)
+        return Starlette(routes=routes, exception_handlers=handlers, middleware=cors.middleware(self._config.server.cors_origins))
 
     # --- what runs ---------------------------------------------------------------------------------------------------
 
@@ -190,7 +190,8 @@ class Ingress:
         body = parse(inputs.VideoBody, upload.fields)
         audio = upload.files.get("audio")
         exactly_one(text=body.text, audio=audio)
-        return await self._video(body.avatar, body.text, audio, body.voice, body.speed, body.language, stream=body.stream)
+        check_captions(body.captions, stream=body.stream, audio=audio is not None)
+        return await self._video(body.avatar, body.text, audio, body.voice, body.speed, body.language, stream=body.stream, captions=body.captions)
 
     async def prerender(self, request: Request) -> Response:
         """Speak texts into the cache, one after the other, and say what was there already."""
@@ -247,22 +248,35 @@ class Ingress:
             await asyncio.to_thread(self._store.delete, avatar)
 
     async def _video(
-        self, avatar: str | None, text: str | None, audio: bytes | None, voice: str, speed: float, language: str, *, stream: bool
+        self,
+        avatar: str | None,
+        text: str | None,
+        audio: bytes | None,
+        voice: str,
+        speed: float,
+        language: str,
+        *,
+        stream: bool,
+        captions: str = "link",
     ) -> Response:
         meta = (await self._avatar(avatar or self._config.avatars.default)).meta
         speech = None if text is None else speech_request(text, voice, speed, language, self._config, meta.gender)
-        asked = video_request(meta.id, speech, audio, paced=stream)
-        captions = self._captions[asked.utterance] = Captions()
-        while len(self._captions) > CAPTIONS_KEPT:
-            self._captions.popitem(last=False)
+        asked = video_request(meta.id, speech, audio, paced=stream, text_track=captions == "track")
+        heard = Captions()
+        if captions != "none":
+            self._captions[asked.utterance] = heard
+            while len(self._captions) > CAPTIONS_KEPT:
+                self._captions.popitem(last=False)
         try:
-            fragments = self._fragments(asked, captions, "stream" if stream else "film")
+            fragments = self._fragments(asked, heard, "stream" if stream else "film")
             first = await anext(fragments)
         except BaseException:
             self._captions.pop(asked.utterance, None)
             raise
         assert first.head is not None
         headers = await self._describe(asked, first.head)
+        if captions != "none":
+            headers["Link"] = f'</v1/videos/{asked.utterance}/captions.vtt>; rel="captions"; type="text/vtt"'
         codecs = first.head["codecs"]
         if stream:
             return StreamingResponse(_bytes(first, fragments), media_type=f'video/mp4; codecs="{codecs}"', headers=headers)
@@ -291,7 +305,6 @@ class Ingress:
             "X-Engine": f"{self._engine.name}; {self._engine.reason}",
             "X-Speech-Engine": head["speech_engine"],
             "Server-Timing": ", ".join(f"{stage};dur={ms}" for stage, ms in head["timings_ms"].items()),
-            "Link": f'</v1/videos/{asked.utterance}/captions.vtt>; rel="captions"; type="text/vtt"',
             "X-Cache": CACHE_SAYS[head["cached"]],
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from ray import serve
 
@@ -12,18 +14,24 @@ from configs.models import AppConfig
 from contracts import Conditioning, EngineInfo, RenderedCrops, RenderRequest, Speech
 from deployments.metrics import LipSyncMetrics
 from deployments.turns import Turns
+from errors import DeviceLostError
+from musetalk.avatar import AvatarStore
 from musetalk.builtin import BUILTIN
+from musetalk.engine import LipSyncEngine
 from musetalk.load import MUSETALK, load_engine, prepare_shipped, shipped_store, warm
 
 logger = logging.getLogger("ray.serve")
+
+LoadEngine = Callable[[AppConfig, AvatarStore], LipSyncEngine]
+HELD_S = 1.0  # a replica that fails at once would look idle, and be sent everything
 
 
 class LipSync:
     """A plain class: `graph.py` makes it a deployment. Requests carry everything, so any replica may answer any segment."""
 
-    def __init__(self, config: AppConfig) -> None:
+    def __init__(self, config: AppConfig, load: LoadEngine = load_engine) -> None:
         store = shipped_store(config, config.lipsync.avatar_cache_bytes)
-        self._engine = load_engine(config, store)
+        self._engine = load(config, store)
         if self._engine.info.name == MUSETALK:
             prepare_shipped(config, store)
         warm(self._engine, store, BUILTIN)
@@ -37,17 +45,19 @@ class LipSync:
 
     async def listen(self, speech: Speech) -> Conditioning:
         began = time.perf_counter()
-        heard = await asyncio.to_thread(self._engine.listen, speech)
+        async with _held_when_lost():
+            heard = await asyncio.to_thread(self._engine.listen, speech)
         self._metrics.listen_ms.observe((time.perf_counter() - began) * 1e3)
         return heard
 
     async def render(self, request: RenderRequest) -> RenderedCrops:
         asked = time.perf_counter()
-        if request.first:
-            rendered: RenderedCrops = await self._batched_first(request)
-        else:
-            async with self._turns.turn(request.due_s, request.n_frames):
-                rendered = await self._batched(request)
+        async with _held_when_lost():
+            if request.first:
+                rendered: RenderedCrops = await self._batched_first(request)
+            else:
+                async with self._turns.turn(request.due_s, request.n_frames):
+                    rendered = await self._batched(request)
         waited = (time.perf_counter() - asked) * 1e3 - rendered.render_ms
         return RenderedCrops(rendered.crops, rendered.render_ms, waited, rendered.batch_frames)
 
@@ -71,6 +81,15 @@ class LipSync:
     def check_health(self) -> None:
         """Raise when the device is gone; Serve then replaces this replica."""
         self._engine.check()
+
+
+@asynccontextmanager
+async def _held_when_lost() -> AsyncIterator[None]:
+    try:
+        yield
+    except DeviceLostError:
+        await asyncio.sleep(HELD_S)
+        raise
 
 
 def count_frames(requests: list[RenderRequest]) -> int:

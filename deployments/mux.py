@@ -26,6 +26,7 @@ from media.audio import SpeechEncoder
 from media.decode import decode_speech
 from media.mp4 import to_mp4
 from media.stage import Stage
+from media.text_track import TextTrack
 from media.utterance import Utterance
 from musetalk.builtin import BUILTIN
 from musetalk.load import shipped_store
@@ -120,13 +121,15 @@ class Mux:
     async def film(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
         """A finished mp4 (faststart) in pieces: the head first, without data, then the file."""
         parts: list[bytes] = []
-        words, head = [], None
+        words, head, frames = [], None, 0
         async for fragment in self.stream(request):
             parts.append(fragment.data)
             words.extend(fragment.words)
             head = head or fragment.head
+            frames += fragment.n_frames
         out = io.BytesIO()
-        await asyncio.get_running_loop().run_in_executor(self._pool, to_mp4, parts, out)
+        track = TextTrack.of(words, request.speech, frames) if request.text_track and request.speech is not None else None
+        await asyncio.get_running_loop().run_in_executor(self._pool, to_mp4, parts, out, track)
         data = out.getbuffer()
         yield Fragment(b"", 0, 0, tuple(words), True, False, head)
         step = 2**20

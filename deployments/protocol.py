@@ -49,6 +49,7 @@ class CloseCode(IntEnum):
     REPLACED = 4006  # another connection resumed this session; do not reconnect
     SLOW = 4007  # what was sent was not acknowledged in time
     FLOOD = 4008  # far more messages than limits.messages_per_s
+    ORIGIN = 4009  # the page is of another origin than the service, and not of one in server.cors_origins
     BUSY = 4013  # as many sessions as this service takes; try again later
 
 

@@ -41,6 +41,9 @@ class VideoBody(Body):
     speed: float = Field(1.1, ge=0.25, le=4)
     language: str = Field("auto", description="BCP 47 tag, or auto")
     stream: bool = Field(True, description="fragmented mp4 as it is made, paced to real time; false = one finished mp4")
+    captions: Literal["link", "track", "none"] = Field(
+        "link", description="link = WebVTT under the response's Link header; track = also a text track in the finished mp4; none = not kept"
+    )
 
 
 class PrerenderBody(Body):
@@ -148,8 +151,16 @@ def exactly_one(**given: Any) -> None:
         raise RequestError(f"give exactly one of {', '.join(given)}; got {seen}")
 
 
-def video_request(avatar: str, speech: SpeechRequest | None, audio: bytes | None, *, paced: bool) -> VideoRequest:
-    return VideoRequest(utterance=secrets.token_hex(8), avatar=avatar, speech=speech, audio=audio, paced=paced)
+def check_captions(captions: str, *, stream: bool, audio: bool) -> None:
+    """Raises RequestError for a text track that cannot be made."""
+    if captions == "track" and audio:
+        raise RequestError('captions "track" needs `text`: the words of recorded speech are not known; accepted with `audio`: "link", "none"')
+    if captions == "track" and stream:
+        raise RequestError('captions "track" needs "stream": false: a stream\'s captions are WebVTT; accepted with a stream: "link", "none"')
+
+
+def video_request(avatar: str, speech: SpeechRequest | None, audio: bytes | None, *, paced: bool, text_track: bool = False) -> VideoRequest:
+    return VideoRequest(utterance=secrets.token_hex(8), avatar=avatar, speech=speech, audio=audio, paced=paced, text_track=text_track)
 
 
 def read_media(name: str, limits: LimitsConfig) -> bytes:

@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from configs.models import AppConfig
 from deployments import protocol as p
 from deployments.connection import Connection
+from deployments.cors import refused_origin
 from deployments.idle import idle_url, media_of
 from deployments.metrics import SessionMetrics
 from deployments.requests import speech_request
@@ -106,6 +107,11 @@ class Sessions:
             self._count()
 
     async def _seat(self, socket: WebSocket) -> Seat:
+        origins = self._app.server.cors_origins
+        if (origin := refused_origin(socket, origins)) is not None:
+            accepted = ", ".join(origins) or "none but its own"
+            message = f"a page of {origin!r} may not use this service; server.cors_origins accepts: {accepted}"
+            raise RefusedError(p.CloseCode.ORIGIN, message, "origin")
         try:
             first = p.parse_query(dict(socket.query_params)) or p.parse_first(await self._first_text(socket))
             return self._resumed(first) if isinstance(first, p.Resume) else await self._new(first)

@@ -88,14 +88,14 @@ class AskedBefore:
 
 
 async def recorded(chunks: AsyncGenerator[SpeechChunk, None], keep: Callable[[list[SpeechChunk]], None]) -> AsyncGenerator[SpeechChunk, None]:
-    """The chunks as they come; `keep` is called with all of them after the last, unless the stream is closed or fails before."""
+    """The chunks as they come; `keep` is called with all of them once the last is there: who reads it need not ask for another."""
     seen: list[SpeechChunk] = []
     try:
         async for chunk in chunks:
             seen.append(chunk)
-            yield chunk
             if chunk.final:
                 keep(seen)
+            yield chunk
     finally:
         await chunks.aclose()
 

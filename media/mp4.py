@@ -12,6 +12,7 @@ import av
 
 from errors import RenderError
 from media.inspect import boxes
+from media.text_track import TextTrack
 
 CONTAINERS = ("trak", "mdia", "minf", "stbl")  # what lies between moov and the chunk offsets
 BLOCK = 2**20
@@ -38,29 +39,32 @@ class _Joined(io.RawIOBase):
         return bytes(data)
 
 
-def to_mp4(parts: Iterable[bytes], out: BinaryIO) -> None:
+def to_mp4(parts: Iterable[bytes], out: BinaryIO, captions: TextTrack | None = None) -> None:
     """Join the pieces of one stream into a finished file.
 
     Args:
         parts: the init segment and the fragments in order, cut anywhere.
         out: where the file is written to, from front to back; need not be seekable.
+        captions: a text track to put in beside the pictures and the sound.
     Raises:
         RenderError: the parts are not the stream they should be, e.g. there is no fragment.
     """
     with tempfile.TemporaryFile() as plain:  # has no name, so nothing can be left behind
         try:
-            _remux(parts, plain)
+            _remux(parts, plain, captions)
         except av.FFmpegError as error:
             raise RenderError(f"the fragments do not make a video: {error}") from error
         _write_moov_first(plain, out)
 
 
-def _remux(parts: Iterable[bytes], out: BinaryIO) -> None:
+def _remux(parts: Iterable[bytes], out: BinaryIO, captions: TextTrack | None) -> None:
     """Packets as they are into an mp4 with the moov at the end. Both tracks start at 0: no priming, no edit that shifts them."""
     n = 0
     joined: Any = _Joined(parts)
     with av.open(joined, "r", format="mp4") as source, av.open(out, "w", format="mp4") as target:
         streams = {stream.index: target.add_stream_from_template(stream) for stream in (*source.streams.video, *source.streams.audio)}
+        for packet in captions.add_to(target) if captions else ():  # ahead of the media, so that a player that loads has them
+            target.mux_one(packet)
         for packet in source.demux():
             if packet.dts is not None:  # the last, empty ones tell decoders to flush
                 packet.stream = streams[packet.stream_index]

@@ -11,7 +11,7 @@ import pickle
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from errors import WeightsError
+from musetalk.cut_short import cut_tensors
 from musetalk.old_checkpoint import TensorsOnly, is_tar, read_tar
 from musetalk.weights import mending
 
@@ -88,25 +89,33 @@ def load_into(
         if new in renamed:
             double.append(f"{new} (again as {name})")
         renamed[new] = tensor
-    expected = module.state_dict()
+    compare(renamed, module.state_dict(), file=file, double=double)
+    module.load_state_dict(renamed, strict=True, assign=True)
+    module.requires_grad_(False)
+
+
+def compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, file: str, double: Sequence[str] = ()) -> None:
+    """Whether the tensors are exactly those of a network, by name, shape and kind of number; `expected` may be on the meta device.
+
+    Raises:
+        WeightsError: as `load_into`.
+    """
     wrong = {
-        "missing": [name for name in expected if name not in renamed],
-        "not part of this model": [name for name in renamed if name not in expected],
-        "double": double,
+        "missing": [name for name in expected if name not in state],
+        "not part of this model": [name for name in state if name not in expected],
+        "double": list(double),
         "of another shape": [
-            f"{name} {_shape(renamed[name])} where {_shape(want)} is expected" for name, want in expected.items() if _differs(renamed.get(name), want)
+            f"{name} {_shape(state[name])} where {_shape(want)} is expected" for name, want in expected.items() if _differs(state.get(name), want)
         ],
         "of another kind of number": [
-            f"{name} {renamed[name].dtype} where {want.dtype} is expected"
+            f"{name} {state[name].dtype} where {want.dtype} is expected"
             for name, want in expected.items()
-            if name in renamed and renamed[name].is_floating_point() != want.is_floating_point()
+            if name in state and state[name].is_floating_point() != want.is_floating_point()
         ],
     }
     if any(wrong.values()):
-        parts = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in wrong.items() if names)
-        raise WeightsError(f"{file} does not fit ({len(renamed)} tensors, {len(expected)} expected). {parts}. To mend it: {mending(file)}")
-    module.load_state_dict(renamed, strict=True, assign=True)
-    module.requires_grad_(False)
+        parts = "; ".join(f"{len(names)} {kind}: {listed(names)}" for kind, names in wrong.items() if names)
+        raise WeightsError(f"{file} does not fit ({len(state)} tensors, {len(expected)} expected). {parts}. To mend it: {mending(file)}")
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -143,6 +152,9 @@ def _unreadable(path: Path, size: int, head: bytes, error: Exception) -> str:
         return f"{seen}: it holds a web page, not a model; the download got an error page or a login. {mend}"
     if head.startswith(b"version https://git-lfs"):
         return f"{seen}: it is a Git LFS pointer, not the model itself. {mend}"
+    cut = cut_tensors(path)
+    if cut:
+        return f"{seen}: it was cut short, and {len(cut)} tensors are not whole: {listed(cut)}. {mend}"
     if head[:4] == b"PK\x03\x04" and not zipfile.is_zipfile(path):
         return f"{seen}: its end is missing, so it was cut short. {mend}"
     detail = (str(error).splitlines() or [""])[0][:200]
@@ -157,5 +169,6 @@ def _shape(tensor: Tensor) -> str:
     return f"({', '.join(map(str, tensor.shape))})"
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first `LISTED` of them, and how many more there are."""
     return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")

@@ -145,12 +145,12 @@ class FaceRenderer:
             try:
                 land()
             except RuntimeError as error:
-                raise self._failed(error) from None
+                raise self.failed(error) from None
 
     def _smaller(self, sizes: tuple[int, ...], size: int, error: RuntimeError | MemoryError) -> tuple[int, ...]:
         """The sizes below one that did not fit, for the rest of this call; memory that others hold for a moment comes back."""
         if not is_out_of_memory(error):
-            raise self._failed(error) from None
+            raise self.failed(error) from None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         left = tuple(s for s in sizes if s < size)
@@ -162,14 +162,16 @@ class FaceRenderer:
         logger.warning("out of memory with a batch of %d frames; trying %d", size, left[-1])
         return left
 
-    def _failed(self, error: BaseException) -> EngineError:
+    def failed(self, error: BaseException, doing: str = "drawing") -> EngineError:
         """An error of the device as ours. A fault of CUDA outlives the call that met it, so the replica is done for."""
+        if is_out_of_memory(error):
+            return EngineError(f"out of memory on {self._device} while {doing}; run fewer replicas on it, or lower lipsync.musetalk.batch_sizes")
         try:
             probe(self._device)
         except DeviceLostError as lost:
             self._lost = str(lost)
             return lost
-        return EngineError(f"drawing failed: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+        return EngineError(f"{doing} failed: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
 
     def _launch(self, size: int, latents: Tensor, audio: NDArray[Any]) -> Callable[[], NDArray[Any]]:
         """Start a batch; the returned call waits for it and gives crops (at least as many as frames), valid until the next but one launch."""

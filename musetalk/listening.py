@@ -19,7 +19,7 @@ from musetalk.animator.segments import segments_of
 from musetalk.animator.sound import pauses_in
 from musetalk.animator.visemes import Kind
 from musetalk.audio import FEATURE_RATE, PIECE_ROWS, ROW_SAMPLES, WINDOW_ROWS, Version, WhisperEncoder, frame_windows, log_mel, window_start
-from musetalk.checkpoint import read_checkpoint
+from musetalk.pretrained import read_whisper
 from musetalk.resample import to_whisper_rate
 from musetalk.weights import WeightsFolder
 from timeline import FPS, SPEECH_RATE
@@ -27,7 +27,6 @@ from timeline import FPS, SPEECH_RATE
 CONTEXT_S = 4.0
 LOOKAHEAD_S = 0.24
 SILENCE_S = 1.0  # zeros after the sound that is there, as the published zero-padding has them
-WHISPER = "whisper/pytorch_model.bin"
 
 _ROW_SPEECH = SPEECH_RATE // FEATURE_RATE  # 480 samples at 24 kHz
 
@@ -63,8 +62,7 @@ class WhisperEar:
         cls, weights: WeightsFolder, version: Version = "v15", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> WhisperEar:
         """Raises WeightsError: Whisper is missing from the folder, damaged, or of another size than `tiny`."""
-        path = weights.path(WHISPER)
-        return cls(WhisperEncoder.from_state(read_checkpoint(path), WHISPER), version=version, device=device, dtype=dtype)
+        return cls(read_whisper(weights), version=version, device=device, dtype=dtype)
 
     @torch.inference_mode()
     def listen(self, speech: Speech) -> Conditioning:

@@ -58,15 +58,26 @@ def load_engine(config: AppConfig, store: AvatarStore) -> LipSyncEngine:
     missing = missing_for_musetalk(config)
     if choice == MUSETALK:
         if missing:
-            raise EngineUnavailableError(f"lipsync.engine: musetalk was asked for, but {missing}; or set lipsync.engine to auto or animator")
+            raise _unmet(missing)
         return _musetalk(config, store, "configured")
     if not missing:
         try:
             return _musetalk(config, store, "auto: PyTorch, a CUDA device and the model files are there")
         except EngineUnavailableError as error:
             missing = str(error)
-    logger.warning("MuseTalk cannot run, so the CPU animator speaks: %s", missing)
+    meant = importlib.util.find_spec("torch") is not None  # without PyTorch nobody expects anything else
+    logger.log(logging.WARNING if meant else logging.INFO, "MuseTalk cannot run, so the CPU animator speaks: %s", missing)
     return _animator(config, store, f"auto: {missing}, so the CPU animator speaks")
+
+
+def check_choice(config: AppConfig) -> None:
+    """What of `lipsync.engine` can be told without PyTorch, on the machine that serves: known in a moment, before anything is started.
+
+    Raises:
+        EngineUnavailableError: musetalk was asked for, and PyTorch or model files are missing.
+    """
+    if config.lipsync.engine == MUSETALK and (missing := _not_installed(config)):
+        raise _unmet("; ".join(missing))
 
 
 def load_face_networks(config: AppConfig) -> tuple[FaceNetworks | None, str]:
@@ -87,7 +98,7 @@ def load_face_networks(config: AppConfig) -> tuple[FaceNetworks | None, str]:
         except EngineUnavailableError as error:
             missing = str(error)
     if config.lipsync.engine == MUSETALK:
-        raise EngineUnavailableError(f"lipsync.engine: musetalk was asked for, but {missing}; or set lipsync.engine to auto or animator")
+        raise _unmet(missing)
     logger.warning("avatars are prepared for the animator alone: %s", missing)
     return None, f"auto: {missing}"
 
@@ -114,10 +125,7 @@ def prepare_shipped(config: AppConfig, store: AvatarStore, networks: FaceNetwork
 def missing_for_musetalk(config: AppConfig, deployment: str = "lipsync") -> str:
     """What MuseTalk lacks on this machine and how to mend it, in one line; empty when it can run. Imports PyTorch only when all else is there."""
     options = config.lipsync.musetalk
-    found = missing_files(config)
-    if importlib.util.find_spec("torch") is None:
-        return "; ".join(["PyTorch is not installed (pip install 'museserve[gpu]')", *found])
-    if found:
+    if found := _not_installed(config):
         return "; ".join(found)
     from musetalk import device
 
@@ -127,6 +135,15 @@ def missing_for_musetalk(config: AppConfig, deployment: str = "lipsync") -> str:
         hidden = f"; deployments.{deployment}.num_gpus is 0, so a replica is shown no card: see configs/gpu.yaml"
         return f"{error}{'' if getattr(config.deployments, deployment).num_gpus else hidden}"
     return ""
+
+
+def _not_installed(config: AppConfig) -> list[str]:
+    torch = [] if importlib.util.find_spec("torch") else ["PyTorch is not installed (pip install 'museserve[gpu]')"]
+    return torch + missing_files(config)
+
+
+def _unmet(missing: str) -> EngineUnavailableError:
+    return EngineUnavailableError(f"lipsync.engine: musetalk was asked for, but {missing}; or set lipsync.engine to auto or animator")
 
 
 def missing_files(config: AppConfig) -> list[str]:

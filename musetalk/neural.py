@@ -76,8 +76,11 @@ class MuseTalk:
         logger.info("MuseTalk is warm after %.1f s on %s: %s", time.perf_counter() - began, name, details)
 
     def listen(self, speech: Speech) -> Conditioning:
-        """Rows (n_frames, 50, 384) float16."""
-        return self._ear.listen(speech)
+        """Rows (n_frames, 50, 384) float16. Raises EngineError, DeviceLostError as `render`."""
+        try:
+            return self._ear.listen(speech)
+        except (RuntimeError, MemoryError) as error:
+            raise self._renderer.failed(error, "listening") from None
 
     @torch.inference_mode()
     def render(self, requests: Sequence[RenderRequest]) -> list[ByteArray]:
@@ -95,7 +98,10 @@ class MuseTalk:
         drawn = [request for request in requests if request.n_frames]
         if not drawn:
             return [np.empty((0, 384, 256), np.uint8) for _ in requests]
-        latents = torch.cat([self._latents.get(request.avatar).of(request.background) for request in drawn])
+        try:
+            latents = torch.cat([self._latents.get(request.avatar).of(request.background) for request in drawn])
+        except (RuntimeError, MemoryError) as error:
+            raise self._renderer.failed(error) from None
         crops = self._renderer.draw(latents, np.concatenate([np.asarray(request.rows, np.float16) for request in drawn]))
         ends = list(itertools.accumulate(request.n_frames for request in requests))
         return [self._restored(request, part) for request, part in zip(requests, np.split(crops, ends[:-1]), strict=True)]

@@ -11,6 +11,7 @@ import pickle
 import struct
 import tarfile
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -95,7 +96,7 @@ def read_tar(path: Path) -> Any:
     with tarfile.open(path, "r:") as archive:
         parts = {name: _member(archive, name) for name in ("storages", "tensors", "pickle")}
     objects: dict[int, Any] = {}
-    _read_storages(parts["storages"], objects)
+    read_storages(parts["storages"], objects)
     _read_tensors(parts["tensors"], objects)
 
     class Unpickler(TensorUnpickler):
@@ -113,7 +114,7 @@ def _member(archive: tarfile.TarFile, name: str) -> io.BytesIO:
     return io.BytesIO(file.read())
 
 
-def _read_storages(stream: io.BytesIO, objects: dict[int, Any]) -> None:
+def read_storages(stream: io.BytesIO, objects: dict[int, Any]) -> None:
     """Each: a pickle (key, location, class), then int64 count and the numbers. Then the views: (key, key of the whole, offset, count)."""
     for _ in range(_whole(stream)):
         key, _location, dtype = TensorUnpickler(stream).load()
@@ -127,15 +128,23 @@ def _read_storages(stream: io.BytesIO, objects: dict[int, Any]) -> None:
 
 
 def _read_tensors(stream: io.BytesIO, objects: dict[int, Any]) -> None:
-    """Each: a pickle (key, key of its storage, class), then int32 number of dimensions, 4 unused bytes, int64 sizes, strides and offset."""
+    for key, storage, numbers in read_tensor_entries(stream):
+        flat: Tensor = objects[storage]
+        n_dims = len(numbers) // 2
+        objects[key] = torch.as_strided(flat, numbers[:n_dims], numbers[n_dims:-1], flat.storage_offset() + numbers[-1])
+
+
+def read_tensor_entries(stream: io.BytesIO) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+    """Key of each tensor, key of its storage, and its sizes, strides and offset.
+
+    Each is a pickle (key, key of its storage, class), then int32 number of dimensions, 4 unused bytes, int64 sizes, strides and offset.
+    """
     for _ in range(_whole(stream)):
         key, storage, _kind = TensorUnpickler(stream).load()
         (n_dims,) = struct.unpack("<i4x", _exactly(stream, 8))
         if not 0 <= n_dims <= 16:
             raise ValueError(f"a tensor of {n_dims} dimensions")
-        numbers = struct.unpack(f"<{2 * n_dims + 1}q", _exactly(stream, 8 * (2 * n_dims + 1)))
-        flat: Tensor = objects[int(storage)]
-        objects[int(key)] = torch.as_strided(flat, numbers[:n_dims], numbers[n_dims:-1], flat.storage_offset() + numbers[-1])
+        yield int(key), int(storage), struct.unpack(f"<{2 * n_dims + 1}q", _exactly(stream, 8 * (2 * n_dims + 1)))
 
 
 def _whole(stream: io.BytesIO) -> int:

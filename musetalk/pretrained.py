@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from errors import WeightsError
+from musetalk.audio import WhisperEncoder
 from musetalk.blocks import set_precision
 from musetalk.checkpoint import load_into, read_checkpoint
+from musetalk.parsing import BiSeNet, FaceParser
 from musetalk.published import BY_NAME
 from musetalk.taesd import TinyDecoder, decoder_part
 from musetalk.unet import UNet, UNetConfig
@@ -26,27 +28,49 @@ UNETS: dict[Version, tuple[str, str]] = {
 }
 VAE_FILE, VAE_DESCRIPTION = "sd-vae/diffusion_pytorch_model.bin", "sd-vae/config.json"
 TAESD_FILE = "taesd/diffusion_pytorch_model.safetensors"
+WHISPER_FILE = "whisper/pytorch_model.bin"
+PARSER_FILE = "face-parse-bisent/79999_iter.pth"
 
 
 def load_unet(weights: WeightsFolder, version: Version, device: torch.device, dtype: torch.dtype) -> UNet:
     """Raises WeightsError, ConfigError: its files are missing, damaged or of another network; what is wrong is named."""
-    file, description = UNETS[version]
-    with torch.device("meta"):
-        unet = UNet(UNetConfig.parse(_described(weights, description), description))
-    load_into(unet, read_checkpoint(weights.path(file)), file=file)
-    return _placed(unet.fold(), device, dtype)
+    return _placed(read_unet(weights, version).fold(), device, dtype)
 
 
 def load_vae(weights: WeightsFolder, device: torch.device, dtype: torch.dtype) -> VAE:
     """Encoder and decoder. Raises as `load_unet`."""
-    with torch.device("meta"):
-        vae = VAE(VAEConfig.parse(_described(weights, VAE_DESCRIPTION), VAE_DESCRIPTION))
-    load_into(vae, current_names(read_checkpoint(weights.path(VAE_FILE))), file=VAE_FILE)
-    return _placed(vae.fold(), device, dtype)
+    return _placed(read_vae(weights).fold(), device, dtype)
 
 
 def load_taesd(weights: WeightsFolder, device: torch.device, dtype: torch.dtype) -> TinyDecoder:
     """Raises as `load_unet`."""
+    return _placed(read_taesd(weights).eval(), device, dtype)
+
+
+def load_parser(weights: WeightsFolder, device: str = "cpu") -> FaceParser:
+    """Raises as `load_unet`."""
+    return FaceParser(read_parser(weights), device)
+
+
+# The published tensors in their own types, on the CPU. Those of zip archives and safetensors stay on the disk until somebody computes with them.
+
+
+def read_unet(weights: WeightsFolder, version: Version) -> UNet:
+    file, description = UNETS[version]
+    with torch.device("meta"):
+        unet = UNet(UNetConfig.parse(described(weights, description), description))
+    load_into(unet, read_checkpoint(weights.path(file)), file=file)
+    return unet
+
+
+def read_vae(weights: WeightsFolder) -> VAE:
+    with torch.device("meta"):
+        vae = VAE(VAEConfig.parse(described(weights, VAE_DESCRIPTION), VAE_DESCRIPTION))
+    load_into(vae, current_names(read_checkpoint(weights.path(VAE_FILE))), file=VAE_FILE)
+    return vae
+
+
+def read_taesd(weights: WeightsFolder) -> TinyDecoder:
     state = decoder_part(read_checkpoint(weights.path(TAESD_FILE)))
     first = state.get("layers.0.weight")
     if first is None:
@@ -54,7 +78,18 @@ def load_taesd(weights: WeightsFolder, device: torch.device, dtype: torch.dtype)
     with torch.device("meta"):
         decoder = TinyDecoder(len(first))
     load_into(decoder, state, file=TAESD_FILE)
-    return _placed(decoder.eval(), device, dtype)
+    return decoder
+
+
+def read_whisper(weights: WeightsFolder) -> WhisperEncoder:
+    return WhisperEncoder.from_state(read_checkpoint(weights.path(WHISPER_FILE)), WHISPER_FILE)
+
+
+def read_parser(weights: WeightsFolder) -> BiSeNet:
+    with torch.device("meta"):
+        parser = BiSeNet()
+    load_into(parser, read_checkpoint(weights.path(PARSER_FILE)), file=PARSER_FILE)
+    return parser
 
 
 def _placed(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
@@ -65,12 +100,12 @@ def _placed(network: Network, device: torch.device, dtype: torch.dtype) -> Netwo
     set_precision(network, dtype)
     network.to(device=device)
     for name, part in network.named_modules():
-        if isinstance(part, nn.Conv2d) and (device.type != "cpu" or not name.startswith("encoder.")):
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and (device.type != "cpu" or not name.startswith("encoder.")):
             part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
 
-def _described(weights: WeightsFolder, name: str) -> dict[str, Any]:
+def described(weights: WeightsFolder, name: str) -> dict[str, Any]:
     """The description beside the weights; without one they are taken to be the published network's."""
     if weights.look(BY_NAME[name]).state is State.MISSING:
         return {}

@@ -40,6 +40,7 @@ class WeightFile:
 
     name: path below the folder, and what commands and errors call it. source: "hf:<repository>@<revision>" or "https://...".
     remote: path in the repository; empty for a URL. needed_for: what does not work without it. optional: fetched along, and never missed.
+    elsewhere: other sources of the same bytes, tried in turn when the first one fails.
     """
 
     name: str
@@ -52,6 +53,7 @@ class WeightFile:
     about: str
     also: tuple[Copy, ...] = ()
     optional: bool = False
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
@@ -185,6 +187,7 @@ FILES: tuple[WeightFile, ...] = (
         NO_LICENCE,
         _BOTH,
         "BiSeNet face parser",
+        elsewhere=("https://drive.usercontent.google.com/download?id=154JgKpzCPW82qINcVieuPH3fZ2e0P812&export=download&confirm=t",),
     ),
     WeightFile(
         "taesd/diffusion_pytorch_model.safetensors",

@@ -96,9 +96,9 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, keys_values: Tensor) -> Tensor:
         x = x + self.attn1(self.norm1(x))
-        x = x + self.attn2(self.norm2(x), keys_values)
-        out: Tensor = x + self.ff(self.norm3(x))
-        return out
+        x += self.attn2(self.norm2(x), keys_values)
+        x += self.ff(self.norm3(x))
+        return x
 
 
 class Transformer(nn.Module):
@@ -246,7 +246,7 @@ class UNet(nn.Module):
         x = self.mid_block(x, sound)
         for stage in self.up_blocks:
             x = stage(x, sound, kept)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
         return out
 
     def _cross_attentions(self) -> list[CrossAttention]:

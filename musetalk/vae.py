@@ -139,7 +139,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for stage in self.down_blocks:
             x = stage(x)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x)), inplace=True))
         return out
 
 
@@ -163,7 +163,7 @@ class Decoder(nn.Module):
         x = self.mid_block(self.conv_in(x))
         for stage in self.up_blocks:
             x = stage(x)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
         return out
 
 

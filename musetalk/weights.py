@@ -8,15 +8,16 @@ at all.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
+import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow.fs as pafs
 
@@ -24,9 +25,10 @@ from configs.models import WeightsConfig, cache_dir
 from errors import WeightsError
 from musetalk import places
 from musetalk.published import BY_NAME, PURPOSES, Copy, WeightFile, files_for, name_of
+from musetalk.transfer import PART, disk_trouble, locked
 
-PART = ".part"  # ends the name of a file that is still being written; never read
 BLOCK = 4 * 2**20
+RECORDED = ".sha256"  # ends the name of the sum that was taken when a file came, for files without a published one
 
 Progress = Callable[[int], None]
 
@@ -36,7 +38,8 @@ class State(Enum):
     PARTIAL = "wrong size"  # another size than the published one
     DAMAGED = "damaged"  # the right size, another SHA-256
     PRESENT = "present"  # the right size, or none is known
-    VERIFIED = "verified"  # the right SHA-256
+    VERIFIED = "verified"  # the published SHA-256
+    UNCHANGED = "as downloaded"  # none is published, and it is the one that was recorded when the file came
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,23 @@ class WeightsFolder:
             )
         return self.local / found.name if self.local is not None else self._copied(found)
 
+    def of_any_size(self) -> WeightsFolder:
+        """The same folder, whose files are taken whatever their size, so that what is wrong inside can be told."""
+        same = copy.copy(self)
+        same.config = self.config.model_copy(update={"unpublished": True})
+        return same
+
     def look(self, file: WeightFile) -> Found:
         """Whether the file is there, by its size alone. Its own name comes before the other accepted ones; a whole file before a partial one."""
         best = Found(file, State.MISSING, file.name, 0, file.bytes)
-        for copy in _names(file):
-            info = self._info(copy.name)
+        for accepted in _names(file):
+            info = self._info(accepted.name)
             if info is None:
                 continue
-            if copy.bytes is None or info == copy.bytes or self.config.unpublished:
-                return Found(file, State.PRESENT, copy.name, info, copy.bytes)
+            if accepted.bytes is None or info == accepted.bytes or self.config.unpublished:
+                return Found(file, State.PRESENT, accepted.name, info, accepted.bytes)
             if best.state is State.MISSING:
-                best = Found(file, State.PARTIAL, copy.name, info, copy.bytes)
+                best = Found(file, State.PARTIAL, accepted.name, info, accepted.bytes)
         return best
 
     def missing(self, purpose: str = "v15") -> list[Found]:
@@ -120,46 +129,52 @@ class WeightsFolder:
 
     def verify_file(self, file: WeightFile, on_bytes: Progress = lambda n: None) -> Found:
         found = self.look(file)
-        expected = next((copy.sha256 for copy in _names(file) if copy.name == found.name), None)
-        if found.state is not State.PRESENT or expected is None:
+        if found.state is not State.PRESENT:
             return found
-        state = State.VERIFIED if self._sha256(found.name, on_bytes) == expected else State.DAMAGED
+        published, recorded = _published_sum(found), self._recorded_sum(found.name)
+        expected = published or recorded
+        if expected is None:
+            return found
+        same = self._sha256(found.name, on_bytes) == expected
+        state = State.DAMAGED if not same else State.VERIFIED if published else State.UNCHANGED
         return Found(file, state, found.name, found.bytes, found.expected_bytes)
 
     def _copied(self, found: Found) -> Path:
-        """The local copy of a remote file; made now unless a whole one is there."""
+        """The local copy of a remote file; made now unless a whole one is there. Whoever else wants the same one meanwhile waits for it."""
         target = self._copies / found.name
-        if target.is_file() and target.stat().st_size == found.bytes:
-            return target
-        expected = None if self.config.unpublished else next((copy.sha256 for copy in _names(found.file) if copy.name == found.name), None)
-        part = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PART}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(target.parent).free
-            if free < found.bytes:
-                raise WeightsError(
-                    f"{found.name} takes {found.bytes:,} bytes and {target.parent} has {free:,} free: make room, or set weights.copies"
-                )
-            digest = hashlib.sha256()
-            with self._fs.open_input_stream(f"{self._root}/{found.name}") as source, part.open("wb") as out:
-                while block := source.read(BLOCK):
-                    digest.update(block)
-                    out.write(block)
-            size = part.stat().st_size
+            with locked(target.with_name(target.name + PART)) as (part, _):
+                if target.is_file() and target.stat().st_size == found.bytes:
+                    os.unlink(part.name)
+                else:
+                    self._copy(found, part, target.parent)
+                    os.replace(part.name, target)
+        except OSError as error:
+            raise WeightsError(f"{self._place(found.name)}: {disk_trouble(target, error)}, or set weights.copies") from None
+        return target
+
+    def _copy(self, found: Found, part: IO[bytes], folder: Path) -> None:
+        """Raises OSError, WeightsError; what has come is then given up, since it is read again from the start anyway."""
+        expected = None if self.config.unpublished else _published_sum(found) or self._recorded_sum(found.name)
+        part.truncate(0)
+        free = shutil.disk_usage(folder).free
+        if free < found.bytes:
+            raise WeightsError(f"{found.name} takes {found.bytes:,} bytes and {folder} has {free:,} free: make room, or set weights.copies")
+        digest, size = hashlib.sha256(), 0
+        try:
+            for block in self._blocks(found.name):
+                digest.update(block)
+                size += part.write(block)
             if size != found.bytes:
                 raise WeightsError(f"{self._place(found.name)}: {size:,} bytes came of {found.bytes:,}. Try again, or {self._mend(found.file.name)}")
             if expected is not None and digest.hexdigest() != expected:
                 raise WeightsError(
                     f"{self._place(found.name)} is damaged: SHA-256 {digest.hexdigest()} where {expected} is expected. {self._mend(found.file.name)}"
                 )
-            os.replace(part, target)
-        except OSError as error:
-            raise WeightsError(
-                f"{self._place(found.name)} cannot be copied to {target}: {error}. Set weights.copies to a folder that is writable"
-            ) from None
-        finally:
-            part.unlink(missing_ok=True)
-        return target
+        except BaseException:
+            os.unlink(part.name)
+            raise
 
     def _info(self, name: str) -> int | None:
         """Bytes of a file in the folder, None when it is not there. Raises WeightsError when the folder cannot be read."""
@@ -169,16 +184,30 @@ class WeightsFolder:
             raise WeightsError(f"{self.uri} cannot be read: {error}") from None
         return int(info.size) if info.type == pafs.FileType.File else None
 
+    def _recorded_sum(self, name: str) -> str | None:
+        """What `museserve weights download` wrote beside the file. Raises WeightsError when that is no such record."""
+        if self._info(name + RECORDED) is None:
+            return None
+        with self._fs.open_input_stream(f"{self._root}/{name}{RECORDED}") as source:
+            found = re.match(rb"[0-9a-f]{64}\b", source.read(64))
+        if found is None:
+            raise WeightsError(f"{self._place(name + RECORDED)} holds no SHA-256: delete it, or {self._mend(name)}")
+        return found[0].decode()
+
     def _sha256(self, name: str, on_bytes: Progress) -> str:
         digest = hashlib.sha256()
+        for block in self._blocks(name):
+            digest.update(block)
+            on_bytes(len(block))
+        return digest.hexdigest()
+
+    def _blocks(self, name: str) -> Iterator[bytes]:
         try:
             with self._fs.open_input_stream(f"{self._root}/{name}") as source:
                 while block := source.read(BLOCK):
-                    digest.update(block)
-                    on_bytes(len(block))
+                    yield block
         except OSError as error:
             raise WeightsError(f"{self._place(name)} cannot be read: {error}") from None
-        return digest.hexdigest()
 
     def _place(self, name: str) -> str:
         return f"{self.uri.rstrip('/')}/{name}"
@@ -198,6 +227,10 @@ def _known(name: str) -> WeightFile:
         return BY_NAME[name]
     except KeyError:
         raise WeightsError(f"{name!r} is not a published file; known: {', '.join(BY_NAME)}") from None
+
+
+def _published_sum(found: Found) -> str | None:
+    return next((copy.sha256 for copy in _names(found.file) if copy.name == found.name), None)
 
 
 def _names(file: WeightFile) -> tuple[Copy, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,10 +19,19 @@ import psutil
 import pytest
 import yaml
 
-START_TIMEOUT_S = 180
+START_TIMEOUT_S = 600
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+OTHER_ORIGIN = f"http://127.0.0.1:{free_port()}"  # of a page that is served by somebody else
 
 CONFIG: dict[str, Any] = {
-    "server": {"port": 0, "dashboard_port": 0},
+    "server": {"port": 0, "dashboard_port": 0, "cors_origins": [OTHER_ORIGIN]},
     "limits": {"max_body_bytes": 4 * 2**20, "max_live_utterances": 6, "max_audio_s": 60},
     "avatars": {"max_pixels": 24_000_000},
     "mux": {"lead_s": 2.0},
@@ -54,22 +64,26 @@ class Service:
         return answer
 
 
-def start(tmp: Path, config: dict[str, Any]) -> tuple[subprocess.Popen[bytes], Service]:
-    """`museserve serve` in a process of its own. Raises AssertionError with its log when it does not get ready."""
+def start(tmp: Path, config: dict[str, Any], module: str = "cli") -> tuple[subprocess.Popen[bytes], Service]:
+    """`museserve serve` in a process of its own. `module`: what is run in place of the command line.
+
+    Raises AssertionError with its log when it does not get ready.
+    """
     media_root, home, log = tmp / "media", tmp / "home", tmp / "serve.log"
     for folder in (media_root, home):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
     config = {
         **config,
         "limits": {**config.get("limits", {}), "media_root": str(media_root)},
         "avatars": {**config.get("avatars", {}), "uri": str(home)},
         "cache": {"uri": str(tmp / "utterances"), **config.get("cache", {})},
+        "weights": {"uri": str(tmp / "models"), **config.get("weights", {})},
     }
     path = tmp / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     env = {k: v for k, v in os.environ.items() if k != "OPENAI_API_KEY"}
     with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "-m", "cli", "serve", "--config", str(path)], stdout=out, stderr=subprocess.STDOUT, env=env)
+        process = subprocess.Popen([sys.executable, "-m", module, "serve", "--config", str(path)], stdout=out, stderr=subprocess.STDOUT, env=env)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         ready = re.search(r"(http://127\.0\.0\.1:\d+)", log.read_text(errors="replace"))

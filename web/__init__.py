@@ -13,6 +13,7 @@ CONTENT_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".ts": "text/plain; charset=utf-8",  # types for editors; browsers never ask for them
 }
 
 # Nothing outside the service is ever loaded. blob: is the MediaSource, the finished-video fallback and the upload's preview.
@@ -35,11 +36,11 @@ class Asset:
 
 
 def load_assets() -> dict[str, Asset]:
-    """URL path -> file: `/` is `index.html`, every other file is `/<name>`."""
+    """URL path -> file: `/` is `index.html`, every other file is `/<its path below this folder>`. Paths are known beforehand: none leads outside."""
     found = {}
-    for path in sorted(WEB_DIR.iterdir()):
+    for path in sorted(WEB_DIR.rglob("*")):
         if path.suffix in CONTENT_TYPES:
-            found["/" if path.name == "index.html" else f"/{path.name}"] = _asset(path)
+            found["/" if path == WEB_DIR / "index.html" else f"/{path.relative_to(WEB_DIR).as_posix()}"] = _asset(path)
     return found
 
 

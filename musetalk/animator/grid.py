@@ -72,9 +72,9 @@ def speech_box(anatomy: Anatomy, line: LipLine, fields: FaceFields, full: Region
             shift = shift * _in_lower_face(anatomy, line, points)
         moved |= shift > NOTICEABLE_PX
     rows, columns = np.nonzero(moved.reshape(full.ny, full.nx))
-    # one cell of margin: between two nodes the field is interpolated
+    # one cell of margin: between two nodes the field is interpolated; below, one more, because the head sways and a collar has strong edges
     x0, y0 = (max(0, (int(index.min()) - RING - 1) * cell) for index in (columns, rows))
-    x1, y1 = (min(size, (int(index.max()) - RING + 2) * cell) for index in (columns, rows))
+    x1, y1 = (min(size, (int(index.max()) - RING + margin) * cell) for index, margin in ((columns, 2), (rows, 3)))
     return Box(x0, y0, x1 - x0, y1 - y0)
 
 

@@ -33,7 +33,8 @@ def decode(data: bytes) -> tuple[list[av.VideoFrame], np.ndarray]:
 def test_health_says_what_runs_and_why(service: Service) -> None:
     health = service.health()
     assert health["status"] == "ok"
-    assert health["engine"]["name"] == "animator" and health["engine"]["reason"]
+    assert health["engine"]["name"] == "animator"
+    assert "auto: model files are missing" in health["engine"]["reason"] and "museserve weights download" in health["engine"]["reason"]
     assert health["speech"]["engine"] == "offline" and health["speech"]["reason"]
     assert {"museserve", "ray", "av"} <= health["versions"].keys()
     assert "nova" in health["voices"]
@@ -50,7 +51,7 @@ def test_text_becomes_a_stream_that_plays(client: httpx.Client, text: str, avata
             arrivals.append(time.perf_counter() - began)
             data += piece
     assert headers["content-type"].startswith("video/mp4; codecs=") and headers["x-codecs"].startswith("avc1.")
-    assert "first_fragment;dur=" in headers["server-timing"] and headers["x-engine"].startswith("animator;")
+    assert "first_fragment;dur=" in headers["server-timing"] and headers["x-engine"].startswith("animator; auto: model files are missing")
     frames, sound = decode(data)
     assert [round(f.pts * f.time_base * FPS) for f in frames] == list(range(len(frames)))
     assert len(frames) % SEGMENT_FRAMES == 0 and len(sound) == pytest.approx(len(frames) * 1920, abs=2048)
@@ -83,6 +84,21 @@ def test_captions_follow_the_video(client: httpx.Client) -> None:
     assert captions.headers["content-type"].startswith("text/vtt") and captions.text.startswith("WEBVTT")
     assert "proud" in captions.text
     assert client.get("/v1/videos/none/captions.vtt").status_code == 404
+
+
+def test_captions_as_a_track_in_the_file(client: httpx.Client) -> None:
+    answer = client.post("/v1/videos", json={"text": QUESTION, "stream": False, "captions": "track"})
+    assert answer.status_code == 200 and "captions.vtt" in answer.headers["link"]
+    with av.open(io.BytesIO(answer.content)) as container:
+        (track,) = container.streams.subtitles
+        said = " ".join(bytes(packet)[2:].decode() for packet in container.demux(track) if packet.size > 2)
+    assert track.language == "eng" and " ".join(said.split()) == QUESTION
+
+
+def test_captions_nobody_wants_are_not_kept(client: httpx.Client) -> None:
+    answer = client.post("/v1/videos", json={"text": "Yes.", "stream": False, "captions": "none"})
+    assert answer.status_code == 200 and "link" not in answer.headers
+    assert client.get(f"/v1/videos/{answer.headers['x-utterance-id']}/captions.vtt").status_code == 404
 
 
 def test_captions_are_ready_while_the_stream_plays(client: httpx.Client) -> None:

@@ -47,6 +47,8 @@ def tone(seconds: float, level: float = 0.3) -> np.ndarray:
         ({"text": "Hi", "sped": 1}, 400, "bad_request", ("sped", "Accepted fields")),
         ({"text": 5}, 400, "bad_request", ("text",)),
         ({}, 400, "bad_request", ("exactly one of text, audio", "none")),
+        ({"text": "Hi", "captions": "burned"}, 400, "bad_request", ("captions", "link", "track")),
+        ({"text": "Hi", "captions": "track"}, 400, "bad_request", ("stream", "false", "link")),
     ],
 )
 def test_wrong_fields(client: httpx.Client, body: dict, status: int, code: str, says: tuple[str, ...]) -> None:
@@ -56,6 +58,11 @@ def test_wrong_fields(client: httpx.Client, body: dict, status: int, code: str, 
 def test_text_and_audio_both(client: httpx.Client) -> None:
     answer = client.post("/v1/videos", data={"text": "Hi"}, files={"audio": encoded(tone(1), "wav")})
     refused(answer, 400, "bad_request", "text and audio")
+
+
+def test_a_text_track_of_recorded_speech(client: httpx.Client) -> None:
+    answer = client.post("/v1/videos", data={"captions": "track", "stream": "false"}, files={"audio": encoded(tone(1), "wav")})
+    refused(answer, 400, "bad_request", "text", "link")
 
 
 @pytest.mark.parametrize("text", ["안녕하세요 👋 Hello, مرحبا, こんにちは 𝕳", "Zero\u200bwidth and \x07bell", "C++ & <b>O(n)</b>"])

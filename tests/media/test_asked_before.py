@@ -95,3 +95,18 @@ async def test_only_a_whole_utterance_is_kept() -> None:
     seen = [chunk async for chunk in recorded(source(2), kept.append)]
     assert len(kept) == 1 and kept[0] == seen
     assert [chunk async for chunk in again(seen)] == seen
+
+
+async def test_who_reads_no_further_than_the_last_chunk_keeps_it_too() -> None:
+    kept: list[list[SpeechChunk]] = []
+
+    async def source():  # type: ignore[no-untyped-def]
+        for chunk in chunks():
+            yield chunk
+
+    speech = recorded(source(), kept.append)
+    async for chunk in speech:
+        if chunk.final:
+            break
+    await speech.aclose()
+    assert [len(made) for made in kept] == [len(chunks())]

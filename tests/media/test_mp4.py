@@ -9,11 +9,14 @@ import av
 import numpy as np
 import pytest
 
+from contracts import SpeechRequest, Word
 from errors import RenderError
 from media.encode import init_segment
 from media.inspect import boxes, parse_fragments
 from media.mp4 import to_mp4
+from media.text_track import TextTrack
 from tests.media.clips import CONFIG, SIDE, clicks, film, peaks, watch
+from timeline import SPEECH_RATE
 
 INIT = init_segment(SIDE, SIDE, CONFIG)
 
@@ -24,7 +27,7 @@ def fragments() -> list[bytes]:
 
 
 def packets(data: bytes) -> dict[str, list[tuple[int, int, int, bytes]]]:
-    found: dict[str, list[tuple[int, int, int, bytes]]] = {"video": [], "audio": []}
+    found: dict[str, list[tuple[int, int, int, bytes]]] = {"video": [], "audio": [], "subtitle": []}
     with av.open(io.BytesIO(data)) as container:
         for packet in container.demux():
             if packet.dts is not None:
@@ -67,6 +70,23 @@ def test_parts_may_be_cut_anywhere_and_the_target_need_not_seek(fragments: list[
         to_mp4((whole[at : at + 777] for at in range(0, len(whole), 777)), file)
     assert path.read_bytes() == expected
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_text_track_tells_the_words_when_they_are_spoken(fragments: list[bytes]) -> None:
+    def word(text: str, start_s: float, end_s: float) -> Word:
+        return Word(text, round(start_s * SPEECH_RATE), round(end_s * SPEECH_RATE))
+
+    words = [word("안녕하세요.", 0.2, 0.9), word("자기소개를", 1.7, 2.0), word("해", 2.0, 2.1), word("주세요.", 2.1, 2.55)]
+    out = io.BytesIO()
+    to_mp4([INIT, *fragments], out, TextTrack.of(words, SpeechRequest("안녕하세요. 자기소개를 해 주세요."), 64))
+    with av.open(io.BytesIO(out.getvalue())) as container:
+        (track,) = container.streams.subtitles
+        assert (track.codec_context.name, track.language) == ("mov_text", "kor")
+        shown = [(p.pts, p.pts + p.duration, bytes(p)[2:].decode()) for p in container.demux(track) if len(bytes(p)) > 2]
+        assert container.duration == 2_560_000  # a cue does not lengthen the film
+    assert shown == [(200, 1_200, "안녕하세요."), (1_700, 2_560, "자기소개를 해 주세요.")]
+    with_track, without = packets(out.getvalue()), packets(finished([INIT, *fragments]))
+    assert with_track["video"] == without["video"] and with_track["audio"] == without["audio"]
 
 
 @pytest.mark.parametrize("parts", [[], [b""], [INIT], [b"no video at all" * 40]])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import pickle
-import struct
-import tarfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,9 @@ from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from musetalk.checkpoint import load_into, read_checkpoint  # noqa: E402
+from musetalk.cut_short import cut_tensors  # noqa: E402
+
+from .old_files import write_tar  # noqa: E402
 
 
 def tensors() -> OrderedDict[str, Any]:
@@ -42,40 +42,6 @@ class Net(nn.Module):
 
 def net_state() -> dict[str, Any]:
     return {name: tensor.clone() for name, tensor in Net().state_dict().items()}
-
-
-def write_tar(path: Path, state: dict[str, Any]) -> None:
-    """What PyTorch wrote before 0.1.10: three streams in a tar archive. Tensors 0 and 1 share a storage through a view."""
-    storages, entries = io.BytesIO(), io.BytesIO()
-    pickle.dump(len(state), storages, protocol=2)
-    pickle.dump(len(state), entries, protocol=2)
-    refs: OrderedDict[str, Any] = OrderedDict()
-    kinds = {torch.float32: torch.FloatStorage, torch.float16: torch.HalfStorage, torch.int64: torch.LongStorage}
-    for n, (name, tensor) in enumerate(state.items()):
-        pickle.dump((1000 + n, "cpu", kinds[tensor.dtype]), storages, protocol=2)
-        storages.write(struct.pack("<q", tensor.numel()) + tensor.contiguous().numpy().tobytes())
-        pickle.dump((n, 1000 + n, torch.FloatTensor), entries, protocol=2)
-        entries.write(struct.pack("<i4x", tensor.dim()) + struct.pack(f"<{2 * tensor.dim() + 1}q", *tensor.shape, *tensor.stride(), 0))
-        refs[name] = Reference(n)
-    pickle.dump([], storages, protocol=2)
-    content = io.BytesIO()
-    pickler = ReferencePickler(content, protocol=2)
-    pickler.dump(refs)
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
-        for name, data in (("sys_info", b"sys"), ("pickle", content.getvalue()), ("tensors", entries.getvalue()), ("storages", storages.getvalue())):
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-
-
-class Reference:
-    def __init__(self, key: int) -> None:
-        self.key = key
-
-
-class ReferencePickler(pickle.Pickler):
-    def persistent_id(self, item: Any) -> Any:
-        return str(item.key) if isinstance(item, Reference) else None
 
 
 def save_zip(path: Path, state: Any) -> None:
@@ -154,6 +120,24 @@ def test_a_file_cut_short_says_so_and_how_to_mend_it(tmp_path: Path, name: str, 
     assert str(path) in str(raised.value)
     if name == "unet.pth":
         assert "museserve weights download --again musetalkV15/unet.pth" in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "write"), [("a.pth", save_zip), ("a.pth", save_stream), ("a.pth", write_tar), ("a.safetensors", None)])
+@pytest.mark.parametrize("wrapper", [None, "params_ema"])
+def test_the_tensors_that_a_cut_took_are_named(tmp_path: Path, name: str, write: Any, wrapper: str | None) -> None:
+    if wrapper and write in (None, write_tar):
+        pytest.skip("this format has no wrappers")
+    path = tmp_path / name
+    state = {f"layer.{n}.weight": torch.full((60, 60), float(n)) for n in range(6)}
+    write(path, {wrapper: state} if wrapper else state) if write else save_file(state, path)
+    whole = path.read_bytes()
+    assert cut_tensors(path) == []
+    rest = whole[: whole.index(state["layer.3.weight"].numpy().tobytes()) + 60 * 60 * 2]
+    path.write_bytes(rest)
+    gone = [key for key, tensor in state.items() if tensor.numpy().tobytes() not in rest]
+    assert "layer.3.weight" in gone
+    with pytest.raises(WeightsError, match=f"cut short, and {len(gone)} tensors are not whole: {', '.join(gone)}. To mend it"):
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize(

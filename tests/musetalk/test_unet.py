@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from errors import ConfigError, WeightsError  # noqa: E402
-from musetalk.blocks import Upsample, set_precision  # noqa: E402
+from musetalk.blocks import GroupNorm, Upsample, set_precision  # noqa: E402
 from musetalk.checkpoint import load_into  # noqa: E402
 from musetalk.unet import AUDIO_TOKENS, UNet, UNetConfig, sinusoids  # noqa: E402
 from tests.musetalk.networks import FULL_UNET, TINY_UNET, apart, reference_unet  # noqa: E402
@@ -110,6 +110,17 @@ def test_folded_upsampling_equals_nearest_then_convolution(side: int) -> None:
     folded.fold()
     x = torch.randn(2, 6, side, side + 1, dtype=torch.float64)
     assert torch.allclose(folded(x), plain(x), rtol=1e-12, atol=1e-12)
+
+
+def test_norms_by_channel_equal_pytorchs() -> None:
+    torch.manual_seed(0)
+    norm = GroupNorm(4, 16, 1e-6).requires_grad_(False)
+    norm.weight += torch.randn(16)
+    norm.bias += torch.randn(16)
+    x = (torch.randn(2, 16, 5, 7) * 3 + 50).to(memory_format=torch.channels_last)
+    x[:, 8:] = -1.0
+    want = torch.nn.functional.group_norm(x.double(), 4, norm.weight.double(), norm.bias.double(), 1e-6)
+    assert apart(norm.by_channel(x), want) < 1e-5
 
 
 def test_positions_are_sines_and_cosines_in_turn() -> None:

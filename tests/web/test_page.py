@@ -1,63 +1,52 @@
-"""The page at `/` in headless Chromium, against the real service: it plays, it is quiet, it tells what goes wrong."""
+"""The page at `/` in headless Chromium, against the real service: an interview is set up, held and read again."""
 
 from __future__ import annotations
 
+import json
 import re
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 import web
+from tests.web.browser import until
 
 pytestmark = [pytest.mark.serve, pytest.mark.browser]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PORTRAIT = ROOT / "musetalk" / "avatars" / "interviewer_woman" / "portrait.png"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=user-gesture-required",
-]
-SHORT = "Tell me about yourself."
-TALK = "document.getElementById('talk')"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield launched
-        launched.close()
+PLAYER = "document.getElementById('player')"
+VIDEO = f"{PLAYER}.shadowRoot.querySelector('video')"
+SHORT = ["Why do you test?", "What comes first?"]
 
 
 @pytest.fixture
-def open_page(browser: Browser, service) -> Iterator[Callable[..., Page]]:
-    """Opens the page as a fresh visitor. What the console complained of is collected in `page.complaints`."""
+def open_page(browser, service) -> Iterator[Callable[..., Page]]:
+    """Opens the page as a fresh visitor with two short questions. What the console complained of is collected in `page.complaints`."""
     contexts = []
 
-    def opened(*, locale: str = "en-US", width: int = 1280, before: str = "", **options: object) -> Page:
-        context = browser.new_context(locale=locale, viewport={"width": width, "height": 860}, **options)
+    def opened(
+        *,
+        locale: str = "en-US",
+        width: int = 1280,
+        questions: list[str] | None = SHORT,
+        before: Callable[[Page], None] | None = None,
+        **options: object,
+    ) -> Page:
+        context = browser.new_context(locale=locale, viewport={"width": width, "height": 800}, accept_downloads=True, **options)
         contexts.append(context)
         page = context.new_page()
         page.complaints = []
         page.on("console", lambda message: page.complaints.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        if questions is not None:
+            stored = json.dumps(json.dumps({"questions": questions}))
+            page.add_init_script(f"localStorage.getItem('museserve.page') ?? localStorage.setItem('museserve.page', {stored})")
         if before:
-            page.add_init_script(before)
+            before(page)
         page.goto(f"{service.url}/")
-        expect(page.locator("#speak")).to_be_enabled(timeout=20_000)
         return page
 
     yield opened
@@ -65,150 +54,261 @@ def open_page(browser: Browser, service) -> Iterator[Callable[..., Page]]:
         context.close()
 
 
-def speak(page: Page, text: str) -> None:
-    page.fill("#text", text)
-    page.click("#speak")
+def wait_for(page: Page, state: str) -> None:
+    """Of the interview: preparing, asking, listening, trouble."""
+    expect(page.locator("#interview")).to_have_attribute("data-state", state, timeout=30_000)
 
 
-def until(page: Page, condition: str, timeout_s: float = 30) -> None:
-    """`page.wait_for_function` evaluates inside the page, which its content security policy forbids."""
-    deadline = time.monotonic() + timeout_s
-    while not page.evaluate(condition):
-        assert time.monotonic() < deadline, f"still not so after {timeout_s} s: {condition}"
-        page.wait_for_timeout(20)
+def alive(page: Page) -> None:
+    until(page, f"{PLAYER}.state === 'idle' && {VIDEO}.currentTime > 0")
 
 
-def wait_for_state(page: Page, state: str, timeout_s: float = 30) -> None:
-    expect(page.locator("#stage")).to_have_attribute("data-state", state, timeout=timeout_s * 1000)
-
-
-def test_streams_an_utterance_to_its_end(open_page) -> None:
+def test_interviewer_lives_asks_and_listens_without_a_complaint(open_page) -> None:
     page = open_page()
-    speak(page, "Tell me about a project you are proud of. What was the hardest part of it, and what did you learn?")
-    wait_for_state(page, "talking")
-    early = page.evaluate(f"{TALK}.currentTime")
-    until(page, f"{TALK}.currentTime > {early} + 0.5")
-    wait_for_state(page, "idle")
-
-    played = page.evaluate(
-        f"({{ duration: {TALK}.duration, time: {TALK}.currentTime, ranges: {TALK}.buffered.length, size: {TALK}.videoWidth, ended: {TALK}.ended }})"
-    )
-    assert played["ended"] and played["size"] == 512
-    assert played["ranges"] == 1, "the fragments join without a gap"
-    assert played["time"] == pytest.approx(played["duration"], abs=0.1)
-    assert played["duration"] / 0.32 == pytest.approx(round(played["duration"] / 0.32), abs=0.1), "a whole number of segments"
-    idle = "document.getElementById('idle').currentTime"
-    gone_on = (page.evaluate(idle) - played["duration"]) % 10.24
-    assert gone_on < 2, "the idle loop goes on from where the speech left it"
-    assert page.complaints == []
-    expect(page.locator("#problem")).to_be_hidden()
-
-
-def test_plays_before_everything_has_arrived(open_page) -> None:
-    page = open_page()
-    speak(page, " ".join([SHORT] * 6))
-    wait_for_state(page, "talking")
-    until(page, f"{TALK}.currentTime > 0.3")
-    assert page.evaluate(f"{TALK}.duration") == float("inf") or page.evaluate("document.getElementById('timings').hidden")
-
-
-def test_shows_the_stage_timings(open_page) -> None:
-    page = open_page()
-    speak(page, SHORT)
-    wait_for_state(page, "talking")
-    wait_for_state(page, "idle")
-    expect(page.locator("#timings")).to_be_visible()
-    rows = page.locator("#client-times tbody tr").all_inner_texts()
-    labels = [re.split(r"\t|\n", row)[0] for row in rows]
-    assert labels == ["Response began", "First fragment arrived", "First picture painted", "Playing", "Everything received"]
-    times = [float(re.search(r"([\d.,]+) ms", row).group(1).replace(",", "")) for row in rows]
-    assert times[:3] == sorted(times[:3]) and times[0] > 0
-    assert page.locator("#server-times tbody tr").count() >= 3
-    assert re.search(r"[1-9]\d* pictures painted", page.inner_text("#facts"))
-
-
-def test_captions_follow_the_words_and_can_be_switched_off(open_page) -> None:
-    page = open_page()
-    speak(page, SHORT)
-    wait_for_state(page, "talking")
-    until(page, f"{TALK}.textTracks[0].cues?.length > 0")
-    text = page.evaluate(f"[...{TALK}.textTracks[0].cues].map((cue) => cue.text).join(' ')")
-    assert " ".join(text.split()) == SHORT
-    assert page.evaluate(f"{TALK}.textTracks[0].mode") == "showing"
-    page.click("#captions")
-    assert page.evaluate(f"{TALK}.textTracks[0].mode") == "hidden"
-    assert page.get_attribute("#captions", "aria-pressed") == "false"
-
-
-def test_stop_ends_the_request_and_shows_the_idle_loop(open_page, service) -> None:
-    page = open_page()
-    speak(page, " ".join([SHORT] * 8))
-    wait_for_state(page, "talking")
-    page.click("#stop")
-    wait_for_state(page, "idle")
-    assert page.evaluate(f"{TALK}.paused")
-    assert page.evaluate("document.activeElement.id") == "speak"
-    until(page, "!document.getElementById('idle').paused")
-    until(page, f"fetch('{service.url}/health').then((r) => r.json()).then((h) => h.live_utterances === 0)")
-    speak(page, SHORT)
-    wait_for_state(page, "talking")
+    alive(page)
+    early = page.evaluate(f"{VIDEO}.currentTime")
+    until(page, f"{VIDEO}.currentTime > {early} + 0.3")
+    page.click("#begin")
+    wait_for(page, "asking")
+    expect(page.locator("#question")).to_have_text(SHORT[0])
+    early = page.evaluate(f"{VIDEO}.currentTime")
+    until(page, f"{VIDEO}.currentTime > {early} + 0.3")
+    wait_for(page, "listening")
+    expect(page.locator("#timer")).to_have_text("0:01", timeout=5_000)
+    assert page.evaluate(f"{VIDEO}.buffered.length") == 1
+    assert page.evaluate(f"{PLAYER}.unlocked && !{VIDEO}.muted")
+    expect(page.locator("#notice")).to_be_hidden()
     assert page.complaints == []
 
 
-def test_idle_loop_runs_while_nothing_is_spoken(open_page) -> None:
+# --- keyboard ----------------------------------------------------------------------------------------------------------------
+
+
+def tab_to(page: Page, selector: str) -> None:
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle !== 'none' || document.activeElement.matches('textarea')")
+            return
+    raise AssertionError(f"Tab does not reach {selector}")
+
+
+def test_whole_interview_by_keyboard_alone(open_page, tmp_path: Path) -> None:
+    page = open_page(questions=["First?", "Away with it?", "Last?"])
+    alive(page)
+    key = page.keyboard
+    tab_to(page, "#interviewers input")
+    key.press("ArrowDown")
+    until(page, f"{PLAYER}.avatar === 'interviewer_man' || {PLAYER}.avatar === 'interviewer_woman'")
+    tab_to(page, "#questions li:nth-child(2) textarea")
+    key.press("Control+a")
+    key.press("Delete")
+    key.press("Backspace")
+    expect(page.locator("#questions li")).to_have_count(2)
+    assert page.evaluate("document.activeElement.value") == "Last?"
+    key.press("Enter")
+    key.type("Why here?")
+    key.press("Alt+ArrowUp")
+    tab_to(page, "#questions li:nth-child(3) .tool[aria-label='Remove question 3']")
+    key.press("Enter")
+    assert page.evaluate("[...document.querySelectorAll('#questions textarea')].map((field) => field.value)") == ["First?", "Why here?"]
+
+    tab_to(page, "#begin")
+    key.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "step"
+    wait_for(page, "listening")
+    expect(page.locator("#announcer")).to_have_text("Listening. Take your time.")
+    tab_to(page, "#repeat")
+    key.press("Enter")
+    wait_for(page, "asking")
+    key.press("Escape")
+    wait_for(page, "listening")
+    key.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.id") == "next"
+    key.press("Enter")
+    expect(page.locator("#question")).to_have_text("Why here?")
+    wait_for(page, "listening")
+    assert page.evaluate("document.activeElement.id") == "next", "the focus went to the button that took the place of the other, and back"
+    expect(page.locator("#next")).to_have_text("Finish")
+    key.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "finish-title"
+
+    saved = {}
+    for kind in ("text", "vtt"):
+        tab_to(page, f"#save-{kind}")
+        with page.expect_download() as download:
+            key.press("Enter")
+        saved[kind] = (name := download.value.suggested_filename, Path(download.value.path()).read_text(encoding="utf-8"))
+        assert name.endswith({"text": ".txt", "vtt": ".vtt"}[kind])
+    assert re.search(r"\[00:\d\d\] 1\. First\?\n +Answer: 00:\d\d · Repeated once\n\n\[00:\d\d\] 2\. Why here\?", saved["text"][1])
+    cues = re.findall(r"(\d\d:\d\d:\d\d\.\d{3}) --> (\d\d:\d\d:\d\d\.\d{3})\n<v [^>]+>(.+)\n", saved["vtt"][1])
+    assert saved["vtt"][1].startswith("WEBVTT\n\n") and [text for *_, text in cues] == ["First?", "Why here?"]
+    assert cues[0][0] < cues[0][1] <= cues[1][0] < cues[1][1]
+    assert page.complaints == []
+
+
+def test_changes_of_the_list_can_be_undone(open_page) -> None:
     page = open_page()
-    until(page, "document.getElementById('idle').currentTime > 0.2")
-    idle = page.evaluate("(({ loop, muted, duration }) => ({ loop, muted, duration }))(document.getElementById('idle'))")
-    assert idle == {"loop": True, "muted": True, "duration": pytest.approx(10.24, abs=0.05)}
-    assert page.get_attribute("#portrait", "alt")
-
-
-def test_reduced_motion_keeps_the_portrait_still(open_page) -> None:
-    page = open_page(reduced_motion="reduce")
-    page.wait_for_timeout(600)
-    assert page.evaluate("document.getElementById('idle').paused")
-    speak(page, SHORT)
-    wait_for_state(page, "talking")
-
-
-def test_korean_visitor_gets_korean(open_page) -> None:
-    page = open_page(locale="ko-KR", width=390)
-    assert page.get_attribute("html", "lang") == "ko"
-    expect(page.locator("#speak")).to_have_text("말하기")
-    assert "설명해 주세요" in page.input_value("#text")
-    speak(page, "자기소개를 해 주세요.")
-    wait_for_state(page, "talking")
-    wait_for_state(page, "idle")
-    expect(page.locator("#status")).to_have_text("끝났습니다.")
-    page.click("[data-language=en]")
-    expect(page.locator("#speak")).to_have_text("Speak")
+    values = "[...document.querySelectorAll('#questions textarea')].map((field) => field.value)"
+    page.check("#roles input[value=backend]")
+    assert len(page.evaluate(values)) == 5
+    page.click("#undo button")
+    assert page.evaluate(values) == SHORT
+    page.hover("#questions li:first-child")
+    page.click("#questions li:first-child .tool >> nth=2")
+    assert page.evaluate(values) == SHORT[1:]
+    page.click("#undo button")
+    page.click("#add-question")
+    page.keyboard.type("One more?")
     page.reload()
-    expect(page.locator("#speak")).to_have_text("Speak")
+    expect(page.locator("#begin-count")).to_have_text("3 questions")
+    assert page.evaluate(values) == [*SHORT, "One more?"]
+
+
+def test_empty_list_is_not_begun(open_page) -> None:
+    page = open_page(questions=[""])
+    page.click("#begin")
+    expect(page.locator("#setup-problem")).to_have_text("Write at least one question first.")
+    assert page.evaluate("document.activeElement.matches('#questions textarea')")
+    expect(page.locator("#interview")).to_be_hidden()
+
+
+# --- languages, captions, motion ----------------------------------------------------------------------------------------------
+
+
+def test_korean_visitor_gets_korean_and_may_switch(open_page) -> None:
+    page = open_page(locale="ko-KR", questions=None)
+    expect(page.locator("#begin")).to_contain_text("면접 시작하기")
+    assert page.get_attribute("html", "lang") == "ko"
+    assert "말씀해 주세요" in page.input_value("#questions li:first-child textarea")
+    page.click("#begin")
+    wait_for(page, "asking")
+    expect(page.locator("#state")).to_have_text("질문하는 중")
+    page.click("[data-language=en]")
+    expect(page.locator("#state")).to_have_text("Asking")
+    assert page.get_attribute("html", "lang") == "en"
+    assert "말씀해 주세요" in page.inner_text("#question"), "the interview goes on in its own language"
+    page.click("#end")
+    page.click("#back")
+    page.check("#interview-languages input[value=en]")
+    assert page.input_value("#questions li:first-child textarea").startswith("Please introduce yourself")
+    page.check("#interview-languages input[value=ko]")
+    expect(page.locator("#begin")).to_contain_text("면접 시작하기")
+    page.reload()
+    expect(page.locator("#begin")).to_contain_text("면접 시작하기")
     assert page.complaints == []
 
 
-def test_phone_shows_nothing_beside_the_screen(open_page) -> None:
-    page = open_page(width=390)
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
-    speak(page, SHORT)
-    wait_for_state(page, "talking")
-    expect(page.locator("#stage")).to_be_in_viewport(ratio=0.9)
+def test_captions_are_a_track_with_a_size_and_a_switch(open_page) -> None:
+    page = open_page()
+    page.click("#begin")
+    wait_for(page, "asking")
+    track = f"{VIDEO}.textTracks[0]"
+    until(page, f"{track}.cues?.length > 0")
+    assert page.evaluate(f"[...{track}.cues].map((cue) => cue.text).join(' ')") == SHORT[0]
+    box = f"{PLAYER}.shadowRoot.querySelector('[part=captions]')"
+    until(page, f"{box}.innerText.includes('test?')")
+    medium = page.evaluate(f"parseFloat(getComputedStyle({box}).fontSize)")
+    page.check("#sizes input[value=large]")
+    assert page.evaluate(f"parseFloat(getComputedStyle({box}).fontSize)") > medium * 1.2
+    page.click("#captions")
+    until(page, f"!{box}.innerText.trim() || getComputedStyle({box}).display === 'none'")
+    assert page.get_attribute("#captions", "aria-pressed") == "false"
+    page.click("#written")
+    expect(page.locator("#question")).to_have_text("The question is not shown in writing.")
+    page.reload()
+    assert page.evaluate(f"{PLAYER}.captions") == "off"
+
+
+def test_reduced_motion_is_still_until_asked(open_page) -> None:
+    page = open_page(reduced_motion="reduce")
+    until(page, f"{PLAYER}.state === 'idle'")
+    assert page.evaluate(f"!{PLAYER}.moving")
+    expect(page.locator("#still-hint")).to_be_visible()
+    page.click("#begin")
+    wait_for(page, "asking")
+    assert page.evaluate(f"!{PLAYER}.moving && {PLAYER}.unlocked")
+    page.get_by_role("button", name="Show motion").click()
+    assert page.evaluate(f"{PLAYER}.moving")
+    page.get_by_role("button", name="Pause motion").click()
+    assert page.evaluate(f"!{PLAYER}.moving")
+    wait_for(page, "listening")
+
+
+def test_pace_is_kept_and_bounded(open_page) -> None:
+    page = open_page()
+    page.click("#begin")
+    page.focus("#faster")
+    for _ in range(9):
+        page.keyboard.press("Enter")
+    expect(page.locator("#pace")).to_have_text("1.6×")
+    assert page.get_attribute("#faster", "aria-disabled") == "true"
+    page.click("#slower")
+    assert page.evaluate(f"{PLAYER}.speed") == 1.4
+
+
+# --- for everybody, on every screen -------------------------------------------------------------------------------------------
+
+
+def test_no_serious_violation_in_any_view_or_scheme(open_page, axe: str) -> None:
+    page = open_page()
+    alive(page)
+
+    def look(view: str) -> None:
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.evaluate(axe)
+            found = page.evaluate("axe.run(document, { resultTypes: ['violations'] }).then((result) => result.violations)")
+            bad = [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in found if one["impact"] in ("serious", "critical")]
+            assert bad == [], f"{view}, {scheme}"
+
+    page.click("#details summary")
+    look("setup")
+    page.click("#add-open")
+    look("dialog")
+    page.click("#add-close")
+    page.click("#begin")
+    wait_for(page, "listening")
+    look("interview")
+    page.click("#end")
+    look("finish")
+
+
+@pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
+def test_360_pixels_are_wide_enough(open_page, locale: str) -> None:
+    page = open_page(locale=locale, width=360, questions=None)
+    alive(page)
+    beside = "document.documentElement.scrollWidth"
+    assert page.evaluate(beside) == 360
+    page.click("#begin")
+    wait_for(page, "asking")
+    assert page.evaluate(beside) == 360
+    expect(page.locator("#frame")).to_be_in_viewport(ratio=0.95)
+    expect(page.locator("#interrupt")).to_be_in_viewport(ratio=1)
+    page.click("#interrupt")
+    page.click("#end")
+    page.click("#details summary")
+    assert page.evaluate(beside) == 360
+
+
+# --- a portrait of one's own ---------------------------------------------------------------------------------------------------
 
 
 def test_upload_that_is_no_picture_is_told(open_page) -> None:
     page = open_page()
-    page.click(".avatar.add")
+    page.click("#add-open")
     page.set_input_files("#image", files=[{"name": "cv.png", "mimeType": "image/png", "buffer": b"%PDF-1.7\n"}])
     page.click("#add-send")
-    expect(page.locator("#report")).to_be_visible()
-    assert "PDF" in page.inner_text("#report")
+    expect(page.locator("#report")).to_contain_text("PDF")
     page.click("#add-close")
-    assert page.locator(".avatar input").count() == 2
+    assert page.locator("#interviewers input").count() == 2
+    assert page.evaluate("document.activeElement.id") == "add-open"
 
 
-def test_upload_becomes_an_avatar_that_speaks_and_is_removed(open_page) -> None:
+def test_upload_becomes_an_interviewer_and_is_removed(open_page) -> None:
     page = open_page()
-    page.click(".avatar.add")
+    alive(page)
+    page.click("#add-open")
     page.set_input_files("#image", PORTRAIT)
     page.fill("#name", "Mina")
     page.click("#add-send")
@@ -218,80 +318,103 @@ def test_upload_becomes_an_avatar_that_speaks_and_is_removed(open_page) -> None:
     own = page.locator(".own")
     expect(own).to_contain_text("Mina")
     assert own.locator("input").is_checked()
-    speak(page, SHORT)
-    wait_for_state(page, "talking")
-    page.on("dialog", lambda dialog: dialog.accept())
-    page.click(".remove")
+    alive(page)
+    assert page.evaluate(f"{PLAYER}.avatar").startswith("mina")
+    own.get_by_role("button").click()
+    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
     expect(own).to_have_count(0)
+    assert page.evaluate(f"{PLAYER}.avatar").startswith("interviewer_")
     assert page.complaints == []
 
 
-def test_service_errors_are_shown_in_its_words(open_page) -> None:
+# --- what may go wrong -----------------------------------------------------------------------------------------------------------
+
+
+def test_service_that_is_gone_is_told_and_found_again(open_page) -> None:
+    page = open_page(before=lambda page: page.route("**/health", lambda route: route.abort()))
+    expect(page.locator("#notice")).to_contain_text("cannot be reached")
+    page.unroute("**/health")
+    page.get_by_role("button", name="Try again").click()
+    alive(page)
+    expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_busy_service_is_told_with_a_way_back(open_page) -> None:
+    full = {"now": True}
+
+    def refuse(socket: WebSocketRoute) -> None:
+        if full["now"]:
+            said = {"type": "error", "seq": 0, "code": "busy", "message": "24 sessions are open", "retry_after_s": 1, "closing": 4013}
+            socket.send(json.dumps(said))
+            socket.close(code=4013)
+        else:
+            socket.connect_to_server()
+
+    page = open_page(before=lambda page: page.route_web_socket("**/v1/sessions**", refuse))
+    expect(page.locator("#notice")).to_contain_text("All interviewers are busy", timeout=20_000)
+    full["now"] = False
+    page.get_by_role("button", name="Reconnect").click()
+    alive(page)
+    expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_question_that_cannot_be_asked_is_told_and_tried_again(open_page) -> None:
+    page = open_page(questions=["∿∿∿", "What comes first?"])
+    page.click("#begin")
+    wait_for(page, "trouble")
+    expect(page.locator("#notice")).to_contain_text("could not be asked")
+    page.click("#next")
+    wait_for(page, "listening")
+    expect(page.locator("#notice")).to_be_hidden()
+
+
+# --- for developers --------------------------------------------------------------------------------------------------------------
+
+
+def test_details_say_what_runs_and_speak_any_text(open_page) -> None:
     page = open_page()
-    speak(page, "a" * 10_000)
-    expect(page.locator("#problem")).to_be_visible()
-    assert "10,000" in page.inner_text("#problem") or "10000" in page.inner_text("#problem")
-    wait_for_state(page, "idle")
-    expect(page.locator("#speak")).to_be_visible()
-
-
-def test_empty_question_is_not_sent(open_page) -> None:
-    page = open_page()
-    sent = []
-    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
-    speak(page, "   ")
-    expect(page.locator("#problem")).to_have_text("Type a question first.")
-    assert sent == [] and page.evaluate("document.activeElement.id") == "text"
-
-
-def test_torn_stream_is_told_and_what_came_is_played(open_page) -> None:
-    page = open_page()
-
-    def tear(route: Route) -> None:
-        answer = route.fetch()
-        route.fulfill(response=answer, body=answer.body()[: len(answer.body()) * 2 // 3])
-
-    page.route("**/v1/videos", tear)
-    speak(page, "Tell me about a project you are proud of.")
-    expect(page.locator("#problem")).to_contain_text("broke off", timeout=30_000)
-    until(page, f"{TALK}.currentTime > 0.3")
-    wait_for_state(page, "idle")
-
-
-def test_service_that_is_gone_is_told(open_page) -> None:
-    page = open_page()
-    page.route("**/v1/videos", lambda route: route.abort())
-    speak(page, SHORT)
-    expect(page.locator("#problem")).to_contain_text("cannot be reached")
-
-
-def test_browser_without_media_source_gets_the_finished_video(open_page) -> None:
-    page = open_page(before="delete self.MediaSource; delete self.ManagedMediaSource;")
-    with page.expect_request("**/v1/videos") as sent:
-        speak(page, SHORT)
-    assert sent.value.post_data_json["stream"] is False
-    expect(page.locator("#status")).to_contain_text("the whole video is made first")
-    wait_for_state(page, "talking")
-    wait_for_state(page, "idle")
-    assert page.evaluate(f"{TALK}.ended")
-    assert page.complaints == []
-
-
-def test_keyboard_alone_is_enough(open_page) -> None:
-    page = open_page()
-    page.focus("#text")
-    page.keyboard.press("Control+Enter")
-    wait_for_state(page, "talking")
-    unnamed = page.evaluate(
-        """[...document.querySelectorAll("button, input, select, textarea")].filter((node) =>
-             !node.labels?.length && !node.textContent.trim() && !node.getAttribute("aria-label")).map((node) => node.id)"""
-    )
-    assert unnamed == []
+    alive(page)
+    page.click("#details summary")
+    expect(page.locator("#runs")).to_contain_text("animator")
+    page.click("#say button[type=submit]")
+    expect(page.locator("#say-problem")).to_have_text("Type something first.")
+    page.fill("#say-text", "Hello there.")
+    page.press("#say-text", "Control+Enter")
+    expect(page.locator("#client-times tr")).to_contain_text(re.compile(r"First speaking picture painted\s*[\d,]+ ms"), timeout=20_000)
+    assert page.locator("#server-times tr").count() >= 3
+    expect(page.locator("#say-problem")).to_be_hidden()
+    page.fill("#say-text", "a" * 10_000)
+    page.press("#say-text", "Control+Enter")
+    expect(page.locator("#say-problem")).to_contain_text(re.compile("10,?000"))
 
 
 def test_nothing_is_loaded_from_elsewhere(open_page, service) -> None:
     page = open_page()
+    alive(page)
     hosts = page.evaluate("performance.getEntriesByType('resource').map((entry) => new URL(entry.name).origin)")
     assert set(hosts) == {service.url}
     for path, asset in web.load_assets().items():
-        assert not re.search(rb"https?://(?!www\.w3\.org/2000/svg)", asset.body), path
+        assert not re.search(rb"https?://(?!www\.w3\.org/2000/svg|avatars\.example\.org)", asset.body), path
+
+
+def test_every_module_is_served_under_its_path_with_its_type() -> None:
+    assets = web.load_assets()
+    for path in ("/", "/app.js", "/avatar-player.js", "/page/interview.js", "/page/icons.svg", "/page/setup.css"):
+        kind = dict(assets[path].headers)["content-type"].split(";")[0]
+        assert kind == {"": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml", ".css": "text/css"}[Path(path).suffix]
+    assert not [path for path in assets if ".." in path or path.endswith(".py")]
+
+
+def test_installed_package_has_every_file() -> None:
+    patterns = re.search(r"^web = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    assert patterns
+    packed = {path for pattern in re.findall(r'"([^"]+)"', patterns.group(1)) for path in web.WEB_DIR.glob(pattern)}
+    assert packed >= {path for path in web.WEB_DIR.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+
+
+def test_words_exist_in_both_languages() -> None:
+    def keys(tag: str) -> list[str]:
+        return re.findall(r"^  (\w+):", (ROOT / "web" / "page" / f"words-{tag}.js").read_text(encoding="utf-8"), re.M)
+
+    assert keys("en") == keys("ko")
+    assert set(re.findall(r'data-(?:text|label|title)="(\w+)"', (ROOT / "web" / "index.html").read_text(encoding="utf-8"))) <= set(keys("en"))

@@ -1,0 +1,81 @@
+"""The shipped avatars with a short loop and a face for MuseTalk's networks, made in a moment from their portraits: for benchmarks and tests.
+
+They stand in for prepared ones where that would take minutes: nothing is parsed, the mask is an ellipse, and the loop has a few frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from configs.models import AppConfig
+from contracts import AvatarRef, Box
+from media.idle import encode_idle
+from musetalk.avatar import AvatarStore
+from musetalk.builtin import BUILTIN, shipped_portrait
+from musetalk.load import MUSETALK
+from musetalk.prepare import ANIMATOR, animator_version, prepare_builtin
+from musetalk.prepared import EngineParts, PreparedAvatar, StoredIdle
+from musetalk.pretrained import load_vae
+from musetalk.weights import WeightsFolder
+
+FRAMES = 8
+
+
+class _HoldsAll:
+    """Asks `prepare_builtin` only which version it would make."""
+
+    def holds(self, ref: AvatarRef) -> bool:
+        return True
+
+
+@torch.inference_mode()
+def write_avatars(config: AppConfig, ids: Sequence[str] = BUILTIN, faces: int = 1) -> None:
+    """Save them in the configured store. faces: different latents of an avatar; each costs the autoencoder two pictures."""
+    vae = load_vae(WeightsFolder(config.weights), torch.device("cpu"), torch.float32)
+    store = AvatarStore(config.avatars.uri)
+    for avatar_id in ids:
+        store.save(_avatar(avatar_id, config, vae, faces))
+
+
+def _avatar(avatar_id: str, config: AppConfig, vae: Any, faces: int) -> PreparedAvatar:
+    size = config.avatars.size
+    version = prepare_builtin(avatar_id, _HoldsAll(), size, config.mux.media).version  # type: ignore[arg-type]
+    shipped = shipped_portrait(avatar_id)
+    picture = cv2.resize(shipped.portrait, (size, size), interpolation=cv2.INTER_AREA)
+    landmarks = shipped.landmarks[:, :2] * (size / len(shipped.portrait))
+    (left, top), (right, bottom) = landmarks.min(0).astype(int) // 2 * 2, landmarks.max(0).astype(int) // 2 * 2
+    box = Box(int(left), int(top), int(right - left), int(bottom - top))
+    frames = [np.clip(picture.astype(int) + i, 0, 255).astype(np.uint8) for i in range(FRAMES)]  # each a little brighter than the last
+    background = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420) for frame in frames])
+    crops = np.stack([cv2.resize(f[top:bottom, left:right], (256, 256), interpolation=cv2.INTER_LANCZOS4) for f in frames[:faces]])
+    latents = vae.encode_faces(torch.from_numpy(crops)).numpy().astype(np.float16)
+    mask = cv2.ellipse(np.zeros((box.h, box.w), np.uint8), (box.w // 2, box.h * 2 // 3), (box.w // 3, box.h // 4), 0, 0, 360, 255, -1)
+    idle = encode_idle(background, config.mux.media)
+    return PreparedAvatar(
+        id=avatar_id,
+        version=version,
+        name=shipped.name,
+        gender=shipped.gender,
+        size=size,
+        source_sha256=shipped.sha256,
+        portrait_png=shipped.portrait_png,
+        landmarks=shipped.landmarks,
+        background=background,
+        engines={
+            ANIMATOR: EngineParts(animator_version(), box, {"none": np.zeros(1, np.float32)}),
+            MUSETALK: EngineParts(
+                "generated",
+                box,
+                {"latents": latents, "latent_index": np.arange(FRAMES) % faces},
+                mask,
+                np.tile(np.array([left, top, right, bottom], np.int32), (FRAMES, 1)),
+            ),
+        },
+        idle=StoredIdle(init=idle.init, segments=tuple(idle.segments), mp4=idle.mp4),
+        builtin=True,
+    )

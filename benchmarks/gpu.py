@@ -1,0 +1,181 @@
+"""Our engine against the plain half-precision pipeline of the same model, in one run on the same batches; then the graph under many viewers.
+
+    python -m benchmarks.gpu [engine] [graph] [--device auto|cuda|cpu] [--sizes 8 16 32] [--streams 16] [--folder FOLDER] [--out FILE]
+
+Frames/s, model FLOP/s as a share of a measured matrix product, latency, memory, and where a batch's time goes. Without a card everything runs on the
+CPU in float32, on smaller batches and, through the graph, on tiny networks; the output says so. FOLDER keeps the generated weights for the next time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.generated_avatars import write_avatars
+from benchmarks.generated_models import write_models
+from benchmarks.machine import machine
+from benchmarks.pipelines import Kind, Worker
+from benchmarks.steps import executed_gflop, matmul_peak
+from benchmarks.viewer import Viewing, watch
+from configs.models import AppConfig, load_config
+from service import running
+from tests.musetalk.parser_weights import save_parser
+
+RESULTS = Path("benchmarks/results")
+MODEL_GFLOP: dict[Kind, float] = {"eager": 800.0, "exact": 800.0, "taesd": 213.2}  # a frame, as published: UNet 177.8 and decoder 622.2 or 35.3
+TEXT = "Take {}. Please tell me about a project that you are proud of, what made it hard, and which decision you would make differently now."
+KINDS: tuple[Kind, ...] = ("eager", "exact", "taesd")
+
+
+def engine(folder: Path, device: torch.device, sizes: list[int], threads: int, rounds: int) -> dict[str, Any]:
+    """Each pipeline in turn at each size, `rounds` times over; the best round counts, since whatever else the machine does only slows down."""
+    cuda = device.type == "cuda"
+    dtype = torch.float16 if cuda else torch.float32
+    torch.set_num_threads(threads)
+    peak = matmul_peak(device, dtype, 8192 if cuda else 2048)
+    config = {"device": device.type, "threads": threads, "batch_sizes": sorted({1 if not cuda else 2, *sizes})}
+    workers = {kind: Worker(kind, folder, device.type, config) for kind in KINDS}
+    results: dict[str, Any] = {
+        "matmul_peak_tflops": round(peak / 1e12, 3),
+        "dtype": str(dtype).removeprefix("torch."),
+        "pipelines": {kind: worker.info for kind, worker in workers.items()},
+        "batches": {},
+    }
+    for size in sizes:
+        best: dict[Kind, dict[str, Any]] = {}
+        for _ in range(rounds):
+            for kind, worker in workers.items():
+                seen = worker.ask("time", size, 3.0 if cuda else 0.0)
+                if kind not in best or seen["frames_per_s"] > best[kind]["frames_per_s"]:
+                    best[kind] = {**seen, "cpu_s_per_frame": min(seen["cpu_s_per_frame"], best.get(kind, seen)["cpu_s_per_frame"])}
+                best[kind]["cpu_s_per_frame"] = min(best[kind]["cpu_s_per_frame"], seen["cpu_s_per_frame"])
+        row: dict[str, Any] = {kind: {**seen, "share_of_peak": share(kind, seen["frames_per_s"], peak)} for kind, seen in best.items()}
+        row["exact_over_eager"] = round(best["exact"]["frames_per_s"] / best["eager"]["frames_per_s"], 2)
+        row["taesd_over_eager"] = round(best["taesd"]["frames_per_s"] / best["eager"]["frames_per_s"], 2)
+        if not cuda:
+            row["exact_over_eager_by_cpu_time"] = round(best["eager"]["cpu_s_per_frame"] / best["exact"]["cpu_s_per_frame"], 2)
+        results["batches"][size] = row
+        print(size, json.dumps(row), flush=True)
+    if cuda:  # the first picture of an utterance waits for 2 frames, its first segment for 6 more
+        results["first_segment_ms"] = {
+            kind: {n: round(n / workers[kind].ask("time", n, 1.0)["frames_per_s"] * 1e3, 1) for n in (2, 8)} for kind in KINDS
+        }
+    profiled: tuple[Kind, ...] = KINDS if cuda else ("eager", "exact")
+    results["steps"] = {kind: steps(kind, workers[kind].ask("profile", sizes[-1]), peak) for kind in profiled}
+    for worker in workers.values():
+        worker.end()
+    return results
+
+
+def share(kind: Kind, frames_per_s: float, peak: float) -> float:
+    return round(frames_per_s * MODEL_GFLOP[kind] * 1e9 / peak, 3)
+
+
+def steps(kind: Kind, spent: dict[str, float], peak: float) -> dict[str, Any]:
+    """Beside each step's milliseconds the least that its arithmetic takes at the peak: the rest is where the floor is lost."""
+    gflop = {} if kind == "eager" else executed_gflop(kind)
+    rows = {step: {"ms_per_frame": ms, "at_peak_ms": round(gflop.get(step, 0.0) / peak * 1e12, 3)} for step, ms in spent.items()}
+    return {
+        "floor_ms_per_frame": round(MODEL_GFLOP[kind] / peak * 1e12, 3),
+        "executed_gflop": round(sum(gflop.values()), 1) or MODEL_GFLOP[kind],
+        "by_step": rows if gflop else {step: {"ms_per_frame": ms} for step, ms in spent.items()},
+    }
+
+
+def graph(config: AppConfig, streams: int) -> dict[str, Any]:
+    """So many viewers of one text each at the same moment, over HTTP; a gap is how late a fragment is for who plays from the first segment on."""
+    with running(config) as url:
+        watch(url, {"text": TEXT.format(0)})
+        seen: list[Viewing] = []
+        began = time.perf_counter()
+
+        def view(i: int) -> None:
+            seen.append(watch(url, {"text": TEXT.format(i + 1), "avatar": ("interviewer_woman", "interviewer_man")[i % 2]}))
+
+        viewers = [threading.Thread(target=view, args=(i,)) for i in range(streams)]
+        for viewer in viewers:
+            viewer.start()
+        for viewer in viewers:
+            viewer.join()
+    failed = [v.status for v in seen if v.status != 200 or not v.fragments]
+    good = [v for v in seen if v.status == 200 and v.fragments]
+    return {
+        "streams": streams,
+        "failed": failed,
+        "largest_gap_ms": round(max((max(v.worst_lateness_s, 0.0) for v in good), default=float("nan")) * 1e3, 1),
+        "first_fragment_ms": {"best": round(min(v.first_s for v in good) * 1e3), "worst": round(max(v.first_s for v in good) * 1e3)} if good else {},
+        "seconds": round(time.perf_counter() - began, 1),
+        "engine": good[0].headers["x-engine"] if good else None,
+    }
+
+
+def graph_config(folder: Path, home: str, cuda: bool, decoder: str) -> AppConfig:
+    musetalk = {"decoder": decoder, **({} if cuda else {"device": "cpu", "threads": 1, "batch_sizes": [2, 8, 16]})}
+    changes: dict[str, Any] = {
+        "server": {"port": 0, "dashboard_port": 0},
+        "speech": {"engine": "offline"},
+        "weights": {"uri": str(folder), "unpublished": True},
+        "avatars": {"uri": home},
+        "cache": {"uri": home + "-utterances"},
+        "lipsync": {"engine": "musetalk", "musetalk": musetalk},
+    }
+    return load_config("gpu" if cuda else "local", changes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["engine", "graph"])
+    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
+    parser.add_argument("--sizes", type=int, nargs="+")
+    parser.add_argument("--streams", type=int)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="on a CPU")
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    cuda = args.device == "cuda" or (args.device == "auto" and torch.cuda.is_available())
+    out = args.out or RESULTS / ("gpu.json" if cuda else "gpu_cpu.json")
+    results: dict[str, Any] = {"machine": machine(), "network": "850 M UNet and sd-vae-ft-mse's decoder, generated weights"}
+    if not cuda:
+        results["note"] = (
+            "no CUDA device: measured on the CPU in float32 with small batches; the graph ran tiny networks. These say nothing of a GPU."
+        )
+        print(results["note"])
+    with tempfile.TemporaryDirectory() as scratch:
+        full = args.folder or Path(scratch) / "models"
+        if ("engine" in args.parts or cuda) and not (full / "sd-vae").exists():
+            write_full(full)
+        if "engine" in args.parts:
+            device = torch.device("cuda" if cuda else "cpu")
+            results["engine"] = engine(full, device, args.sizes or ([8, 16, 32] if cuda else [1]), args.threads, args.rounds)
+        if "graph" in args.parts:
+            folder = full
+            if not cuda:
+                folder = Path(scratch) / "tiny"
+                write_models(folder)
+                save_parser(folder / "face-parse-bisent/79999_iter.pth")
+            results["graph"] = {}
+            for decoder in ("exact", "taesd"):
+                config = graph_config(folder, f"{scratch}/home-{decoder}", cuda, decoder)
+                write_avatars(config, faces=8 if cuda else 1)
+                results["graph"][decoder] = graph(config, args.streams or (16 if cuda else 2))
+                print(decoder, json.dumps(results["graph"][decoder]), flush=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    kept = json.loads(out.read_text()) if out.exists() and set(args.parts) != {"engine", "graph"} else {}
+    out.write_text(json.dumps({**kept, **results}, indent=1) + "\n")
+
+
+def write_full(folder: Path) -> None:
+    write_models(folder, "full")
+    save_parser(folder / "face-parse-bisent/79999_iter.pth")
+
+
+if __name__ == "__main__":
+    main()

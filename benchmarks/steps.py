@@ -1,0 +1,72 @@
+"""Where a batch spends its time, by kind of step, beside the least that its arithmetic would take at the measured peak."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+# The first that matches a kernel's or operator's name, in this order.
+STEPS = (
+    ("copies between host and card", r"memcpy|memset"),
+    ("attention", r"flash|attention|fmha|softmax|bmm"),
+    ("convolution", r"conv|fprop|dgrad|wgrad|implicit|winograd"),
+    ("matrix product", r"gemm|addmm|\bmm\b|aten::mm|linear|cutlass|matmul|nvjet"),
+    ("layout and copies", r"copy|cat|stack|nchw|nhwc|transpose|permute|index|contiguous|to_copy|clone"),
+    ("normalisation and elementwise", r"."),
+)
+
+
+def step_of(name: str) -> str:
+    return next(step for step, pattern in STEPS if re.search(pattern, name.lower()))
+
+
+def by_step(draw: Callable[[], Any], size: int, device: torch.device) -> dict[str, float]:
+    """Milliseconds a frame that one call of `draw` spends in each step, most first. On a card of its kernels, else of PyTorch's operators."""
+    cuda = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as seen:
+        draw()
+        if cuda:
+            torch.cuda.synchronize()
+    spent: dict[str, float] = defaultdict(float)
+    for event in seen.key_averages():
+        spent[step_of(event.key)] += (event.self_device_time_total if cuda else event.self_cpu_time_total) / 1e3 / size
+    return {step: round(ms, 3) for step, ms in sorted(spent.items(), key=lambda item: -item[1]) if ms > 0}
+
+
+def executed_gflop(decoder: str) -> dict[str, float]:
+    """What our networks of the full size really multiply for a frame, by step; counted on tensors without memory."""
+    from musetalk.taesd import TinyDecoder
+    from musetalk.unet import UNet, UNetConfig
+    from musetalk.vae import VAE, VAEConfig
+
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        unet = UNet(UNetConfig()).fold()
+        decode = TinyDecoder() if decoder == "taesd" else VAE(VAEConfig()).fold().decode_only()
+        decode(unet(torch.empty(1, 8, 32, 32), unet.keys_values(torch.empty(1, 50, 384))))
+    by_operator: dict[str, float] = defaultdict(float)
+    for operator, flop in counter.get_flop_counts()["Global"].items():
+        by_operator[step_of(str(operator))] += flop / 1e9
+    return {step: round(gflop, 1) for step, gflop in by_operator.items()}
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype, side: int) -> float:
+    """FLOP/s of the best of several large matrix products."""
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(8):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(10 if device.type == "cuda" else 1):
+            torch.mm(a, b)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, (time.perf_counter() - began) / (10 if device.type == "cuda" else 1))
+    return 2 * side**3 / best

@@ -1,0 +1,26 @@
+"""`museserve serve` with the lip-sync of `tests.faulty_engine`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import service
+from cli import main
+
+FAULTS = "MUSESERVE_TEST_FAULTS"  # names the folder that tells the engine to fail
+
+_serve = service._serve
+
+
+def serve_faulty(*args: Any) -> Iterator[str]:
+    import graph  # brings Ray, which reads its flags from the environment that is set by now
+    from tests.faulty_engine import LipSync
+
+    graph.LipSync = LipSync  # type: ignore[misc]
+    yield from _serve(*args)
+
+
+if __name__ == "__main__":
+    service._serve = serve_faulty
+    main()

@@ -1,0 +1,46 @@
+// Small helpers for the document.
+
+export const el = (id) => document.getElementById(id);
+
+/** A new element with properties and children; keys with a dash become attributes. */
+export function make(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(properties)) {
+    if (key.includes("-")) node.setAttribute(key, value);
+    else node[key] = value;
+  }
+  node.append(...children);
+  return node;
+}
+
+/** An icon of icons.svg, hidden from screen readers: whoever shows it names the control. */
+export function icon(name) {
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(space, "use");
+  use.setAttribute("href", `page/icons.svg#${name}`);
+  svg.append(use);
+  return svg;
+}
+
+/** Says `text` once to a screen reader, also when it is the same as before. */
+export function announce(text) {
+  const region = el("announcer");
+  region.textContent = "";
+  requestAnimationFrame(() => (region.textContent = text));
+}
+
+/** Offers `text` as a file to keep. */
+export function download(name, type, text) {
+  const url = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+/** Minutes and seconds as people read them: 75 -> 1:15. */
+export function clock(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}

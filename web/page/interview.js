@@ -1,0 +1,125 @@
+// The course of an interview: which question is asked, heard, answered or skipped, and when. No document, only the player.
+
+export const PACES = [0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.6];
+
+/**
+ * States: `preparing` (asked for, not heard yet), `asking`, `listening` (the candidate answers), `trouble` (could not be asked; `error` says why;
+ * `repeat` tries again), `done`. `onChange(interview)` is called after every change, `onDone(interview)` once.
+ */
+export class Interview {
+  state = "preparing";
+  error = null;
+  index = 0;
+  entries = []; // what transcript.js takes
+  listeningSince = null; // performance.now()
+
+  #player;
+  #questions;
+  #began = performance.now();
+  #utterance = null;
+  #onChange;
+  #onDone;
+
+  constructor(player, questions, { onChange, onDone }) {
+    this.#player = player;
+    this.#questions = questions;
+    this.#onChange = onChange;
+    this.#onDone = onDone;
+  }
+
+  get total() {
+    return this.#questions.length;
+  }
+
+  get question() {
+    return this.#questions[this.index];
+  }
+
+  get last() {
+    return this.index === this.total - 1;
+  }
+
+  /** Seconds since the interview began. */
+  get seconds() {
+    return (performance.now() - this.#began) / 1000;
+  }
+
+  begin() {
+    if (this.state !== "done") this.#ask(); // it may have been ended meanwhile
+  }
+
+  repeat() {
+    const entry = this.entries[this.index];
+    if (entry && this.state !== "trouble") entry.repeats += 1;
+    this.#ask();
+  }
+
+  /** The candidate has heard enough and answers. */
+  interrupt() {
+    if (this.state === "asking" || this.state === "preparing") this.#player.interrupt();
+  }
+
+  /** `skipped`: the candidate does not answer this one. */
+  next({ skipped = false } = {}) {
+    this.#close(skipped);
+    if (this.last) {
+      this.end();
+      return;
+    }
+    this.index += 1;
+    this.#ask();
+  }
+
+  end() {
+    if (this.state === "done") return;
+    this.#close(this.state !== "listening");
+    this.#utterance = null;
+    this.#player.interrupt();
+    this.#player.setState("idle");
+    this.#become("done");
+    this.#onDone(this);
+  }
+
+  #ask() {
+    const asked = this.#player.speak({ text: this.question, interrupt: true });
+    this.#utterance = asked;
+    this.#become("preparing");
+    asked.started.then(
+      () => {
+        if (this.#utterance !== asked) return;
+        this.entries[this.index] ??= { question: this.question, askedAt: this.seconds, heardAt: null, doneAt: null, repeats: 0, skipped: false };
+        this.#become("asking");
+      },
+      () => {}, // `ended` tells why
+    );
+    asked.ended.then(({ outcome, error }) => {
+      if (this.#utterance !== asked) return;
+      this.#utterance = null;
+      if (outcome === "failed") this.#become("trouble", error);
+      else this.#listen();
+    });
+  }
+
+  #listen() {
+    this.entries[this.index] ??= { question: this.question, askedAt: this.seconds, heardAt: null, doneAt: null, repeats: 0, skipped: false };
+    this.entries[this.index].heardAt ??= this.seconds;
+    this.#player.setState("listening");
+    this.#become("listening");
+    // Have the next question ready while the candidate answers. It is asked without, only later.
+    if (!this.last) this.#player.prerender([this.#questions[this.index + 1]]).catch(() => {});
+  }
+
+  #close(skipped) {
+    const entry = this.entries[this.index];
+    if (!entry || entry.doneAt !== null) return;
+    entry.doneAt = this.seconds;
+    entry.skipped = skipped;
+  }
+
+  #become(state, error = null) {
+    this.listeningSince = state === "listening" ? (this.listeningSince ?? performance.now()) : null;
+    this.state = state;
+    this.error = error;
+    this.#onChange(this);
+  }
+}

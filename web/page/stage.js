@@ -1,0 +1,137 @@
+// Around the picture: captions and their size, motion, and notices that always name a way back.
+
+import { announce, el, make } from "./dom.js";
+import { recall, remember } from "./settings.js";
+import { say } from "./texts.js";
+
+const SIZES = ["small", "medium", "large"];
+const BUSY = 4013; // close code: as many sessions as the service takes
+
+/** One notice at a time is shown, the newest; each belongs to a cause, and goes when its cause does. */
+class Notices {
+  #shown = new Map(); // cause -> {key, values, label, act}
+
+  show(cause, notice) {
+    this.#shown.delete(cause);
+    this.#shown.set(cause, notice);
+    this.render();
+  }
+
+  clear(...causes) {
+    let any = false;
+    for (const cause of causes) any = this.#shown.delete(cause) || any;
+    if (any) this.render();
+    return any;
+  }
+
+  render() {
+    const notice = [...this.#shown.values()].at(-1);
+    el("notice").hidden = !notice;
+    if (!notice) return;
+    const text = say(notice.key, notice.values);
+    if (el("notice-text").textContent !== text) el("notice-text").textContent = text;
+    const button = el("notice-act");
+    button.hidden = !notice.act;
+    button.textContent = notice.label ? say(notice.label) : "";
+    button.onclick = notice.act ?? null;
+  }
+}
+
+export const notices = new Notices();
+
+export class Stage {
+  #player;
+
+  constructor(player) {
+    this.#player = player;
+    player.captions = recall("captions", "on");
+    player.motion = "auto";
+    el("captions").addEventListener("click", () => {
+      player.captions = player.captions === "on" ? "off" : "on";
+      remember("captions", player.captions);
+      this.render();
+    });
+    el("motion").addEventListener("click", () => {
+      player.motion = player.moving ? "off" : "on";
+      this.render();
+    });
+    this.#size(recall("captionSize", "medium"));
+    matchMedia("(prefers-reduced-motion: reduce)").addEventListener("change", () => this.render());
+    player.addEventListener("statechange", () => this.#follow());
+    player.addEventListener("ready", () => {
+      this.render();
+      notices.clear("lost");
+    });
+    player.addEventListener("notice", ({ detail }) => this.#notice(detail));
+    player.addEventListener("error", ({ detail }) => this.#error(detail));
+  }
+
+  render() {
+    const player = this.#player;
+    player.label = say("generated");
+    el("captions").setAttribute("aria-pressed", String(player.captions === "on"));
+    el("sizes").hidden = player.captions !== "on";
+    const moving = player.moving;
+    document.body.classList.toggle("still", !moving);
+    el("motion-text").textContent = say(moving ? "pauseMotion" : "showMotion");
+    el("motion-icon").setAttribute("href", `page/icons.svg#${moving ? "pause" : "play"}`);
+    el("still-hint").hidden = moving || player.motion !== "auto";
+    this.#sizes();
+    notices.render();
+  }
+
+  /** Connects, and says what is wrong when that fails. Resolves to whether the interviewer is there. */
+  async connect() {
+    try {
+      await this.#player.connect();
+      return true;
+    } catch (error) {
+      this.#error(error);
+      return false;
+    }
+  }
+
+  /** Call it inside a click or key press: browsers allow sound only then. */
+  async unlock() {
+    if (await this.#player.unlock()) notices.clear("sound");
+  }
+
+  #sizes() {
+    const chosen = recall("captionSize", "medium");
+    const choices = SIZES.map((size) => {
+      const input = make("input", { type: "radio", name: "caption-size", value: size, checked: size === chosen, "aria-label": say(`size_${size}`) });
+      input.addEventListener("change", () => this.#size(size));
+      return make("label", { className: `size-${size}`, title: say(`size_${size}`) }, input, make("span", { "aria-hidden": "true" }, "A"));
+    });
+    el("sizes").replaceChildren(...choices);
+  }
+
+  #size(size) {
+    remember("captionSize", size);
+    this.#player.dataset.captionSize = size;
+  }
+
+  #follow() {
+    const { state } = this.#player;
+    el("frame").dataset.state = state;
+    if (state === "reconnecting") notices.show("connection", { key: "e_reconnecting" });
+    else if (notices.clear("connection") && state !== "failed") announce(say("e_back"));
+  }
+
+  #notice({ code, message }) {
+    if (code === "locked" || code === "sound_paused") {
+      notices.show("sound", { key: "e_locked", label: "soundOn", act: () => this.unlock() });
+    } else if (code === "vad") {
+      announce(message);
+    } else if (code === "still") {
+      this.render();
+    }
+  }
+
+  #error(error) {
+    if (error.id) return; // an utterance's: whoever asked for it tells
+    const busy = error.code === "busy" || error.close === BUSY;
+    const key = busy ? "e_busy" : error.code === "unreachable" ? "e_network" : "e_lost";
+    notices.show("lost", { key, values: { message: error.message }, label: "reconnect", act: () => this.connect() });
+  }
+}

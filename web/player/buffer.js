@@ -1,0 +1,69 @@
+// One SourceBuffer, one operation at a time, in the order in which they were asked for.
+
+export class SerialBuffer {
+  #buffer;
+  #jobs = [];
+  #room;
+  #fail;
+  quotaHits = 0;
+
+  /**
+   * @param {SourceBuffer} buffer
+   * @param {() => [number, number] | null} room a stretch of played media that may go when the browser has no room, in seconds
+   * @param {(error: unknown) => void} fail
+   */
+  constructor(buffer, room, fail) {
+    this.#buffer = buffer;
+    this.#room = room;
+    this.#fail = fail;
+    buffer.mode = "segments";
+    buffer.addEventListener("updateend", () => this.poke());
+  }
+
+  append(bytes, offsetS = 0) {
+    this.#add({ bytes, offsetS });
+  }
+
+  remove(fromS, toS) {
+    if (toS > fromS) this.#add({ fromS, toS });
+  }
+
+  /** Calls `run` once everything before it is done. */
+  then(run) {
+    this.#add({ run });
+  }
+
+  get pending() {
+    return this.#jobs.length + Number(this.#buffer.updating);
+  }
+
+  #add(job) {
+    this.#jobs.push(job);
+    this.poke();
+  }
+
+  /** Goes on where it can: after an operation, and after the playhead moved when there was no room. */
+  poke() {
+    while (this.#jobs.length && !this.#buffer.updating) {
+      const job = this.#jobs.shift();
+      try {
+        if (job.run) job.run();
+        else if (job.bytes) this.#append(job);
+        else this.#buffer.remove(job.fromS, job.toS);
+      } catch (error) {
+        if (error.name !== "QuotaExceededError") return this.#fail(error);
+        this.#jobs.unshift(job);
+        this.quotaHits += 1;
+        const room = this.#room();
+        if (!room) return undefined; // nothing was played yet that could go: again at the next tick
+        this.#buffer.remove(...room);
+      }
+    }
+    return undefined;
+  }
+
+  #append({ bytes, offsetS }) {
+    if (this.#buffer.timestampOffset !== offsetS) this.#buffer.timestampOffset = offsetS;
+    this.#buffer.appendBuffer(bytes);
+  }
+}

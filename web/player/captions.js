@@ -1,0 +1,62 @@
+// Captions: a real text track of the video, and the box in which they are shown, also over the still portrait.
+
+export class Captions {
+  #video;
+  #track;
+  #box;
+  #onchange;
+  #placed = new Map(); // utterance -> its cues on the track
+  #shown = null; // the cue in the box
+
+  /** onchange(utterance, lines), (null, []) between captions */
+  constructor(video, box, onchange) {
+    this.#video = video;
+    this.#box = box;
+    this.#onchange = onchange;
+    this.#track = video.addTextTrack("captions", "Captions", "");
+    // The track is "hidden": its cues are live, and drawn by the box, which the portrait does not cover. On an iPhone's full screen only the video is
+    // there, and the browser draws them.
+    this.#track.mode = "hidden";
+    video.addEventListener("webkitbeginfullscreen", () => (this.#track.mode = box.hidden ? "hidden" : "showing"));
+    video.addEventListener("webkitendfullscreen", () => (this.#track.mode = "hidden"));
+  }
+
+  get track() {
+    return this.#track;
+  }
+
+  set visible(visible) {
+    this.#box.hidden = !visible;
+  }
+
+  /** Puts an utterance's cues onto the track. originS: where its frame 0 lies, in seconds of the media. */
+  place(utterance, originS) {
+    this.clear(utterance);
+    const cues = utterance.cues.map(({ start_ms, end_ms, lines }) => new VTTCue(originS + start_ms / 1000, originS + end_ms / 1000, lines.join("\n")));
+    for (const cue of cues) this.#track.addCue(cue);
+    this.#placed.set(utterance, cues);
+  }
+
+  clear(utterance) {
+    for (const cue of this.#placed.get(utterance) ?? []) if (cue.track) this.#track.removeCue(cue);
+    this.#placed.delete(utterance);
+  }
+
+  /** Shows what is said at a time of an utterance; without one, nothing. */
+  show(utterance = null, ms = 0) {
+    const cue = utterance?.cues.findLast(({ start_ms, end_ms }) => start_ms <= ms && ms < end_ms) ?? null;
+    const lines = cue?.lines ?? [];
+    if ((this.#shown?.lines ?? []).join("\n") === lines.join("\n") && Boolean(cue) === Boolean(this.#shown)) return;
+    this.#shown = cue;
+    this.#box.replaceChildren(
+      ...lines.map((text) => {
+        const line = document.createElement("span");
+        line.part = "caption";
+        line.dir = "auto";
+        line.textContent = text;
+        return line;
+      }),
+    );
+    this.#onchange(cue && utterance, lines);
+  }
+}

@@ -1,0 +1,53 @@
+// Notices when the clock of a playing element stands though nobody stopped it: the buffer ran dry.
+
+const STILL_MS = 90; // a clock that stands for so long is dry, whatever the events say
+const PATIENCE_MS = 300; // between two cures, and for a browser that has enough to go on by itself
+const ENOUGH_S = 0.7;
+
+export class Dryness {
+  #video;
+  #hooks;
+  #since = null; // when it began to stand
+  #cured = 0; // when something was done about it
+  #clock = { at: 0, time: -1 };
+  #moved = false;
+
+  /** Hooks: inHand(): seconds appended ahead; cure(): append and seek; over(ms): it plays again, after so long. */
+  constructor(video, hooks) {
+    this.#video = video;
+    this.#hooks = hooks;
+    video.addEventListener("waiting", this.#waits);
+  }
+
+  /** Once a tick. */
+  look() {
+    const { currentTime: time, seeking, paused } = this.#video;
+    const at = performance.now();
+    if (time !== this.#clock.time) {
+      this.#clock = { at, time };
+      this.#moved ||= time > 0;
+      if (this.#since !== null && !seeking) {
+        this.#hooks.over(at - this.#since);
+        this.#since = null;
+      }
+    } else if (this.#moved && !paused && !seeking && at - this.#clock.at > STILL_MS) this.#dry(at);
+  }
+
+  close() {
+    this.#video.removeEventListener("waiting", this.#waits);
+  }
+
+  // Seeks wait, too, and so does the first start.
+  #waits = () => {
+    if (!this.#video.seeking && this.#moved) this.#dry(performance.now());
+  };
+
+  #dry(at) {
+    this.#since ??= at;
+    if (at - this.#cured < PATIENCE_MS) return; // on its way
+    if (this.#hooks.inHand() > ENOUGH_S && at - this.#since < PATIENCE_MS) return;
+    this.#cured = at;
+    this.#clock.at = at;
+    this.#hooks.cure();
+  }
+}

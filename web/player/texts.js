@@ -1,0 +1,28 @@
+// The few words that the element itself shows.
+
+const TEXTS = {
+  en: {
+    connecting: "Connecting …",
+    reconnecting: "The connection was lost. Trying again …",
+    failed: "The interviewer cannot be shown.",
+    retry: "Try again",
+    locked: "The sound is off until you allow it.",
+    unlock: "Turn on sound",
+    label: "Interviewer",
+  },
+  ko: {
+    connecting: "연결하는 중 …",
+    reconnecting: "연결이 끊겼습니다. 다시 연결하는 중 …",
+    failed: "면접관을 표시할 수 없습니다.",
+    retry: "다시 시도",
+    locked: "허용하기 전에는 소리가 나지 않습니다.",
+    unlock: "소리 켜기",
+    label: "면접관",
+  },
+};
+
+/** In the language of the page around `element`; English where there is no other. */
+export function textsFor(element) {
+  const tag = element.closest("[lang]")?.lang ?? "en";
+  return TEXTS[tag.split("-")[0].toLowerCase()] ?? TEXTS.en;
+}

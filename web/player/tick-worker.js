@@ -1,0 +1,1 @@
+onmessage = ({ data: everyMs }) => setInterval(() => postMessage(0), everyMs);
