@@ -120,7 +120,7 @@ def of_crop(layout: FloatArray, box: tuple[int, int, int, int], side: int = 256)
 def steadied(added: Tensor, faces: Tensor) -> Tensor:
     """`added` averaged over time where the faces are alike, both (n, 3, h, w) in grey levels."""
     n = len(faces)
-    grey = F.avg_pool2d(faces.mean(1, keepdim=True), 5, 1, 2)
+    grey = F.avg_pool2d(faces.mean(1, keepdim=True), 5, 1, 2, count_include_pad=False)
     total, weights = added.clone(), torch.ones_like(grey)
     for step in range(1, min(NEIGHBOURS, n - 1) + 1):
         near = float(np.exp(-0.5 * (step / REACH) ** 2))
@@ -136,7 +136,7 @@ def flicker(added: Tensor, faces: Tensor) -> float:
     """How much `added` shakes where the faces stand still: root mean square of its second differences over time, grey levels."""
     if len(added) < 3:
         return 0.0
-    grey = F.avg_pool2d(faces.mean(1, keepdim=True), 5, 1, 2)
+    grey = F.avg_pool2d(faces.mean(1, keepdim=True), 5, 1, 2, count_include_pad=False)
     still = ((grey[1:] - grey[:-1]).abs() < ALIKE / 2).float()
     both = still[1:] * still[:-1]
     second = added[2:] - 2 * added[1:-1] + added[:-2]
