@@ -60,7 +60,7 @@ class MuseTalk:
         self._row_shape = (AUDIO_TOKENS, unet.config.cross_attention_dim)
         self._renderer = FaceRenderer(unet, decode, device, dtype, config.batch_sizes, config.compile)
         self._load_arrays = load_arrays
-        self._restorer = Restorer.load(weights, device, dtype, strength=config.restore) if config.restore else None
+        self._restorer = Restorer.load(weights, device, strength=config.restore) if config.restore else None
         self._latents = LatentCache(load_arrays, device, dtype, config.latent_cache_bytes)
         details: dict[str, Any] = {
             "weights": {"v15": "MuseTalk 1.5", "v1": "MuseTalk 1.0"}[config.version],

@@ -48,19 +48,23 @@ class Restorer:
         strength: part of what the network adds that shows, 0..1. steady: average it over neighbouring frames.
     """
 
-    def __init__(self, network: Network, device: torch.device, dtype: torch.dtype, *, strength: float = 0.5, steady: bool = True) -> None:
-        self._network, self._device, self._dtype = network, device, dtype
+    def __init__(self, network: Network, device: torch.device, *, strength: float = 0.5, steady: bool = True) -> None:
+        self._network, self._device = network, device
         self._strength, self._steady = strength, steady
         ramp = torch.clamp(torch.minimum(torch.arange(256) + 1, torch.arange(256).flip(0) + 1) / EDGE, max=1.0)
         self._fade = (ramp[:, None] * ramp[None]).to(device)
 
     @classmethod
-    def load(cls, weights: WeightsFolder, device: torch.device, dtype: torch.dtype, *, strength: float = 0.5) -> Restorer:
-        """Raises EngineUnavailableError: the package `gfpgan` is not installed. WeightsError: its file is missing, damaged or of another network."""
+    def load(cls, weights: WeightsFolder, device: torch.device, *, strength: float = 0.5) -> Restorer:
+        """GFPGAN v1.4, in float32, as it is published and run.
+
+        Raises:
+            EngineUnavailableError: the package `gfpgan` is not installed. WeightsError: its file is missing, damaged or of another network.
+        """
         model = architecture()
         load_into(model, read_checkpoint(weights.path(WEIGHTS)), file=WEIGHTS)
-        model.eval().to(device=device, dtype=dtype)
-        return cls(lambda x: cast(Tensor, model(x, return_rgb=False, randomize_noise=False)[0]), device, dtype, strength=strength)
+        model.eval().to(device=device)
+        return cls(lambda x: cast(Tensor, model(x, return_rgb=False, randomize_noise=False)[0]), device, strength=strength)
 
     @torch.inference_mode()
     def restore(self, crops: ByteArray, layout: FloatArray) -> ByteArray:
@@ -85,7 +89,7 @@ class Restorer:
         for at in range(0, len(faces), BATCH):
             part, matrices = faces[at : at + BATCH], layout[at : at + BATCH]
             laid = _warped(part / 127.5 - 1, matrices, SIDE)
-            restored = self._network(laid.to(self._dtype)).float()
+            restored = self._network(laid)
             back = np.stack([cv2.invertAffineTransform(matrix) for matrix in matrices])
             # Against the face that went the same way there and back, so that blur of the way is not taken for something that was added.
             parts.append(_warped(restored.clamp(-1, 1) - laid, back, faces.shape[-1], zeros=True) * 127.5 * self._fade)
@@ -116,7 +120,7 @@ def of_crop(layout: FloatArray, box: tuple[int, int, int, int], side: int = 256)
 def steadied(added: Tensor, faces: Tensor) -> Tensor:
     """`added` averaged over time where the faces are alike, both (n, 3, h, w) in grey levels."""
     n = len(faces)
-    grey = F.avg_pool2d(faces.mean(1, keepdim=True), 5, 1, 2)
+    grey = F.avg_pool2d(faces.mean(1, keepdim=True), 5, 1, 2, count_include_pad=False)
     total, weights = added.clone(), torch.ones_like(grey)
     for step in range(1, min(NEIGHBOURS, n - 1) + 1):
         near = float(np.exp(-0.5 * (step / REACH) ** 2))
@@ -132,7 +136,7 @@ def flicker(added: Tensor, faces: Tensor) -> float:
     """How much `added` shakes where the faces stand still: root mean square of its second differences over time, grey levels."""
     if len(added) < 3:
         return 0.0
-    grey = F.avg_pool2d(faces.mean(1, keepdim=True), 5, 1, 2)
+    grey = F.avg_pool2d(faces.mean(1, keepdim=True), 5, 1, 2, count_include_pad=False)
     still = ((grey[1:] - grey[:-1]).abs() < ALIKE / 2).float()
     both = still[1:] * still[:-1]
     second = added[2:] - 2 * added[1:-1] + added[:-2]

@@ -25,6 +25,7 @@ def config(folder: Path, engine: str) -> AppConfig:
             "weights": {"uri": str(folder / "models"), "unpublished": True},
             "lipsync": {"engine": engine, "musetalk": {"device": "cpu", "threads": 1}},
             "avatars": {"uri": str(folder / "avatars"), "clip": {"min_s": 0.4}},
+            "limits": {"max_body_bytes": 2**20, "max_clip_bytes": 4 * 2**20},
         }
     )
 

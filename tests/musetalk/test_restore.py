@@ -44,7 +44,7 @@ def planar(rgb: Any) -> np.ndarray:
 
 
 def restorer(network: Any, **options: Any) -> Restorer:
-    return Restorer(network, CPU, torch.float32, **options)
+    return Restorer(network, CPU, **options)
 
 
 def test_a_network_that_adds_nothing_changes_nothing() -> None:
@@ -117,7 +117,7 @@ def test_flicker_is_damped_where_the_face_stands_still_and_not_where_it_moves() 
 @pytest.mark.skipif(HAS_GFPGAN, reason="gfpgan is installed")
 def test_without_the_package_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailableError, match="pip install gfpgan"):
-        Restorer.load(WeightsFolder(str(tmp_path)), CPU, torch.float32)
+        Restorer.load(WeightsFolder(str(tmp_path)), CPU)
 
 
 @pytest.mark.skipif(not HAS_GFPGAN, reason="the package gfpgan is not installed (pip install gfpgan)")
@@ -126,7 +126,7 @@ def test_gfpgan_with_generated_weights_of_its_full_size(tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save({"params_ema": architecture().state_dict()}, tmp_path / "GFPGANv1.4.pth")
     weights = WeightsFolder(WeightsConfig(uri=str(tmp_path), unpublished=True))
-    made = Restorer.load(weights, CPU, torch.float32)
+    made = Restorer.load(weights, CPU)
     crops = planar(faces(2))
     once, again = (made.restore(crops, layout(2)) for _ in range(2))
     assert np.array_equal(once, again)  # its noise is held still
@@ -135,4 +135,4 @@ def test_gfpgan_with_generated_weights_of_its_full_size(tmp_path: Path) -> None:
     state.pop(next(iter(state)))
     torch.save({"params_ema": state}, tmp_path / "GFPGANv1.4.pth")
     with pytest.raises(WeightsError, match="1 missing"):
-        Restorer.load(weights, CPU, torch.float32)
+        Restorer.load(weights, CPU)
