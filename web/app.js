@@ -144,6 +144,7 @@ connectAddDialog((id) => interviewers.load(id));
 async function start() {
   list.show(recall("questions", QUESTIONS[spoken][role]));
   applyLanguage();
+  el("begin").disabled = false; // before the page listens, a click would send the form
   try {
     const [health, voices] = await Promise.all([askJson("health"), askJson("v1/voices")]);
     details.service = { health, voices: voices.data };
