@@ -144,12 +144,12 @@ connectAddDialog((id) => interviewers.load(id));
 async function start() {
   list.show(recall("questions", QUESTIONS[spoken][role]));
   applyLanguage();
-  el("begin").disabled = false; // before the page listens, a click would send the form
   try {
     const [health, voices] = await Promise.all([askJson("health"), askJson("v1/voices")]);
     details.service = { health, voices: voices.data };
     await interviewers.load(recall("avatar", health.default_avatar));
     notices.clear("start");
+    el("begin").disabled = false;
   } catch (error) {
     notices.show("start", { key: "e_plain", values: { message: error.message }, label: "retry", act: start });
     return;
