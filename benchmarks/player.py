@@ -88,7 +88,12 @@ def seam(page: Page, passages: int) -> dict[str, Any]:
 
 
 def spread_fine(values: list[float]) -> dict[str, float]:
-    return {"mean": round(statistics.fmean(values), 3), "p95": round(float(np.percentile(values, 95)), 3), "max": round(max(values), 3), "n": len(values)}
+    return {
+        "mean": round(statistics.fmean(values), 3),
+        "p95": round(float(np.percentile(values, 95)), 3),
+        "max": round(max(values), 3),
+        "n": len(values),
+    }
 
 
 def dry(page: Page, rounds: int) -> dict[str, Any]:

@@ -40,6 +40,7 @@ async function listenIn() {
   const node = new AudioWorkletNode(context, "tap", { numberOfOutputs: 0 });
   output.connect(node);
   tap = { clicks: [], loudAt: -1, step: 0, reset: () => node.port.postMessage(0), context };
+  window.tap = tap; // for a look from outside
   node.port.onmessage = ({ data }) => ("click" in data ? tap.clicks.push(data.click) : Object.assign(tap, data));
 }
 

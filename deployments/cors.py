@@ -30,7 +30,9 @@ def middleware(origins: tuple[str, ...]) -> list[Middleware]:
     if not origins:
         return []
     return [
-        Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST", "DELETE"], allow_headers=["*"], expose_headers=EXPOSED, max_age=600)
+        Middleware(
+            CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST", "DELETE"], allow_headers=["*"], expose_headers=EXPOSED, max_age=600
+        )
     ]
 
 

@@ -1,5 +1,6 @@
 // <avatar-player>: an interviewer who lives, speaks, can be interrupted, and is captioned. Types and words: avatar-player.d.ts, docs/player.md.
 
+import { mannerOf, WithAttributes } from "./player/attributes.js";
 import { Captions } from "./player/captions.js";
 import { Conversation } from "./player/conversation.js";
 import { ask, PlayerError } from "./player/errors.js";
@@ -11,20 +12,18 @@ import { checked, Utterance } from "./player/utterance.js";
 import { View } from "./player/view.js";
 import { VoiceActivity } from "./player/voice-activity.js";
 
-const ORIGIN = new URL(import.meta.url).origin;
 const STATES = ["idle", "listening", "thinking"];
-const TEXTS = { src: "", avatar: "", voice: "auto", language: "auto", captions: "on", motion: "auto", label: "" };
 const KEPT = 1_000;
 
 export { PlayerError };
 
-export class AvatarPlayer extends HTMLElement {
+export class AvatarPlayer extends WithAttributes {
   static observedAttributes = ["avatar", "src", "captions", "motion", "muted", "label"];
 
   #view = new View(this);
   #sound = new Sound(this.#view.video);
   #quality = new Quality(this.#view.video);
-  #captions = new Captions(this.#view.video, this.#view.captions, (utterance, lines) => this.#tell("caption", utterance && { id: utterance.id, lines }));
+  #captions = new Captions(this.#view.video, this.#view.captions, (utterance, lines) => this.tell("caption", utterance && { id: utterance.id, lines }));
   #reduced = matchMedia("(prefers-reduced-motion: reduce)");
   #engine = null;
   #link = "off"; // off | connecting | open | lost | failed
@@ -121,15 +120,14 @@ export class AvatarPlayer extends HTMLElement {
     this.disconnect();
     this.#go("connecting");
     const Engine = mediaSourceClass() ? Conversation : Files;
-    const start = { voice: this.voice, speed: this.speed, language: this.language, ...(this.avatar && { avatar: this.avatar }) };
-    this.#engine = new Engine({ base: this.#base, start, video: this.#view.video, quality: this.#quality, hooks: this.#hooks() });
+    const start = { ...mannerOf(this), ...(this.avatar && { avatar: this.avatar }) };
+    this.#engine = new Engine({ base: this.address("/"), start, video: this.#view.video, quality: this.#quality, hooks: this.#hooks() });
     return this.#engine.opened;
   }
 
   speak(what) {
-    const { voice, speed, language } = this;
     const utterance = new Utterance(
-      { voice, speed, language, ...checked(what) },
+      { ...mannerOf(this), ...checked(what) },
       (one, piece) => this.#engine?.write(one, piece),
       (id) => this.interrupt(id),
     );
@@ -156,7 +154,7 @@ export class AvatarPlayer extends HTMLElement {
     }
     this.#engine.interrupt(stopped);
     const ids = stopped.map((utterance) => utterance.id);
-    this.#tell("interrupted", { ids, silent_ms: silent });
+    this.tell("interrupted", { ids, silent_ms: silent });
     return ids;
   }
 
@@ -175,16 +173,15 @@ export class AvatarPlayer extends HTMLElement {
   }
 
   async prerender(texts) {
-    const { voice, speed, language } = this;
-    const body = JSON.stringify({ texts, voice, speed, language, ...(this.avatar && { avatar: this.#avatarId }) });
-    await ask(new URL("/v1/prerender", this.#base).href, { method: "POST", headers: { "Content-Type": "application/json" }, body });
-    for (const text of texts) this.#engine?.know?.({ text, voice, speed, language });
+    const body = JSON.stringify({ texts, ...mannerOf(this), ...(this.avatar && { avatar: this.avatarId }) });
+    await ask(this.address("/v1/prerender"), { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    for (const text of texts) this.#engine?.know?.({ text, ...mannerOf(this) });
   }
 
   async listen(options = {}) {
     this.stopListening();
     const ears = new VoiceActivity((speaking) => {
-      this.#tell("voice", { speaking });
+      this.tell("voice", { speaking });
       if (speaking && (options.interrupt ?? true) && this.#spoken) this.interrupt();
     }, options);
     this.#ears = ears;
@@ -222,7 +219,7 @@ export class AvatarPlayer extends HTMLElement {
         this.#go("open");
         this.#showPortrait(detail.avatar);
         if (!this.moving) this.#notice("still", "motion is off: a portrait with sound and captions");
-        this.#tell("ready", detail);
+        this.tell("ready", detail);
       },
       lost: () => {
         this.#notice("reconnecting", "the connection was lost; it is sought");
@@ -230,10 +227,13 @@ export class AvatarPlayer extends HTMLElement {
       },
       failed: (error) => this.#fail(error),
       notice: (code, message, id) => this.#notice(code, message, id),
-      error: (error) => this.#tell("error", error),
+      error: (error) => this.tell("error", error),
       started: (utterance, ms) => this.#begin(utterance, ms),
       ended: (utterance, outcome, error) => this.#finish(utterance, outcome, error),
-      tick: (utterance, ms) => this.#follow(utterance, ms),
+      tick: (utterance, ms) => {
+        if (this.#engine?.timeline) this.#engine.timeline.soundLatency = this.#sound.latency;
+        this.#follow(utterance, ms);
+      },
       placed: (utterance, originS) => this.#captions.place(utterance, originS),
       seeking: (why) => (why === "cut" || why === "late") && this.#view.fade(),
     };
@@ -246,7 +246,7 @@ export class AvatarPlayer extends HTMLElement {
     const first = utterance.state === "queued";
     utterance.heard(detail);
     this.#settle();
-    if (first) this.#tell("started", detail);
+    if (first) this.tell("started", detail);
   }
 
   #finish(utterance, outcome, error) {
@@ -258,7 +258,7 @@ export class AvatarPlayer extends HTMLElement {
       this.#captions.show();
     }
     this.#settle();
-    this.#tell("ended", detail);
+    this.tell("ended", detail);
   }
 
   #follow(utterance, ms) {
@@ -271,7 +271,7 @@ export class AvatarPlayer extends HTMLElement {
     while (utterance.wordsTold < utterance.words.length && utterance.words[utterance.wordsTold].start_ms <= ms) {
       const index = utterance.wordsTold;
       utterance.wordsTold += 1;
-      this.#tell("word", { id: utterance.id, index, ...utterance.words[index] });
+      this.tell("word", { id: utterance.id, index, ...utterance.words[index] });
     }
     return undefined;
   }
@@ -282,18 +282,10 @@ export class AvatarPlayer extends HTMLElement {
     this.#engine?.close();
     for (const utterance of waiting) this.#finish(utterance, "failed", error);
     this.#go("failed", error.message);
-    this.#tell("error", error);
+    this.tell("error", error);
   }
 
   // --- small things --------------------------------------------------------------------------------------------------------
-
-  get #base() {
-    return new URL(this.src || ORIGIN, location.href).href;
-  }
-
-  get #avatarId() {
-    return ["man", "woman"].includes(this.avatar) ? `interviewer_${this.avatar}` : this.avatar;
-  }
 
   #go(link, detail = "") {
     this.#link = link;
@@ -313,7 +305,7 @@ export class AvatarPlayer extends HTMLElement {
     const before = this.#state;
     this.#state = state;
     this.dataset.state = state;
-    this.#tell("statechange", { state, before });
+    this.tell("statechange", { state, before });
   }
 
   #showStatus(detail = "") {
@@ -336,9 +328,8 @@ export class AvatarPlayer extends HTMLElement {
     this.#view.still = !this.moving;
   }
 
-  #showPortrait(avatar = this.#avatarId) {
-    if (!this.isConnected || !avatar) return;
-    this.#view.portrait.src = new URL(`/v1/avatars/${encodeURIComponent(avatar)}/portrait`, this.#base).href;
+  #showPortrait(avatar = this.avatarId) {
+    if (this.isConnected && avatar) this.#view.portrait.src = this.portraitOf(avatar);
   }
 
   #restoreWhenCut() {
@@ -352,42 +343,8 @@ export class AvatarPlayer extends HTMLElement {
   }
 
   #notice(code, message, id) {
-    this.#tell("notice", { code, message, ...(id && { id }) });
+    this.tell("notice", { code, message, ...(id && { id }) });
   }
-
-  #tell(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
-  }
-
-  get speed() {
-    const speed = Number(this.getAttribute("speed") ?? 1.1);
-    return speed >= 0.25 && speed <= 4 ? speed : 1.1;
-  }
-
-  set speed(speed) {
-    this.setAttribute("speed", String(speed));
-  }
-
-  get muted() {
-    return this.hasAttribute("muted");
-  }
-
-  set muted(muted) {
-    this.toggleAttribute("muted", Boolean(muted));
-  }
-}
-
-for (const [name, otherwise] of Object.entries(TEXTS)) {
-  Object.defineProperty(AvatarPlayer.prototype, name, {
-    configurable: true,
-    enumerable: true,
-    get() {
-      return this.getAttribute(name) ?? otherwise;
-    },
-    set(value) {
-      this.setAttribute(name, String(value));
-    },
-  });
 }
 
 if (!customElements.get("avatar-player")) customElements.define("avatar-player", AvatarPlayer);

