@@ -5,12 +5,17 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
-TEST_INSTALLED = $(VENV)/.installed-test
+comma := ,
+EXTRAS ?= test
+TEST_INSTALLED = $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 CONFIG ?= local
+# Without PyTorch everything that comes from it is of any type, and these complaints are about nothing else.
+MYPY_WITHOUT_TORCH = $(shell $(BIN)/python -c 'import torch' 2>/dev/null || \
+	echo --allow-subclassing-any --allow-untyped-decorators --no-warn-return-any --no-warn-unused-ignores)
 PIP = $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-slow check fix bench docs doctor clean
+.PHONY: help run install test test-slow check fix bench bench-gpu docs doctor clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -20,7 +25,7 @@ run: $(INSTALLED) ## install what is missing and run the service until Ctrl-C
 
 install: $(INSTALLED) ## make .venv with the project in it
 
-test: $(TEST_INSTALLED) ## every test that this machine can run
+test: $(TEST_INSTALLED) ## every test that this machine can run; EXTRAS=test,neural adds those of the networks
 	$(BIN)/python -m pytest
 
 test-slow: $(TEST_INSTALLED) ## the tests at full size, too: minutes, 10 GB of memory
@@ -29,7 +34,7 @@ test-slow: $(TEST_INSTALLED) ## the tests at full size, too: minutes, 10 GB of m
 check: $(TEST_INSTALLED) ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy $(MYPY_WITHOUT_TORCH)
 
 fix: $(TEST_INSTALLED) ## format, and mend what the linter can
 	$(BIN)/ruff format .
@@ -37,6 +42,10 @@ fix: $(TEST_INSTALLED) ## format, and mend what the linter can
 
 bench: $(TEST_INSTALLED) ## speed, memory and lip quality; prints a table and writes JSON to benchmarks/results/
 	$(BIN)/python -m benchmarks
+
+bench-gpu: $(TEST_INSTALLED) ## MuseTalk against a plain pipeline of the same model; on the CPU where there is no card
+	@$(BIN)/python -c "import torch, diffusers" 2>/dev/null || $(PIP) install --constraint constraints.txt --editable '.[test,gpu]'
+	$(BIN)/python -m benchmarks.gpu
 
 docs: $(TEST_INSTALLED) ## write docs/cli.md from the commands' own help
 	PYTHONPATH=. $(BIN)/typer cli.py utils docs --name museserve --title "The command line" --output docs/cli.md
@@ -58,5 +67,5 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 
 $(TEST_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing with the test tools into $(VENV) ..."
-	$(PIP) install --constraint constraints.txt --editable '.[test]'
+	$(PIP) install --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@ $(INSTALLED)

@@ -166,36 +166,43 @@ def serve(
 
 @avatar_app.command("add")
 def add_avatar(
-    photo: Annotated[Path, typer.Argument(help="a portrait: one face from the front, mouth closed", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(help="a portrait: one face from the front, mouth closed; or a clip, which MuseTalk alone can draw", show_default=False)
+    ],
     avatar_id: Annotated[str, typer.Option("--id", help="a-z, 0-9, - and _", show_default="from the file's name")] = "",
     name: Annotated[str, typer.Option(help="what people see", show_default="the id")] = "",
     gender: Annotated[Gender, typer.Option(help="which voice fits")] = Gender.female,
     config: ConfigOption = "local",
 ) -> None:
-    """Prepare an avatar from a portrait and print what was found in it."""
+    """Prepare an avatar from a portrait or a clip and print what was found in it."""
     settings = _config(config)
-    picture = _read(photo, settings.limits.max_body_bytes)
+    data = _read(source, settings.limits.max_clip_bytes, "limits.max_clip_bytes")
 
     import yaml
 
-    from musetalk.load import shipped_store
-    from musetalk.prepare import prepare_portrait
+    from media.clip import is_clip
+    from musetalk.load import clips_need_musetalk, load_face_networks, shipped_store
+    from musetalk.prepare import check_request, prepare_portrait
+    from musetalk.prepare_clip import prepare_clip
 
+    chosen = avatar_id or _slug(source.stem)
+    check_request(chosen, gender.value)
+    networks, reason = load_face_networks(settings)
+    if is_clip(data) and networks is None:
+        raise clips_need_musetalk(reason)
     store = shipped_store(settings, settings.lipsync.avatar_cache_bytes)
-    chosen = avatar_id or _slug(photo.stem)
-    ref, report = prepare_portrait(
-        picture,
-        id=chosen,
-        name=name or chosen,
-        gender=gender.value,
-        size=settings.avatars.size,
-        store=store,
-        max_pixels=settings.avatars.max_pixels,
-        media=settings.mux.media,
-    )
-    typer.echo(
-        yaml.safe_dump({"id": ref.id, "version": ref.version, "report": report.model_dump(mode="json")}, sort_keys=False, allow_unicode=True).rstrip()
-    )
+    avatars = settings.avatars
+    with _steps() as show:
+        common: dict[str, Any] = {"id": chosen, "name": name or chosen, "gender": gender.value, "size": avatars.size, "store": store}
+        common |= {"media": settings.mux.media, "networks": networks, "progress": show}
+        if is_clip(data):
+            assert networks is not None
+            ref = prepare_clip(data, limits=avatars.clip, **common)[0]
+        else:
+            ref = prepare_portrait(data, max_pixels=avatars.max_pixels, **common)[0]
+    meta = store.meta(ref.id)
+    found = {"id": ref.id, "version": ref.version, "engines": sorted(meta.engines), "report": meta.report}
+    typer.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip())
 
 
 @avatar_app.command("list")
@@ -396,11 +403,11 @@ def _check_output(output: Path) -> None:
         raise RequestError(f"{output}: the folder {output.parent} does not exist")
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
+def _read(path: Path, max_bytes: int, key: str = "limits.max_body_bytes") -> bytes:
     """Raises OSError, RequestError."""
     size = path.stat().st_size
     if size > max_bytes:
-        raise RequestError(f"{path} is {size:,} bytes; at most {max_bytes:,} are accepted (limits.max_body_bytes)")
+        raise RequestError(f"{path} is {size:,} bytes; at most {max_bytes:,} are accepted ({key})")
     return path.read_bytes()
 
 
@@ -436,6 +443,20 @@ def _bytes_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
                 bar.reset(total)
                 bar.n = bar.initial = have
             bar.update(have - bar.n)
+
+        yield show
+
+
+@contextmanager
+def _steps() -> Iterator[Callable[[str, float], None]]:
+    """A bar of the whole with the step that is going on, drawn only when somebody watches."""
+    from tqdm import tqdm
+
+    with tqdm(total=100, file=sys.stderr, disable=None, leave=False, bar_format="{desc:<24} {percentage:3.0f} %|{bar}| {elapsed}") as bar:
+
+        def show(step: str, done: float) -> None:
+            bar.set_description_str(step, refresh=False)
+            bar.update(100 * done - bar.n)
 
         yield show
 

@@ -2,7 +2,7 @@
 
     Ingress --stream--> Mux --stream--> TTS
        |                 +---unary----> LipSync   (segments of all utterances, batched)
-       +-----unary----> FacePrep
+       +----stream----> FacePrep
 
 A consumer holds its producer's handle and pulls, because a stream cannot be passed on.
 """

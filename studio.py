@@ -20,7 +20,7 @@ from media.text_track import TextTrack
 from media.utterance import Utterance
 from musetalk.avatar import AvatarStore
 from musetalk.builtin import resolve
-from musetalk.load import load_engine, shipped_store
+from musetalk.load import MUSETALK, load_engine, prepare_shipped, shipped_store
 from speech.synthesizer import Synthesizer
 from speech.urgency import UrgencyPool
 from timeline import SPEECH_RATE
@@ -36,6 +36,8 @@ class Studio:
         self._config = config
         self.store = store or shipped_store(config, config.mux.avatar_cache_bytes)
         self.engine = load_engine(config, self.store)
+        if self.engine.info.name == MUSETALK:
+            prepare_shipped(config, self.store)
         self.synthesizer = Synthesizer(config.speech)
         self._draw = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="draw")
         self._encode = UrgencyPool([math.inf] * config.mux.encode_threads)
@@ -45,6 +47,7 @@ class Studio:
     ) -> Utterance:
         """An utterance ready to film. Exactly one of `speech` and `audio` (an encoded file's bytes); spoken: its sound, if it is there."""
         prepared = self.store.load(resolve(avatar))
+        prepared.require(self.engine.info)
         name = self.engine.info.name
         stage = Stage(prepared.ref, prepared.background, prepared.box(name), prepared.mask(name), prepared.faces(name), prepared.order)
         chunks = spoken or (self.synthesizer.stream(speech) if speech is not None else self._upload(audio or b""))

@@ -103,32 +103,38 @@ def segment(url: str) -> dict[str, Any]:
     }
 
 
+def measure(folder: Path, scratch: Path, threads: int) -> dict[str, Any]:
+    """Write the models into `folder` unless they are there, start the service on them and film a segment. Megabytes are resident ones, at most."""
+    results: dict[str, Any] = {"machine": machine(), "threads": threads, "batch": BATCH}
+    if not (folder / "sd-vae").exists():
+        write_models(folder, "full")
+        save_parser(folder / "face-parse-bisent/79999_iter.pth")
+    results["weights_gb"] = round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e9, 2)
+    config = configured(folder, str(scratch / "home"), threads)
+    write_avatars(config)
+    service._rehearse = lambda url: None  # three sentences at seconds a frame
+    memory = Memory()
+    memory.start()
+    began = time.perf_counter()
+    with service.running(config) as url:
+        results["start_s"] = round(time.perf_counter() - began, 1)
+        results["segment"] = segment(url)
+        results["health"] = httpx.get(f"{url}/health", timeout=60).json()["engine"]
+        results["peak_rss_mb"] = memory.end()
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
-    results: dict[str, Any] = {"machine": machine(), "threads": args.threads, "batch": BATCH}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = args.folder or Path(scratch) / "models"
-        if not (folder / "sd-vae").exists():
-            write_models(folder, "full")
-            save_parser(folder / "face-parse-bisent/79999_iter.pth")
-        results["weights_gb"] = round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e9, 2)
-        config = configured(folder, scratch + "/home", args.threads)
-        write_avatars(config)
-        service._rehearse = lambda url: None  # three sentences at seconds a frame
-        memory = Memory()
-        memory.start()
-        began = time.perf_counter()
-        with service.running(config) as url:
-            results["start_s"] = round(time.perf_counter() - began, 1)
-            results["segment"] = segment(url)
-            results["health"] = httpx.get(f"{url}/health").json()["engine"]
-            results["peak_rss_mb"] = memory.end()
+        results = measure(args.folder or Path(scratch) / "models", Path(scratch), args.threads)
     print(json.dumps(results, indent=1))
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(results, indent=1) + "\n")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

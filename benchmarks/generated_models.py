@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from musetalk.audio import WhisperEncoder
+from musetalk.parsing import BiSeNet
 from musetalk.pretrained import TAESD_FILE, UNETS, VAE_DESCRIPTION, VAE_FILE, Version
 from musetalk.taesd import TinyDecoder
 from musetalk.unet import UNet, UNetConfig
@@ -53,6 +54,14 @@ def write_models(folder: Path, size: Size = "tiny", version: Version = "v15", se
     taesd = {f"decoder.{name}": tensor for name, tensor in TinyDecoder(64 if size == "full" else 8).state_dict().items()}
     (folder / TAESD_FILE).parent.mkdir(parents=True, exist_ok=True)
     save_file(taesd, folder / TAESD_FILE)
+
+
+def write_parser(folder: Path, seed: int = 0) -> None:
+    """BiSeNet at its full and only size, in PyTorch's format from before 1.6, as it is published."""
+    torch.manual_seed(seed)
+    path = folder / "face-parse-bisent/79999_iter.pth"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(BiSeNet().state_dict(), path, _use_new_zipfile_serialization=False)
 
 
 def legacy_names(state: dict[str, Tensor]) -> dict[str, Tensor]:

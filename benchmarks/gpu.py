@@ -67,7 +67,8 @@ def engine(folder: Path, device: torch.device, sizes: list[int], threads: int, r
         results["first_segment_ms"] = {
             kind: {n: round(n / workers[kind].ask("time", n, 1.0)["frames_per_s"] * 1e3, 1) for n in (2, 8)} for kind in KINDS
         }
-    results["steps"] = {kind: steps(kind, workers[kind].ask("profile", sizes[-1]), peak) for kind in KINDS}
+    profiled: tuple[Kind, ...] = KINDS if cuda else ("eager", "exact")
+    results["steps"] = {kind: steps(kind, workers[kind].ask("profile", sizes[-1]), peak) for kind in profiled}
     for worker in workers.values():
         worker.end()
     return results

@@ -51,7 +51,8 @@ class Eager:
             with torch.device("meta"):
                 model = make()
             model.load_state_dict(state, strict=True, assign=True)
-            return model.requires_grad_(False).eval().to(device=device, dtype=dtype)
+            model = model.requires_grad_(False).eval().to(device=device)
+            return model if dtype == torch.float32 else model.to(dtype=dtype)
 
         described = json.loads((folder / "musetalkV15/musetalk.json").read_text())
         shape = json.loads((folder / "sd-vae/config.json").read_text())

@@ -96,6 +96,7 @@ class MuseTalkConfig(StrictModel):
         None, gt=0, le=1, description="part of the card's memory this process may take; None = deployments.lipsync.num_gpus, or all of it"
     )
     blend: BlendConfig = BlendConfig()
+    restore: float = Field(0.0, ge=0, le=1, description="sharpen drawn faces with GFPGAN: part of what it adds that shows; 0 = off, 0.5 = a start")
     latent_cache_bytes: int = Field(256 * 2**20, ge=2**20, description="avatars' latents kept on the device, least recently used first out")
     threads: int = Field(2, ge=1, le=128, description="threads on a CPU")
 

@@ -1,52 +1,138 @@
-"""Portrait to prepared avatar, into the avatar store. The work lives in `musetalk.prepare`."""
+"""Portrait or clip to prepared avatar, into the avatar store. The work lives in `musetalk.prepare` and `musetalk.prepare_clip`."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from configs.models import AppConfig
-from errors import MuseserveError
-from musetalk.load import shipped_store
-from musetalk.prepare import prepare_portrait, refresh
+from contracts import AvatarRef
+from errors import ConflictError, MuseserveError
+from musetalk.load import clips_need_musetalk, load_face_networks, prepare_shipped, shipped_store
+from musetalk.prepare import check_request, prepare_portrait, refresh
+from musetalk.prepare_clip import prepare_clip
+from musetalk.steps import Progress
 
 logger = logging.getLogger("ray.serve")
 
 CACHE_BYTES = 64 * 2**20  # what it prepares is read by others
+STEP = 0.01  # of the whole, between two reports of one step
+
+
+class Abandoned(Exception):
+    """Nobody waits for this avatar any more."""
+
+
+class Caller:
+    """Whether somebody still waits, agreed on between the thread that works and whoever waits for it, so that one of them cleans up."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left = self._stored = False
+
+    def check(self) -> None:
+        if self._left:
+            raise Abandoned
+
+    def stored(self) -> bool:
+        """Said when the avatar lies in the store. False: the caller has left, so it must be removed."""
+        with self._lock:
+            self._stored = True
+            return not self._left
+
+    def leave(self) -> bool:
+        """Said when nobody waits any more. True: the avatar lies in the store and must be removed."""
+        with self._lock:
+            self._left = True
+            return self._stored
 
 
 class FacePrep:
     """A plain class: `graph.py` makes it a deployment."""
 
     def __init__(self, config: AppConfig) -> None:
-        self._size = config.avatars.size
-        self._max_pixels = config.avatars.max_pixels
-        self._media = config.mux.media
+        self._avatars, self._media = config.avatars, config.mux.media
         self._store = shipped_store(config, CACHE_BYTES)
-        for avatar_id in self._store.ids():
-            self._renew(avatar_id)
-        logger.info("face preparation ready: %d avatars", len(self._store.ids()))
+        self._networks, self._reason = load_face_networks(config)
+        self._making: set[str] = set()
+        if self._networks is not None:
+            prepare_shipped(config, self._store, self._networks)
+            # Seconds for each avatar, so the shipped ones serve meanwhile; whoever asks for another is told.
+            threading.Thread(target=self._renew_all, name="renew", daemon=True).start()
+        else:
+            self._renew_all()
+        logger.info("face preparation ready: %d avatars; MuseTalk: %s", len(self._store.ids()), self._reason or "prepared for")
 
-    async def prepare(self, data: bytes, avatar_id: str, name: str, gender: str) -> dict[str, Any]:
-        """Prepare and store an avatar; returns its metadata with the report. Raises ImageError, ConflictError."""
-        ref, _ = await asyncio.to_thread(
-            prepare_portrait,
-            data,
-            id=avatar_id,
-            name=name,
-            gender=gender,
-            size=self._size,
-            store=self._store,
-            max_pixels=self._max_pixels,
-            media=self._media,
-        )
-        avatar = await asyncio.to_thread(self._store.load, ref.id, ref.version)
-        return avatar.meta.to_json()
+    async def prepare(self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool = False) -> AsyncGenerator[dict[str, Any], None]:
+        """Prepare and store an avatar. Yields {"step", "done"} as it goes and at last {"avatar": its metadata with the report}.
 
-    def _renew(self, avatar_id: str) -> None:
-        """Prepare an avatar of another animator version again. A damaged one is reported and left: the others must still serve."""
+        Closed before that, it breaks off at the next step and leaves nothing behind.
+
+        Raises:
+            ImageError, ClipError, RequestError, ConflictError. EngineUnavailableError: a clip, and MuseTalk does not run here.
+        """
+        check_request(avatar_id, gender)
+        if clip and self._networks is None:
+            raise clips_need_musetalk(self._reason)
+        if avatar_id in self._making:
+            raise ConflictError(f"avatar {avatar_id!r} is being prepared just now; wait for it or choose another id")
+        self._making.add(avatar_id)
+        loop, caller = asyncio.get_running_loop(), Caller()
+        told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        last = ("", -1.0)
+
+        def progress(step: str, done: float) -> None:
+            nonlocal last
+            caller.check()
+            if step != last[0] or done >= last[1] + STEP:
+                last = step, done
+                loop.call_soon_threadsafe(told.put_nowait, {"step": step, "done": round(done, 3)})
+
+        work = loop.run_in_executor(None, self._make, data, avatar_id, name, gender, clip, progress, caller)
+        work.add_done_callback(lambda _: told.put_nowait(None))
+        delivered = False
         try:
-            refresh(avatar_id, self._store, self._media)
-        except MuseserveError as error:
-            logger.error("avatar %s cannot be used: %s", avatar_id, error)
+            while (item := await told.get()) is not None:
+                yield item
+            ref = await work
+            assert ref is not None
+            avatar = await asyncio.to_thread(self._store.load, ref.id, ref.version)
+            yield {"avatar": avatar.meta.to_json()}
+            delivered = True
+        finally:
+            if not delivered and caller.leave():
+                self._drop(avatar_id)
+
+    def _make(self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool, progress: Progress, caller: Caller) -> AvatarRef | None:
+        """None when nobody waited for it to the end."""
+        common: dict[str, Any] = {"id": avatar_id, "name": name, "gender": gender, "size": self._avatars.size, "store": self._store}
+        common |= {"media": self._media, "networks": self._networks, "progress": progress}
+        try:
+            if clip:
+                ref: AvatarRef = prepare_clip(data, limits=self._avatars.clip, **common)[0]
+            else:
+                ref = prepare_portrait(data, max_pixels=self._avatars.max_pixels, **common)[0]
+            if not caller.stored():
+                self._drop(avatar_id)
+            return ref
+        except Abandoned:
+            logger.info("avatar %s was abandoned by its caller", avatar_id)
+            return None
+        finally:
+            self._making.discard(avatar_id)
+
+    def _drop(self, avatar_id: str) -> None:
+        if self._store.exists(avatar_id):
+            self._store.delete(avatar_id)
+        logger.info("avatar %s was finished after its caller had left, and is deleted", avatar_id)
+
+    def _renew_all(self) -> None:
+        """Prepare avatars of other engine versions again. A damaged one is reported and left: the others must still serve."""
+        for avatar_id in self._store.ids():
+            try:
+                refresh(avatar_id, self._store, self._media, self._networks)
+            except MuseserveError as error:
+                logger.error("avatar %s cannot be used: %s", avatar_id, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import re
 import secrets
@@ -30,7 +31,7 @@ from deployments.openapi import document
 from deployments.remote import pulled, unwrap
 from deployments.requests import check_captions, exactly_one, parse, read_body, read_media, speech_request, video_request
 from deployments.sessions import Sessions
-from errors import BusyError, ConflictError, EngineError, MuseserveError, RequestError
+from errors import BusyError, ConflictError, EngineError, MuseserveError, PayloadTooLargeError, RequestError
 from media.audio import CONTENT_TYPES
 from media.captions import cues, webvtt
 from musetalk.builtin import resolve
@@ -62,7 +63,7 @@ class Ingress:
 
     def __init__(self, config: AppConfig, mux: DeploymentHandle, face_prep: DeploymentHandle) -> None:
         self._config, self._limits = config, config.limits
-        self._mux, self._face_prep = mux, face_prep
+        self._mux, self._face_prep = mux, face_prep.options(stream=True)
         self._mux_stream = mux.options(stream=True)
         self._store = open_store(config.avatars)
         self._live = 0
@@ -131,12 +132,19 @@ class Ingress:
         return JSONResponse({"data": [a.to_json() for a in avatars if not a.id.startswith(TEMPORARY)]})
 
     async def create_avatar(self, request: Request) -> Response:
-        upload = await read_body(request, self._limits, ["image"])
+        upload = await read_body(request, self._limits, ["image", "video"], max(self._limits.max_clip_bytes, self._limits.max_body_bytes))
         body = parse(inputs.AvatarBody, upload.fields)
-        image = _file(upload, "image")
+        image, clip = upload.files.get("image"), upload.files.get("video")
+        exactly_one(image=image, video=clip)
+        if image is not None and len(image) > self._limits.max_body_bytes:
+            raise PayloadTooLargeError(f"the picture is {len(image):,} bytes; at most {self._limits.max_body_bytes:,} are accepted")
         if body.id is not None and await asyncio.to_thread(self._store.exists, body.id):
             raise ConflictError(f"avatar {body.id!r} exists; delete it first or choose another id")
-        made = await self._prepare(image, body.id or _slug(body.name), body.name, body.gender)
+        told = self._preparation(image or clip or b"", body.id or _slug(body.name), body.name, body.gender, clip is not None)
+        if NDJSON in request.headers.get("accept", ""):
+            first = await anext(told)  # what is wrong before any work begins has its own status
+            return StreamingResponse(_lines(first, told), media_type=NDJSON, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        made = await _made(told)
         return JSONResponse(made, status_code=201, headers={"Location": f"/v1/avatars/{made['id']}"})
 
     async def read_avatar(self, request: Request) -> Response:
@@ -329,13 +337,12 @@ class Ingress:
     async def _avatar(self, name: str, version: str | None = None) -> Any:
         return await asyncio.to_thread(self._store.load, resolve(name), version)
 
-    async def _prepare(self, image: bytes, avatar_id: str, name: str, gender: str) -> dict[str, Any]:
-        made: dict[str, Any] = await self._call(self._face_prep.prepare.remote(image, avatar_id, name or avatar_id, gender))
-        return made
+    def _preparation(self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool = False) -> AsyncGenerator[dict[str, Any], None]:
+        return pulled(self._face_prep.prepare.remote(data, avatar_id, name or avatar_id, gender, clip))
 
     async def _temporary(self, image: bytes) -> str:
         avatar_id = f"{TEMPORARY}{hashlib.sha256(image).hexdigest()[:12]}-{secrets.token_hex(4)}"
-        await self._prepare(image, avatar_id, avatar_id, "female")
+        await _made(self._preparation(image, avatar_id, avatar_id, "female"))
         return avatar_id
 
     async def _call(self, response: Awaitable[Any]) -> Any:
@@ -346,20 +353,27 @@ class Ingress:
 
 
 TEMPORARY = "tmp-"
+NDJSON = "application/x-ndjson"
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
     """Our own errors with their status; anything else is logged with its traceback and answered without it."""
-    error = unwrap(error)  # type: ignore[assignment]
     if isinstance(error, ClientDisconnect):
         return Response(status_code=499)
-    if not isinstance(error, MuseserveError):
-        logger.error("request failed: %s %s", request.method, request.url.path, exc_info=error)
-        error = EngineError("the service failed on this request; the log has the details")
-    elif not isinstance(error, RequestError):
-        logger.warning("%s %s: %s: %s", request.method, request.url.path, error.code, error)
+    error = _ours(error, f"{request.method} {request.url.path}")
     headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else None
     return JSONResponse({"error": {"code": error.code, "message": str(error)}}, status_code=error.status, headers=headers)
+
+
+def _ours(error: BaseException, what: str) -> MuseserveError:
+    """The error that a caller is told; what went wrong on our side is logged."""
+    error = unwrap(error)
+    if not isinstance(error, MuseserveError):
+        logger.error("request failed: %s", what, exc_info=error)
+        return EngineError("the service failed on this request; the log has the details")
+    if not isinstance(error, RequestError):
+        logger.warning("%s: %s: %s", what, error.code, error)
+    return error
 
 
 async def answer_http_error(request: Request, error: HTTPException) -> Response:
@@ -390,6 +404,27 @@ def _slug(name: str) -> str:
 
 def _immutable(tag: str) -> dict[str, str]:
     return {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
+
+
+async def _made(told: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any]:
+    """The avatar, once it is prepared."""
+    made: dict[str, Any] = {}
+    async with aclosing(told):
+        async for item in told:
+            made = item.get("avatar", made)
+    return made
+
+
+async def _lines(first: dict[str, Any], rest: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[bytes]:
+    """One JSON object a line; the last is the avatar or an error, with the status that it would have had."""
+    async with aclosing(rest):
+        try:
+            yield json.dumps(first).encode() + b"\n"
+            async for item in rest:
+                yield json.dumps(item).encode() + b"\n"
+        except Exception as error:
+            told = _ours(error, "POST /v1/avatars")
+            yield json.dumps({"error": {"code": told.code, "message": str(told), "status": told.status}}).encode() + b"\n"
 
 
 async def _bytes(first: Fragment, rest: AsyncIterator[Fragment]) -> AsyncIterator[bytes]:

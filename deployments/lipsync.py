@@ -18,7 +18,7 @@ from errors import DeviceLostError
 from musetalk.avatar import AvatarStore
 from musetalk.builtin import BUILTIN
 from musetalk.engine import LipSyncEngine
-from musetalk.load import load_engine, shipped_store, warm
+from musetalk.load import MUSETALK, load_engine, prepare_shipped, shipped_store, warm
 
 logger = logging.getLogger("ray.serve")
 
@@ -32,6 +32,8 @@ class LipSync:
     def __init__(self, config: AppConfig, load: LoadEngine = load_engine) -> None:
         store = shipped_store(config, config.lipsync.avatar_cache_bytes)
         self._engine = load(config, store)
+        if self._engine.info.name == MUSETALK:
+            prepare_shipped(config, store)
         warm(self._engine, store, BUILTIN)
         self._metrics = LipSyncMetrics()
         batch = config.lipsync.batch

@@ -20,7 +20,7 @@ from configs.models import AppConfig
 from contracts import Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk, SpeechRequest, VideoRequest
 from deployments.metrics import MuxMetrics
 from deployments.remote import LOST, pulled, unwrap
-from errors import BusyError, DeviceLostError, RenderError, RequestError
+from errors import BusyError, DeviceLostError, MuseserveError, RenderError, RequestError
 from media.asked_before import AskedBefore, Keys, again, recorded, replayed
 from media.audio import SpeechEncoder
 from media.decode import decode_speech
@@ -161,6 +161,7 @@ class Mux:
         began = time.perf_counter()
         engine = await self._engine_info()
         avatar = await asyncio.to_thread(self._store.load, request.avatar)
+        avatar.require(engine)
         if not self._before.enabled or request.speech is None:
             return Asked(began, engine, avatar)
         self._speaks = self._speaks or await self._retried(lambda: self._tts.info.remote())
@@ -238,7 +239,7 @@ class Mux:
                 logger.warning("call %d of %d failed, sending again: %s", attempt + 1, self._config.retries + 1, type(error).__name__)
                 last = error
                 await asyncio.sleep(0.05 * 4**attempt)
-            except RayTaskError as error:
+            except (RayTaskError, MuseserveError) as error:  # which of them depends on the transport
                 last = unwrap(error)
                 if not isinstance(last, DeviceLostError):
                     raise last from None

@@ -12,6 +12,11 @@ from deployments import requests as inputs
 from deployments.protocol import message_schemas
 
 JSON, FORM, MP4, VTT, PNG = "application/json", "multipart/form-data", "video/mp4", "text/vtt", "image/png"
+NDJSON = "application/x-ndjson"
+PROGRESS = (
+    "only with `Accept: application/x-ndjson`: one JSON object a line as the work goes on; the last is the avatar, or an error with the status "
+    "that it would have had. Without that header the avatar comes as 201 when it is ready. Whoever hangs up before leaves nothing behind"
+)
 BINARY = {"type": "string", "format": "binary"}
 SOCKET = "text frames: #/components/schemas of SessionClientMessage and SessionServerMessage; binary frames: 20 bytes of header and a fragment"
 ERROR = {
@@ -39,9 +44,14 @@ def document() -> dict[str, Any]:
         "/v1/avatars": {
             "get": _operation("Avatars", {"200": _json("data: list of avatars")}),
             "post": _operation(
-                "Make an avatar from a portrait",
-                {"201": _json("the avatar with its report"), "409": _failure("the id is taken")},
-                body=_multipart(inputs.AvatarBody, "image"),
+                "Make an avatar from a portrait or a clip",
+                {
+                    "200": {"description": PROGRESS, "content": {NDJSON: {"schema": _progress()}}},
+                    "201": _json("the avatar with its report"),
+                    "409": _failure("the id is taken"),
+                    "503": _failure("a clip, and MuseTalk does not run here; or busy"),
+                },
+                body=_either(inputs.AvatarBody, "image", "video"),
             ),
         },
         "/v1/avatars/{id}": {
@@ -141,6 +151,20 @@ def _multipart(model: type[BaseModel], *files: str, required: bool = True) -> di
     if required:
         schema["required"] = [*schema.get("required", []), *files]
     return {FORM: {"schema": schema}}
+
+
+def _either(model: type[BaseModel], *files: str) -> dict[str, Any]:
+    """Exactly one of the files."""
+    body = _multipart(model, *files, required=False)
+    body[FORM]["schema"]["oneOf"] = [{"required": [name]} for name in files]
+    return body
+
+
+def _progress() -> dict[str, Any]:
+    step = {"step": {"type": "string"}, "done": {"type": "number", "minimum": 0, "maximum": 1, "description": "part of the whole"}}
+    failure = {"code": {"type": "string"}, "message": {"type": "string"}, "status": {"type": "integer"}}
+    kinds = (step, {"avatar": {"type": "object"}}, {"error": {"type": "object", "required": list(failure), "properties": failure}})
+    return {"oneOf": [{"type": "object", "required": list(kind), "properties": kind, "additionalProperties": False} for kind in kinds]}
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:

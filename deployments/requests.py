@@ -90,7 +90,7 @@ class InterviewBody(Body):
 
 
 class AvatarBody(Body):
-    """`POST /v1/avatars`, multipart with the file `image`."""
+    """`POST /v1/avatars`, multipart with exactly one of the files `image`, a portrait, and `video`, a clip."""
 
     id: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="derived from the name when absent")
     name: str = Field("", max_length=100)
@@ -109,17 +109,18 @@ class Upload:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-async def read_body(request: Request, limits: LimitsConfig, files: Iterable[str] = ()) -> Upload:
-    """A JSON object, a form or a multipart body, at most `max_body_bytes` long.
+async def read_body(request: Request, limits: LimitsConfig, files: Iterable[str] = (), max_bytes: int = 0) -> Upload:
+    """A JSON object, a form or a multipart body, at most `max_bytes` long, or `limits.max_body_bytes`.
 
     Raises:
         PayloadTooLargeError, UnsupportedMediaTypeError, RequestError: before anything is queued.
     """
+    most = max_bytes or limits.max_body_bytes
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limits.max_body_bytes:
-        raise PayloadTooLargeError(f"the body is {int(declared):,} bytes; at most {limits.max_body_bytes:,} are accepted")
+    if declared.isdigit() and int(declared) > most:
+        raise PayloadTooLargeError(f"the body is {int(declared):,} bytes; at most {most:,} are accepted")
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    _limit(request, limits.max_body_bytes)
+    _limit(request, most)
     if kind == "application/json":
         return Upload(_json_object(await request.body()))
     if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):

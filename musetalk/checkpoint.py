@@ -114,7 +114,7 @@ def compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, file
         ],
     }
     if any(wrong.values()):
-        parts = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in wrong.items() if names)
+        parts = "; ".join(f"{len(names)} {kind}: {listed(names)}" for kind, names in wrong.items() if names)
         raise WeightsError(f"{file} does not fit ({len(state)} tensors, {len(expected)} expected). {parts}. To mend it: {mending(file)}")
 
 
@@ -154,7 +154,7 @@ def _unreadable(path: Path, size: int, head: bytes, error: Exception) -> str:
         return f"{seen}: it is a Git LFS pointer, not the model itself. {mend}"
     cut = cut_tensors(path)
     if cut:
-        return f"{seen}: it was cut short, and {len(cut)} tensors are not whole: {_listed(cut)}. {mend}"
+        return f"{seen}: it was cut short, and {len(cut)} tensors are not whole: {listed(cut)}. {mend}"
     if head[:4] == b"PK\x03\x04" and not zipfile.is_zipfile(path):
         return f"{seen}: its end is missing, so it was cut short. {mend}"
     detail = (str(error).splitlines() or [""])[0][:200]
@@ -169,5 +169,6 @@ def _shape(tensor: Tensor) -> str:
     return f"({', '.join(map(str, tensor.shape))})"
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first `LISTED` of them, and how many more there are."""
     return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")

@@ -49,6 +49,8 @@ def cut_tensors(path: Path) -> list[str]:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if path.suffix == ".safetensors":
                 return _of_safetensors(data)
+            if path.suffix == ".onnx":
+                return _of_onnx(data)
             if data[:4] == b"PK\x03\x04":
                 return _of_zip(data)
             return _of_tar(path) if is_tar(data[:512]) else _of_stream(data)
@@ -97,7 +99,7 @@ def _of_stream(data: mmap.mmap) -> list[str]:
     whole: set[str] = set()
     try:
         order = TensorUnpickler(stream).load()
-    except (EOFError, pickle.UnpicklingError):
+    except (EOFError, IndexError, pickle.UnpicklingError):
         order = []
     at = stream.tell()
     for key in order:
@@ -123,10 +125,53 @@ def _of_tar(path: Path) -> list[str]:
     storages: dict[int, Any] = {}
     try:
         read_storages(members["storages"], storages)
-    except (EOFError, pickle.UnpicklingError):
+    except (EOFError, IndexError, pickle.UnpicklingError):
         pass
     storage_of = {key: storage for key, storage, _ in read_tensor_entries(members["tensors"])}
     return [name for name, stored in _named(Keys(members["pickle"]).load()) if storage_of.get(int(stored.key)) not in storages]
+
+
+def _of_onnx(data: mmap.mmap) -> list[str]:
+    """What the nodes take in and neither a node puts out nor a whole tensor holds. The nodes stand before the tensors."""
+    taken: dict[str, None] = {}
+    made: set[str] = set()
+    for field, begin, end in _fields(data, 0, len(data)):
+        if field != 7:  # the graph
+            continue
+        for part, at, stop in _fields(data, begin, min(end, len(data))):
+            if part == 1:  # a node: 1 its inputs, 2 its outputs
+                for kind, a, b in _fields(data, at, stop):
+                    if kind == 1 and b > a:
+                        taken[data[a:b].decode()] = None
+                    elif kind == 2:
+                        made.add(data[a:b].decode())
+            elif part in (5, 11):  # a tensor, or a value that is put in from outside; their names are in fields 8 and 1
+                named = [data[a:b].decode() for kind, a, b in _fields(data, at, min(stop, len(data))) if kind == {5: 8, 11: 1}[part]]
+                made |= set(named) if stop <= len(data) else set()
+    return [name for name in taken if name not in made and name != "input"]
+
+
+def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Protocol buffers' fields of a message: number, and where the content begins and ends, which may be behind the end of `data`."""
+    while at < end:
+        key, at = _number(data, at)
+        length = {1: 8, 5: 4}.get(key & 7, 0)
+        if key & 7 == 2:
+            length, at = _number(data, at)
+        elif key & 7 == 0:
+            _, after = _number(data, at)
+            length = after - at
+        yield key >> 3, at, at + length
+        at += length
+
+
+def _number(data: mmap.mmap, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
+        if byte < 128:
+            return value, at
 
 
 def _named(content: Any, depth: int = 0) -> Iterator[tuple[str, Stored]]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
 
-from errors import EngineUnavailableError, MuseserveError, WeightsError
-from musetalk.checkpoint import compare, read_checkpoint
-from musetalk.dwpose import DWPose
+from errors import MuseserveError, WeightsError
+from musetalk.checkpoint import compare, listed, read_checkpoint
+from musetalk.cut_short import cut_tensors
+from musetalk.dwpose import HEIGHT, WIDTH, DWPose
 from musetalk.gfpgan import tensor_shapes
 from musetalk.pretrained import (
     PARSER_FILE,
@@ -44,11 +46,14 @@ def examine(weights: WeightsFolder, name: str) -> None:
 
 
 def _read_pose(weights: WeightsFolder) -> None:
+    """ONNX Runtime sees some shapes only when it computes, so it is given a black frame."""
     path = weights.path(POSE_FILE)
     try:
-        DWPose(path)
-    except EngineUnavailableError as error:
-        raise WeightsError(f"{path}: {error}. To mend it: {mending(POSE_FILE)}") from None
+        DWPose(path).keypoints(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    except Exception as error:  # ONNX Runtime's errors have no common base
+        cut = cut_tensors(path)
+        seen = f"it was cut short, and {len(cut)} tensors are not whole: {listed(cut)}" if cut else str(error)
+        raise WeightsError(f"{path}: {seen}. To mend it: {mending(POSE_FILE)}") from None
 
 
 def _read_restorer(weights: WeightsFolder) -> None:

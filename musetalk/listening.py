@@ -2,7 +2,11 @@
 
 Whisper's states depend on everything in their 30 s, and most of all on their position in it. So a stretch is encoded with some context, at its
 true position, without filling up the 30 s: that costs a fraction, goes on smoothly where the last stretch ended, and stays close to what the whole
-utterance would give. How close, and why the constants are what they are: `python -m benchmarks.listening`.
+utterance would give. `python -m benchmarks.listening`
+measures how close. With trained weights (Whisper tiny.en) and one English sentence of 4.7 s that arrives in pieces of 0.32 s, the states are 0.22 away
+from those of the whole, relative to their length; 0.29 with 0.08 s of look-ahead, 0.18 with 0.48 s, which is a quarter of a second more delay; 0.26
+with 1 s of context, 0.24 without silence, and still 0.20 with all the context and silence there is: what comes later cannot be known. The chosen
+look-ahead is where more of it buys little for its delay.
 """
 
 from __future__ import annotations

@@ -6,25 +6,30 @@ import importlib.util
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.models import AppConfig, AvatarConfig, cache_dir
-from contracts import Phoneme, RenderRequest, Speech
-from errors import EngineUnavailableError
+from contracts import AvatarRef, Phoneme, RenderRequest, Speech
+from errors import EngineError, EngineUnavailableError
 from musetalk.animator.engine import Animator
 from musetalk.animator.rig import Rig
 from musetalk.avatar import AvatarStore
 from musetalk.builtin import BUILTIN
 from musetalk.engine import LipSyncEngine
-from musetalk.prepare import ANIMATOR, prepare_builtin
+from musetalk.prepare import ANIMATOR, MUSETALK, prepare_builtin
 from musetalk.published import files_for
 from musetalk.weights import WeightsFolder
 from timeline import FPS, SPEECH_RATE
 
+if TYPE_CHECKING:
+    from musetalk.neural_avatar import FaceNetworks
+
 logger = logging.getLogger(__name__)
 
-MUSETALK = "musetalk"
+STAND_INS = ("dwpose/", "face-parse-bisent/")  # where files are missing without which avatars are prepared less well, and told so
 
 
 def open_store(config: AvatarConfig, cache_bytes: int = 64 * 2**20) -> AvatarStore:
@@ -75,7 +80,49 @@ def check_choice(config: AppConfig) -> None:
         raise _unmet("; ".join(missing))
 
 
-def missing_for_musetalk(config: AppConfig) -> str:
+def load_face_networks(config: AppConfig) -> tuple[FaceNetworks | None, str]:
+    """What avatars are prepared for MuseTalk with, when MuseTalk is what runs; else None, and why.
+
+    Raises:
+        EngineUnavailableError, WeightsError: MuseTalk was asked for by name and cannot run, or a file is damaged.
+    """
+    if config.lipsync.engine == ANIMATOR:
+        return None, "lipsync.engine is animator"
+    missing = missing_for_musetalk(config, "face_prep")
+    if not missing:
+        from musetalk.neural_avatar import FaceNetworks
+
+        share = config.deployments.face_prep.num_gpus
+        try:
+            return FaceNetworks(config, gpu_share=share if 0 < share < 1 else None), ""
+        except EngineUnavailableError as error:
+            missing = str(error)
+    if config.lipsync.engine == MUSETALK:
+        raise _unmet(missing)
+    logger.warning("avatars are prepared for the animator alone: %s", missing)
+    return None, f"auto: {missing}"
+
+
+def clips_need_musetalk(reason: str) -> EngineUnavailableError:
+    """The error for a clip that nothing here can draw."""
+    return EngineUnavailableError(
+        f"an avatar from a clip needs MuseTalk, which does not run here ({reason}); a portrait becomes an avatar without it"
+    )
+
+
+def prepare_shipped(config: AppConfig, store: AvatarStore, networks: FaceNetworks | None = None) -> None:
+    """See to it that the shipped avatars are prepared for MuseTalk. Its face networks are loaded, and freed again, only when one is not."""
+    from musetalk.neural_avatar import FaceNetworks, neural_version
+
+    version = neural_version(config)
+    lacking = [avatar_id for avatar_id in BUILTIN if store.meta(avatar_id).engines.get(MUSETALK) != version]
+    if lacking and networks is None:
+        networks = FaceNetworks(config)
+    for avatar_id in lacking:
+        prepare_builtin(avatar_id, store, config.avatars.size, config.mux.media, networks)
+
+
+def missing_for_musetalk(config: AppConfig, deployment: str = "lipsync") -> str:
     """What MuseTalk lacks on this machine and how to mend it, in one line; empty when it can run. Imports PyTorch only when all else is there."""
     options = config.lipsync.musetalk
     if found := _not_installed(config):
@@ -85,10 +132,8 @@ def missing_for_musetalk(config: AppConfig) -> str:
     try:
         device.choose(options)
     except EngineUnavailableError as error:
-        hidden = (
-            "" if config.deployments.lipsync.num_gpus else "; deployments.lipsync.num_gpus is 0, so a replica is shown no card: see configs/gpu.yaml"
-        )
-        return f"{error}{hidden}"
+        hidden = f"; deployments.{deployment}.num_gpus is 0, so a replica is shown no card: see configs/gpu.yaml"
+        return f"{error}{'' if getattr(config.deployments, deployment).num_gpus else hidden}"
     return ""
 
 
@@ -102,11 +147,11 @@ def _unmet(missing: str) -> EngineUnavailableError:
 
 
 def missing_files(config: AppConfig) -> list[str]:
-    """One line for each purpose whose model files are not whole; DWPose's is not counted, because other landmarks stand in for it."""
+    """One line for each purpose whose model files are not whole; DWPose and the face parser are not counted, because others stand in for them."""
     options, folder = config.lipsync.musetalk, WeightsFolder(config.weights)
     lines = []
-    for purpose in (options.version, *(("taesd",) if options.decoder == "taesd" else ())):
-        names = [found.file.name for found in folder.missing(purpose) if not found.file.name.startswith("dwpose/")]
+    for purpose in (options.version, *(("taesd",) if options.decoder == "taesd" else ()), *(("restore",) if options.restore else ())):
+        names = [found.file.name for found in folder.missing(purpose) if not found.file.name.startswith(STAND_INS)]
         if names:
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             lines.append(f"model files are missing: {shown} (museserve weights download --for {purpose})")
@@ -130,12 +175,24 @@ def _animator(config: AppConfig, store: AvatarStore, reason: str) -> LipSyncEngi
 
 def _musetalk(config: AppConfig, store: AvatarStore, reason: str) -> LipSyncEngine:
     from musetalk.neural import MuseTalk  # brings PyTorch, which the animator does without
+    from musetalk.neural_avatar import neural_version
 
     share = config.deployments.lipsync.num_gpus
+    version = neural_version(config)
+
+    def arrays(ref: AvatarRef) -> dict[str, NDArray[Any]]:
+        avatar = store.load(ref.id, ref.version)
+        if avatar.meta.engines.get(MUSETALK, version) != version:
+            raise EngineError(
+                f"avatar {ref.id!r} was prepared for MuseTalk with other networks or settings ({avatar.meta.engines[MUSETALK]}, here {version}); "
+                "it is prepared again when face preparation starts"
+            )
+        return avatar.arrays(MUSETALK)
+
     return MuseTalk(
         config.lipsync.musetalk,
         WeightsFolder(config.weights),
-        lambda ref: store.load(ref.id, ref.version).arrays(MUSETALK),
+        arrays,
         reason=reason,
         gpu_share=share if 0 < share < 1 else None,
     )

@@ -19,6 +19,7 @@ from musetalk.face_renderer import FaceRenderer
 from musetalk.latents import LatentCache, LoadArrays
 from musetalk.listening import WhisperEar
 from musetalk.pretrained import load_taesd, load_unet, load_vae
+from musetalk.restore import Restorer
 from musetalk.unet import AUDIO_TOKENS
 from musetalk.weights import WeightsFolder
 
@@ -58,6 +59,8 @@ class MuseTalk:
         decode = load_taesd(weights, device, dtype) if config.decoder == "taesd" else load_vae(weights, device, dtype).decode_only()
         self._row_shape = (AUDIO_TOKENS, unet.config.cross_attention_dim)
         self._renderer = FaceRenderer(unet, decode, device, dtype, config.batch_sizes, config.compile)
+        self._load_arrays = load_arrays
+        self._restorer = Restorer.load(weights, device, strength=config.restore) if config.restore else None
         self._latents = LatentCache(load_arrays, device, dtype, config.latent_cache_bytes)
         details: dict[str, Any] = {
             "weights": {"v15": "MuseTalk 1.5", "v1": "MuseTalk 1.0"}[config.version],
@@ -65,6 +68,7 @@ class MuseTalk:
             "dtype": str(dtype).removeprefix("torch."),
             "batch_sizes": list(self._renderer.sizes),
             "compile": self._renderer.mode,
+            **({"restore": f"GFPGAN 1.4, strength {config.restore:g}"} if self._restorer else {}),
             **({"note": self._renderer.note} if self._renderer.note else {}),
         }
         name = devices.describe(device)
@@ -100,7 +104,13 @@ class MuseTalk:
             raise self._renderer.failed(error) from None
         crops = self._renderer.draw(latents, np.concatenate([np.asarray(request.rows, np.float16) for request in drawn]))
         ends = list(itertools.accumulate(request.n_frames for request in requests))
-        return np.split(crops, ends[:-1])
+        return [self._restored(request, part) for request, part in zip(requests, np.split(crops, ends[:-1]), strict=True)]
+
+    def _restored(self, request: RenderRequest, crops: ByteArray) -> ByteArray:
+        """The faces of one request, which are neighbours in time."""
+        if self._restorer is None or not len(crops):
+            return crops
+        return self._restorer.restore(crops, self._load_arrays(request.avatar)["layout"][list(request.background)])
 
     def check(self) -> None:
         """Raise DeviceLostError when the card is gone."""

@@ -28,6 +28,7 @@ from musetalk.parsing import BiSeNet, FaceParser
 from musetalk.prepared import EngineParts, content_version
 from musetalk.pretrained import VAE_FILE, load_vae
 from musetalk.published import BY_NAME
+from musetalk.restore import layouts, of_crop
 from musetalk.steps import Steps
 from musetalk.tracking import follow
 from musetalk.vae import FACE_SIDE
@@ -121,10 +122,11 @@ class FaceNetworks:
             mask, box = in_one_box(masks, path.boxes)
         with steps("encode the face", at[2], at[3]) as tick:
             latents = self._latents(background, path.boxes, tick)
+        laid = layouts(np.stack([five_points(points) for points in path.points]).astype(np.float32), loop=loop)
         arrays: dict[str, NDArray[Any]] = {
             "latents": latents,
             "latent_index": np.arange(n, dtype=np.int32),
-            "points": np.stack([_in_crop(five_points(points), face) for points, face in zip(path.points, path.boxes, strict=True)]),
+            "layout": np.stack([of_crop(layout, face) for layout, face in zip(laid, path.boxes, strict=True)]),
         }
         parts = EngineParts(self.version, box, arrays, mask, np.array(path.boxes, np.int32))
         return parts, self._report(path, box)
@@ -219,12 +221,6 @@ def face_crop(rgb: ByteArray, box: FaceBox) -> ByteArray:
 def _rgb_frames(background: ByteArray) -> Iterator[ByteArray]:
     for frame in background:
         yield to_rgb(frame)
-
-
-def _in_crop(points: Any, box: FaceBox) -> FloatArray:
-    """Points of the frame in pixels of the 256 x 256 face."""
-    x0, y0, x1, y1 = box
-    return np.asarray((points - (x0, y0)) * (FACE_SIDE / (x1 - x0), FACE_SIDE / (y1 - y0)), np.float32)
 
 
 def _is_there(weights: WeightsFolder, name: str) -> bool:

@@ -15,7 +15,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -120,9 +120,7 @@ class _Part:
         self.resumed = self.have > 0
 
     def add(self, block: bytes) -> None:
-        view = memoryview(block)
-        while view:
-            view = view[self.file.write(view) :]
+        write_all(self.file, block)
         self._count(block)
 
     def restart(self) -> None:
@@ -134,6 +132,13 @@ class _Part:
     def _count(self, block: bytes) -> None:
         self.sum.update(block)
         self.have += len(block)
+
+
+def write_all(file: IO[bytes], block: bytes) -> None:
+    """For files without a buffer, which may take a part of it only. Raises OSError."""
+    view = memoryview(block)
+    while view:
+        view = view[file.write(view) :]
 
 
 def _filled(part: _Part, remote: Remote, on_progress: Progress, pause_s: float) -> str:
@@ -238,12 +243,9 @@ def sha256_of(path: Path) -> str:
 def _tidy(target: Path) -> None:
     """Delete what is left of other versions of the file, unless somebody is writing it."""
     for part in target.parent.glob(f"{glob.escape(target.name)}.*{PART}"):
-        with part.open("r+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            part.unlink(missing_ok=True)
+        with suppress(BlockingIOError, FileNotFoundError), part.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
 
 
 def disk_trouble(target: Path, error: OSError) -> str:

@@ -25,7 +25,7 @@ from configs.models import WeightsConfig, cache_dir
 from errors import WeightsError
 from musetalk import places
 from musetalk.published import BY_NAME, PURPOSES, Copy, WeightFile, files_for, name_of
-from musetalk.transfer import PART, disk_trouble, locked
+from musetalk.transfer import PART, disk_trouble, locked, write_all
 
 BLOCK = 4 * 2**20
 RECORDED = ".sha256"  # ends the name of the sum that was taken when a file came, for files without a published one
@@ -142,10 +142,16 @@ class WeightsFolder:
     def _copied(self, found: Found) -> Path:
         """The local copy of a remote file; made now unless a whole one is there. Whoever else wants the same one meanwhile waits for it."""
         target = self._copies / found.name
+
+        def is_there() -> bool:
+            return target.is_file() and target.stat().st_size == found.bytes
+
+        if is_there():
+            return target
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with locked(target.with_name(target.name + PART)) as (part, _):
-                if target.is_file() and target.stat().st_size == found.bytes:
+                if is_there():
                     os.unlink(part.name)
                 else:
                     self._copy(found, part, target.parent)
@@ -165,7 +171,8 @@ class WeightsFolder:
         try:
             for block in self._blocks(found.name):
                 digest.update(block)
-                size += part.write(block)
+                write_all(part, block)
+                size += len(block)
             if size != found.bytes:
                 raise WeightsError(f"{self._place(found.name)}: {size:,} bytes came of {found.bytes:,}. Try again, or {self._mend(found.file.name)}")
             if expected is not None and digest.hexdigest() != expected:

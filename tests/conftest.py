@@ -19,7 +19,7 @@ import psutil
 import pytest
 import yaml
 
-START_TIMEOUT_S = 180
+START_TIMEOUT_S = 600
 
 
 def free_port() -> int:

@@ -14,6 +14,8 @@ import av
 import pytest
 import yaml
 
+from .musetalk.file_server import Served, file_server
+
 ROOT = Path(__file__).resolve().parent.parent
 PORTRAIT = ROOT / "musetalk" / "avatars" / "interviewer_man" / "portrait.png"
 HEAVY = ("ray", "numpy", "cv2", "av", "mediapipe", "onnxruntime", "pyarrow", "openai", "pydantic", "starlette", "yaml")
@@ -238,3 +240,45 @@ def test_doctor_never_prints_the_key(museserve) -> None:
     done = museserve("doctor", env={"OPENAI_API_KEY": "sk-not-for-your-eyes"})
     assert "key set" in done.stdout
     assert "sk-not" not in done.stdout + done.stderr
+
+
+# --- weights -------------------------------------------------------------------------------------------------------------
+
+TAESD = "taesd/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def hub():
+    with file_server() as server:
+        yield server
+
+
+def test_weights_are_listed_with_their_licences(museserve, tmp_path: Path) -> None:
+    done = museserve("weights", "list", "--for", "v15")
+    assert done.returncode == 0 and "missing" in done.stdout
+    assert "musetalkV15/unet.pth: UNet" in done.stdout and "3,400,074,924 bytes" in done.stdout and "creativeml-openrail-m" in done.stdout
+
+
+def test_weights_are_downloaded_verified_and_mended(museserve, tmp_path: Path, hub) -> None:
+    hub.files[f"/madebyollin/taesd/resolve/main/{TAESD.split('/')[1]}"] = Served(b"not a model" * 1_000)
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"weights": {"uri": str(tmp_path / "models"), "mirror": hub.url}}))
+    done = museserve("weights", "download", "--for", "taesd", "--config", config)
+    assert done.returncode == 0 and "SHA-256" in done.stdout and "as published" in done.stdout and "licence: MIT" in done.stderr, done
+    assert "there already" in museserve("weights", "download", TAESD, "--config", config).stdout
+    (tmp_path / "models" / TAESD).write_bytes(b"damaged....." * 1_000)
+    done = museserve("weights", "verify", TAESD, "--config", config)
+    assert done.returncode == 1 and f"✗ {TAESD}: damaged" in done.stdout and f"museserve weights download --again {TAESD}" in done.stdout
+
+
+def test_weights_that_do_not_exist_are_refused(museserve) -> None:
+    assert_refused(museserve("weights", "download", "unet.pth"), "unet.pth: no such model file", "musetalkV15/unet.pth")
+
+
+def test_a_server_without_the_file_is_one_line(museserve, tmp_path: Path, hub) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"weights": {"mirror": hub.url}}))
+    done = museserve("weights", "download", "whisper/config.json", "--to", tmp_path / "there", "--config", config)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith("museserve: whisper/config.json: ") and "404" in done.stderr
+    assert [path for path in (tmp_path / "there").rglob("*") if path.is_file()] == []

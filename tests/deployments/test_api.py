@@ -170,6 +170,21 @@ def test_generate_and_idle_of_an_image(client: httpx.Client) -> None:
     assert client.get("/v1/avatars").json() == before  # nothing is kept
 
 
+def test_preparation_tells_how_far_it_is(client: httpx.Client) -> None:
+    portrait = client.get("/v1/avatars/interviewer_woman/portrait").content
+    asked = {"files": {"image": ("me.png", portrait)}, "data": {"id": "yuna"}, "headers": {"Accept": "application/x-ndjson"}}
+    with client.stream("POST", "/v1/avatars", **asked) as answer:
+        assert answer.status_code == 200 and answer.headers["content-type"] == "application/x-ndjson"
+        *steps, last = [json.loads(line) for line in answer.iter_lines()]
+    assert last["avatar"]["id"] == "yuna" and last["avatar"]["report"]["faces"] == 1
+    assert [step["step"] for step in steps][:2] == ["read", "find the face"] and [s["done"] for s in steps] == sorted(s["done"] for s in steps)
+    assert client.delete("/v1/avatars/yuna").status_code == 204
+    asked["files"] = {"image": ("me.png", portrait[:5_000])}
+    with client.stream("POST", "/v1/avatars", **asked) as answer:
+        last = json.loads(list(answer.iter_lines())[-1])
+    assert last["error"]["code"] == "bad_image" and last["error"]["status"] == 400 and "damaged" in last["error"]["message"]
+
+
 def test_an_avatar_lives_from_portrait_to_deletion(client: httpx.Client) -> None:
     portrait = client.get("/v1/avatars/interviewer_woman/portrait").content
     made = client.post("/v1/avatars", files={"image": ("me.png", portrait)}, data={"id": "hana", "name": "Hana", "gender": "female"})

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import Service
+from tests.media.films import film, marked
 from tests.sounds import encoded
 
 pytestmark = pytest.mark.serve
@@ -101,6 +102,27 @@ def test_two_faces_are_counted(client: httpx.Client) -> None:
         for a in ("interviewer_woman", "interviewer_man")
     ]
     refused(client.post("/v1/avatars", files={"image": png(np.hstack(faces))}, data={"name": "X"}), 400, "bad_image", "2")
+
+
+def test_clips_where_musetalk_does_not_run(client: httpx.Client) -> None:
+    clip = {"video": ("me.mp4", film(map(marked, range(30))))}
+    refused(client.post("/v1/avatars", files=clip, data={"name": "X"}), 503, "engine_unavailable", "needs MuseTalk", "model files are missing")
+    asked = client.post("/v1/avatars", files=clip, data={"name": "X"}, headers={"Accept": "application/x-ndjson"})
+    refused(asked, 503, "engine_unavailable", "needs MuseTalk")
+    refused(client.post("/v1/avatars", files={"image": b"x", **clip}), 400, "bad_request", "exactly one of image, video", "image and video")
+    refused(client.post("/v1/avatars", data={"name": "X"}), 400, "bad_request", "exactly one of image, video")
+    refused(client.post("/v1/avatars", files={"image": bytes(5 * 2**20)}), 413, "payload_too_large", "5,242,880", "4,194,304")
+    assert [a["id"] for a in client.get("/v1/avatars").json()["data"]] == ["interviewer_man", "interviewer_woman"]
+
+
+def test_who_hangs_up_on_a_preparation_leaves_nothing(client: httpx.Client, service: Service) -> None:
+    portrait = client.get("/v1/avatars/interviewer_woman/portrait").content
+    asked = {"files": {"image": ("me.png", portrait)}, "data": {"id": "gone"}, "headers": {"Accept": "application/x-ndjson"}}
+    with client.stream("POST", "/v1/avatars", **asked) as answer:
+        next(answer.iter_lines())
+    time.sleep(4)
+    assert client.get("/v1/avatars/gone").status_code == 404
+    assert not [path for path in service.home.rglob("*") if "gone" in str(path) and path.is_file()]
 
 
 def test_missing_and_unknown_files(client: httpx.Client) -> None:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.serve
 LONG = "I would like you to walk me through a system that you designed, from the first sketch to production. "
 CONFIG: dict[str, Any] = {
     "server": {"port": 0, "dashboard_port": 0},
-    "mux": {"lead_s": 2.0},
+    "mux": {"lead_s": 2.0, "segments_a_call": 1},
     "lipsync": {
         "engine": "musetalk",
         "musetalk": {"device": "cpu", "threads": 1, "batch_sizes": [2, 8, 16]},
@@ -61,7 +61,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, faults: Path) -> Iterator[
 
 
 def film(service: Service, text: str = LONG, **more: Any) -> httpx.Response:
-    return httpx.post(f"{service.url}/v1/videos", json={"text": text, "stream": False, **more}, timeout=60)
+    return httpx.post(f"{service.url}/v1/videos", json={"text": text, "stream": False, **more}, timeout=240)
 
 
 def decoded(data: bytes) -> list[Any]:
@@ -78,7 +78,7 @@ def test_speech_is_drawn_and_silence_is_the_background(service: Service) -> None
     t = np.arange(2 * 24_000) / 24_000
     voice = 0.2 * np.sin(2 * np.pi * 140 * t) * (1 + np.sin(2 * np.pi * 4 * t)) + random.normal(0, 0.02, len(t))
     sound = encoded(np.where((t > 0.3) & (t < 1.1), voice, 0.0).astype(np.float32), "wav")
-    with httpx.stream("POST", f"{service.url}/v1/videos", files={"audio": ("a.wav", sound)}, timeout=60) as answer:
+    with httpx.stream("POST", f"{service.url}/v1/videos", files={"audio": ("a.wav", sound)}, timeout=240) as answer:
         pieces = list(answer.iter_raw())
     assert answer.status_code == 200 and answer.headers["x-engine"] == "musetalk; configured"
     frames = decoded(b"".join(pieces))
@@ -118,7 +118,7 @@ def test_utterances_are_drawn_together(service: Service, faults: Path) -> None:
 def test_a_killed_replica_is_a_hiccup(service: Service) -> None:
     victims = service.replicas("LipSync")
     data, killed = b"", False
-    with httpx.stream("POST", f"{service.url}/v1/videos", json={"text": LONG}, timeout=60) as answer:
+    with httpx.stream("POST", f"{service.url}/v1/videos", json={"text": LONG}, timeout=240) as answer:
         for piece in answer.iter_raw():
             data += piece
             if not killed:

@@ -32,7 +32,7 @@ class Graph:
 
     def op(self, kind: str, *inputs: str, **attributes: object) -> str:
         out = f"{kind}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [out], **attributes))
+        self.nodes.append(helper.make_node(kind, inputs, [out], name=f"{out} of {', '.join(inputs[1:])}", **attributes))
         return out
 
     def silu(self, x: str) -> str:

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contracts import Box
-from musetalk.blending import BlendRule, blur_kernel, context_crop, context_square, face_mask, face_masks, in_one_box, square_mask
-from musetalk.parsing import BiSeNet, FaceParser, region
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'museserve[neural]'")
 
-from .parser_weights import parser_weights
-from .pictures import woman
-from .test_parsing import a_face
+from contracts import Box  # noqa: E402
+from musetalk.blending import BlendRule, blur_kernel, context_crop, context_square, face_mask, face_masks, in_one_box, square_mask  # noqa: E402
+from musetalk.parsing import BiSeNet, FaceParser, region  # noqa: E402
+
+from .parser_weights import parser_weights  # noqa: E402
+from .pictures import woman  # noqa: E402
+from .test_parsing import a_face  # noqa: E402
 
 EXAMPLE = (200, 180, 360, 430)
 

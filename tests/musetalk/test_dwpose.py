@@ -7,13 +7,16 @@ import io
 
 import numpy as np
 import pytest
-from rtmlib.tools.pose_estimation.rtmpose import RTMPose
 
-from errors import EngineUnavailableError
-from musetalk.dwpose import FACE, MIRRORED, N_KEYPOINTS, DWPose, person_scale
+for module in ("onnx", "rtmlib"):
+    pytest.importorskip(module, reason=f"{module} is not installed: pip install 'museserve[neural]'")
+from rtmlib.tools.pose_estimation.rtmpose import RTMPose  # noqa: E402
 
-from .pictures import woman
-from .pose_graph import blob, pose_network
+from errors import EngineUnavailableError  # noqa: E402
+from musetalk.dwpose import FACE, MIRRORED, N_KEYPOINTS, DWPose, person_scale  # noqa: E402
+
+from .pictures import woman  # noqa: E402
+from .pose_graph import blob, pose_network  # noqa: E402
 
 
 def symmetric_offsets(seed=0):

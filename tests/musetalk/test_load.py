@@ -11,7 +11,7 @@ import pytest
 from configs.models import AppConfig, parse_config
 from errors import EngineUnavailableError
 from musetalk.avatar import AvatarStore
-from musetalk.load import load_engine, weights_report
+from musetalk.load import check_choice, load_engine, weights_report
 
 
 def config(folder: Path, **lipsync: Any) -> AppConfig:
@@ -39,6 +39,13 @@ def test_auto_without_pytorch_says_so(tmp_path: Path, store: AvatarStore, monkey
 def test_musetalk_by_name_is_an_error_where_it_cannot_run(tmp_path: Path, store: AvatarStore) -> None:
     with pytest.raises(EngineUnavailableError, match="model files are missing.*weights download --for v1.*set lipsync.engine to auto"):
         load_engine(config(tmp_path, engine="musetalk", musetalk={"version": "v1"}), store)
+
+
+def test_what_is_missing_is_known_before_anything_starts(tmp_path: Path, models: Path) -> None:
+    with pytest.raises(EngineUnavailableError, match="musetalk was asked for, but model files are missing"):
+        check_choice(config(tmp_path, engine="musetalk"))
+    check_choice(config(tmp_path))
+    check_choice(config(models, engine="musetalk"))
 
 
 def test_the_animator_by_name_looks_for_nothing(tmp_path: Path, store: AvatarStore) -> None:

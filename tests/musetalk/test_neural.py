@@ -195,6 +195,18 @@ def test_memory_for_nothing_is_an_error_and_the_replica_goes_on(folder: WeightsF
     assert len(drawing.draw(torch.zeros(3, 8, 32, 32), rows(3))) == 3
 
 
+def test_memory_that_is_gone_while_listening_is_an_error_of_that_call(folder: WeightsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = MuseTalk(CPU, folder, arrays)
+
+    def full(speech: Speech) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine._ear, "listen", full)
+    with pytest.raises(EngineError, match="out of memory on cpu while listening.*lipsync.musetalk.batch_sizes"):
+        engine.listen(Speech(0, np.zeros(24_000, np.float32), 0, 25))
+    engine.check()
+
+
 def test_a_lost_card_is_told_by_every_later_check(folder: WeightsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     drawing = renderer(folder, Fails(0, RuntimeError("CUDA error: an illegal memory access was encountered")))
 

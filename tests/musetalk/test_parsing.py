@@ -5,13 +5,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
-from musetalk.parsing import LIPS, MEAN, NECK, NOSE, SIDE, SKIN, STD, BiSeNet, FaceParser, cone_kernel, folded, region
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'museserve[neural]'")
+import torch.nn.functional as F  # noqa: E402
 
-from .parser_weights import parser_weights
-from .pictures import woman
+from musetalk.parsing import LIPS, MEAN, NECK, NOSE, SIDE, SKIN, STD, BiSeNet, FaceParser, cone_kernel, folded, region  # noqa: E402
+
+from .parser_weights import parser_weights  # noqa: E402
+from .pictures import woman  # noqa: E402
 
 
 @pytest.fixture(scope="module")
