@@ -149,6 +149,7 @@ async function start() {
     details.service = { health, voices: voices.data };
     await interviewers.load(recall("avatar", health.default_avatar));
     notices.clear("start");
+    el("begin").disabled = false;
   } catch (error) {
     notices.show("start", { key: "e_plain", values: { message: error.message }, label: "retry", act: start });
     return;
