@@ -1,4 +1,4 @@
-"""Every benchmark that judges the product, one after the other: the service, `say`, the encoder, the animator, the lips.
+"""Every benchmark that judges the product, one after the other: the service, `say`, the encoder, the animator, the lips, the player.
 
     python -m benchmarks [--quick]
 
@@ -15,6 +15,7 @@ FULL = (
     ("encoder", "--json", "benchmarks/results/encoder.json"),
     ("animator_render", "--json", "benchmarks/results/animator_render.json"),
     ("lip_drive",),
+    ("player",),
     ("quality",),
 )
 QUICK = (("service", "latency", "graph"), ("quality", "--quick"))

@@ -140,7 +140,7 @@ def test_idle_speech_idle_is_one_timeline(stage: Stage) -> None:
 
 
 def test_captions_are_a_real_track_and_are_shown_when_spoken(stage: Stage) -> None:
-    stage.js(f"text => {{ window.spoken = player.speak({{ text, id: 'captioned' }}) }}", LONG)
+    stage.js("text => { window.spoken = player.speak({ text, id: 'captioned' }) }", LONG)
     stage.until("said('caption').some(({ lines }) => lines?.length)")
     shown = stage.js("[...player.shadowRoot.querySelectorAll('[part=caption]')].map(({ textContent }) => textContent)")
     cues = stage.js("[...player.internals.track.cues].map(({ startTime, endTime, text }) => ({ startTime, endTime, text }))")
