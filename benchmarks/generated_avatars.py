@@ -13,24 +13,18 @@ import numpy as np
 import torch
 
 from configs.models import AppConfig
-from contracts import AvatarRef, Box
+from contracts import Box
 from media.idle import encode_idle
 from musetalk.avatar import AvatarStore
 from musetalk.builtin import BUILTIN, shipped_portrait
 from musetalk.load import MUSETALK
-from musetalk.prepare import ANIMATOR, animator_version, prepare_builtin
-from musetalk.prepared import EngineParts, PreparedAvatar, StoredIdle
+from musetalk.neural_avatar import neural_version
+from musetalk.prepare import ANIMATOR, animator_version, builtin_settings
+from musetalk.prepared import EngineParts, PreparedAvatar, StoredIdle, content_version
 from musetalk.pretrained import load_vae
 from musetalk.weights import WeightsFolder
 
 FRAMES = 8
-
-
-class _HoldsAll:
-    """Asks `prepare_builtin` only which version it would make."""
-
-    def holds(self, ref: AvatarRef) -> bool:
-        return True
 
 
 @torch.inference_mode()
@@ -44,7 +38,7 @@ def write_avatars(config: AppConfig, ids: Sequence[str] = BUILTIN, faces: int = 
 
 def _avatar(avatar_id: str, config: AppConfig, vae: Any, faces: int) -> PreparedAvatar:
     size = config.avatars.size
-    version = prepare_builtin(avatar_id, _HoldsAll(), size, config.mux.media).version  # type: ignore[arg-type]
+    settings = builtin_settings(avatar_id, size, config.mux.media)
     shipped = shipped_portrait(avatar_id)
     picture = cv2.resize(shipped.portrait, (size, size), interpolation=cv2.INTER_AREA)
     landmarks = shipped.landmarks[:, :2] * (size / len(shipped.portrait))
@@ -58,7 +52,8 @@ def _avatar(avatar_id: str, config: AppConfig, vae: Any, faces: int) -> Prepared
     idle = encode_idle(background, config.mux.media)
     return PreparedAvatar(
         id=avatar_id,
-        version=version,
+        version=content_version(settings, "generated"),
+        settings=settings,
         name=shipped.name,
         gender=shipped.gender,
         size=size,
@@ -69,7 +64,7 @@ def _avatar(avatar_id: str, config: AppConfig, vae: Any, faces: int) -> Prepared
         engines={
             ANIMATOR: EngineParts(animator_version(), box, {"none": np.zeros(1, np.float32)}),
             MUSETALK: EngineParts(
-                "generated",
+                neural_version(config),
                 box,
                 {"latents": latents, "latent_index": np.arange(FRAMES) % faces},
                 mask,

@@ -110,6 +110,12 @@ def prepare_portrait(
     return ref, report
 
 
+def builtin_settings(avatar_id: str, size: int, media: MediaConfig) -> str:
+    """What tells a current shipped avatar from an outdated one, its networks apart. Raises UnknownAvatarError."""
+    name, gender = shipped_facts(avatar_id)
+    return _settings(avatar_id, name, gender, shipped_digest(avatar_id), size, media)
+
+
 def prepare_builtin(
     avatar_id: str, store: AvatarStore, size: int = 512, media: MediaConfig | None = None, networks: FaceNetworks | None = None
 ) -> AvatarRef:
@@ -122,8 +128,7 @@ def prepare_builtin(
         UnknownAvatarError: no such avatar ships with the project.
     """
     media = media or MediaConfig()
-    name, gender = shipped_facts(avatar_id)
-    settings = _settings(avatar_id, name, gender, shipped_digest(avatar_id), size, media)
+    settings = builtin_settings(avatar_id, size, media)
 
     def there() -> AvatarRef | None:
         """The current version, when it is whole and does for what is asked."""
