@@ -26,7 +26,7 @@ from tests.musetalk.parser_weights import save_parser  # noqa: E402
 from tests.sounds import encoded  # noqa: E402
 from timeline import FPS  # noqa: E402
 
-pytestmark = pytest.mark.serve
+pytestmark = [pytest.mark.serve, pytest.mark.slow]  # a cluster of its own, with PyTorch in each replica
 
 LONG = "I would like you to walk me through a system that you designed, from the first sketch to production. "
 SHORT = "How do you test what you build?"
@@ -108,10 +108,10 @@ def test_what_runs_and_why_is_told(service: Service) -> None:
 def test_utterances_are_drawn_together(service: Service, faults: Path) -> None:
     (faults / "batches").unlink(missing_ok=True)
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda avatar: film(service, SHORT, avatar=avatar), ["interviewer_woman", "interviewer_man"] * 2))
+        answers = list(pool.map(lambda avatar: film(service, avatar=avatar), ["interviewer_woman", "interviewer_man"] * 2))
     for answer in answers:
         seen = numbers(answer.content)
-        assert seen == list(range(len(seen))) and len(seen) > FPS
+        assert seen == list(range(len(seen))) and len(seen) > 4 * FPS
     batches = [tuple(map(int, line.split())) for line in (faults / "batches").read_text().splitlines()]
     assert any(utterances > 1 for utterances, _ in batches)
     assert max(frames for _, frames in batches) <= 16
@@ -133,17 +133,17 @@ def test_a_killed_replica_is_a_hiccup(service: Service) -> None:
 def test_memory_for_small_batches_is_enough(service: Service, faults: Path) -> None:
     (faults / "memory").write_text("2")
     try:
-        answer = film(service)
+        answer = film(service, SHORT)
     finally:
         (faults / "memory").unlink()
     seen = numbers(answer.content)
-    assert seen == list(range(len(seen))) and len(seen) > 4 * FPS
+    assert seen == list(range(len(seen))) and len(seen) > FPS
 
 
 def test_memory_for_nothing_is_an_error_and_no_replica_is_stuck(service: Service, faults: Path) -> None:
     (faults / "memory").write_text("0")
     try:
-        answer = film(service)
+        answer = film(service, SHORT)
     finally:
         (faults / "memory").unlink()
     assert answer.status_code == 500
@@ -158,8 +158,8 @@ def test_a_replica_without_its_card_is_replaced_while_others_draw(service: Servi
     lost = service.replicas("LipSync")[0]
     (faults / f"lost-{lost.pid}").touch()
     for _ in range(2):
-        seen = numbers(film(service).content)
-        assert seen == list(range(len(seen))) and len(seen) > 4 * FPS
+        seen = numbers(film(service, SHORT).content)
+        assert seen == list(range(len(seen))) and len(seen) > FPS
     until = time.monotonic() + 60
     while lost.is_running() and time.monotonic() < until:
         time.sleep(0.2)

@@ -196,6 +196,7 @@ async def test_too_many_sessions_are_turned_away(service: Service) -> None:
     await soon(lambda: not service.health()["live_sessions"])
 
 
+@pytest.mark.slow
 async def test_twenty_conversations_in_turn_never_hear_each_other(service: Service) -> None:
     await soon(lambda: not service.health()["live_sessions"], 10)
     numbers = (

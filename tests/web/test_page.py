@@ -151,6 +151,7 @@ def test_whole_interview_by_keyboard_alone(open_page, tmp_path: Path) -> None:
     assert page.complaints == []
 
 
+@pytest.mark.slow
 def test_changes_of_the_list_can_be_undone(open_page) -> None:
     page = open_page()
     values = "[...document.querySelectorAll('#questions textarea')].map((field) => field.value)"
@@ -309,6 +310,7 @@ def test_upload_that_is_no_picture_is_told(open_page) -> None:
     assert page.evaluate("document.activeElement.id") == "add-open"
 
 
+@pytest.mark.slow
 def test_upload_becomes_an_interviewer_and_is_removed(open_page) -> None:
     page = open_page()
     alive(page)
@@ -362,6 +364,7 @@ def test_busy_service_is_told_with_a_way_back(open_page) -> None:
     expect(page.locator("#notice")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_question_that_cannot_be_asked_is_told_and_tried_again(open_page) -> None:
     page = open_page(questions=["∿∿∿", "What comes first?"])
     page.click("#begin")
