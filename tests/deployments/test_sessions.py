@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import struct
-import time
 import unicodedata
 
 import av
