@@ -128,6 +128,7 @@ def test_say_reads_stdin_and_speaks_korean(museserve, tmp_path: Path) -> None:
     assert 1.0 < length(tmp_path / "out.mp4") < 5.0
 
 
+@pytest.mark.slow
 def test_say_films_recorded_speech(museserve, tmp_path: Path) -> None:
     museserve("say", "One, two, three.", "-o", "spoken.mp4")
     done = museserve("say", "--audio", "spoken.mp4", "-o", "out.mp4")
@@ -214,15 +215,17 @@ def test_builtin_avatar_stays(museserve) -> None:
 # --- doctor --------------------------------------------------------------------------------------------------------------
 
 
-def test_doctor_finds_nothing_wrong(museserve, tmp_path: Path) -> None:
+def test_doctor_finds_nothing_wrong_and_never_prints_the_key(museserve, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("server: {port: 0}\n")
-    done = museserve("doctor", "--config", "mine.yaml")
+    done = museserve("doctor", "--config", "mine.yaml", env={"OPENAI_API_KEY": "sk-not-for-your-eyes"})
     assert done.returncode == 0, done.stdout
     assert "✗" not in done.stdout
+    assert "key set" in done.stdout and "sk-not" not in done.stdout + done.stderr
     checked = {line.split(":")[0].lstrip("✓· ") for line in done.stdout.splitlines()}
     assert {"python", "packages", "encoders", "landmark model", "avatars", "voice en", "voice ko", "espeak-ng", "port"} <= checked
 
 
+@pytest.mark.slow
 def test_doctor_names_the_fault_and_its_cure(museserve, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -234,12 +237,6 @@ def test_doctor_names_the_fault_and_its_cure(museserve, tmp_path: Path) -> None:
     fault = done.stdout.splitlines().index(next(line for line in done.stdout.splitlines() if line.startswith("✗")))
     assert str(port) in done.stdout.splitlines()[fault]
     assert "--port" in done.stdout.splitlines()[fault + 1]
-
-
-def test_doctor_never_prints_the_key(museserve) -> None:
-    done = museserve("doctor", env={"OPENAI_API_KEY": "sk-not-for-your-eyes"})
-    assert "key set" in done.stdout
-    assert "sk-not" not in done.stdout + done.stderr
 
 
 # --- weights -------------------------------------------------------------------------------------------------------------

@@ -165,6 +165,7 @@ async def test_text_after_the_end_of_a_text_is_refused(service: Service) -> None
         assert "not announced with deltas" in (await live.answer("error", "c"))["message"]
 
 
+@pytest.mark.slow
 async def test_a_client_that_reads_nothing_is_told_and_cut_and_can_come_back(service: Service) -> None:
     """The window of the tests' service is small and its patience short."""
     async with Live(service.url, acks=False) as live:

@@ -345,6 +345,7 @@ def test_service_that_is_gone_is_told_and_found_again(open_page) -> None:
     expect(page.locator("#notice")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_busy_service_is_told_with_a_way_back(open_page) -> None:
     full = {"now": True}
 
@@ -378,6 +379,7 @@ def test_question_that_cannot_be_asked_is_told_and_tried_again(open_page) -> Non
 # --- for developers --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_details_say_what_runs_and_speak_any_text(open_page) -> None:
     page = open_page()
     alive(page)

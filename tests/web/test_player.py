@@ -226,6 +226,7 @@ def test_a_cut_connection_is_resumed_where_it_was(stage: Stage) -> None:
     assert stage.js("n => gate.sent.slice(n).find(({ type }) => type === 'resume')", sent)["seq"] > 0
 
 
+@pytest.mark.slow
 def test_a_session_that_is_gone_begins_anew_and_says_again_what_was_not_finished(stage: Stage) -> None:
     stage.js("text => { player.speak({ text, id: 'first' }); player.speak({ text: 'Say a.', id: 'second' }) }", LONG)
     wait_until_heard(stage, "first")
