@@ -39,10 +39,11 @@ async def test_own_and_listed_pages_and_programs_may_open_a_session(service: Ser
 @pytest.mark.serve
 @pytest.mark.parametrize("origin", [FOREIGN, "null", "http://127.0.0.1:1"])
 async def test_other_pages_are_told_why_they_may_not(service: Service, origin: str) -> None:
+    before = service.health()["live_sessions"]
     said, code = await greeted(service, origin)
     assert (said["type"], said["code"], said["closing"], code) == ("error", "origin", CloseCode.ORIGIN, CloseCode.ORIGIN)
     assert origin in str(said["message"]) and "server.cors_origins" in str(said["message"]) and OTHER_ORIGIN in str(said["message"])
-    assert service.health()["live_sessions"] == 0
+    assert service.health()["live_sessions"] <= before
 
 
 @pytest.mark.serve
