@@ -1,6 +1,7 @@
 """Our engine against the plain half-precision pipeline of the same model, in one run on the same batches; then the graph under many viewers.
 
-    python -m benchmarks.gpu [engine] [graph] [--device auto|cuda|cpu] [--sizes 8 16 32] [--streams 16] [--folder FOLDER] [--out FILE]
+    python -m benchmarks.gpu [engine] [graph] [--device auto|cuda|cpu] [--sizes 8 16 32] [--streams 16] [--decoders exact taesd] [--folder FOLDER]
+                             [--out FILE]
 
 Frames/s, model FLOP/s as a share of a measured matrix product, latency, memory, and where a batch's time goes. Without a card everything runs on the
 CPU in float32, on smaller batches and, through the graph, on tiny networks; the output says so. FOLDER keeps the generated weights for the next time.
@@ -39,13 +40,14 @@ def engine(folder: Path, device: torch.device, sizes: list[int], threads: int, r
     cuda = device.type == "cuda"
     dtype = torch.float16 if cuda else torch.float32
     torch.set_num_threads(threads)
-    peak = matmul_peak(device, dtype, 8192 if cuda else 2048)
     config = {"device": device.type, "threads": threads, "batch_sizes": sorted({1 if not cuda else 2, *sizes})}
     workers = {kind: Worker(kind, folder, device.type, config) for kind in KINDS}
+    infos = {kind: worker.info for kind, worker in workers.items()}  # nothing is measured while one of them is still being made
+    peak = matmul_peak(device, dtype, 8192 if cuda else 2048)
     results: dict[str, Any] = {
         "matmul_peak_tflops": round(peak / 1e12, 3),
         "dtype": str(dtype).removeprefix("torch."),
-        "pipelines": {kind: worker.info for kind, worker in workers.items()},
+        "pipelines": infos,
         "batches": {},
     }
     for size in sizes:
@@ -135,6 +137,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--streams", type=int)
+    parser.add_argument("--decoders", nargs="+", choices=("exact", "taesd"), default=["exact", "taesd"], help="of the graph")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="on a CPU")
     parser.add_argument("--folder", type=Path)
@@ -162,7 +165,7 @@ def main() -> None:
                 write_models(folder)
                 save_parser(folder / "face-parse-bisent/79999_iter.pth")
             results["graph"] = {}
-            for decoder in ("exact", "taesd"):
+            for decoder in args.decoders:
                 config = graph_config(folder, f"{scratch}/home-{decoder}", cuda, decoder)
                 write_avatars(config, faces=8 if cuda else 1)
                 results["graph"][decoder] = graph(config, args.streams or (16 if cuda else 2))

@@ -9,7 +9,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -145,7 +145,7 @@ def work(pipe: Connection, kind: Kind, folder: Path, device_name: str, config: d
 
 
 class Worker:
-    """A pipeline in a process of its own."""
+    """A pipeline in a process of its own, which makes it while the caller goes on; `info` and `ask` wait for that."""
 
     def __init__(self, kind: Kind, folder: Path, device: str, config: dict[str, Any]) -> None:
         context = get_context("spawn")
@@ -153,9 +153,14 @@ class Worker:
         self._process = context.Process(target=work, args=(theirs, kind, folder, device, config), daemon=True)
         self._process.start()
         theirs.close()
-        self.info: dict[str, Any] = self._pipe.recv()
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        info: dict[str, Any] = self._pipe.recv()
+        return info
 
     def ask(self, *what: Any) -> dict[str, Any]:
+        assert self.info
         self._pipe.send(what)
         answer: dict[str, Any] = self._pipe.recv()
         return answer

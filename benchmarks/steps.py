@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 # The first that matches a kernel's or operator's name, in this order.
 STEPS = (
+    ("normalisation and elementwise", r"^triton_(poi|red|per)_"),  # named after all that they fuse, be it a convolution's bias
     ("copies between host and card", r"memcpy|memset"),
     ("attention", r"flash|attention|fmha|softmax|bmm"),
     ("convolution", r"conv|fprop|dgrad|wgrad|implicit|winograd"),

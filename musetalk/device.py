@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -41,10 +42,22 @@ def set_up(device: torch.device, threads: int, memory_fraction: float | None) ->
     torch.cuda.set_device(device)
     if memory_fraction is not None and memory_fraction < 1:
         torch.cuda.set_per_process_memory_fraction(memory_fraction, device)
-    # Shapes are few and fixed, so trying every convolution once pays; TF32 only touches what is float32 by choice, and would cost 1e-3.
-    torch.backends.cudnn.benchmark = True
+    # TF32 only touches what is float32 by choice, and would cost 1e-3.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+
+
+@contextmanager
+def fastest_convolutions(device: torch.device) -> Iterator[None]:
+    """cuDNN tries all its ways when it meets a shape for the first time, and a recorded graph keeps the best. Only for shapes that come again and
+    again: a sound that is still arriving is a little longer every time, and would be tried anew while the card draws.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = device.type == "cuda" or before
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def describe(device: torch.device) -> str:

@@ -7,6 +7,7 @@ memory, crops on a stream of their own, so that a batch is copied while the next
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -19,9 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from configs.models import cache_dir
 from contracts import ByteArray
 from errors import DeviceLostError, EngineError, EngineUnavailableError
-from musetalk.device import is_out_of_memory, probe
+from musetalk.device import fastest_convolutions, is_out_of_memory, probe
 from musetalk.planar import to_i420
 from musetalk.unet import AUDIO_TOKENS, UNet
 from musetalk.vae import FACE_SIDE, LATENT_SIDE, to_bytes
@@ -66,6 +68,20 @@ class _Batch:
     graph: torch.cuda.CUDAGraph | None = None
     turn: int = 0
     taken: torch.cuda.Event | None = None  # crops of the last use were copied away
+
+
+def _compiled_once(forward: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Compiled for any number of frames at the first call, which takes a minute or two; one size after the other would take that each."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))  # by default a temporary folder, lost at the next boot
+    compiled = torch.compile(forward, fullgraph=True)
+
+    def call(latents: Tensor, audio: Tensor) -> Tensor:
+        for given in (latents, audio):
+            torch._dynamo.maybe_mark_dynamic(given, 0)
+        out: Tensor = compiled(latents, audio)
+        return out
+
+    return call
 
 
 class FaceRenderer:
@@ -225,7 +241,7 @@ class FaceRenderer:
             raise EngineUnavailableError("lipsync.musetalk.compile: graphs needs CUDA; set it to auto, off or inductor")
         self.mode = ("inductor" if cuda else "off") if mode == "auto" else mode
         if self.mode == "inductor":
-            self._call = torch.compile(self._forward, dynamic=False, fullgraph=True)
+            self._call = _compiled_once(self._forward)
         try:
             self._warm()
         except EngineError:
@@ -248,7 +264,7 @@ class FaceRenderer:
     def _warm(self) -> None:
         """Largest first, so that the smaller graphs find their memory in the larger one's."""
         fitting = []
-        with self._lock, torch.inference_mode():
+        with self._lock, torch.inference_mode(), fastest_convolutions(self._device):
             for size in reversed(self.sizes):
                 try:
                     self._warm_size(size)

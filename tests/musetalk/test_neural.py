@@ -246,6 +246,7 @@ def test_compilers_that_are_not_there(folder: WeightsFolder) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.filterwarnings("default")  # the compiler imports what its own PyTorch has deprecated
 @pytest.mark.parametrize("mode", ["off", "graphs", "inductor"])
 def test_the_card_draws_what_the_cpu_draws(folder: WeightsFolder, engine: MuseTalk, mode: Any) -> None:
     card = MuseTalk(MuseTalkConfig(batch_sizes=(2, 8), compile=mode), folder, arrays)
@@ -273,3 +274,15 @@ def test_the_card_draws_the_same_from_many_threads(folder: WeightsFolder) -> Non
         together = list(pool.map(some, range(6)))
     for worker, drawn in enumerate(together):
         assert all(np.array_equal(a, b) for a, b in zip(alone[worker::6], drawn, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_card_hears_what_the_cpu_hears(folder: WeightsFolder, engine: MuseTalk) -> None:
+    card = MuseTalk(MuseTalkConfig(batch_sizes=(2,), compile="off"), folder, arrays)
+    sound = np.random.default_rng(0).normal(0, 0.1, 2 * 24_000).astype(np.float32)
+    for end in range(8_000, len(sound), 7_000):  # a sound that arrives: each time of another length
+        speech = Speech(0, sound[:end], 0, 8, level=0.1)
+        got, want = card.listen(speech).rows.astype(float), engine.listen(speech).rows.astype(float)
+        assert np.linalg.norm(got - want) < 0.01 * np.linalg.norm(want)
+    assert not torch.backends.cudnn.benchmark, "every new length would be tried out while others are drawn"
