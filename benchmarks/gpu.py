@@ -41,7 +41,11 @@ def engine(folder: Path, device: torch.device, sizes: list[int], threads: int, r
     dtype = torch.float16 if cuda else torch.float32
     torch.set_num_threads(threads)
     config = {"device": device.type, "threads": threads, "batch_sizes": sorted({1 if not cuda else 2, *sizes})}
-    workers = {kind: Worker(kind, folder, device.type, config) for kind in KINDS}
+    workers = {}
+    for kind in KINDS:
+        workers[kind] = Worker(kind, folder, device.type, config)
+        if not cuda:
+            assert workers[kind].info  # loading takes twice the memory, so one after the other
     infos = {kind: worker.info for kind, worker in workers.items()}  # nothing is measured while one of them is still being made
     peak = matmul_peak(device, dtype, 8192 if cuda else 2048)
     results: dict[str, Any] = {

@@ -7,9 +7,25 @@ stride 2, which takes 16 products for the four pixels that each pixel turns into
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
+
+from errors import ConfigError
+
+Description = TypeVar("Description", bound=BaseModel)
+
+
+def described(kind: type[Description], values: dict[str, Any], trouble: str) -> Description:
+    """A network's description, checked. Raises ConfigError: `trouble`, and each value that does not fit."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"{trouble}: {faults}") from None
 
 
 class GroupNorm(nn.GroupNorm):

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from errors import ConfigError
-from musetalk.blocks import CrossAttention, Downsample, GroupNorm, LayerNorm, ResnetBlock, SelfAttention, Upsample, packed
+from musetalk.blocks import CrossAttention, Downsample, GroupNorm, LayerNorm, ResnetBlock, SelfAttention, Upsample, described, packed
 
 AUDIO_TOKENS = 50  # ten Whisper rows of five layers: 0.2 s around a frame
 
@@ -46,11 +46,7 @@ class UNetConfig(BaseModel):
     @classmethod
     def parse(cls, values: dict[str, Any], origin: str = "musetalk.json") -> UNetConfig:
         """Raises ConfigError naming each value that does not fit."""
-        try:
-            config = cls.model_validate(values)
-        except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise ConfigError(f"{origin} does not describe MuseTalk's UNet: {faults}") from None
+        config = described(cls, values, f"{origin} does not describe MuseTalk's UNet")
         depth = len(config.block_out_channels)
         if depth != len(config.down_block_types) or depth != len(config.up_block_types):
             raise ConfigError(f"{origin}: block_out_channels, down_block_types and up_block_types must be equally many")
@@ -119,14 +115,21 @@ class Transformer(nn.Module):
         return x + tokens.transpose(1, 2).reshape(x.shape)
 
 
-class DownStage(nn.Module):
-    """One resolution on the way down: residual blocks, each followed by a transformer where the stage attends, then half the size."""
+class _Stage(nn.Module):
+    """Residual blocks of one resolution, each followed by a transformer where the stage attends."""
 
-    def __init__(self, channels: Sequence[int], out: int, config: UNetConfig, *, attends: bool, resizes: bool) -> None:
+    def __init__(self, channels: Sequence[int], out: int, config: UNetConfig, *, attends: bool) -> None:
         super().__init__()
         self.resnets = nn.ModuleList([_resnet(c, out, config) for c in channels])
         if attends:
             self.attentions = nn.ModuleList([Transformer(out, config) for _ in channels])
+
+
+class DownStage(_Stage):
+    """On the way down: half the size at the end."""
+
+    def __init__(self, channels: Sequence[int], out: int, config: UNetConfig, *, attends: bool, resizes: bool) -> None:
+        super().__init__(channels, out, config, attends=attends)
         if resizes:
             self.downsamplers = nn.ModuleList([Downsample(out, 1)])
 
@@ -139,14 +142,11 @@ class DownStage(nn.Module):
         return x
 
 
-class UpStage(nn.Module):
-    """One resolution on the way up: as `DownStage`, with what the way down kept beside the input of each residual block; then twice the size."""
+class UpStage(_Stage):
+    """On the way up: what the way down kept goes beside the input of each residual block; twice the size at the end."""
 
     def __init__(self, channels: Sequence[int], out: int, config: UNetConfig, *, attends: bool, resizes: bool) -> None:
-        super().__init__()
-        self.resnets = nn.ModuleList([_resnet(c, out, config) for c in channels])
-        if attends:
-            self.attentions = nn.ModuleList([Transformer(out, config) for _ in channels])
+        super().__init__(channels, out, config, attends=attends)
         if resizes:
             self.upsamplers = nn.ModuleList([Upsample(out)])
 
@@ -169,9 +169,7 @@ class MidStage(nn.Module):
         return out
 
 
-def _alternate(
-    stage: DownStage | UpStage, x: Tensor, sound: Iterator[Tensor], *, after: list[Tensor] | None = None, beside: list[Tensor] | None = None
-) -> Tensor:
+def _alternate(stage: _Stage, x: Tensor, sound: Iterator[Tensor], *, after: list[Tensor] | None = None, beside: list[Tensor] | None = None) -> Tensor:
     """Residual block, transformer, residual block, transformer ... `after` collects each result; `beside` gives each block a second input."""
     attentions = getattr(stage, "attentions", [None] * len(stage.resnets))
     for resnet, attention in zip(stage.resnets, attentions, strict=True):

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from errors import ConfigError
-from musetalk.blocks import Downsample, GroupNorm, ResnetBlock, SelfAttention, Upsample
+from musetalk.blocks import Downsample, GroupNorm, ResnetBlock, SelfAttention, Upsample, described
 
 FACE_SIDE = 256  # pixels; 32 latents
 LATENT_SIDE = 32
@@ -41,11 +41,7 @@ class VAEConfig(BaseModel):
     @classmethod
     def parse(cls, values: dict[str, Any], origin: str = "config.json") -> VAEConfig:
         """Raises ConfigError naming each value that does not fit."""
-        try:
-            config = cls.model_validate(values)
-        except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise ConfigError(f"{origin} does not describe MuseTalk's autoencoder: {faults}") from None
+        config = described(cls, values, f"{origin} does not describe MuseTalk's autoencoder")
         for channels in config.block_out_channels:
             if channels % config.norm_num_groups:
                 raise ConfigError(f"{origin}: {channels} channels do not divide by {config.norm_num_groups} groups")
