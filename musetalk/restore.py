@@ -146,7 +146,7 @@ def flicker(added: Tensor, faces: Tensor) -> float:
 def architecture() -> nn.Module:
     """GFPGAN's network as v1.4 has it, with weights by chance. Raises EngineUnavailableError."""
     if importlib.util.find_spec("gfpgan") is None:
-        raise EngineUnavailableError("lipsync.musetalk.restore needs the package gfpgan, which is not installed (pip install gfpgan)")
+        raise EngineUnavailableError("lipsync.musetalk.restore needs the package gfpgan, which is not installed (pip install 'museserve[restore]')")
     import torchvision.transforms.functional as moved  # type: ignore[import-not-found,unused-ignore]
 
     # gfpgan 1.3.8's own dependency imports this module by the name that it had before torchvision 0.17.

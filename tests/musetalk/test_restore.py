@@ -116,11 +116,12 @@ def test_flicker_is_damped_where_the_face_stands_still_and_not_where_it_moves() 
 
 @pytest.mark.skipif(HAS_GFPGAN, reason="gfpgan is installed")
 def test_without_the_package_it_says_so(tmp_path: Path) -> None:
-    with pytest.raises(EngineUnavailableError, match="pip install gfpgan"):
+    with pytest.raises(EngineUnavailableError, match=r"pip install 'museserve\[restore\]'"):
         Restorer.load(WeightsFolder(str(tmp_path)), CPU)
 
 
-@pytest.mark.skipif(not HAS_GFPGAN, reason="the package gfpgan is not installed (pip install gfpgan)")
+@pytest.mark.skipif(not HAS_GFPGAN, reason="the package gfpgan is not installed (pip install 'museserve[restore]')")
+@pytest.mark.filterwarnings("default")  # of what gfpgan imports
 @pytest.mark.slow
 def test_gfpgan_with_generated_weights_of_its_full_size(tmp_path: Path) -> None:
     torch.manual_seed(0)
