@@ -130,14 +130,14 @@ export class Conversation {
       tick: () => this.#follow(),
       shown: (run, at) => this.#shown(run, at),
       ended: (run) => this.#over(run),
-      dry: (ms) => {
+      dry: (run, ms) => {
         this.#quality.add("dry_outs");
         this.#quality.add("dry_ms", ms);
-        this.#hooks.notice("dry", `the picture stood for ${Math.round(ms)} ms`);
+        this.#hooks.notice("dry", `the picture stood for ${Math.round(ms)} ms`, run?.utterance.id);
       },
       late: (run, segments) => {
         this.#quality.add("late_segments", segments);
-        this.#hooks.notice("dry", "speech did not come in time; the face waited", this.#outgoing.byKey(run.n)?.id);
+        this.#hooks.notice("dry", "speech did not come in time; the face waited", run.utterance.id);
       },
       seeking: (why) => this.#hooks.seeking(why),
       error: (error) => this.#fail(new PlayerError("media", `the browser could not play: ${error.message}`, { cause: error })),
@@ -229,7 +229,7 @@ export class Conversation {
     utterance.cached = cached;
     utterance.timings ??= timings;
     this.#outgoing.started(utterance);
-    this.#timeline.begin(utterance.key, first, grid);
+    this.#timeline.begin(utterance.key, first, grid).utterance = utterance; // what is seen and heard of it comes after the service has finished with it
     if (notice) this.#hooks.notice("voice", notice, utterance.id);
   }
 
@@ -258,13 +258,10 @@ export class Conversation {
 
   #follow() {
     const position = this.#timeline.position();
-    const utterance = position && this.#outgoing.byKey(position.run.n);
-    this.#hooks.tick(utterance ?? null, position?.ms ?? 0);
+    this.#hooks.tick(position?.run.utterance ?? null, position?.ms ?? 0);
   }
 
-  #shown(run, at) {
-    const utterance = this.#outgoing.byKey(run.n);
-    if (!utterance) return;
+  #shown({ utterance }, at) {
     const ms = at - utterance.asked;
     this.#quality.time("first_frame_ms", ms);
     this.#place(utterance);
@@ -277,8 +274,7 @@ export class Conversation {
     if (originS !== null && originS !== undefined) this.#hooks.placed(utterance, originS);
   }
 
-  #over(run) {
-    const utterance = this.#outgoing.byKey(run.n);
-    if (utterance) this.#hooks.ended(utterance, utterance.error ? "failed" : "finished", utterance.error);
+  #over({ utterance }) {
+    this.#hooks.ended(utterance, utterance.error ? "failed" : "finished", utterance.error);
   }
 }

@@ -38,7 +38,6 @@ export class Outgoing {
   #aim;
   #limits = { queued_utterances: 16 };
   #list = []; // utterances whose end the service has not told
-  #kept = new Map(); // key -> utterance, also after that, until played
   #latency = new Latency();
   #timer = null;
 
@@ -115,8 +114,6 @@ export class Outgoing {
 
   queued(utterance, n) {
     utterance.n = n;
-    this.#kept.set(utterance.key, utterance);
-    for (const [name, kept] of this.#kept) if (kept.over && !this.#list.includes(kept)) this.#kept.delete(name);
   }
 
   accepted(utterance) {
@@ -147,10 +144,6 @@ export class Outgoing {
 
   byNumber(n) {
     return this.#list.find((utterance) => utterance.n === n) ?? null;
-  }
-
-  byKey(name) {
-    return this.#kept.get(name) ?? null;
   }
 
   // --- sending -----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ const BEHIND_S = 8;
 const SWEEP_S = 10;
 const SEARCH = 5; // slots in which the wanted idle frame is looked for
 
-/** Hooks: tick(), shown(run, at), ended(run), dry(ms), late(run, segments), seeking(why), error(error). */
+/** Hooks: tick(), shown(run, at), ended(run), dry(run, ms), late(run, segments), seeking(why), error(error). */
 export class Timeline {
   #video;
   #hooks;
@@ -42,7 +42,7 @@ export class Timeline {
       cure: () => this.#cureDryness(),
       over: (ms) => {
         this.#aheadS = Math.min(2 * this.#aheadS, AHEAD_S[1]);
-        hooks.dry(ms);
+        hooks.dry(this.#runs[0] ?? null, ms);
       },
     });
     this.#stop = tick(() => this.#tick(), TICK_MS);
