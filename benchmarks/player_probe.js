@@ -215,9 +215,11 @@ window.cut = async (text, pause) => {
 };
 
 window.race = (rate) => {
-  Object.defineProperty(document, "hidden", { configurable: true, get: () => rate > 1 });
-  document.dispatchEvent(new Event("visibilitychange"));
   player.internals.video.playbackRate = rate;
+  events.length = 0;
+  window.mostRanges = 0;
+  clearInterval(window.watching);
+  window.watching = setInterval(() => (window.mostRanges = Math.max(mostRanges, player.internals.video.buffered.length)), 5);
 };
 
 window.footprint = () => {
@@ -225,6 +227,7 @@ window.footprint = () => {
   return {
     heap_mb: performance.memory.usedJSHeapSize / 2 ** 20,
     buffered_s: Math.round(buffered.end(buffered.length - 1) - buffered.start(0)),
-    ranges: buffered.length,
+    ranges: mostRanges,
+    waiting: events.filter(({ type, ours }) => type === "waiting" && !ours).length,
   };
 };

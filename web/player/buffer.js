@@ -1,5 +1,7 @@
 // One SourceBuffer, one operation at a time, in the order in which they were asked for.
 
+const ROUNDING_S = 0.03; // tracks end a little apart
+
 export class SerialBuffer {
   #buffer;
   #jobs = [];
@@ -28,6 +30,11 @@ export class SerialBuffer {
     if (toS > fromS) this.#add({ fromS, toS });
   }
 
+  /** Takes away what then lies behind a time, if anything does: what is appended after this call stays. */
+  trim(fromS) {
+    this.#add({ trimS: fromS });
+  }
+
   /** Calls `run` once everything before it is done. */
   then(run) {
     this.#add({ run });
@@ -49,6 +56,7 @@ export class SerialBuffer {
       try {
         if (job.run) job.run();
         else if (job.bytes) this.#append(job);
+        else if (job.trimS !== undefined) this.#trim(job.trimS);
         else this.#buffer.remove(job.fromS, job.toS);
       } catch (error) {
         if (error.name !== "QuotaExceededError") return this.#fail(error);
@@ -60,6 +68,11 @@ export class SerialBuffer {
       }
     }
     return undefined;
+  }
+
+  #trim(fromS) {
+    const { buffered } = this.#buffer;
+    if (buffered.length && buffered.end(buffered.length - 1) > fromS + ROUNDING_S) this.#buffer.remove(fromS, Infinity);
   }
 
   #append({ bytes, offsetS }) {

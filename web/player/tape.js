@@ -46,9 +46,16 @@ export class Tape {
     return Boolean(this.slots.at(this.slots.edge - 1)?.run);
   }
 
-  /** Seconds that can be played from a time on. */
+  /** Seconds that can be played from a time on, by the record: what was appended, or soon will be. */
   inHand(now = this.#video.currentTime) {
     return secondsAt(this.slots.edge) - this.leadS - now;
+  }
+
+  /** Where the browser can play: [from, to] in seconds, of the range that has a time in it, or of the next one; null when there is neither. */
+  playable(now = this.#video.currentTime) {
+    const { buffered } = this.#video;
+    for (let i = 0; i < buffered.length; i += 1) if (now < buffered.end(i)) return [Math.max(now, buffered.start(i)), buffered.end(i)];
+    return null;
   }
 
   /** The slot after the last speech. */
@@ -87,11 +94,7 @@ export class Tape {
   }
 
   trim() {
-    const from = secondsAt(this.slots.edge);
-    this.buffer.then(() => {
-      const { buffered } = this.#video;
-      if (buffered.length && buffered.end(buffered.length - 1) > from + 0.03) this.buffer.remove(from, Infinity);
-    });
+    this.buffer.trim(secondsAt(this.slots.edge));
   }
 
   /** Forgets what was played before a slot. */

@@ -10,6 +10,7 @@ const AHEAD_S = [0.07, 0.3]; // idle kept in hand: with less a busy page runs dr
 const TIGHT_AHEAD_S = 0.035; // while speech is expected at the very next slot
 const HIDDEN_AHEAD_S = 2.5; // timers of hidden pages may come once a second
 const SPEECH_AHEAD_S = 6; // what of a long utterance is appended at once
+const ENOUGH_S = 0.2; // with so much a browser that stood plays on after a seek
 const READ_AHEAD_S = 0.27; // the browser has decoded this much: what is nearer can only be changed by a seek
 const BEHIND_S = 8;
 const SWEEP_S = 10;
@@ -107,7 +108,7 @@ export class Timeline {
     this.#tape.writeIdle();
     this.#tape.trim();
     if (heard) this.#seek(from, "cut");
-    else if (secondsAt(from) - this.#video.currentTime < READ_AHEAD_S) this.#seekDue = from;
+    else if (secondsAt(from) - this.#video.currentTime < READ_AHEAD_S * this.#video.playbackRate) this.#seekDue = from;
     return heard;
   }
 
@@ -181,7 +182,7 @@ export class Timeline {
     if (over) this.#tape.trim();
     this.#expected = null;
     if (!found && slot === slotAt(now) + 1) this.#seek(slot, "late");
-    else if (over && secondsAt(slot) - now < READ_AHEAD_S) this.#seekDue = slot;
+    else if (over && secondsAt(slot) - now < READ_AHEAD_S * this.#video.playbackRate) this.#seekDue = slot;
   }
 
   // --- the clock -------------------------------------------------------------------------------------------------------
@@ -205,7 +206,7 @@ export class Timeline {
     const tight = this.#expected === this.#tape.edge && !document.hidden;
     const awaited = this.#slots.at(this.#tape.edge - 1)?.run?.closed === null; // speech that goes on: no idle far ahead in its place
     const wanted = document.hidden ? (awaited ? AHEAD_S[1] : HIDDEN_AHEAD_S) : tight ? TIGHT_AHEAD_S : this.#aheadS;
-    while (this.#tape.inHand(now) < wanted) {
+    while (this.#tape.inHand(now) < wanted * this.#video.playbackRate) {
       if (this.#expected !== null && this.#expected <= this.#tape.edge) this.#expected = null;
       this.#tape.writeIdle();
     }
@@ -237,8 +238,12 @@ export class Timeline {
   #cureDryness() {
     const { currentTime } = this.#video;
     const slot = this.#tape.edge;
-    if (this.#tape.inHand(currentTime) > 0.2) {
-      this.#video.currentTime = currentTime + 0.001; // what it needs came just too late
+    if (this.#tape.inHand(currentTime) > ENOUGH_S) {
+      // What it needs came just too late, or is not where the record says it is.
+      this.#tape.buffer.then(() => {
+        const [from] = this.#tape.playable() ?? [null];
+        if (from !== null && !this.#closed) this.#video.currentTime = from + 0.001;
+      });
       return;
     }
     const run = this.#runs.find((one) => !one.appended);
