@@ -76,11 +76,15 @@ window.speak = async (what) => {
 };
 
 window.startOnly = async (text, pause) => {
+  const { timeline } = player.internals;
   const utterance = player.speak(text);
-  const { first_frame_ms, cached } = await utterance.started;
+  const asked = performance.now();
+  await until(() => timeline.runs.at(-1)?.utterance === utterance && timeline.runs.at(-1).next >= 8);
+  const arrived_ms = performance.now() - asked;
+  const { first_frame_ms, cached, timings_ms } = await utterance.started;
   player.interrupt();
   await wait(pause);
-  return { first_frame_ms, cached };
+  return { first_frame_ms, cached, timings_ms, arrived_ms };
 };
 
 window.seam = async (passages) => {
@@ -90,15 +94,21 @@ window.seam = async (passages) => {
   const luma = { idle: [], idle_boundary: [], into_speech: [], out_of_speech: [] };
   let before = null;
   look = (frame) => {
+    drawing.globalAlpha = 1;
     drawing.drawImage(video, 0, 0, 128, 128);
+    const { canvas: over, opacity } = player.internals.over; // as the viewer sees it
+    drawing.globalAlpha = opacity;
+    if (opacity > 0) drawing.drawImage(over, 0, 0, 128, 128);
     const { data } = drawing.getImageData(0, 0, 128, 128);
     const now = new Float32Array(128 * 128);
     for (let i = 0; i < now.length; i += 1) now[i] = 0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2];
-    if (before && Math.abs(frame.mediaTime - before.frame.mediaTime - 0.04) < 0.005) {
+    const follows = before && (Math.abs(frame.mediaTime - before.frame.mediaTime - 0.04) < 0.005 || opacity > 0 || frame.speech !== before.frame.speech);
+    if (follows) {
       let sum = 0;
       for (let i = 0; i < now.length; i += 1) sum += Math.abs(now[i] - before.now[i]);
       const boundary = Math.round(frame.mediaTime * 25) % 8 === 0;
-      const kind = frame.speech === before.frame.speech ? (frame.speech ? null : boundary ? "idle_boundary" : "idle") : frame.speech ? "into_speech" : "out_of_speech";
+      const enters = frame.speech && (!before.frame.speech || opacity > 0); // while the picture before fades, too
+      const kind = enters ? "into_speech" : frame.speech ? null : before.frame.speech ? "out_of_speech" : boundary ? "idle_boundary" : "idle";
       if (kind) luma[kind].push(sum / now.length);
     }
     before = { frame, now };

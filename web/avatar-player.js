@@ -14,6 +14,7 @@ import { VoiceActivity } from "./player/voice-activity.js";
 
 const STATES = ["idle", "listening", "thinking"];
 const KEPT = 1_000;
+const HELD_MS = 150; // the picture before the first speaking one, at most
 
 export { PlayerError };
 
@@ -110,7 +111,7 @@ export class AvatarPlayer extends WithAttributes {
 
   /** For tests and measurements: the timeline, the video, the sound's graph, the text track. */
   get internals() {
-    return { timeline: this.#engine?.timeline, video: this.#view.video, graph: this.#sound.graph, track: this.#captions.track };
+    return { timeline: this.#engine?.timeline, video: this.#view.video, graph: this.#sound.graph, track: this.#captions.track, over: this.#view.over };
   }
 
   // --- what it does --------------------------------------------------------------------------------------------------------
@@ -235,7 +236,10 @@ export class AvatarPlayer extends WithAttributes {
         this.#follow(utterance, ms);
       },
       placed: (utterance, originS) => this.#captions.place(utterance, originS),
-      seeking: (why) => (why === "cut" || why === "late") && this.#view.fade(),
+      seeking: (why) => {
+        if (why === "start") this.#view.cover(HELD_MS);
+        else if (why === "cut" || why === "late") this.#view.cover();
+      },
     };
   }
 
@@ -244,6 +248,7 @@ export class AvatarPlayer extends WithAttributes {
     this.#spoken = utterance;
     const detail = { id: utterance.id, first_frame_ms: ms, cached: utterance.cached, timings_ms: utterance.timings ?? {} };
     const first = utterance.state === "queued";
+    this.#view.uncover();
     utterance.heard(detail);
     this.#settle();
     if (first) this.tell("started", detail);

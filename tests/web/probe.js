@@ -92,7 +92,7 @@ window.watch = (player) => {
   for (const type of ["waiting", "seeking"]) video.addEventListener(type, () => log.push({ type: `video:${type}`, seeking: video.seeking, time: video.currentTime }));
   const seen = (at, { mediaTime, presentedFrames }) => {
     const content = player.internals.timeline?.contentAt(mediaTime);
-    frames.push({ at, mediaTime, presentedFrames, speech: Boolean(content?.run), phase: content?.phase, frame: content?.frame });
+    frames.push({ at, mediaTime, presentedFrames, speech: Boolean(content?.run), phase: content?.phase, frame: content?.frame, covered: player.internals.over.opacity > 0 });
     video.requestVideoFrameCallback(seen);
   };
   video.requestVideoFrameCallback?.(seen);

@@ -6,7 +6,7 @@ export class Captions {
   #box;
   #onchange;
   #placed = new Map(); // utterance -> its cues on the track
-  #shown = null; // the cue in the box
+  #shown = []; // the lines in the box
 
   /** onchange(utterance, lines), (null, []) between captions */
   constructor(video, box, onchange) {
@@ -45,9 +45,9 @@ export class Captions {
   /** Shows what is said at a time of an utterance; without one, nothing. */
   show(utterance = null, ms = 0) {
     const cue = utterance?.cues.findLast(({ start_ms, end_ms }) => start_ms <= ms && ms < end_ms) ?? null;
-    const lines = cue?.lines ?? [];
-    if ((this.#shown?.lines ?? []).join("\n") === lines.join("\n") && Boolean(cue) === Boolean(this.#shown)) return;
-    this.#shown = cue;
+    const lines = (cue?.lines ?? []).filter((line) => line.trim()); // an empty one would be an empty plate
+    if (this.#shown.join("\n") === lines.join("\n")) return;
+    this.#shown = lines;
     this.#box.replaceChildren(
       ...lines.map((text) => {
         const line = document.createElement("span");
@@ -57,6 +57,6 @@ export class Captions {
         return line;
       }),
     );
-    this.#onchange(cue && utterance, lines);
+    this.#onchange(lines.length ? utterance : null, lines);
   }
 }

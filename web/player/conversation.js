@@ -225,11 +225,11 @@ export class Conversation {
     }
   }
 
-  #started(utterance, { first_frame: first, grid, cached, notice, timings_ms: timings }) {
+  #started(utterance, { first_frame: first, phase, grid, cached, notice, timings_ms: timings }) {
     utterance.cached = cached;
     utterance.timings ??= timings;
     this.#outgoing.started(utterance);
-    this.#timeline.begin(utterance.key, first, grid).utterance = utterance; // what is seen and heard of it comes after the service has finished with it
+    this.#timeline.begin(utterance.key, first, grid, phase).utterance = utterance; // what is seen and heard of it comes after the service has finished with it
     if (notice) this.#hooks.notice("voice", notice, utterance.id);
   }
 

@@ -2,26 +2,27 @@
 
 const DELTA_MS = 30; // text that is written letter by letter goes in pieces
 const AUDIO_PIECE = 256 * 1024;
-const MARGIN_S = 0.015;
 const KNOWN = 500;
 
-/** How long until speech is there, seconds: expected, and learned. Little more than the usual time, because every utterance waits for the margin. */
+/** How long until speech is there, seconds: expected, and learned. Late speech makes the picture jump, early speech waits: so a little more than the mean. */
 class Latency {
   #known = new Set();
-  #seconds = { fresh: 0.15, known: 0.05 };
+  #seconds = { fresh: { mean: 0.2, spread: 0.03 }, known: { mean: 0.1, spread: 0.03 } };
 
   #kind(utterance) {
-    return this.#known.has(key(utterance)) ? "known" : "fresh";
+    return this.#seconds[this.#known.has(key(utterance)) ? "known" : "fresh"];
   }
 
   of(utterance) {
-    return this.#seconds[this.#kind(utterance)] + MARGIN_S;
+    const { mean, spread } = this.#kind(utterance);
+    return mean + spread;
   }
 
   learn(utterance, seconds) {
     const kind = this.#kind(utterance);
-    const change = Math.min(seconds, 1.5) - this.#seconds[kind];
-    this.#seconds[kind] += 0.25 * change;
+    const change = Math.min(seconds, 1.5) - kind.mean;
+    kind.mean += 0.25 * change;
+    kind.spread += 0.25 * (Math.abs(change) - kind.spread);
     if (utterance.options.text) this.know(utterance);
   }
 

@@ -6,6 +6,9 @@ export const SLOT_S = SEGMENT_FRAMES / FPS;
 
 export const secondsAt = (slot) => (slot * SEGMENT_FRAMES) / FPS;
 export const slotAt = (seconds) => Math.floor(seconds / SLOT_S + 1e-4);
+/** Number of the picture on the timeline that is shown at a time, and of the first that begins at it or later. */
+export const pictureAt = (seconds) => Math.floor(seconds * FPS + 1e-3);
+export const pictureFrom = (seconds) => Math.ceil(seconds * FPS - 1e-3);
 
 /** A stretch of speech of one utterance, as its segments come. Ends with `closed`, and may be opened again when more text was waited for. */
 export class Run {
@@ -16,9 +19,10 @@ export class Run {
   final = false; // nothing follows `closed`
   given = false; // somebody gave it up
   shown = false;
-  rejoins = false; // idle before its next segment is as it should be: more text was waited for
   end = null; // the slot after its last segment so far
-  grid = 0; // utterance frame f is drawn on idle frame grid + f
+  grid = 0; // utterance frame f is drawn on idle frame grid + f, but for the first segment,
+  entry = 0; // which begins with this frame
+  phase = 0; // on this idle frame, whichever it is
 
   constructor(n) {
     this.n = n;
@@ -78,6 +82,12 @@ export class Slots {
     if (known) return known.phase;
     const last = this.#slots.get(this.edge - 1);
     return last ? (last.phase + SEGMENT_FRAMES * (slot - this.edge + 1)) % this.loopFrames : 0;
+  }
+
+  /** The idle frame that is, or will be, under a picture of the timeline. */
+  idleFrame(picture) {
+    const slot = Math.floor(picture / SEGMENT_FRAMES);
+    return (this.phaseAt(slot) + picture - slot * SEGMENT_FRAMES) % this.loopFrames;
   }
 
   /** The first slot of [from, to) for which `test` holds, or null. */

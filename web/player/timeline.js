@@ -1,13 +1,13 @@
 // One media element, one source buffer, one timeline: idle segments looped from memory, speech spliced in between where the loop stands.
 
 import { Dryness } from "./dryness.js";
-import { Run, secondsAt, SEGMENT_FRAMES, slotAt, SLOT_S } from "./slots.js";
+import { FPS, pictureAt, pictureFrom, Run, secondsAt, SEGMENT_FRAMES, slotAt, SLOT_S } from "./slots.js";
 import { Tape } from "./tape.js";
 import { tick } from "./ticker.js";
 
 const TICK_MS = 10;
-const AHEAD_S = [0.07, 0.3]; // idle kept in hand: with less a busy page runs dry, with more speech waits longer. A page that ran dry keeps more
-const TIGHT_AHEAD_S = 0.035; // while speech is expected at the very next slot
+const IDLE_AHEAD_S = 0.3; // in hand between utterances: speech is laid over it, and sought
+const AHEAD_S = [0.07, 0.3]; // in the middle of an utterance whose next segment is late: with less a busy page runs dry, and then keeps more
 const HIDDEN_AHEAD_S = 2.5; // timers of hidden pages may come once a second
 const SPEECH_AHEAD_S = 6; // what of a long utterance is appended at once
 const ENOUGH_S = 0.2; // with so much a browser that stood plays on after a seek
@@ -15,6 +15,8 @@ const READ_AHEAD_S = 0.27; // the browser has decoded this much: what is nearer 
 const BEHIND_S = 8;
 const SWEEP_S = 10;
 const SEARCH = 5; // slots in which the wanted idle frame is looked for
+const SEEK_S = 0.015; // from a seek to its first picture
+const SILENT_S = 0.02; // every utterance begins with as much silence
 
 /** Hooks: tick(), shown(run, at), ended(run), dry(run, ms), late(run, segments), seeking(why), error(error). */
 export class Timeline {
@@ -24,8 +26,8 @@ export class Timeline {
   #slots;
   #runs = [];
   #stop;
-  #seekDue = null;
-  #expected = null;
+  #seekDue = null; // {slot, atS, why}: a seek to a slot once the clock is there
+  #seekingTo = null; // seconds
   #dryness;
   #aheadS = AHEAD_S[0];
   #swept = 0;
@@ -50,23 +52,20 @@ export class Timeline {
     this.#watchFrames();
   }
 
-  /** The slot whose idle frame to name for speech that is expected `latencyS` from now: {slot, phase}. */
+  /** The idle frame that is on the screen in `latencyS`, when speech is expected: it is to be drawn from there. */
   aim(latencyS) {
-    const after = this.#slots.find(slotAt(this.#video.currentTime), this.#tape.edge, ({ run }) => run && !run.given) === null ? 0 : this.#tape.speechEnd;
-    // Not where idle lies already: only a seek could put speech there.
-    const slot = Math.max(Math.ceil((this.#video.currentTime + latencyS + TIGHT_AHEAD_S + this.#tape.leadS) / SLOT_S), after || this.#tape.edge);
-    this.#expected = slot;
-    return { slot, phase: this.#slots.phaseAt(slot) };
+    const picture = Math.max(pictureFrom(this.#now + latencyS * this.#video.playbackRate), this.#free);
+    return { phase: this.#slots.idleFrame(picture) };
   }
 
-  /** A run of fragments begins, or goes on after it was closed. */
-  begin(n, firstFrame, grid) {
+  /** A run of fragments begins, or goes on after it was closed. phase: the idle frame that its first picture was drawn on. */
+  begin(n, firstFrame, grid, phase) {
     let run = this.#runs.find((one) => one.n === n);
     if (!run) {
       run = new Run(n);
       this.#runs.push(run);
     }
-    Object.assign(run, { grid, closed: null, rejoins: firstFrame > 0 });
+    Object.assign(run, { grid, phase, entry: firstFrame, closed: null });
     run.next = Math.max(run.next, firstFrame);
     return run;
   }
@@ -93,22 +92,22 @@ export class Timeline {
     const given = this.#runs.filter((run) => numbers.includes(run.n));
     for (const run of given) run.given = true;
     this.#runs = this.#runs.filter((run) => !run.given);
-    const now = slotAt(this.#video.currentTime);
+    const now = slotAt(this.#now);
     const heard = this.#slots.at(now)?.run?.given ?? false;
     const from = heard ? now + 1 : this.#slots.find(now + 1, this.#tape.edge, ({ run }) => run?.given);
     if (from === null) return false;
-    const phase = heard ? this.#slots.at(now).phase + SEGMENT_FRAMES : this.#slots.phaseAt(from);
+    if (this.#seekDue?.slot >= from) this.#seekDue = null;
     for (const run of this.#runs) {
       // What was appended behind it comes again.
       const lost = this.#slots.find(from, this.#tape.edge, (slot) => slot.run === run);
       if (lost !== null) run.next = this.#slots.at(lost).frame;
     }
     this.#tape.rewind(from);
-    this.#tape.writeIdle(phase);
+    this.#tape.writeIdle();
     this.#tape.writeIdle();
     this.#tape.trim();
     if (heard) this.#seek(from, "cut");
-    else if (secondsAt(from) - this.#video.currentTime < READ_AHEAD_S * this.#video.playbackRate) this.#seekDue = from;
+    else this.#seekAt(from, secondsAt(from), "due");
     return heard;
   }
 
@@ -160,29 +159,48 @@ export class Timeline {
       const ahead = secondsAt(this.#tape.edge) - this.#video.currentTime;
       if (!bytes || (ahead > SPEECH_AHEAD_S && this.#slots.at(this.#tape.edge - 1)?.run)) return;
       if (this.#tape.inSpeech) this.#tape.writeSpeech(run, bytes); // speech follows speech
-      else this.#join(run, bytes);
+      else if (run.next === run.entry) this.#enter(run, bytes);
+      else this.#rejoin(run, bytes);
     }
   }
 
-  /** The first segment after idle: where the loop shows the frame that it was drawn on, else as soon as can be. */
-  #join(run, bytes) {
-    const now = this.#video.currentTime;
+  /**
+   * The first segment after idle. When the loop shows the idle frame before the one that it was drawn on, the clock jumps to the slot in which it
+   * lies, so nobody waits for the end of a segment; the pictures go on as if nothing had happened. Speech that comes too late for that is joined at once.
+   */
+  #enter(run, bytes) {
+    const next = Math.max(pictureAt(this.#now) + 1, this.#free);
+    const early = (run.phase - this.#slots.idleFrame(next) + this.#slots.loopFrames) % this.#slots.loopFrames;
+    const picture = next + (early < SEARCH * SEGMENT_FRAMES ? early : 0);
+    const slot = Math.ceil(picture / SEGMENT_FRAMES);
+    const over = this.#lay(run, bytes, slot);
+    if (picture % SEGMENT_FRAMES) this.#seekAt(slot, picture / FPS, "start");
+    else if (over) this.#seekAt(slot, picture / FPS, "due");
+  }
+
+  /** A segment that did not come in time, and for which idle was put in: where the loop shows the frame that it was drawn on, else as soon as can be. */
+  #rejoin(run, bytes) {
+    const now = this.#now;
     const earliest = Math.max(slotAt(now) + 1, this.#tape.speechEnd);
     const phase = (run.grid + run.next) % this.#slots.loopFrames;
     let slot = earliest;
     while (slot < earliest + SEARCH && this.#slots.phaseAt(slot) !== phase) slot += 1;
     const found = slot < earliest + SEARCH;
     if (!found) slot = earliest;
-    if (run.end !== null && !run.rejoins && slot > run.end) this.#hooks.late(run, slot - run.end);
-    run.rejoins = false;
+    if (run.end !== null && slot > run.end) this.#hooks.late(run, slot - run.end);
+    const over = this.#lay(run, bytes, slot);
+    if (!found && slot === slotAt(now) + 1) this.#seek(slot, "late");
+    else if (over) this.#seekAt(slot, secondsAt(slot), "due");
+  }
+
+  /** Appends a segment at a slot, with idle before it or over what lies there. Returns whether it lies over something. */
+  #lay(run, bytes, slot) {
     while (this.#tape.edge < slot) this.#tape.writeIdle();
     const over = this.#tape.edge > slot;
     if (over) this.#tape.rewind(slot);
     this.#tape.writeSpeech(run, bytes);
     if (over) this.#tape.trim();
-    this.#expected = null;
-    if (!found && slot === slotAt(now) + 1) this.#seek(slot, "late");
-    else if (over && secondsAt(slot) - now < READ_AHEAD_S * this.#video.playbackRate) this.#seekDue = slot;
+    return over;
   }
 
   // --- the clock -------------------------------------------------------------------------------------------------------
@@ -191,7 +209,7 @@ export class Timeline {
     if (this.#closed) return;
     this.#tape.buffer.poke();
     const now = this.#video.currentTime;
-    if (this.#seekDue !== null && now >= secondsAt(this.#seekDue) - this.#tape.leadS - 0.012) this.#seek(this.#seekDue, "due");
+    if (this.#seekDue !== null && now >= this.#seekDue.atS) this.#seek(this.#seekDue.slot, this.#seekDue.why);
     this.#pump();
     this.#feed(now);
     this.#endRuns(now);
@@ -203,35 +221,54 @@ export class Timeline {
 
   /** Idle at the edge wherever too little is in hand: between utterances, and in the middle of one that does not come. */
   #feed(now) {
-    const tight = this.#expected === this.#tape.edge && !document.hidden;
     const awaited = this.#slots.at(this.#tape.edge - 1)?.run?.closed === null; // speech that goes on: no idle far ahead in its place
-    const wanted = document.hidden ? (awaited ? AHEAD_S[1] : HIDDEN_AHEAD_S) : tight ? TIGHT_AHEAD_S : this.#aheadS;
-    while (this.#tape.inHand(now) < wanted * this.#video.playbackRate) {
-      if (this.#expected !== null && this.#expected <= this.#tape.edge) this.#expected = null;
-      this.#tape.writeIdle();
-    }
+    const wanted = awaited ? (document.hidden ? AHEAD_S[1] : this.#aheadS) : document.hidden ? HIDDEN_AHEAD_S : IDLE_AHEAD_S;
+    while (this.#tape.inHand(now) < wanted * this.#video.playbackRate) this.#tape.writeIdle();
   }
 
   #endRuns(now) {
     while (this.#runs.length) {
       const [run] = this.#runs;
       if (!run.appended || run.end === null || now < secondsAt(run.end) - 0.005) return;
-      if (!run.final) {
-        run.rejoins = true; // more text was announced
-        return;
-      }
+      if (!run.final) return; // more text was announced
       this.#runs.shift();
       this.#hooks.ended(run);
     }
   }
 
+  /** Seeks to a slot so that its first picture is shown at a time of the timeline, where what was there before may have been decoded already. */
+  #seekAt(slot, shownS, why) {
+    const now = this.#now;
+    if (why === "due" && shownS - now > READ_AHEAD_S * this.#video.playbackRate) return;
+    const atS = shownS - SEEK_S - this.#preroll(why);
+    if (atS <= now) this.#seek(slot, why);
+    else this.#seekDue = { slot, atS, why };
+  }
+
   #seek(slot, why) {
     this.#seekDue = null;
     this.#hooks.seeking(why);
+    const to = secondsAt(slot) - this.#preroll(why);
+    this.#seekingTo = to;
     this.#tape.buffer.then(() => {
-      // The sound of a slot begins before its pictures. After a cut it is silence.
-      if (!this.#closed) this.#video.currentTime = secondsAt(slot) - (why === "cut" ? 0 : this.#tape.leadS);
+      if (this.#seekingTo === to) this.#seekingTo = null;
+      if (!this.#closed) this.#video.currentTime = to;
     });
+  }
+
+  // The sound of a slot begins before its pictures. After a cut it is silence; in the beginning of an utterance some of it is.
+  #preroll(why) {
+    return why === "cut" ? 0 : Math.max(0, this.#tape.leadS - (why === "start" ? SILENT_S : 0));
+  }
+
+  get #now() {
+    return this.#seekingTo ?? this.#video.currentTime;
+  }
+
+  /** The first picture of the timeline behind all speech that is heard or will be; 0 when there is none. */
+  get #free() {
+    const spoken = this.#slots.find(slotAt(this.#now), this.#tape.edge, ({ run }) => run && !run.given);
+    return spoken === null ? 0 : this.#tape.speechEnd * SEGMENT_FRAMES;
   }
 
   // A browser that ran dry waits for ever more media before it goes on; a seek to the start of a segment makes it go on with that one alone.

@@ -87,14 +87,24 @@ export class View {
     this.#act = act;
   }
 
-  /** Lets the picture that is on the screen fade over what comes: called just before a seek. */
-  fade() {
+  /** Keeps the picture that is on the screen for a while, or until `uncover`, and lets it fade over what comes: called just before a seek. */
+  cover(ms = 0) {
     const { videoWidth: width, videoHeight: height } = this.video;
     if (!width || !this.#root.classList.contains("lives") || this.#root.classList.contains("still") || document.hidden) return;
     Object.assign(this.#canvas, { width, height });
     this.#canvas.getContext("2d", { alpha: false }).drawImage(this.video, 0, 0);
     for (const running of this.#canvas.getAnimations()) running.cancel();
     const visible = { visibility: "visible" };
-    this.#canvas.animate([{ ...visible, opacity: 1 }, { ...visible, opacity: 0 }], { duration: FADE_MS, easing: "ease-out" });
+    const timing = { delay: ms, duration: FADE_MS, easing: "ease-out", fill: "backwards" };
+    this.#canvas.animate([{ ...visible, opacity: 1 }, { ...visible, opacity: 0 }], timing);
+  }
+
+  uncover() {
+    for (const running of this.#canvas.getAnimations()) running.currentTime = Math.max(running.currentTime, running.effect.getTiming().delay);
+  }
+
+  /** What covers the picture, and how much, of 1: for measurements. */
+  get over() {
+    return { canvas: this.#canvas, opacity: this.#canvas.getAnimations().length ? Number(getComputedStyle(this.#canvas).opacity) : 0 };
   }
 }
