@@ -197,6 +197,7 @@ export class Conversation {
       case "words":
         if (utterance && !utterance.over) {
           utterance.addWords(message);
+          this.#timeline.hush(utterance.key, message.words);
           this.#place(utterance);
         }
         break;

@@ -4,7 +4,7 @@ const DELTA_MS = 30; // text that is written letter by letter goes in pieces
 const AUDIO_PIECE = 256 * 1024;
 const KNOWN = 500;
 
-/** How long until speech is there, seconds: expected, and learned. Late speech makes the picture jump, early speech waits: so a little more than the mean. */
+/** How long until speech is there, seconds: expected, and learned. Speech that comes late makes the picture jump, speech that comes early waits. */
 class Latency {
   #known = new Set();
   #seconds = { fresh: { mean: 0.2, spread: 0.03 }, known: { mean: 0.1, spread: 0.03 } };
@@ -15,7 +15,7 @@ class Latency {
 
   of(utterance) {
     const { mean, spread } = this.#kind(utterance);
-    return mean + spread;
+    return mean + spread / 2;
   }
 
   learn(utterance, seconds) {

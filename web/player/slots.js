@@ -4,6 +4,8 @@ export const FPS = 25;
 export const SEGMENT_FRAMES = 8;
 export const SLOT_S = SEGMENT_FRAMES / FPS;
 
+const SILENT_S = 0.02; // every utterance begins with as much silence, and most with more
+
 export const secondsAt = (slot) => (slot * SEGMENT_FRAMES) / FPS;
 export const slotAt = (seconds) => Math.floor(seconds / SLOT_S + 1e-4);
 /** Number of the picture on the timeline that is shown at a time, and of the first that begins at it or later. */
@@ -23,6 +25,7 @@ export class Run {
   grid = 0; // utterance frame f is drawn on idle frame grid + f, but for the first segment,
   entry = 0; // which begins with this frame
   phase = 0; // on this idle frame, whichever it is
+  silentS = SILENT_S; // of its sound, at the entry
 
   constructor(n) {
     this.n = n;

@@ -16,9 +16,11 @@ const BEHIND_S = 8;
 const SWEEP_S = 10;
 const SEARCH = 5; // slots in which the wanted idle frame is looked for
 const SEEK_S = 0.015; // from a seek to its first picture
-const SILENT_S = 0.02; // every utterance begins with as much silence
 
-/** Hooks: tick(), shown(run, at), ended(run), dry(run, ms), late(run, segments), seeking(why), error(error). */
+/**
+ * Hooks: tick(), shown(run, at), ended(run), dry(run, ms), late(run, segments), seeking(why), error(error). why: cut, late, dry, due; start: the pictures jump;
+ * in step: they do not.
+ */
 export class Timeline {
   #video;
   #hooks;
@@ -70,6 +72,12 @@ export class Timeline {
     return run;
   }
 
+  /** Words of a run, before its first segment: until the first of them it is silent, where their times are known. */
+  hush(n, words) {
+    const run = this.#runs.find((one) => one.n === n);
+    if (run && run.next === run.entry && words.length && !words[0].estimated) run.silentS = Math.max(run.silentS, words[0].start_ms / 1000 - run.entry / FPS);
+  }
+
   add(n, firstFrame, nFrames, bytes) {
     const run = this.#runs.find((one) => one.n === n);
     if (!run || run.given) return false;
@@ -106,7 +114,7 @@ export class Timeline {
     this.#tape.writeIdle();
     this.#tape.writeIdle();
     this.#tape.trim();
-    if (heard) this.#seek(from, "cut");
+    if (heard) this.#seek(from, "cut", 0);
     else this.#seekAt(from, secondsAt(from), "due");
     return heard;
   }
@@ -167,14 +175,17 @@ export class Timeline {
   /**
    * The first segment after idle. When the loop shows the idle frame before the one that it was drawn on, the clock jumps to the slot in which it
    * lies, so nobody waits for the end of a segment; the pictures go on as if nothing had happened. Speech that comes too late for that is joined at once.
+   * Of the sound that lies before the pictures, what is silence is not waited for.
    */
   #enter(run, bytes) {
     const next = Math.max(pictureAt(this.#now) + 1, this.#free);
     const early = (run.phase - this.#slots.idleFrame(next) + this.#slots.loopFrames) % this.#slots.loopFrames;
-    const picture = next + (early < SEARCH * SEGMENT_FRAMES ? early : 0);
+    const inTime = early < SEARCH * SEGMENT_FRAMES;
+    const picture = next + (inTime ? early : 0);
     const slot = Math.ceil(picture / SEGMENT_FRAMES);
     const over = this.#lay(run, bytes, slot);
-    if (picture % SEGMENT_FRAMES) this.#seekAt(slot, picture / FPS, "start");
+    const soundS = Math.max(0, this.#tape.leadS - run.silentS);
+    if (picture % SEGMENT_FRAMES) this.#seekAt(slot, picture / FPS, inTime && soundS === 0 ? "in step" : "start", soundS);
     else if (over) this.#seekAt(slot, picture / FPS, "due");
   }
 
@@ -209,7 +220,7 @@ export class Timeline {
     if (this.#closed) return;
     this.#tape.buffer.poke();
     const now = this.#video.currentTime;
-    if (this.#seekDue !== null && now >= this.#seekDue.atS) this.#seek(this.#seekDue.slot, this.#seekDue.why);
+    if (this.#seekDue !== null && now >= this.#seekDue.atS) this.#seek(this.#seekDue.slot, this.#seekDue.why, this.#seekDue.soundS);
     this.#pump();
     this.#feed(now);
     this.#endRuns(now);
@@ -236,29 +247,28 @@ export class Timeline {
     }
   }
 
-  /** Seeks to a slot so that its first picture is shown at a time of the timeline, where what was there before may have been decoded already. */
-  #seekAt(slot, shownS, why) {
+  /**
+   * Seeks to a slot so that its first picture is shown at a time of the timeline, where what was there before may have been decoded already.
+   * soundS: how much of the sound before it is heard, too.
+   */
+  #seekAt(slot, shownS, why, soundS = this.#tape.leadS) {
     const now = this.#now;
     if (why === "due" && shownS - now > READ_AHEAD_S * this.#video.playbackRate) return;
-    const atS = shownS - SEEK_S - this.#preroll(why);
-    if (atS <= now) this.#seek(slot, why);
-    else this.#seekDue = { slot, atS, why };
+    const atS = shownS - SEEK_S - soundS;
+    if (atS <= now) this.#seek(slot, why, soundS);
+    else this.#seekDue = { slot, atS, why, soundS };
   }
 
-  #seek(slot, why) {
+  // The sound of a slot begins before its pictures.
+  #seek(slot, why, soundS = this.#tape.leadS) {
     this.#seekDue = null;
     this.#hooks.seeking(why);
-    const to = secondsAt(slot) - this.#preroll(why);
+    const to = secondsAt(slot) - soundS;
     this.#seekingTo = to;
     this.#tape.buffer.then(() => {
       if (this.#seekingTo === to) this.#seekingTo = null;
       if (!this.#closed) this.#video.currentTime = to;
     });
-  }
-
-  // The sound of a slot begins before its pictures. After a cut it is silence; in the beginning of an utterance some of it is.
-  #preroll(why) {
-    return why === "cut" ? 0 : Math.max(0, this.#tape.leadS - (why === "start" ? SILENT_S : 0));
   }
 
   get #now() {
