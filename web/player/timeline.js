@@ -1,6 +1,7 @@
 // One media element, one source buffer, one timeline: idle segments looped from memory, speech spliced in between where the loop stands.
 
 import { Dryness } from "./dryness.js";
+import { Seeks } from "./seeks.js";
 import { FPS, pictureAt, pictureFrom, Run, secondsAt, SEGMENT_FRAMES, slotAt, SLOT_S } from "./slots.js";
 import { Tape } from "./tape.js";
 import { tick } from "./ticker.js";
@@ -15,7 +16,6 @@ const READ_AHEAD_S = 0.27; // the browser has decoded this much: what is nearer 
 const BEHIND_S = 8;
 const SWEEP_S = 10;
 const SEARCH = 5; // slots in which the wanted idle frame is looked for
-const SEEK_S = 0.015; // from a seek to its first picture
 
 /**
  * Hooks: tick(), shown(run, at), ended(run), dry(run, ms), late(run, segments), seeking(why), error(error). why: cut, late, dry, due; start: the pictures jump;
@@ -28,8 +28,7 @@ export class Timeline {
   #slots;
   #runs = [];
   #stop;
-  #seekDue = null; // {slot, atS, why}: a seek to a slot once the clock is there
-  #seekingTo = null; // seconds
+  #seeks;
   #dryness;
   #aheadS = AHEAD_S[0];
   #swept = 0;
@@ -41,6 +40,7 @@ export class Timeline {
     this.#hooks = hooks;
     this.#tape = new Tape(video, source, idle, (error) => this.#closed || hooks.error(error));
     this.#slots = this.#tape.slots;
+    this.#seeks = new Seeks(video, this.#tape, (why) => hooks.seeking(why));
     for (let slot = 0; slot < 3; slot += 1) this.#tape.writeIdle();
     this.#dryness = new Dryness(video, {
       inHand: () => this.#tape.inHand(),
@@ -56,7 +56,7 @@ export class Timeline {
 
   /** The idle frame that is on the screen in `latencyS`, when speech is expected: it is to be drawn from there. */
   aim(latencyS) {
-    const picture = Math.max(pictureFrom(this.#now + latencyS * this.#video.playbackRate), this.#free);
+    const picture = Math.max(pictureFrom(this.#seeks.now + latencyS * this.#video.playbackRate), this.#free);
     return { phase: this.#slots.idleFrame(picture) };
   }
 
@@ -100,11 +100,11 @@ export class Timeline {
     const given = this.#runs.filter((run) => numbers.includes(run.n));
     for (const run of given) run.given = true;
     this.#runs = this.#runs.filter((run) => !run.given);
-    const now = slotAt(this.#now);
+    const now = slotAt(this.#seeks.now);
     const heard = this.#slots.at(now)?.run?.given ?? false;
     const from = heard ? now + 1 : this.#slots.find(now + 1, this.#tape.edge, ({ run }) => run?.given);
     if (from === null) return false;
-    if (this.#seekDue?.slot >= from) this.#seekDue = null;
+    this.#seeks.drop(from);
     for (const run of this.#runs) {
       // What was appended behind it comes again.
       const lost = this.#slots.find(from, this.#tape.edge, (slot) => slot.run === run);
@@ -114,8 +114,8 @@ export class Timeline {
     this.#tape.writeIdle();
     this.#tape.writeIdle();
     this.#tape.trim();
-    if (heard) this.#seek(from, "cut", 0);
-    else this.#seekAt(from, secondsAt(from), "due");
+    if (heard) this.#seeks.go(from, "cut", 0);
+    else this.#overRead(from);
     return heard;
   }
 
@@ -151,7 +151,7 @@ export class Timeline {
   }
 
   destroy() {
-    this.#closed = true;
+    this.#closed = this.#seeks.closed = true;
     this.#stop();
     this.#dryness.close();
     this.#video.cancelVideoFrameCallback?.(this.#frame);
@@ -178,20 +178,20 @@ export class Timeline {
    * Of the sound that lies before the pictures, what is silence is not waited for.
    */
   #enter(run, bytes) {
-    const next = Math.max(pictureAt(this.#now) + 1, this.#free);
+    const next = Math.max(pictureAt(this.#seeks.now) + 1, this.#free);
     const early = (run.phase - this.#slots.idleFrame(next) + this.#slots.loopFrames) % this.#slots.loopFrames;
     const inTime = early < SEARCH * SEGMENT_FRAMES;
     const picture = next + (inTime ? early : 0);
     const slot = Math.ceil(picture / SEGMENT_FRAMES);
     const over = this.#lay(run, bytes, slot);
     const soundS = Math.max(0, this.#tape.leadS - run.silentS);
-    if (picture % SEGMENT_FRAMES) this.#seekAt(slot, picture / FPS, inTime && soundS === 0 ? "in step" : "start", soundS);
-    else if (over) this.#seekAt(slot, picture / FPS, "due");
+    if (picture % SEGMENT_FRAMES) this.#seeks.at(slot, picture / FPS, inTime && soundS === 0 ? "in step" : "start", soundS);
+    else if (over) this.#overRead(slot);
   }
 
   /** A segment that did not come in time, and for which idle was put in: where the loop shows the frame that it was drawn on, else as soon as can be. */
   #rejoin(run, bytes) {
-    const now = this.#now;
+    const now = this.#seeks.now;
     const earliest = Math.max(slotAt(now) + 1, this.#tape.speechEnd);
     const phase = (run.grid + run.next) % this.#slots.loopFrames;
     let slot = earliest;
@@ -200,8 +200,13 @@ export class Timeline {
     if (!found) slot = earliest;
     if (run.end !== null && slot > run.end) this.#hooks.late(run, slot - run.end);
     const over = this.#lay(run, bytes, slot);
-    if (!found && slot === slotAt(now) + 1) this.#seek(slot, "late");
-    else if (over) this.#seekAt(slot, secondsAt(slot), "due");
+    if (!found && slot === slotAt(now) + 1) this.#seeks.go(slot, "late");
+    else if (over) this.#overRead(slot);
+  }
+
+  /** What was laid over a slot is shown although the browser may have read what was there before: the clock jumps to where it would be anyway. */
+  #overRead(slot) {
+    if (secondsAt(slot) - this.#seeks.now < READ_AHEAD_S * this.#video.playbackRate) this.#seeks.at(slot, secondsAt(slot), "due");
   }
 
   /** Appends a segment at a slot, with idle before it or over what lies there. Returns whether it lies over something. */
@@ -220,7 +225,7 @@ export class Timeline {
     if (this.#closed) return;
     this.#tape.buffer.poke();
     const now = this.#video.currentTime;
-    if (this.#seekDue !== null && now >= this.#seekDue.atS) this.#seek(this.#seekDue.slot, this.#seekDue.why, this.#seekDue.soundS);
+    this.#seeks.look(now);
     this.#pump();
     this.#feed(now);
     this.#endRuns(now);
@@ -247,37 +252,9 @@ export class Timeline {
     }
   }
 
-  /**
-   * Seeks to a slot so that its first picture is shown at a time of the timeline, where what was there before may have been decoded already.
-   * soundS: how much of the sound before it is heard, too.
-   */
-  #seekAt(slot, shownS, why, soundS = this.#tape.leadS) {
-    const now = this.#now;
-    if (why === "due" && shownS - now > READ_AHEAD_S * this.#video.playbackRate) return;
-    const atS = shownS - SEEK_S - soundS;
-    if (atS <= now) this.#seek(slot, why, soundS);
-    else this.#seekDue = { slot, atS, why, soundS };
-  }
-
-  // The sound of a slot begins before its pictures.
-  #seek(slot, why, soundS = this.#tape.leadS) {
-    this.#seekDue = null;
-    this.#hooks.seeking(why);
-    const to = secondsAt(slot) - soundS;
-    this.#seekingTo = to;
-    this.#tape.buffer.then(() => {
-      if (this.#seekingTo === to) this.#seekingTo = null;
-      if (!this.#closed) this.#video.currentTime = to;
-    });
-  }
-
-  get #now() {
-    return this.#seekingTo ?? this.#video.currentTime;
-  }
-
   /** The first picture of the timeline behind all speech that is heard or will be; 0 when there is none. */
   get #free() {
-    const spoken = this.#slots.find(slotAt(this.#now), this.#tape.edge, ({ run }) => run && !run.given);
+    const spoken = this.#slots.find(slotAt(this.#seeks.now), this.#tape.edge, ({ run }) => run && !run.given);
     return spoken === null ? 0 : this.#tape.speechEnd * SEGMENT_FRAMES;
   }
 
@@ -297,7 +274,7 @@ export class Timeline {
     const bytes = this.#tape.inSpeech ? run?.segment(run.next) : null;
     if (bytes) this.#tape.writeSpeech(run, bytes);
     else this.#tape.writeIdle();
-    this.#seek(slot, "dry");
+    this.#seeks.go(slot, "dry");
   }
 
   // --- what is seen, and what may go -----------------------------------------------------------------------------------
