@@ -67,25 +67,24 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def first_frame(page: Page, rounds: int) -> dict[str, Any]:
-    """Texts that are new, then the same again. `fresh_stages_p50_ms`: since the work began, and in the page (`arrived`, the first whole segment)."""
+    """Texts that are new, then the same again. `stages_p50_ms`: since the work began, and in the page (`arrived`, the first whole segment)."""
     seen: dict[str, list[float]] = {}
     page.evaluate("speak('A first one, to warm up.')")
     nonce = time.time_ns() % 100_000  # texts of an earlier run are known to the service
     texts = [f"Question {nonce + n}. {QUESTIONS[n % 4]}" for n in range(rounds)]
-    stages: dict[str, list[float]] = {}
+    stages: dict[str, dict[str, list[float]]] = {}
     for _ in range(3):
         for n, text in enumerate(texts):
             told = page.evaluate("([text, wait]) => startOnly(text, wait)", [text, 200 + 37 * (n % 9)])
             kind = "fresh" if told["cached"] == "no" else f"cached_{told['cached']}"
             seen.setdefault(kind, []).append(told["first_frame_ms"])
-            if kind == "fresh":
-                for stage, ms in {**told["timings_ms"], "arrived": told["arrived_ms"]}.items():
-                    stages.setdefault(stage, []).append(ms)
+            for stage, ms in {**told["timings_ms"], "arrived": told["arrived_ms"]}.items():
+                stages.setdefault(kind, {}).setdefault(stage, []).append(ms)
     cached = [ms for kind, times in seen.items() if kind != "fresh" for ms in times]
     return {
         "ms": {kind: spread(times) for kind, times in sorted(seen.items())},
         "cached_ms": spread(cached),
-        "fresh_stages_p50_ms": {stage: percentile(sorted(times), 50) for stage, times in stages.items()},
+        "stages_p50_ms": {kind: {stage: percentile(sorted(times), 50) for stage, times in took.items()} for kind, took in stages.items()},
     }
 
 
@@ -148,11 +147,16 @@ def sync(page: Page, url: str, rounds: int) -> dict[str, Any]:
     """Sound minus picture of the same media time, ms: positive = the sound is late."""
     recording = clicks()
     wanted = click_times(url, recording)
-    offsets: list[float] = []
-    for _ in range(rounds):
-        offsets += page.evaluate("([bytes, times]) => sync(bytes, times)", [list(recording), wanted])
+    told = [page.evaluate("([bytes, times]) => sync(bytes, times)", [list(recording), wanted]) for _ in range(rounds)]
+    offsets = [offset for one in told for offset in one]
     words = page.evaluate("text => captionLateness(text)", LONG)
-    return {"offset_ms": spread_fine(offsets), "abs_offset_ms": spread([abs(o) for o in offsets]), "caption_late_ms": spread(words)}
+    medians = [round(statistics.median(one), 1) for one in told if one]
+    return {
+        "offset_ms": spread_fine(offsets),
+        "utterances_median_ms": medians,
+        "abs_offset_ms": spread([abs(o) for o in offsets]),
+        "caption_late_ms": spread(words),
+    }
 
 
 def interrupt(page: Page, rounds: int) -> dict[str, Any]:
@@ -231,8 +235,8 @@ def main() -> None:
                 results[part]["sound_lead_s"] = page.evaluate("player.internals.timeline.facts.leadS")
                 results[part]["load"] = round(os.getloadavg()[0], 2)  # with the measurement's own
             print(json.dumps({part: results[part]}, indent=1), flush=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
