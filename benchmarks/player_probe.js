@@ -91,7 +91,7 @@ window.seam = async (passages) => {
   const { video, timeline } = player.internals;
   const canvas = new OffscreenCanvas(128, 128);
   const drawing = canvas.getContext("2d", { willReadFrequently: true });
-  const luma = { idle: [], idle_boundary: [], into_speech: [], out_of_speech: [] };
+  const luma = { idle: [], idle_boundary: [], into_speech: [], into_speech_covered: [], out_of_speech: [] };
   let before = null;
   look = (frame) => {
     drawing.globalAlpha = 1;
@@ -108,10 +108,11 @@ window.seam = async (passages) => {
       for (let i = 0; i < now.length; i += 1) sum += Math.abs(now[i] - before.now[i]);
       const boundary = Math.round(frame.mediaTime * 25) % 8 === 0;
       const enters = frame.speech && (!before.frame.speech || opacity > 0); // while the picture before fades, too
-      const kind = enters ? "into_speech" : frame.speech ? null : before.frame.speech ? "out_of_speech" : boundary ? "idle_boundary" : "idle";
+      const joined = opacity > 0 || before.opacity > 0 ? "into_speech_covered" : "into_speech"; // by the picture before, which a canvas scales a little otherwise
+      const kind = enters || before.opacity > 0 ? joined : frame.speech ? null : before.frame.speech ? "out_of_speech" : boundary ? "idle_boundary" : "idle";
       if (kind) luma[kind].push(sum / now.length);
     }
-    before = { frame, now };
+    before = { frame, now, opacity };
   };
   const quality = () => video.getVideoPlaybackQuality().droppedVideoFrames;
   frames.length = events.length = 0;

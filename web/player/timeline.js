@@ -18,8 +18,8 @@ const SWEEP_S = 10;
 const SEARCH = 5; // slots in which the wanted idle frame is looked for
 
 /**
- * Hooks: tick(), shown(run, at), ended(run), dry(run, ms), late(run, segments), seeking(why), error(error). why: start, cut, late,
- * dry, due.
+ * Hooks: tick(), shown(run, at), ended(run), dry(run, ms), late(run, segments), seeking(why), error(error). why: start,
+ * cut, late, dry, due; "in step": a start at which the pictures do not jump.
  */
 export class Timeline {
   #video;
@@ -180,11 +180,12 @@ export class Timeline {
   #enter(run, bytes) {
     const next = Math.max(pictureAt(this.#seeks.now) + 1, this.#free);
     const early = (run.phase - this.#slots.idleFrame(next) + this.#slots.loopFrames) % this.#slots.loopFrames;
-    const picture = next + (early < SEARCH * SEGMENT_FRAMES ? early : 0);
+    const inTime = early < SEARCH * SEGMENT_FRAMES;
+    const picture = next + (inTime ? early : 0);
     const slot = Math.ceil(picture / SEGMENT_FRAMES);
     const over = this.#lay(run, bytes, slot);
     const soundS = Math.max(0, this.#tape.leadS - run.silentS);
-    if (picture % SEGMENT_FRAMES) this.#seeks.at(slot, picture / FPS, "start", soundS);
+    if (picture % SEGMENT_FRAMES) this.#seeks.at(slot, picture / FPS, inTime && soundS === 0 ? "in step" : "start", soundS);
     else if (over) this.#overRead(slot);
   }
 
