@@ -19,6 +19,7 @@ from musetalk.avatar import AvatarStore
 from musetalk.builtin import BUILTIN
 from musetalk.engine import LipSyncEngine
 from musetalk.load import MUSETALK, load_engine, prepare_shipped, shipped_store, warm
+from timeline import SEGMENT_FRAMES
 
 logger = logging.getLogger("ray.serve")
 
@@ -39,8 +40,8 @@ class LipSync:
         batch = config.lipsync.batch
         batched = serve.batch(max_batch_size=batch.max_frames, batch_wait_timeout_s=batch.wait_s, batch_size_fn=count_frames)
         self._batched, self._batched_first = batched(self.render_batch), batched(self.render_first_batch)
-        # A graphics card finds the next batch waiting; a processor has nothing to gain from that, and whoever comes late would wait behind it.
-        self._turns = Turns(batch.max_frames * (1 if self._engine.info.device == "cpu" else 2))
+        # A graphics card finds the next batch waiting. A processor gains nothing from that, nor from batches: who is due first would wait for all.
+        self._turns = Turns(SEGMENT_FRAMES if self._engine.info.device == "cpu" else 2 * batch.max_frames)
         logger.info("lip-sync ready: %s", self._engine.info)
 
     async def listen(self, speech: Speech) -> Conditioning:
