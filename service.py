@@ -132,11 +132,12 @@ def _environment(server: ServerConfig, temp: Path | None) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "GLOG_minloglevel": "2",
-        # Draining is for load balancers in front of a cluster; on one machine it only delays Ctrl-C.
+        "RAY_worker_niceness": "0",  # by default whatever else runs on the machine, also a browser that plays the video, would go before all replicas
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",  # the default, ten times a second, costs a twentieth of a core for nothing
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # a busy machine takes longer than the default of 5 to start one
-        "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        # Draining is for load balancers in front of a cluster; on one machine it only delays Ctrl-C.
+        "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1",
     }
     if server.fast_transport:
         flags |= {

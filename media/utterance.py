@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,7 @@ Pieces = asyncio.Queue["tuple[int, list[int], asyncio.Task[list[ByteArray | None
 FIRST_LEAD_S = 3 * SEGMENT_FRAMES / FPS
 LEAD_GROWTH = 0.25  # seconds of lead gained a second
 COMFORTABLE_S = 1.0  # in hand, from which on more than one segment is drawn by one call: fewer calls, but a longer wait for the others
+DRAWN_IN_S = 0.3  # what was heard becomes a picture
 UNPACED_DUE_S = 10.0  # of a file: whoever watches goes first
 SPOKEN_AHEAD = 60 * FPS  # frames spoken and not yet drawn at which the voice waits: bounds memory, not speed
 HEARD_AHEAD = 2 * FPS  # the same for listening while somebody watches: what he sees in ten seconds must not take the cores from what is due now
@@ -169,7 +170,7 @@ class Utterance:
                     self._total = self._buffer.total_frames
                     self._changed.notify_all()
                     return
-            heard = await self._listen(stretch)
+            heard = await self._listen(replace(stretch, due_s=self._due_s(stretch.first_frame) - DRAWN_IN_S))
             self.timings.mark("listen")
             async with self._changed:
                 for i, (row, speaking) in enumerate(zip(heard.rows, heard.is_speaking, strict=True)):

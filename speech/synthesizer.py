@@ -32,7 +32,7 @@ MAX_CLAUSE_CHARS = 240
 FIRST_PIECE = SPEECH_RATE // 10  # of a cloud voice; the first is small so that pictures start
 PIECE = SPEECH_RATE // 4
 # A thread is free for first clauses; half of the cores may speak what is due soon. The pictures of a sound take up to `PICTURES_S` after it.
-NOW_S, SOON_S, PICTURES_S = 0.2, 3.0, 0.8
+NOW_S, SOON_S, PICTURES_S = 0.2, 1.5, 0.8
 SWITCH_PAUSE_S = 0.25  # between the cloud voice and the offline one that takes over
 
 

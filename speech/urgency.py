@@ -22,7 +22,10 @@ from typing import Any, ParamSpec, TypeVar
 T = TypeVar("T")
 P = ParamSpec("P")
 
-NICENESS = 5  # of the patient thread: a third of the share of a thread that draws, while one does
+NICENESS, LEAST_PRIORITY = (
+    10,
+    19,
+)  # the patient thread is nicer than the process by so much: a tenth of the share of a thread that draws, while one does
 
 
 class UrgencyPool(Executor):
@@ -71,7 +74,8 @@ class UrgencyPool(Executor):
     def _work(self, from_s: float, horizon_s: float, niceness: int = 0) -> None:
         # On Linux this is the thread's own niceness; elsewhere it would be the whole process's.
         if niceness and sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, min(os.getpriority(os.PRIO_PROCESS, thread) + niceness, LEAST_PRIORITY))
         while (job := self._next(from_s, horizon_s)) is not None:
             work, future = job
             if not future.set_running_or_notify_cancel():
