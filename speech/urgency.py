@@ -29,21 +29,21 @@ NICENESS, LEAST_PRIORITY = (
 
 
 class UrgencyPool(Executor):
-    """One thread for each of `horizons_s`, which takes what is due first, if it is due within so many seconds. With `patient`, one more takes
-    what none of them would take yet, at a lower priority: never what is due soon, which would wait for it.
+    """One thread for each of `horizons_s`, which takes what is due first, if it is due within so many seconds. With `patient_s`, one
+    more takes what is due in so many seconds or later, at a lower priority, so that its time must be ample: what it has begun, no other can finish.
 
     As a plain executor it takes all work as due at once.
     """
 
-    def __init__(self, horizons_s: Sequence[float], *, patient: bool = False) -> None:
+    def __init__(self, horizons_s: Sequence[float], *, patient_s: float | None = None) -> None:
         self._jobs: list[tuple[float, int, Callable[[], Any], Future[Any]]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
         for horizon_s in horizons_s:
             threading.Thread(target=self._work, args=(0.0, horizon_s), name="urgency", daemon=True).start()
-        if patient:
-            threading.Thread(target=self._work, args=(max(horizons_s), math.inf, NICENESS), name="patience", daemon=True).start()
+        if patient_s is not None:
+            threading.Thread(target=self._work, args=(patient_s, math.inf, NICENESS), name="patience", daemon=True).start()
 
     def run(self, slack_s: float, work: Callable[[], T]) -> asyncio.Future[T]:
         """Do `work` within `slack_s` if that can be; cancelling drops it when it has not begun."""

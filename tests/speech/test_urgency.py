@@ -62,7 +62,7 @@ async def test_what_becomes_due_is_taken_although_nothing_new_comes() -> None:
 
 
 async def test_patient_work_is_done_although_nobody_waits_for_it() -> None:
-    pool = UrgencyPool([0.2], patient=True)
+    pool = UrgencyPool([0.2], patient_s=3.0)
     assert await asyncio.wait_for(pool.run(3_600.0, lambda: threading.current_thread().name), 5) == "patience"
     pool.close()
 
@@ -86,9 +86,9 @@ async def test_errors_arrive_and_cancelled_work_is_dropped() -> None:
 
 
 async def test_the_patient_thread_leaves_what_is_due_soon_to_the_others() -> None:
-    pool = UrgencyPool([1.0], patient=True)
+    pool = UrgencyPool([1.0], patient_s=3.0)
     async with all_busy(pool, 1):
-        soon = pool.run(0.9, lambda: threading.current_thread().name)
+        soon = pool.run(2.0, lambda: threading.current_thread().name)
         # Long after it, so that the patient thread had the choice.
         assert await asyncio.wait_for(pool.run(3_600.0, lambda: threading.current_thread().name), 5) == "patience"
         assert not soon.done()
@@ -101,8 +101,8 @@ async def test_the_patient_thread_has_a_lower_priority_than_the_process() -> Non
     def niceness() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
-    pool = UrgencyPool([1.0], patient=True)
+    pool = UrgencyPool([1.0], patient_s=3.0)
     patient, urgent = await pool.run(3_600.0, niceness), await pool.run(0.0, niceness)
     pool.close()
     assert urgent == niceness()
-    assert patient == min(niceness() + 10, 19) > urgent
+    assert patient == min(niceness() + 5, 19) > urgent
