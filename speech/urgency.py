@@ -22,10 +22,8 @@ from typing import Any, ParamSpec, TypeVar
 T = TypeVar("T")
 P = ParamSpec("P")
 
-NICENESS, LEAST_PRIORITY = (
-    10,
-    19,
-)  # the patient thread is nicer than the process by so much: a tenth of the share of a thread that draws, while one does
+NICENESS = 5  # of the patient thread beside the process's own: a third of the share of a thread that draws, while one does
+LEAST_PRIORITY = 19
 
 
 class UrgencyPool(Executor):
