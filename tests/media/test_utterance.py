@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs.models import MuxConfig
-from contracts import Fragment
+from contracts import Fragment, RenderedCrops, RenderRequest
 from errors import AudioError, SpeechEngineError
 from media.utterance import Utterance
 from speech.urgency import UrgencyPool
@@ -96,7 +96,12 @@ async def test_a_paced_stream_keeps_its_lead() -> None:
 
 
 async def test_closing_stops_everything_below() -> None:
-    speech, lips = FakeSpeech(30.0, delay_s=0.001), FakeLips(stage().box, render_s=0.05)
+    class FirstOnly(FakeLips):
+        async def render(self, request: RenderRequest) -> RenderedCrops:
+            self.render_s = 0.0 if request.first else 3_600.0
+            return await super().render(request)
+
+    speech, lips = FakeSpeech(30.0, delay_s=0.001), FirstOnly(stage().box)
     fragments = utterance(speech, lips).fragments()
     await anext(fragments)
     await asyncio.sleep(0.005)
