@@ -31,9 +31,9 @@ LEAD_SAMPLES = 720  # every utterance begins with 30 ms of exact silence: the fi
 MAX_CLAUSE_CHARS = 240
 FIRST_PIECE = SPEECH_RATE // 10  # of a cloud voice; the first is small so that pictures start
 PIECE = SPEECH_RATE // 4
-# A thread is free for first clauses; half of the cores may speak what is due soon. What is due much later is spoken in spare time; what is due
-# in between waits, because spare time may be too little for it. The pictures of a sound take up to `PICTURES_S` after it.
-NOW_S, SOON_S, PATIENT_S, PICTURES_S = 0.2, 1.5, 3.0, 0.8
+# A thread is free for first clauses; half of the cores may speak what is due soon. What is due later is spoken in spare time, which must be ample.
+# The pictures of a sound take up to `PICTURES_S` after it.
+NOW_S, SOON_S, PICTURES_S = 0.2, 3.0, 0.8
 SWITCH_PAUSE_S = 0.25  # between the cloud voice and the offline one that takes over
 
 
@@ -46,7 +46,7 @@ class Synthesizer:
 
     def __init__(self, config: SpeechConfig) -> None:
         self._config = config
-        self._pool = UrgencyPool([NOW_S] + [SOON_S] * max(1, (os.cpu_count() or 2) // 2), patient_s=PATIENT_S)
+        self._pool = UrgencyPool([NOW_S] + [SOON_S] * max(1, (os.cpu_count() or 2) // 2), patient_s=SOON_S)
         self._offline = OfflineVoices(Lexicon.load(config.lexicon), config.threads)
         self._openai: OpenAIEngine | None = None
         if config.engine == "offline":
