@@ -85,6 +85,7 @@ class Speech:
     first_frame, n_frames: the frames whose conditioning is wanted; the rest of `pcm` is context.
     level: the utterance's loud level so far (95th percentile of 25 ms RMS), linear; 0.0 = measure it in `pcm`.
     final: nothing follows this stretch.
+    due_s: seconds from now until the first of its pictures must be begun.
     """
 
     start: int
@@ -94,6 +95,7 @@ class Speech:
     phonemes: tuple[Phoneme, ...] | None = None
     level: float = 0.0
     final: bool = False
+    due_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def _deployment(cls: type, scale: AutoscaleConfig, name: str | None = None, heal
         max_ongoing_requests=scale.max_ongoing_requests,
         max_queued_requests=scale.max_queued_requests,
         graceful_shutdown_timeout_s=scale.graceful_shutdown_timeout_s,
+        graceful_shutdown_wait_loop_s=0.25,  # the least time that each tier of the graph takes to stop; 2 s by default
         health_check_period_s=health_check_period_s,
         autoscaling_config=AutoscalingConfig(
             min_replicas=scale.min_replicas,

@@ -12,6 +12,8 @@ from ray import serve
 
 from configs.models import AppConfig
 from contracts import Conditioning, EngineInfo, RenderedCrops, RenderRequest, Speech
+from deployments import process
+from deployments.in_line import InLine
 from deployments.metrics import LipSyncMetrics
 from deployments.turns import Turns
 from errors import DeviceLostError
@@ -30,12 +32,14 @@ class LipSync:
     """A plain class: `graph.py` makes it a deployment. Requests carry everything, so any replica may answer any segment."""
 
     def __init__(self, config: AppConfig, load: LoadEngine = load_engine) -> None:
+        process.prompt()
         store = shipped_store(config, config.lipsync.avatar_cache_bytes)
         self._engine = load(config, store)
         if self._engine.info.name == MUSETALK:
             prepare_shipped(config, store)
         warm(self._engine, store, BUILTIN)
         self._metrics = LipSyncMetrics()
+        self._line = InLine(self._engine) if self._engine.info.name != MUSETALK else None
         batch = config.lipsync.batch
         batched = serve.batch(max_batch_size=batch.max_frames, batch_wait_timeout_s=batch.wait_s, batch_size_fn=count_frames)
         self._batched, self._batched_first = batched(self.render_batch), batched(self.render_first_batch)
@@ -46,15 +50,18 @@ class LipSync:
     async def listen(self, speech: Speech) -> Conditioning:
         began = time.perf_counter()
         async with _held_when_lost():
-            heard = await asyncio.to_thread(self._engine.listen, speech)
+            heard = await (self._line.listen(speech) if self._line else asyncio.to_thread(self._engine.listen, speech))
         self._metrics.listen_ms.observe((time.perf_counter() - began) * 1e3)
         return heard
 
     async def render(self, request: RenderRequest) -> RenderedCrops:
         asked = time.perf_counter()
         async with _held_when_lost():
-            if request.first:
-                rendered: RenderedCrops = await self._batched_first(request)
+            if self._line:
+                rendered: RenderedCrops = await self._line.render(request)
+                self._observe(rendered.render_ms, request.n_frames)
+            elif request.first:
+                rendered = await self._batched_first(request)
             else:
                 async with self._turns.turn(request.due_s, request.n_frames):
                     rendered = await self._batched(request)
@@ -67,13 +74,16 @@ class LipSync:
         crops = await asyncio.to_thread(self._engine.render, requests)
         took_ms = (time.perf_counter() - began) * 1e3
         frames = count_frames(requests)
-        self._metrics.batch_frames.observe(frames)
-        self._metrics.render_frame_ms.observe(took_ms / frames)
+        self._observe(took_ms, frames)
         return [RenderedCrops(c, render_ms=took_ms * r.n_frames / frames, batch_frames=frames) for r, c in zip(requests, crops, strict=True)]
 
     async def render_first_batch(self, requests: list[RenderRequest]) -> list[RenderedCrops]:
         """The same for first pictures, which do not queue behind what was asked for earlier and is due later."""
         return await self.render_batch(requests)
+
+    def _observe(self, took_ms: float, frames: int) -> None:
+        self._metrics.batch_frames.observe(frames)
+        self._metrics.render_frame_ms.observe(took_ms / frames)
 
     async def info(self) -> EngineInfo:
         return self._engine.info

@@ -18,6 +18,7 @@ from ray.serve.handle import DeploymentHandle
 
 from configs.models import AppConfig
 from contracts import Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk, SpeechRequest, VideoRequest
+from deployments import process
 from deployments.metrics import MuxMetrics
 from deployments.remote import LOST, pulled, unwrap
 from errors import BusyError, DeviceLostError, MuseserveError, RenderError, RequestError
@@ -58,6 +59,7 @@ class Mux:
     """A plain class: `graph.py` makes it a deployment and binds the handles."""
 
     def __init__(self, config: AppConfig, tts: DeploymentHandle, lipsync: DeploymentHandle) -> None:
+        process.prompt()
         self._config, self._limits = config.mux, config.limits
         self._tts, self._tts_stream = tts, tts.options(stream=True, **PLAIN_PICKLE)
         self._lipsync = lipsync.options(**PLAIN_PICKLE)

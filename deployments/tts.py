@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator
@@ -9,17 +10,24 @@ from typing import Any
 
 from configs.models import SpeechConfig
 from contracts import SpeechChunk, SpeechRequest
+from deployments import process
 from deployments.metrics import TTSMetrics
 from errors import MuseserveError
 from speech.synthesizer import Synthesizer
 
 logger = logging.getLogger("ray.serve")
 
+QUIET_S = 0.3  # memory is given back when for so long nobody speaks,
+GIVE_BACK_S = 10.0  # and no more often than this
+
 
 class TTS:
     """A plain class: `graph.py` makes it a deployment."""
 
     def __init__(self, config: SpeechConfig) -> None:
+        process.share_heap()
+        self._live = 0
+        self._gave_back = time.monotonic()
         self._synthesizer = Synthesizer(config)
         self._synthesizer.warm()
         self._metrics = TTSMetrics()
@@ -28,6 +36,7 @@ class TTS:
     async def stream(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
         """Chunks in order, the first as soon as the first clause is spoken. Raises SpeechEngineError, TextError, UnknownVoiceError."""
         began, first = time.perf_counter(), True
+        self._live += 1
         try:
             async for chunk in self._synthesizer.stream(request):
                 if first:
@@ -37,6 +46,16 @@ class TTS:
         except MuseserveError as error:
             self._metrics.errors.inc(tags={"code": error.code})
             raise
+        finally:
+            self._live -= 1
+            asyncio.get_running_loop().call_later(QUIET_S, self._give_back)
+
+    def _give_back(self) -> None:
+        """A voice takes much memory for each clause of another length, and the heap would keep all that none of the next happens to fit into."""
+        now = time.monotonic()
+        if not self._live and now - self._gave_back >= GIVE_BACK_S:
+            self._gave_back = now
+            asyncio.get_running_loop().run_in_executor(None, process.give_back)
 
     async def info(self) -> dict[str, Any]:
         return dict(self._synthesizer.info)

@@ -2,7 +2,7 @@
 
     chunks --> SpeechBuffer --listen--> rows --render--> crops --paste--> frames --encode--> fragments
 
-Three tasks run side by side and hand over through the utterance's own state, so that speech is synthesised, drawn and encoded at once,
+Four tasks run side by side and hand over through the utterance's own state, so that speech is synthesised, heard, drawn and encoded at once,
 each at most a bounded step ahead of the next. Closing the generator cancels all of them, and through the given callables what they wait for.
 """
 
@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ from media.phase import idle_frame
 from media.stage import Stage, fade_weights
 from speech.buffer import SpeechBuffer
 from speech.urgency import UrgencyPool
-from timeline import FPS, SEGMENT_FRAMES, SPEECH_RATE
+from timeline import FPS, SEGMENT_FRAMES, SPEECH_RATE, frames_for
 
 Listen = Callable[[Speech], Awaitable[Conditioning]]
 Render = Callable[[RenderRequest], Awaitable[RenderedCrops]]
@@ -36,8 +36,10 @@ Pieces = asyncio.Queue["tuple[int, list[int], asyncio.Task[list[ByteArray | None
 FIRST_LEAD_S = 3 * SEGMENT_FRAMES / FPS
 LEAD_GROWTH = 0.25  # seconds of lead gained a second
 COMFORTABLE_S = 1.0  # in hand, from which on more than one segment is drawn by one call: fewer calls, but a longer wait for the others
+DRAWN_IN_S = 0.3  # what was heard becomes a picture
 UNPACED_DUE_S = 10.0  # of a file: whoever watches goes first
-HEARD_AHEAD = 60 * FPS  # frames heard and not yet drawn at which listening waits: bounds memory, not speed
+SPOKEN_AHEAD = 60 * FPS  # frames spoken and not yet drawn at which the voice waits: bounds memory, not speed
+HEARD_AHEAD = 2 * FPS  # the same for listening while somebody watches: what he sees in ten seconds must not take the cores from what is due now
 
 
 @dataclass
@@ -96,6 +98,7 @@ class Utterance:
         self._spoke: deque[bool] = deque(maxlen=self._fade)  # of the frames drawn last
         self._rows: dict[int, NDArray[Any] | None] = {}  # None where nobody speaks; taken out when drawn
         self._heard = 0
+        self._wanted = 0  # frames that must be heard before the next piece can be drawn
         self._total: int | None = None
         self._changed = asyncio.Condition()
         self._encoding = asyncio.Lock()  # sound comes in while pictures are encoded; the encoder takes one call at a time
@@ -116,7 +119,7 @@ class Utterance:
         """
         slots = asyncio.Semaphore(self._config.segments_in_flight)
         pieces: Pieces = asyncio.Queue()
-        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self._hear()), asyncio.create_task(self._draw(slots, pieces))]
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(work) for work in (self._receive(), self._hear(), self._draw(slots, pieces))]
         try:
             async for fragment in self._encode(slots, pieces, tasks):
                 yield fragment
@@ -133,8 +136,8 @@ class Utterance:
                 await aclose()
             self._encoder.close()
 
-    async def _hear(self) -> None:
-        """Speech in, conditioning rows out."""
+    async def _receive(self) -> None:
+        """Speech in: its sound to the encoder, all of it to the buffer."""
         async for chunk in self._chunks:
             self.timings.mark("tts")
             self.speech_engine = chunk.engine or self.speech_engine
@@ -142,28 +145,38 @@ class Utterance:
             self._buffer.append(chunk)
             if self._buffer.samples > self._max_samples:
                 raise AudioError(f"the speech is longer than {self._max_samples / SPEECH_RATE:g} s, the longest utterance accepted")
+            async with self._changed:
+                self._changed.notify_all()
             async with self._encoding:
                 due_s = self._due_s(self._encoder.frames_encoded)
                 await self._pool.run(due_s, partial(self._encoder.push_audio, chunk.pcm))
                 if self._buffer.total_frames is not None:
                     await self._pool.run(due_s, partial(self._encoder.finish_audio, self._buffer.total_frames))
-            while (stretch := self._buffer.take()) is not None:
-                heard = await self._listen(stretch)
-                self.timings.mark("listen")
-                async with self._changed:
-                    for i, (row, speaking) in enumerate(zip(heard.rows, heard.is_speaking, strict=True)):
-                        self._rows[heard.first_frame + i] = row if speaking else None
-                    self._heard = heard.first_frame + len(heard.rows)
-                    self._changed.notify_all()
             async with self._changed:
-                await self._changed.wait_for(lambda: len(self._rows) < HEARD_AHEAD)
+                self._changed.notify_all()
+                await self._changed.wait_for(lambda: frames_for(self._buffer.samples) < self._wanted + SPOKEN_AHEAD)
             if self._buffer.final:
-                break
-        if not self._buffer.final:
-            raise AudioError("the speech ended before its last piece")
-        async with self._changed:
-            self._total = self._buffer.total_frames
-            self._changed.notify_all()
+                return
+        raise AudioError("the speech ended before its last piece")
+
+    async def _hear(self) -> None:
+        """Conditioning rows out of what was received, as they come to be needed."""
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: not self._paced or self._heard < self._wanted + HEARD_AHEAD)
+                while (stretch := self._buffer.take()) is None and not self._buffer.final:
+                    await self._changed.wait()
+                if stretch is None:
+                    self._total = self._buffer.total_frames
+                    self._changed.notify_all()
+                    return
+            heard = await self._listen(replace(stretch, due_s=self._due_s(stretch.first_frame) - DRAWN_IN_S))
+            self.timings.mark("listen")
+            async with self._changed:
+                for i, (row, speaking) in enumerate(zip(heard.rows, heard.is_speaking, strict=True)):
+                    self._rows[heard.first_frame + i] = row if speaking else None
+                self._heard = heard.first_frame + len(heard.rows)
+                self._changed.notify_all()
 
     async def _draw(self, slots: asyncio.Semaphore, pieces: Pieces) -> None:
         """Ask for pictures piece by piece, never more than the allowed number ahead of the encoder."""
@@ -172,7 +185,9 @@ class Utterance:
         while True:
             n = sizes.popleft() if sizes else SEGMENT_FRAMES
             async with self._changed:
-                await self._changed.wait_for(lambda: self._heard >= first + n + self._fade or self._total is not None)  # noqa: B023
+                self._wanted = first + n + self._fade
+                self._changed.notify_all()
+                await self._changed.wait_for(lambda: self._heard >= self._wanted or self._total is not None)
             if self._total is not None and first >= self._total:
                 break
             await self._pace(first)
@@ -225,7 +240,7 @@ class Utterance:
                 break
             first, weights, drawing = piece
             tasks.append(drawing)
-            crops = await _first_of(drawing, tasks[:2])
+            crops = await _first_of(drawing, tasks[:3])
             tasks.remove(drawing)
             slots.release()
             self.timings.mark("render")
@@ -234,17 +249,14 @@ class Utterance:
                 yield await self._fragment(first + at, crops[part], weights[part], tasks)
                 self._watch(first + at)
 
-    async def _more_speech(self, tasks: list[asyncio.Task[Any]]) -> None:
-        async def changed() -> None:
-            async with self._changed:
-                await self._changed.wait()
-
-        await _first_of(changed(), tasks[:1])
+    async def _sound_for(self, frames: int) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._encoder.frames_ready() >= frames)
 
     async def _fragment(self, first: int, crops: list[ByteArray | None], weights: list[int], tasks: list[asyncio.Task[Any]]) -> Fragment:
         n = len(crops)
-        while self._encoder.frames_ready() < n:  # the sound that belongs to these pictures, and 43 ms more, must be in the encoder
-            await self._more_speech(tasks)
+        if self._encoder.frames_ready() < n:  # the sound that belongs to these pictures, and 43 ms more, must be in the encoder
+            await _first_of(self._sound_for(n), tasks[:1])
         began = time.perf_counter()
         async with self._encoding:
             data = await self._pool.run(self._due_s(first), partial(self._compose_and_encode, first, crops, weights))

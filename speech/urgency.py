@@ -8,7 +8,6 @@ kept free for what is due now, and what is due much later can be left to one of 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import math
 import os
@@ -23,25 +22,26 @@ from typing import Any, ParamSpec, TypeVar
 T = TypeVar("T")
 P = ParamSpec("P")
 
-NICENESS = 5  # of the patient thread: a third of the share of a thread that draws, while one does
+NICENESS = 5  # of the patient thread beside the process's own: a third of the share of a thread that draws, while one does
+LEAST_PRIORITY = 19
 
 
 class UrgencyPool(Executor):
-    """One thread for each of `horizons_s`, which takes what is due first, if it is due within so many seconds. With `patient`, one more takes
-    whatever is left, at a lower priority: work that it began and that is needed sooner than expected would wait, so its time must be ample.
+    """One thread for each of `horizons_s`, which takes what is due first, if it is due within so many seconds. With `patient_s`, one
+    more takes what is due in so many seconds or later, at a lower priority, so that its time must be ample: what it has begun, no other can finish.
 
     As a plain executor it takes all work as due at once.
     """
 
-    def __init__(self, horizons_s: Sequence[float], *, patient: bool = False) -> None:
+    def __init__(self, horizons_s: Sequence[float], *, patient_s: float | None = None) -> None:
         self._jobs: list[tuple[float, int, Callable[[], Any], Future[Any]]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
         for horizon_s in horizons_s:
-            threading.Thread(target=self._work, args=(horizon_s,), name="urgency", daemon=True).start()
-        if patient:
-            threading.Thread(target=self._work, args=(math.inf, NICENESS), name="patience", daemon=True).start()
+            threading.Thread(target=self._work, args=(0.0, horizon_s), name="urgency", daemon=True).start()
+        if patient_s is not None:
+            threading.Thread(target=self._work, args=(patient_s, math.inf, NICENESS), name="patience", daemon=True).start()
 
     def run(self, slack_s: float, work: Callable[[], T]) -> asyncio.Future[T]:
         """Do `work` within `slack_s` if that can be; cancelling drops it when it has not begun."""
@@ -53,7 +53,7 @@ class UrgencyPool(Executor):
     def _queue(self, slack_s: float, work: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
         with self._changed:
-            heapq.heappush(self._jobs, (time.monotonic() + slack_s, next(self._numbers), work, future))
+            self._jobs.append((time.monotonic() + slack_s, next(self._numbers), work, future))
             self._changed.notify_all()
         return future
 
@@ -69,11 +69,12 @@ class UrgencyPool(Executor):
             self._jobs.clear()
             self._changed.notify_all()
 
-    def _work(self, horizon_s: float, niceness: int = 0) -> None:
+    def _work(self, from_s: float, horizon_s: float, niceness: int = 0) -> None:
         # On Linux this is the thread's own niceness; elsewhere it would be the whole process's.
         if niceness and sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
-        while (job := self._next(horizon_s)) is not None:
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, min(os.getpriority(os.PRIO_PROCESS, thread) + niceness, LEAST_PRIORITY))
+        while (job := self._next(from_s, horizon_s)) is not None:
             work, future = job
             if not future.set_running_or_notify_cancel():
                 continue
@@ -84,15 +85,17 @@ class UrgencyPool(Executor):
             else:
                 future.set_result(result)
 
-    def _next(self, horizon_s: float) -> tuple[Callable[[], Any], Future[Any]] | None:
+    def _next(self, from_s: float, horizon_s: float) -> tuple[Callable[[], Any], Future[Any]] | None:
+        """The first that is due in `from_s` to `horizon_s` seconds, as soon as there is one; with a `from_s` of 0 also what is overdue."""
         with self._changed:
             while not self._closed:
-                if not self._jobs:
+                now = time.monotonic()
+                job = min((job for job in self._jobs if not from_s or job[0] - now >= from_s), default=None)
+                if job is None:
                     self._changed.wait()
-                    continue
-                slack = self._jobs[0][0] - time.monotonic()
-                if slack < horizon_s:
-                    _, _, work, future = heapq.heappop(self._jobs)
-                    return work, future
-                self._changed.wait(slack - horizon_s)
+                elif job[0] - now < horizon_s:
+                    self._jobs.remove(job)
+                    return job[2], job[3]
+                else:
+                    self._changed.wait(job[0] - now - horizon_s)
         return None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs.models import MuxConfig
-from contracts import Fragment
+from contracts import Fragment, RenderedCrops, RenderRequest
 from errors import AudioError, SpeechEngineError
 from media.utterance import Utterance
 from speech.urgency import UrgencyPool
@@ -96,7 +96,12 @@ async def test_a_paced_stream_keeps_its_lead() -> None:
 
 
 async def test_closing_stops_everything_below() -> None:
-    speech, lips = FakeSpeech(30.0, delay_s=0.001), FakeLips(stage().box, render_s=0.05)
+    class FirstOnly(FakeLips):
+        async def render(self, request: RenderRequest) -> RenderedCrops:
+            self.render_s = 0.0 if request.first else 3_600.0
+            return await super().render(request)
+
+    speech, lips = FakeSpeech(30.0, delay_s=0.001), FirstOnly(stage().box)
     fragments = utterance(speech, lips).fragments()
     await anext(fragments)
     await asyncio.sleep(0.005)
@@ -142,3 +147,17 @@ async def test_drawn_mouths_come_and_go_by_degrees_for_engines_that_ask() -> Non
     weights = np.array([*ramp, *[1.0] * 14, *ramp[::-1], *[0.0] * 10, *ramp, *[1.0] * 20, *ramp[::-1]])
     levels = 128 + (np.arange(56) % 32 - 128) * weights
     assert np.abs(np.maximum(levels - 16, 0) * 255 / 219 - shown).max() < 4
+
+
+async def test_for_a_viewer_no_more_is_heard_than_the_next_seconds_need_and_a_file_is_heard_at_once() -> None:
+    for paced, least, most in ((True, 24, 3 * FPS), (False, 20 * FPS, 20 * FPS + 2 * SEGMENT_FRAMES)):
+        lips = FakeLips(stage().box, render_s=3_600.0)  # nothing is ever drawn
+        made = utterance(FakeSpeech(20.0), lips, paced=paced)
+        fragments = made.fragments()
+        filming = asyncio.ensure_future(anext(fragments))
+        done, _ = await asyncio.wait({filming}, timeout=1.0)
+        filming.cancel()
+        await asyncio.gather(filming, return_exceptions=True)
+        await fragments.aclose()
+        assert not done
+        assert least <= len(lips.heard) <= most

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -60,7 +62,7 @@ async def test_what_becomes_due_is_taken_although_nothing_new_comes() -> None:
 
 
 async def test_patient_work_is_done_although_nobody_waits_for_it() -> None:
-    pool = UrgencyPool([0.2], patient=True)
+    pool = UrgencyPool([0.2], patient_s=3.0)
     assert await asyncio.wait_for(pool.run(3_600.0, lambda: threading.current_thread().name), 5) == "patience"
     pool.close()
 
@@ -81,3 +83,26 @@ async def test_errors_arrive_and_cancelled_work_is_dropped() -> None:
     await pool.run(0.0, lambda: None)
     pool.close()
     assert not done
+
+
+async def test_the_patient_thread_leaves_what_is_due_soon_to_the_others() -> None:
+    pool = UrgencyPool([1.0], patient_s=3.0)
+    async with all_busy(pool, 1):
+        soon = pool.run(2.0, lambda: threading.current_thread().name)
+        # Long after it, so that the patient thread had the choice.
+        assert await asyncio.wait_for(pool.run(3_600.0, lambda: threading.current_thread().name), 5) == "patience"
+        assert not soon.done()
+    assert await asyncio.wait_for(soon, 5) == "urgency"
+    pool.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no niceness of their own")
+async def test_the_patient_thread_has_a_lower_priority_than_the_process() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    pool = UrgencyPool([1.0], patient_s=3.0)
+    patient, urgent = await pool.run(3_600.0, niceness), await pool.run(0.0, niceness)
+    pool.close()
+    assert urgent == niceness()
+    assert patient == min(niceness() + 5, 19) > urgent
