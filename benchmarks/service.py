@@ -40,6 +40,7 @@ TEN_SECONDS = (
     "Thank you for joining today. I would like you to walk me through a system that you designed, from the first sketch "
     "to production, and to tell me which decision you would make differently now."
 )
+REST_S = 12.0  # after which a replica has given back what its last work took for a moment
 AVATARS = ("interviewer_woman", "interviewer_man")
 
 
@@ -134,7 +135,7 @@ def graph_cost(url: str, config: AppConfig, rounds: int) -> dict[str, Any]:
 
 
 def memory(url: str, utterances: int) -> dict[str, Any]:
-    """Memory by process before, with six live, and after many utterances. PSS where the system tells it: shared pages are counted once."""
+    """Memory by process before, with six live, and at rest after many utterances. PSS where the system tells it: shared pages are counted once."""
     for _ in range(5):
         httpx.post(f"{url}/v1/videos", json={"text": QUESTIONS[0], "stream": False}, timeout=60)
     before = by_process()
@@ -149,7 +150,9 @@ def memory(url: str, utterances: int) -> dict[str, Any]:
     for i in range(utterances):
         httpx.post(f"{url}/v1/videos", json={"text": f"{i}. {QUESTIONS[i % len(QUESTIONS)]}", "avatar": AVATARS[i % 2], "stream": False}, timeout=60)
         if i == utterances // 2:
+            time.sleep(REST_S)
             half = by_process()
+    time.sleep(REST_S)
     after = by_process()
     return {
         "mib_before": before,

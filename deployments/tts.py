@@ -48,7 +48,8 @@ class TTS:
             raise
         finally:
             self._live -= 1
-            asyncio.get_running_loop().call_later(QUIET_S, self._give_back)
+            rest_s = self._gave_back + GIVE_BACK_S - time.monotonic()
+            asyncio.get_running_loop().call_later(max(QUIET_S, rest_s + 0.01), self._give_back)
 
     def _give_back(self) -> None:
         """A voice takes much memory for each clause of another length, and the heap would keep all that none of the next happens to fit into."""
