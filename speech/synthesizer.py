@@ -31,9 +31,9 @@ LEAD_SAMPLES = 720  # every utterance begins with 30 ms of exact silence: the fi
 MAX_CLAUSE_CHARS = 240
 FIRST_PIECE = SPEECH_RATE // 10  # of a cloud voice; the first is small so that pictures start
 PIECE = SPEECH_RATE // 4
-# A thread is free for first clauses; half of the cores may speak what is due soon. What is due much later is spoken in spare time; what is due
-# in between waits, because spare time may be too little for it. The pictures of a sound take up to `PICTURES_S` after it.
-NOW_S, SOON_S, PATIENT_S, PICTURES_S = 0.2, 1.5, 3.0, 0.8
+# A thread is free for first clauses; half of the cores may speak what is due soon. What is due later is spoken in spare time.
+# The pictures of a sound take up to `PICTURES_S` after it.
+NOW_S, SOON_S, PICTURES_S = 0.2, 1.5, 0.8
 SWITCH_PAUSE_S = 0.25  # between the cloud voice and the offline one that takes over
 
 
@@ -46,8 +46,7 @@ class Synthesizer:
 
     def __init__(self, config: SpeechConfig) -> None:
         self._config = config
-        self._pool = UrgencyPool([NOW_S] + [SOON_S] * max(1, (os.cpu_count() or 2) // 2), patient_s=PATIENT_S)
-        self._speaking = 0  # utterances that an offline voice is at
+        self._pool = UrgencyPool([NOW_S] + [SOON_S] * max(1, (os.cpu_count() or 2) // 2), patient_s=SOON_S)
         self._offline = OfflineVoices(Lexicon.load(config.lexicon), config.threads)
         self._openai: OpenAIEngine | None = None
         if config.engine == "offline":
@@ -123,7 +122,6 @@ class Synthesizer:
         spoken, announced = False, ""
         left = len(clauses)
         pieces = self._offline.speak(clauses, utterance)
-        self._speaking += 1
         ahead = self._pool.run(0.0, lambda: next(pieces))
         began, heard_from = time.monotonic(), start
         try:
@@ -132,8 +130,7 @@ class Synthesizer:
                 left -= piece.ends_clause
                 if left:
                     in_hand_s = (start + len(piece.take.pcm) - heard_from) / SPEECH_RATE
-                    due_s = in_hand_s - PICTURES_S - (time.monotonic() - began)
-                    ahead = self._pool.run(due_s if self._speaking > 1 else 0.0, lambda: next(pieces))  # alone, it has nobody to wait for
+                    ahead = self._pool.run(in_hand_s - PICTURES_S - (time.monotonic() - began), lambda: next(pieces))
                 spoken = spoken or len(piece.take.pcm) > 0
                 if not left and not spoken:
                     raise TextError("the text has nothing that a voice can speak; accepted: words or numbers in a language of the offline voices")
@@ -144,7 +141,6 @@ class Synthesizer:
                 start += len(chunk.pcm)
                 silence, notice = 0, ""
         finally:
-            self._speaking -= 1
             ahead.cancel()
 
     async def _speak_openai(

@@ -22,7 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 T = TypeVar("T")
 P = ParamSpec("P")
 
-NICENESS = 5  # of the patient thread beside the process's own: a third of the share of a thread that draws, while one does
+NICENESS = 10  # of the patient thread beside the process's own: a tenth of the share of a thread that draws, while one does
 LEAST_PRIORITY = 19
 
 

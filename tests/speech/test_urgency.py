@@ -105,4 +105,4 @@ async def test_the_patient_thread_has_a_lower_priority_than_the_process() -> Non
     patient, urgent = await pool.run(3_600.0, niceness), await pool.run(0.0, niceness)
     pool.close()
     assert urgent == niceness()
-    assert patient == min(niceness() + 5, 19) > urgent
+    assert patient == min(niceness() + 10, 19) > urgent
