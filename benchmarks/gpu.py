@@ -152,7 +152,9 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine(), "network": "850 M UNet and sd-vae-ft-mse's decoder, generated weights"}
     if not cuda:
         results["note"] = (
-            "no CUDA device: measured on the CPU in float32 with small batches; the graph ran tiny networks. These say nothing of a GPU."
+            "no CUDA device: measured on the CPU in float32 with small batches"
+            + ("; the graph ran tiny networks" if "graph" in args.parts else "")
+            + ". These say nothing of a GPU."
         )
         print(results["note"])
     with tempfile.TemporaryDirectory() as scratch:

@@ -159,10 +159,15 @@ def memory(url: str, utterances: int) -> dict[str, Any]:
         "mib_total_before": round(sum(before.values())),
         "mib_per_live_utterance": round((sum(live.values()) - sum(before.values())) / 6, 1),
         "mib_after": after,
-        "grown_mib": {name: round(after[name] - before.get(name, 0.0), 1) for name in after if "Serve" in name},
-        "grown_second_half_mib": {name: round(after[name] - half.get(name, 0.0), 1) for name in after if "Serve" in name},
+        "grown_mib": grown(before, after),
+        "grown_second_half_mib": grown(half, after),
         "utterances": utterances,
     }
+
+
+def grown(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """Of Serve's processes that were seen both times."""
+    return {name: round(after[name] - before[name], 1) for name in after if "Serve" in name and name in before}
 
 
 def at_once(calls: list[Callable[[], Any]]) -> list[Any]:

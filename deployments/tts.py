@@ -8,9 +8,9 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import heap
 from configs.models import SpeechConfig
 from contracts import SpeechChunk, SpeechRequest
-from deployments import process
 from deployments.metrics import TTSMetrics
 from errors import MuseserveError
 from speech.synthesizer import Synthesizer
@@ -25,7 +25,7 @@ class TTS:
     """A plain class: `graph.py` makes it a deployment."""
 
     def __init__(self, config: SpeechConfig) -> None:
-        process.share_heap()
+        heap.share()
         self._live = 0
         self._gave_back = time.monotonic()
         self._synthesizer = Synthesizer(config)
@@ -56,7 +56,7 @@ class TTS:
         now = time.monotonic()
         if not self._live and now - self._gave_back >= GIVE_BACK_S:
             self._gave_back = now
-            asyncio.get_running_loop().run_in_executor(None, process.give_back)
+            asyncio.get_running_loop().run_in_executor(None, heap.give_back)
 
     async def info(self) -> dict[str, Any]:
         return dict(self._synthesizer.info)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+import heap
 from configs.models import MuseTalkConfig
 from errors import DeviceLostError, EngineUnavailableError
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's mallopt
 
 
 def choose(config: MuseTalkConfig) -> torch.device:
@@ -37,7 +35,9 @@ def set_up(device: torch.device, threads: int, memory_fraction: float | None) ->
     """Settings of this process. `memory_fraction`: most of the card's memory that PyTorch may take here; the context comes on top."""
     if device.type == "cpu":
         torch.set_num_threads(threads)
-        _keep_freed_memory()
+        # Pages of one picture serve the next: clearing them anew took a third of the time of what is not a convolution.
+        heap.keep(2**30, 2**31 - 1)
+        heap.share()
         return
     torch.cuda.set_device(device)
     if memory_fraction is not None and memory_fraction < 1:
@@ -83,16 +83,6 @@ def probe(device: torch.device) -> None:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise DeviceLostError(f"{device} is lost: {str(error).splitlines()[0]}; the replica must be replaced") from None
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what was freed for the next picture. By default it returns large blocks to the system, which clears each page anew when it is
-    written next: a third of the time of what is not a convolution. Other C libraries have no such knobs, and go without.
-    """
-    with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        for knob, value in ((_MMAP_THRESHOLD, 2**30), (_TRIM_THRESHOLD, 2**31 - 1), (_ARENA_MAX, 1)):
-            mallopt(knob, value)
 
 
 def _why_no_cuda() -> str:

@@ -141,8 +141,10 @@ def test_full_size_agrees_in_both_precisions() -> None:
         latents = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(2))
         want = reference.decode(latents / SCALE).sample
         decoded = apart(vae.decode(latents), want)
+        small = latents[:, :, :8, :8]  # a processor without float16 takes its time
+        want = reference.decode(small / SCALE).sample
         set_precision(vae, torch.float16)
-        half = psnr(to_bytes(vae.decode(latents.half())), to_bytes(want))
+        half = psnr(to_bytes(vae.decode(small.half())), to_bytes(want))
     print(f"full size: encoder {encoded:.2e}, decoder {decoded:.2e} relative; float16 crops {half:.1f} dB")
     assert max(encoded, decoded) < FP32_LIMIT
     assert half > HALF_PSNR_DB
