@@ -49,7 +49,9 @@ class Studio:
         prepared = self.store.load(resolve(avatar))
         prepared.require(self.engine.info)
         name = self.engine.info.name
-        stage = Stage(prepared.ref, prepared.background, prepared.box(name), prepared.mask(name), prepared.faces(name), prepared.order)
+        stage = Stage(
+            prepared.ref, prepared.background, prepared.box(name), prepared.mask(name), prepared.faces(name), prepared.order, prepared.meta.crf
+        )
         chunks = spoken or (self.synthesizer.stream(speech) if speech is not None else self._upload(audio or b""))
         return Utterance(
             stage,

@@ -178,7 +178,7 @@ class Mux:
     def _begin(self, request: VideoRequest, asked: Asked) -> Utterance:
         name, avatar = asked.engine.name, asked.avatar
         utterance = Utterance(
-            Stage(avatar.ref, avatar.background, avatar.box(name), avatar.mask(name), avatar.faces(name), avatar.order),
+            Stage(avatar.ref, avatar.background, avatar.box(name), avatar.mask(name), avatar.faces(name), avatar.order, avatar.meta.crf),
             self._chunks(request, asked),
             asked.engine,
             self._listen,

@@ -1,9 +1,11 @@
 """One utterance as H.264 + AAC in fragments of MP4 that join without a gap.
 
 Everything rests on the segment: 8 frames are exactly 15 AAC frames. A segment starts with an IDR picture in a closed group of 8, so
-that any segment can follow any other, whichever encoder made it. Of the AAC encoder's delay nothing is left in the stream: its input
-runs 2,048 samples ahead of the pictures, and its priming packet is dropped. That packet holds half of the overlap of the first 1,024
-samples, which would come out aliased; they are therefore silent.
+that any segment can follow any other, whichever encoder made it. All pictures have one quantiser: left to the rate control, key frames
+would have others than the pictures before them, and the first of an utterance one of its own.
+
+Of the AAC encoder's delay nothing is left in the stream: its input runs 2,048 samples ahead of the pictures, and its priming packet is
+dropped. That packet holds half of the overlap of the first 1,024 samples, which would come out aliased; they are therefore silent.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from timeline import AAC_FRAME, FPS, OUTPUT_RATE, OUTPUT_SAMPLES_PER_FRAME, SEGM
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
 
 LEAD_FRAMES = 2  # AAC frames the encoder wants beyond the one it gives out
 SILENT_SAMPLES = AAC_FRAME  # at the start of an utterance, at 48 kHz: 21 ms
@@ -35,6 +38,13 @@ FADE_SAMPLES = 240  # after them: 5 ms
 
 # Pictures are sRGB turned to YUV with the BT.601 matrix in limited range. Players take the tags at their word.
 COLOR_TAGS = {"colorspace": 6, "color_range": 1, "color_primaries": 1, "color_trc": 13}
+
+# One quantiser for all pictures and blocks, so that what is encoded again, from the idle loop's decoded pictures, stays as it is. Block borders are
+# smoothed from a quantiser of 20 on, where they show on skin; below that it would only change what was already right.
+STEADY = "qcomp=1:ipratio=1:aq-mode=0:no-deblock=0:deblock=-2,-2"
+# The fastest preset has no 4x4 prediction in key frames, and no option gives it back: it saves an eighth of the bytes. So "ultrafast" is the next
+# preset without all else that costs time.
+WITHOUT = "cabac=0:subme=0:weightp=0:partitions=none"
 
 
 class FragmentEncoder:
@@ -198,16 +208,19 @@ def init_segment(width: int, height: int, config: MediaConfig) -> bytes:
         return encoder.init_segment
 
 
-def _add_video(container: av.container.OutputContainer, width: int, height: int, config: MediaConfig) -> VideoStream:
-    stream = container.add_stream("libx264", rate=FPS)
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-    stream.codec_context.time_base = Fraction(1, FPS)
-    stream.codec_context.thread_count = config.threads
+def set_up_video(codec: VideoCodecContext, width: int, height: int, config: MediaConfig) -> None:
+    """How pictures are encoded, in a stream and wherever the same bits are wanted without one."""
+    codec.width, codec.height, codec.pix_fmt = width, height, "yuv420p"
+    codec.time_base, codec.framerate = Fraction(1, FPS), Fraction(FPS)
+    codec.thread_count = config.threads
     for name, value in COLOR_TAGS.items():
-        setattr(stream.codec_context, name, value)
-    stream.options = {
-        "preset": config.preset,
-        "x264-params": "no-deblock=0:deblock=0,0",  # the fastest preset leaves it out, and block borders show on skin
+        setattr(codec, name, value)
+    preset, params = config.preset, STEADY
+    if preset == "ultrafast":
+        preset, params = "superfast", f"{STEADY}:{WITHOUT}"
+    codec.options = {
+        "preset": preset,
+        "x264-params": params,
         "tune": "zerolatency",  # a packet comes back from the call that its frame went into
         "profile": "main",
         "crf": str(config.crf),
@@ -216,6 +229,11 @@ def _add_video(container: av.container.OutputContainer, width: int, height: int,
         "sc_threshold": "0",
         "bf": "0",
     }
+
+
+def _add_video(container: av.container.OutputContainer, width: int, height: int, config: MediaConfig) -> VideoStream:
+    stream = container.add_stream("libx264", rate=FPS)
+    set_up_video(stream.codec_context, width, height, config)
     return stream
 
 

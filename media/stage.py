@@ -19,6 +19,7 @@ class Stage:
     mask: uint8 (box.h, box.w), or one a frame (n, box.h, box.w), or None where crops replace the whole box.
     faces: int (n, 4) x0, y0, x1, y1 of the face that a crop is resized to on each frame; None when crops have the box's size.
     order: int (m,), frame numbers in the order of the loop; None = each once. A clip that is played forth and back shows its frames twice.
+    crf: the quantiser of the encoded loop, where it is not the configuration's.
     """
 
     avatar: AvatarRef
@@ -27,6 +28,7 @@ class Stage:
     mask: ByteArray | None = None
     faces: NDArray[np.integer[Any]] | None = None
     order: NDArray[np.integer[Any]] | None = None
+    crf: int | None = None
 
     def __len__(self) -> int:
         """Frames of the loop."""

@@ -23,6 +23,7 @@ from configs.models import MuxConfig
 from contracts import ByteArray, Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk
 from errors import AudioError
 from media.encode import FragmentEncoder
+from media.hold import hold
 from media.phase import idle_frame
 from media.stage import Stage, fade_weights
 from speech.buffer import SpeechBuffer
@@ -92,7 +93,8 @@ class Utterance:
         self._config, self._pool, self._paced, self._phase, self._name = config, pool, paced, phase, utterance
         self._max_samples = round(max_s * SPEECH_RATE)
         height, width = stage.background.shape[1] * 2 // 3, stage.background.shape[2]
-        self._encoder = FragmentEncoder(width, height, config.media)
+        media = config.media if stage.crf is None else config.media.model_copy(update={"crf": stage.crf})
+        self._encoder = FragmentEncoder(width, height, media)
         self._buffer = SpeechBuffer(info.context_s, info.lookahead_s)
         self._fade = info.fade_frames
         self._spoke: deque[bool] = deque(maxlen=self._fade)  # of the frames drawn last
@@ -285,6 +287,8 @@ class Utterance:
     def _compose_and_encode(self, first: int, crops: list[ByteArray | None], weights: list[int]) -> bytes:
         drawn = enumerate(zip(crops, weights, strict=True))
         frames = [self._stage.picture(self._number(first + i), crop, weight) for i, (crop, weight) in drawn]
+        if first == 0:  # it follows the idle loop
+            frames[0] = hold(frames[0], self._stage.background[self._number(-1)])
         return self._encoder.encode(frames)
 
     async def _pace(self, first: int) -> None:

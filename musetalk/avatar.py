@@ -402,6 +402,7 @@ def _meta_of(prepared: PreparedAvatar, files: dict[str, StoredFile]) -> AvatarMe
         boxes={engine: (parts.box.x, parts.box.y, parts.box.w, parts.box.h) for engine, parts in prepared.engines.items()},
         report=dict(prepared.report),
         idle_segments=tuple(map(len, prepared.idle["segments"])) if prepared.idle else (),
+        crf=prepared.crf,
         files=files,
     )
 

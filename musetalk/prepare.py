@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ANIMATOR, MUSETALK = "animator", "musetalk"
-PREPARATION = 1  # of what this file does; the animator's own version is its source
+PREPARATION = 2  # of what this file does; the animator's own version is its source
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,9 @@ def is_current(meta: AvatarMeta, networks: FaceNetworks | None = None) -> bool:
     """Whether an avatar was prepared by what is installed; if not, `refresh` mends it."""
     if networks is not None and meta.engines.get(MUSETALK) != networks.version:
         return False
-    return meta.source == "clip" or meta.engines.get(ANIMATOR) == animator_version()
+    if meta.source == "clip":
+        return networks is None or meta.crf is not None
+    return meta.crf is not None and meta.engines.get(ANIMATOR) == animator_version()
 
 
 def refresh(avatar_id: str, store: AvatarStore, media: MediaConfig | None = None, networks: FaceNetworks | None = None) -> AvatarRef:
@@ -175,7 +177,7 @@ def refresh(avatar_id: str, store: AvatarStore, media: MediaConfig | None = None
     avatar, steps = store.load(avatar_id, meta.version), Steps()
     if meta.source == "clip":
         assert networks is not None
-        ref = again_from_background(avatar, store, networks, steps)
+        ref = again_from_background(avatar, store, networks, media or MediaConfig(), steps)
     else:
         picture = cv2.imdecode(np.frombuffer(avatar.portrait_png, np.uint8), cv2.IMREAD_COLOR)
         if picture is None:
@@ -199,13 +201,13 @@ def _make(source: _Source, size: int, store: AvatarStore, media: MediaConfig, st
     with steps("rig", 0.15, 0.2):
         rig = Rig.build(source.portrait, source.landmarks, size)
     with steps("draw the idle loop", 0.2, drawn):
-        background = idle_loop(rig)
+        drawn_loop = idle_loop(rig)
+    with steps("encode the idle loop", drawn, drawn + 0.1):
+        idle = encode_idle(drawn_loop, media)
     engines = {ANIMATOR: EngineParts(animator_version(), rig.box, rig.to_arrays())}
     report = {key: value for key, value in source.report.items() if key != MUSETALK}
     if networks is not None:
-        engines[MUSETALK], report[MUSETALK] = networks.prepare(background, None, loop=True, steps=steps, begin=drawn, end=0.8)
-    with steps("encode the idle loop", 0.8 if networks else drawn, 0.9):
-        idle = encode_idle(background, media)
+        engines[MUSETALK], report[MUSETALK] = networks.prepare(idle.shown, None, loop=True, steps=steps, begin=drawn + 0.1, end=0.9)
     with steps("save", 0.9, 1.0):
         settings = _settings(source.id, source.name, source.gender, source.sha256, size, media)
         prepared = PreparedAvatar(
@@ -217,9 +219,10 @@ def _make(source: _Source, size: int, store: AvatarStore, media: MediaConfig, st
             source_sha256=source.sha256,
             portrait_png=source.portrait_png,
             landmarks=source.landmarks,
-            background=background,
+            background=idle.shown,
             engines=engines,
-            idle=StoredIdle(init=idle.init, segments=tuple(idle.segments), mp4=idle.mp4),
+            idle=StoredIdle(init=idle.init, segments=idle.segments, mp4=idle.mp4),
+            crf=idle.crf,
             builtin=source.builtin,
             report=report,
             settings=settings,

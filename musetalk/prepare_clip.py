@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MUSETALK = "musetalk"
-PREPARATION = 1  # of what this file does
+PREPARATION = 2  # of what this file does
 ROOM = 0.06  # of the square's side, kept around the face wherever it moves
 TURN = SEGMENT_FRAMES // 2
 
@@ -83,11 +83,13 @@ def prepare_clip(
         background, poster = _cut_all(data, limits, square, size, n, _best(faces), tick)
     scale = size / square.side
     track = np.stack([np.full((478, 2), np.nan, np.float32) if face is None else _in_square(face, square, scale) for face in faces])
-    made, found = networks.prepare(background, track, loop=False, steps=steps, begin=0.45, end=0.85)
+    order = forth_and_back(n)
+    with steps("encode the idle loop", 0.45, 0.55):
+        idle = encode_idle(background, media, order)
+    made, found = networks.prepare(idle.shown, track, loop=False, steps=steps, begin=0.55, end=0.95)
     if square.side < size:
         text = f"the part of the clip that is shown has {square.side} pixels a side and is enlarged to {size}"
         report = report.model_copy(update={"warnings": (*report.warnings, text)})
-    order = forth_and_back(n)
     best = faces[_best(faces)]
     assert best is not None
     settings = content_version(
@@ -102,9 +104,10 @@ def prepare_clip(
         source_sha256=hashlib.sha256(data).hexdigest(),
         portrait_png=_png(poster),
         landmarks=np.asarray((best.landmarks - (square.x, square.y, 0)) * scale, np.float32),
-        background=background,
+        background=idle.shown,
         engines={MUSETALK: made},
-        idle=_encoded(background, order, media, steps),
+        idle=StoredIdle(init=idle.init, segments=idle.segments, mp4=idle.mp4),
+        crf=idle.crf,
         report={**report.model_dump(mode="json"), MUSETALK: found},
         order=order,
         source="clip",
@@ -117,12 +120,15 @@ def prepare_clip(
     return ref, report
 
 
-def again_from_background(avatar: Avatar, store: AvatarStore, networks: FaceNetworks, steps: Steps) -> AvatarRef:
-    """An avatar made from a clip, with MuseTalk's share of it made anew. Its pictures stay as they are."""
-    meta, idle, track = avatar.meta, avatar.idle, avatar.track
+def again_from_background(avatar: Avatar, store: AvatarStore, networks: FaceNetworks, media: MediaConfig, steps: Steps) -> AvatarRef:
+    """An avatar made from a clip, with MuseTalk's share of it made anew. Its pictures stay as they are, if they are those that the loop shows."""
+    meta, idle, track, background, crf = avatar.meta, avatar.idle, avatar.track, avatar.background, avatar.meta.crf
     if track is None or idle is None:
         raise EngineError(f"avatar {meta.id!r} lacks its landmarks or its idle loop; make it again from its clip")
-    made, found = networks.prepare(avatar.background, track, loop=False, steps=steps)
+    if crf is None:
+        encoded = encode_idle(background, media, avatar.order)
+        idle, background, crf = StoredIdle(init=encoded.init, segments=encoded.segments, mp4=encoded.mp4), encoded.shown, encoded.crf
+    made, found = networks.prepare(background, track, loop=False, steps=steps)
     prepared = PreparedAvatar(
         id=meta.id,
         version=content_version(meta.settings, networks.version),
@@ -132,9 +138,10 @@ def again_from_background(avatar: Avatar, store: AvatarStore, networks: FaceNetw
         source_sha256=meta.source_sha256,
         portrait_png=avatar.portrait_png,
         landmarks=avatar.landmarks,
-        background=avatar.background,
+        background=background,
         engines={MUSETALK: made},
         idle=idle,
+        crf=crf,
         report={**meta.report, MUSETALK: found},
         order=avatar.order,
         source="clip",
@@ -233,12 +240,6 @@ def _best(faces: Sequence[Face | None]) -> int:
 
 def _in_square(face: Face, square: Square, scale: float) -> FloatArray:
     return np.asarray((face.landmarks[:, :2] - (square.x, square.y)) * scale, np.float32)
-
-
-def _encoded(background: ByteArray, order: NDArray[np.int32], media: MediaConfig, steps: Steps) -> StoredIdle:
-    with steps("encode the idle loop", 0.85, 0.95):
-        idle = encode_idle(background, media, order)
-    return StoredIdle(init=idle.init, segments=tuple(idle.segments), mp4=idle.mp4)
 
 
 def _png(rgb: ByteArray) -> bytes:

@@ -57,6 +57,7 @@ class AvatarMeta(BaseModel):
     boxes: dict[str, tuple[int, int, int, int]] = Field(description="engine -> x, y, w, h of the part it redraws")
     report: dict[str, Any] = Field(default_factory=dict, description="what was found in the portrait or clip, and by which means")
     idle_segments: tuple[int, ...] = Field((), description="byte lengths of the pre-encoded idle loop's fragments")
+    crf: int | None = Field(None, description="quantiser of the idle loop, and so of speech; None: `background` is not what the loop shows")
     files: dict[str, StoredFile] = Field(default_factory=dict)
 
     @property
@@ -65,7 +66,7 @@ class AvatarMeta(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """What callers of the API see: all but how it is stored."""
-        return self.model_dump(mode="json", exclude={"format", "settings", "boxes", "idle_segments", "files"})
+        return self.model_dump(mode="json", exclude={"format", "settings", "boxes", "idle_segments", "crf", "files"})
 
 
 class StoredIdle(TypedDict):
@@ -95,7 +96,8 @@ class EngineParts:
 class PreparedAvatar:
     """Everything `AvatarStore.save` writes.
 
-    background: I420 uint8 (n, size * 3 // 2, size), the frames of the idle loop, in the sequence `order` int32 (m,) when that is given;
+    background: I420 uint8 (n, size * 3 // 2, size), the frames of the idle loop as a viewer sees them, encoded with the quantiser `crf` and decoded
+    again, in the sequence `order` int32 (m,) when that is given;
     portrait_png: the framed portrait, or a frame of the clip; landmarks: float32 (478, 3) in pixels of that picture; track: of a clip, float32
     (n, 478, 2) in pixels of each background frame, NaN where no face was seen. They are kept so that the avatar can be prepared again with no
     face detection: of a portrait from the picture, of a clip from its background.
@@ -112,6 +114,7 @@ class PreparedAvatar:
     background: ByteArray
     engines: Mapping[str, EngineParts]
     idle: StoredIdle | None = None
+    crf: int | None = None
     builtin: bool = False
     report: Mapping[str, Any] = field(default_factory=dict)
     order: NDArray[np.int32] | None = None

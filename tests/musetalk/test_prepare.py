@@ -64,19 +64,21 @@ def test_a_photograph_becomes_an_avatar(store, prepared, photo_bytes):
 
 
 def test_the_stored_rig_draws_the_stored_background(store, prepared):
-    """Idle to speech has no jump only if both come from the same rig, to the pixel."""
+    """Idle to speech has no jump only if both come from the same rig: what differs is what the encoder does to a picture."""
     avatar = store.load("astronaut")
     rig = Rig.from_arrays(avatar.arrays("animator"))
     assert rig.box == avatar.box("animator") and isinstance(rig.box, Box)
     assert avatar.mask("animator") is None
-    np.testing.assert_array_equal(idle_loop(rig), avatar.background)
+    errors = np.square(idle_loop(rig).astype(int) - avatar.background).reshape(IDLE_FRAMES, -1).mean(axis=1)
+    assert 10 * np.log10(255**2 / errors.max()) > 42  # dB, of the worst frame
 
 
-def test_the_idle_loop_plays(store, prepared):
-    idle = store.load("astronaut").idle
+def test_the_idle_loop_plays_and_shows_the_stored_background(store, prepared):
+    avatar = store.load("astronaut")
+    idle = avatar.idle
     assert len(idle["segments"]) == IDLE_FRAMES // SEGMENT_FRAMES
     with av.open(io.BytesIO(idle["mp4"])) as film:
-        assert sum(1 for _ in film.decode(video=0)) == IDLE_FRAMES
+        np.testing.assert_array_equal([frame.to_ndarray(format="yuv420p") for frame in film.decode(video=0)], avatar.background)
     with av.open(io.BytesIO(idle["init"] + idle["segments"][0])) as film:
         assert sum(1 for _ in film.decode(video=0)) == SEGMENT_FRAMES
 
