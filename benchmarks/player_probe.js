@@ -89,16 +89,19 @@ window.startOnly = async (text, pause) => {
 
 window.seam = async (passages) => {
   const { video, timeline } = player.internals;
-  const canvas = new OffscreenCanvas(128, 128);
-  const drawing = canvas.getContext("2d", { willReadFrequently: true });
+  // Scaled down only once both lie on one another: a browser scales a video otherwise than a canvas.
+  const whole = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+  const screen = whole.getContext("2d", { alpha: false });
+  const drawing = new OffscreenCanvas(128, 128).getContext("2d", { willReadFrequently: true });
   const luma = { idle: [], idle_boundary: [], into_speech: [], into_speech_covered: [], out_of_speech: [] };
   let before = null;
   look = (frame) => {
-    drawing.globalAlpha = 1;
-    drawing.drawImage(video, 0, 0, 128, 128);
+    screen.globalAlpha = 1;
+    screen.drawImage(video, 0, 0);
     const { canvas: over, opacity } = player.internals.over; // as the viewer sees it
-    drawing.globalAlpha = opacity;
-    if (opacity > 0) drawing.drawImage(over, 0, 0, 128, 128);
+    screen.globalAlpha = opacity;
+    if (opacity > 0) screen.drawImage(over, 0, 0);
+    drawing.drawImage(whole, 0, 0, 128, 128);
     const { data } = drawing.getImageData(0, 0, 128, 128);
     const now = new Float32Array(128 * 128);
     for (let i = 0; i < now.length; i += 1) now[i] = 0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2];
@@ -108,7 +111,7 @@ window.seam = async (passages) => {
       for (let i = 0; i < now.length; i += 1) sum += Math.abs(now[i] - before.now[i]);
       const boundary = Math.round(frame.mediaTime * 25) % 8 === 0;
       const enters = frame.speech && (!before.frame.speech || opacity > 0); // while the picture before fades, too
-      const joined = opacity > 0 || before.opacity > 0 ? "into_speech_covered" : "into_speech"; // by the picture before, which a canvas scales a little otherwise
+      const joined = opacity > 0 || before.opacity > 0 ? "into_speech_covered" : "into_speech"; // by the picture before
       const kind = enters || before.opacity > 0 ? joined : frame.speech ? null : before.frame.speech ? "out_of_speech" : boundary ? "idle_boundary" : "idle";
       if (kind) luma[kind].push(sum / now.length);
     }
