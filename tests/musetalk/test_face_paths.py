@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'museserve[neural]'")
 
 from errors import ClipError  # noqa: E402
 from musetalk.face_paths import face_path  # noqa: E402
