@@ -274,6 +274,7 @@ class FaceRenderer:
         if kernels == "the compiler":
             return _compiled_once(self._forward)
         if kernels == "musetalk.kernels":
+            os.environ.setdefault("TRITON_CACHE_DIR", str(cache_dir() / "kernels"))
             from musetalk.fused import fuse  # imports Triton, which comes with PyTorch for CUDA only
 
             return fuse(self._unet, self._decode)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from musetalk import kernels
 from musetalk.kernels import Moments
+from musetalk.taesd import RANGE, Block, TinyDecoder
 from musetalk.unet import UNet
 from musetalk.vae import VAE
 
@@ -24,7 +25,11 @@ def fuse(unet: UNet, decode: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Te
 
     def draw(latents: Tensor, audio: Tensor) -> Tensor:
         drawn = run_unet(unet, latents, unet.keys_values(audio))
-        return kernels.i420(*run_decoder(decode, drawn)) if isinstance(decode, VAE) else kernels.i420(decode(drawn))
+        if isinstance(decode, VAE):
+            return kernels.i420(*run_decoder(decode, drawn))
+        if isinstance(decode, TinyDecoder):
+            return kernels.i420(*run_tiny(decode, drawn))
+        return kernels.i420(decode(drawn))
 
     return draw
 
@@ -71,14 +76,30 @@ def run_decoder(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
         for upsample in getattr(stage, "upsamplers", ()):
             x = F.conv_transpose2d(x, upsample.conv.weight, None, stride=2, padding=1)
             seen, owed = kernels.moments(x), upsample.conv.bias
-    out = decoder.conv_out
-    return F.conv2d(kernels.group_norm(x, decoder.conv_norm_out, seen), out.weight, None, padding=1), out.bias
+    return _bare(decoder.conv_out, kernels.group_norm(x, decoder.conv_norm_out, seen)), decoder.conv_out.bias
+
+
+def run_tiny(tiny: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """As `TinyDecoder.forward`, but for the last bias, which is given beside the pictures."""
+    first, _, *layers, last = tiny.layers
+    x = kernels.relu(_bare(first, torch.tanh(latents / RANGE) * RANGE), first.bias)
+    for layer in layers:
+        x = _tiny_block(layer.conv, x) if isinstance(layer, Block) else layer(x)
+    return _bare(last, x) * 2, last.bias * 2 - 1
+
+
+def _tiny_block(layers: Any, x: Tensor) -> Tensor:
+    """As `taesd.Block.forward`."""
+    first, _, second, _, third = layers
+    h = kernels.relu(_bare(first, x), first.bias)
+    h = kernels.relu(_bare(second, h), second.bias)
+    return kernels.relu(_bare(third, h), third.bias, x)
 
 
 def _resnet(block: Any, x: Tensor, seen: Moments, owed: Tensor | None = None) -> tuple[Tensor, Moments]:
     """As `ResnetBlock.forward`, and the moments of that. `seen`: those of x; `owed`: a bias (c,) that x still lacks."""
-    h = F.conv2d(kernels.group_norm(x, block.norm1, seen, owed), block.conv1.weight, None, padding=1)
-    h = F.conv2d(kernels.group_norm(h, block.norm2, kernels.moments(h), block.conv1.bias), block.conv2.weight, None, padding=1)
+    h = _bare(block.conv1, kernels.group_norm(x, block.norm1, seen, owed))
+    h = _bare(block.conv2, kernels.group_norm(h, block.norm2, kernels.moments(h), block.conv1.bias))
     bias, skip = block.conv2.bias, x
     if block.conv_shortcut is not None:
         weight = block.conv_shortcut.weight.flatten(1)
@@ -110,6 +131,11 @@ def _over_places(attention: Any, x: Tensor, seen: Moments) -> tuple[Tensor, Mome
     """As `Attention.forward`."""
     tokens = attention.attend(_tokens(kernels.group_norm(x, attention.group_norm, seen, silu=False)))
     return kernels.add(x, None, _pictures(tokens, x))
+
+
+def _bare(conv: Any, x: Tensor) -> Tensor:
+    """A 3x3 convolution without its bias."""
+    return F.conv2d(x, conv.weight, None, padding=1)
 
 
 def _tokens(x: Tensor) -> Tensor:

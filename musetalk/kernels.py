@@ -162,6 +162,19 @@ def _scaled(x, scale, shift, out, pixels, channels, SILU: tl.constexpr, BLOCK_P:
 
 
 @triton.jit
+def _relu(x, bias, skip, out, rows, channels, SKIP: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
+    row = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
+    columns = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = columns < channels
+    mask = (row < rows)[:, None] & inside[None, :]
+    at = row.to(tl.int64)[:, None] * channels + columns[None, :]
+    value = tl.load(x + at, mask=mask, other=0.0).to(tl.float32) + tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+    if SKIP:
+        value += tl.load(skip + at, mask=mask, other=0.0).to(tl.float32)
+    tl.store(out + at, tl.maximum(value, 0.0).to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
 def _layer_norm(x, delta, weight, beta, total, out, rows, channels, eps, ADD: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr):
     """The norm of each row of `x`; with ADD of total = x + delta, which is written, too."""
     row = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
@@ -271,6 +284,19 @@ def group_norm(x: Tensor, norm: GroupNorm, seen: Moments, bias: Tensor | None = 
     rows, columns = _block(channels, 2 * TILE)
     grid = (triton.cdiv(channels, columns), triton.cdiv(pixels, rows), n)
     _scaled[grid](x, scale, shift, out, pixels, channels, SILU=silu, BLOCK_P=rows, BLOCK_C=columns, num_warps=WARPS)
+    return out
+
+
+def relu(x: Tensor, bias: Tensor, skip: Tensor | None = None) -> Tensor:
+    """What is positive of x + bias + skip; pictures (n, c, h, w), bias (c,)."""
+    n, channels, height, width = x.shape
+    assert all(p.is_contiguous(memory_format=torch.channels_last) and p.shape == x.shape for p in (x, skip) if p is not None)
+    out = torch.empty_like(x)
+    rows, columns = _block(channels, 2 * TILE)
+    n_rows = n * height * width
+    _relu[triton.cdiv(n_rows, rows), triton.cdiv(channels, columns)](
+        x, bias, x if skip is None else skip, out, n_rows, channels, SKIP=skip is not None, BLOCK_R=rows, BLOCK_C=columns, num_warps=WARPS
+    )
     return out
 
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: E402
 from musetalk import fused, kernels  # noqa: E402
 from musetalk.blocks import GroupNorm, LayerNorm, set_precision  # noqa: E402
 from musetalk.planar import to_i420  # noqa: E402
+from musetalk.taesd import TinyDecoder  # noqa: E402
 from musetalk.unet import AUDIO_TOKENS, UNet, UNetConfig  # noqa: E402
 from musetalk.vae import VAE, VAEConfig, to_bytes  # noqa: E402
 from tests.musetalk.networks import TINY_UNET, TINY_VAE, apart, psnr  # noqa: E402
@@ -96,6 +97,15 @@ def test_gates_equal_pytorchs(shape: tuple[int, ...]) -> None:
     assert apart(kernels.gated(x), value * F.gelu(gate)) < 5e-4
 
 
+@pytest.mark.parametrize("shape", [(2, 64, 24, 32), (1, 8, 5, 7)])
+def test_positive_parts_equal_pytorchs(shape: tuple[int, ...]) -> None:
+    x, skip = pictures(*shape) - 5, pictures(*shape, seed=1) - 5
+    bias = torch.randn(shape[1], generator=torch.Generator().manual_seed(2)).to(DEVICE, torch.float16)
+    lacking = x.float() + bias.float()[:, None, None]
+    assert torch.equal(kernels.relu(x, bias), F.relu(lacking).half())
+    assert torch.equal(kernels.relu(x, bias, skip), F.relu(lacking + skip.float()).half())
+
+
 @pytest.mark.parametrize("size", [(256, 256), (6, 10)])
 def test_planes_equal_the_plain_ones(size: tuple[int, int]) -> None:
     x = torch.randn(2, 3, *size, generator=torch.Generator(DEVICE).manual_seed(0), device=DEVICE)
@@ -134,6 +144,15 @@ def test_networks_of_kernels_equal_the_plain_ones(networks: tuple[UNet, VAE]) ->
         assert apart(pictures + bias[:, None, None], plain) < 1e-5
         drawn = fused.fuse(unet, vae)(latents, audio)
     assert (drawn.int() - to_i420(to_bytes(plain)).int()).abs().max() <= 1
+
+
+def test_the_small_decoder_of_kernels_equals_the_plain_one() -> None:
+    torch.manual_seed(0)
+    tiny = TinyDecoder(8).requires_grad_(False).to(DEVICE, memory_format=torch.channels_last)
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)).to(DEVICE, memory_format=torch.channels_last)
+    with torch.inference_mode():
+        pictures, bias = fused.run_tiny(tiny, latents)
+        assert apart(pictures + bias[:, None, None], tiny(latents)) < 1e-5
 
 
 def test_half_precision_draws_the_same_faces(networks: tuple[UNet, VAE]) -> None:
