@@ -51,10 +51,12 @@ def _moments(
     BLOCK_C: tl.constexpr,
 ):
     """Moments of a chunk of `x`; with ADD of total = x + bias + skip (or x + skip), which is written, too."""
-    picture = tl.program_id(2).to(tl.int64)
+    # The last picture first: what was written last may still be in the cache, and what is read last here is what `_scaled` begins with.
+    picture = (tl.num_programs(2) - 1 - tl.program_id(2)).to(tl.int64)
+    at_chunk = tl.program_id(1)
     columns = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = columns < channels
-    first = tl.program_id(1) * chunk
+    first = at_chunk * chunk
     last = tl.minimum(first + chunk, pixels)
     x += picture * pixels * channels
     skip += picture * pixels * channels
@@ -68,7 +70,7 @@ def _moments(
         origin += added + tl.load(skip + first * channels + columns, mask=inside, other=0.0).to(tl.float32)
     away = tl.zeros([BLOCK_P, BLOCK_C], dtype=tl.float32)
     square = tl.zeros([BLOCK_P, BLOCK_C], dtype=tl.float32)
-    for start in range(first, last, BLOCK_P):
+    for start in tl.range(first, last, BLOCK_P, loop_unroll_factor=1 if ADD else 2):
         rows = start + tl.arange(0, BLOCK_P)
         mask = (rows < last)[:, None] & inside[None, :]
         at = rows[:, None] * channels + columns[None, :]
@@ -83,7 +85,7 @@ def _moments(
         square += distance * distance
     count = (last - first).to(tl.float32)
     offset = tl.sum(away, axis=0) / count
-    out = (picture * tl.num_programs(1) + tl.program_id(1)) * channels + columns
+    out = (picture * tl.num_programs(1) + at_chunk) * channels + columns
     tl.store(mean + out, origin + offset, mask=inside)
     tl.store(spread + out, tl.sum(square, axis=0) - offset * offset * count, mask=inside)
 
