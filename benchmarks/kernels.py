@@ -1,14 +1,16 @@
 """The Triton kernels alone, on the pictures of the exact decoder: microseconds, and gigabytes a second beside what a plain copy reaches.
 
-    python -m benchmarks.kernels [--frames 32]
+    python -m benchmarks.kernels [--frames 32] [--tiles 4096] [--warps 8]
 
-Needs a card. A gigabyte a second counts what has to be read and written, once.
+Needs a card. A gigabyte a second counts what has to be read and written, once. Several tiles and warps are each tried with each.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,22 +44,25 @@ def microseconds(call: Callable[[], Any]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=32)
-    frames = parser.parse_args().frames
+    parser.add_argument("--tiles", type=int, nargs="+", default=[kernels.TILE])
+    parser.add_argument("--warps", type=int, nargs="+", default=[kernels.WARPS])
+    args = parser.parse_args()
     for channels, side in SHAPES:
-        x = torch.randn(frames, channels, side, side, device="cuda").half().contiguous(memory_format=torch.channels_last)
+        print(f"{args.frames} pictures of {side} x {side} x {channels}", flush=True)
+        x = torch.randn(args.frames, channels, side, side, device="cuda").half().contiguous(memory_format=torch.channels_last)
         skip, bias, norm = torch.randn_like(x), torch.randn(channels, device="cuda").half(), GroupNorm(32, channels).cuda()
-        seen, copy = kernels.moments(x), torch.empty_like(x)
-        timed: dict[str, tuple[int, Callable[[], Any]]] = {  # passes over the picture, and what makes them
-            "copy": (2, lambda x=x, copy=copy: copy.copy_(x)),
-            "moments": (1, lambda x=x: kernels.moments(x)),
-            "add": (3, lambda x=x, bias=bias, skip=skip: kernels.add(x, bias, skip)),
-            "group_norm": (2, lambda x=x, bias=bias, seen=seen, norm=norm: kernels.group_norm(x, norm, seen, bias)),
-            "PyTorch's norm": (3, lambda x=x, norm=norm: F.silu(norm(x), inplace=True)),
-        }
-        print(f"{frames} pictures of {side} x {side} x {channels}", flush=True)
-        for name, (passes, call) in timed.items():
-            us = microseconds(call)
-            print(f"  {name:16} {us:8.1f} us {passes * x.numel() * 2 / us / 1e3:7.0f} GB/s", flush=True)
+        tell("copy", 2, x, partial(torch.empty_like(x).copy_, x))
+        tell("PyTorch's norm", 2, x, lambda x=x, norm=norm: F.silu(norm(x), inplace=True))
+        for kernels.TILE, kernels.WARPS in itertools.product(args.tiles, args.warps):
+            named = f"tile {kernels.TILE}, {kernels.WARPS} warps"
+            tell(f"{named}: moments", 1, x, partial(kernels.moments, x))
+            tell(f"{named}: add", 3, x, partial(kernels.add, x, bias, skip))
+            tell(f"{named}: group_norm", 2, x, partial(kernels.group_norm, x, norm, kernels.moments(x), bias))
+
+
+def tell(name: str, passes: int, x: torch.Tensor, call: Callable[[], Any]) -> None:
+    us = microseconds(call)
+    print(f"  {name:36} {us:8.1f} us {passes * x.nbytes / us / 1e3:7.0f} GB/s", flush=True)
 
 
 if __name__ == "__main__":
