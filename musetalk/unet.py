@@ -124,8 +124,8 @@ class _Stage(nn.Module):
         if attends:
             self.attentions = nn.ModuleList([Transformer(out, config) for _ in channels])
 
-    def pairs(self) -> Iterator[tuple[ResnetBlock, Transformer | None]]:
-        yield from zip(self.resnets, getattr(self, "attentions", [None] * len(self.resnets)), strict=True)
+    def pairs(self) -> list[tuple[nn.Module, nn.Module | None]]:
+        return list(zip(self.resnets, getattr(self, "attentions", [None] * len(self.resnets)), strict=True))
 
 
 class DownStage(_Stage):

@@ -23,7 +23,7 @@ from musetalk.unet import AUDIO_TOKENS, UNet, UNetConfig  # noqa: E402
 from musetalk.vae import VAE, VAEConfig, to_bytes  # noqa: E402
 from tests.musetalk.networks import TINY_UNET, TINY_VAE, apart, psnr  # noqa: E402
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]  # Triton may deprecate what it does itself
 FP32_LIMIT = 1e-4
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # Chunks of one and of several parts, a last one that is not full, channels that do not fill a block; the largest as in the full-size networks.

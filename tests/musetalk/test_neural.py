@@ -272,6 +272,7 @@ def test_the_card_draws_what_the_cpu_draws(folder: WeightsFolder, engine: MuseTa
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.filterwarnings("default")
 def test_the_card_draws_the_same_from_many_threads(folder: WeightsFolder) -> None:
     card = MuseTalk(MuseTalkConfig(batch_sizes=(2, 8), compile="graphs"), folder, arrays)
     asked = [RenderRequest(WOMAN, (i % 8,) * (1 + i % 9), rows(1 + i % 9, i)) for i in range(24)]
