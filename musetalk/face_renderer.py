@@ -23,7 +23,7 @@ from torch import Tensor
 from configs.models import cache_dir
 from contracts import ByteArray
 from errors import DeviceLostError, EngineError, EngineUnavailableError
-from musetalk.device import fastest_convolutions, is_out_of_memory, probe
+from musetalk.device import is_out_of_memory, planned, probe
 from musetalk.planar import to_i420
 from musetalk.unet import AUDIO_TOKENS, UNet
 from musetalk.vae import FACE_SIDE, LATENT_SIDE, to_bytes
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 Mode = Literal["off", "graphs", "inductor"]
 Compile = Mode | Literal["auto"]
 Kernels = Literal["the compiler", "musetalk.kernels", "PyTorch"]
-AUTO: tuple[Mode, ...] = ("inductor", "graphs")  # on a card: the first that can be had
+AUTO: tuple[Mode, ...] = ("graphs", "inductor")  # on a card: the first that can be had
 KERNELS: dict[Mode, tuple[Kernels, ...]] = {"inductor": ("the compiler",), "graphs": ("musetalk.kernels", "PyTorch"), "off": ("PyTorch",)}  # likewise
 CROP_SHAPE = (FACE_SIDE * 3 // 2, FACE_SIDE)
 LAUNCH_FRAMES = 1.5  # what starting a batch costs, and small ones waste, in frames
@@ -283,7 +283,7 @@ class FaceRenderer:
     def _warm(self) -> None:
         """Largest first, so that the smaller graphs find their memory in the larger one's."""
         fitting = []
-        with self._lock, torch.inference_mode(), fastest_convolutions(self._device):
+        with self._lock, torch.inference_mode(), planned(self._device):
             for size in reversed(self.sizes):
                 try:
                     self._warm_size(size)
