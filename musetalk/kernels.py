@@ -90,7 +90,7 @@ def _moments(
     tl.store(spread + out, tl.sum(square, axis=0) - offset * offset * count, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels", "channels", "chunk", "chunks"])  # one for all sizes of pictures is fast enough, and compiled once
 def _scales(
     mean,
     spread,
