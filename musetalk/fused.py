@@ -38,15 +38,14 @@ def run_unet(unet: Any, latents: Tensor, keys_values: Tensor) -> Tensor:
     """As `UNet.forward`."""
     sound = unet.by_layer(keys_values)
     x = unet.conv_in(latents)
-    seen = kernels.moments(x)
+    seen = None  # the moments of x, where its last kernel took them
     kept = [x]
     for stage in unet.down_blocks:
         for block, attention in stage.pairs():
             x, seen = _attended(attention, *_resnet(block, x, seen), sound)
             kept.append(x)
         for downsample in getattr(stage, "downsamplers", ()):
-            x = downsample(x)
-            seen = kernels.moments(x)
+            x, seen = downsample(x), None
             kept.append(x)
     first, last = unet.mid_block.resnets
     x, seen = _attended(unet.mid_block.attentions[0], *_resnet(first, x, seen), sound)
@@ -54,9 +53,9 @@ def run_unet(unet: Any, latents: Tensor, keys_values: Tensor) -> Tensor:
     for stage in unet.up_blocks:
         for block, attention in stage.pairs():
             x = torch.cat([x, kept.pop()], dim=1)
-            x, seen = _attended(attention, *_resnet(block, x, kernels.moments(x)), sound)
+            x, seen = _attended(attention, *_resnet(block, x, None), sound)
         for upsample in getattr(stage, "upsamplers", ()):
-            x = upsample(x)
+            x, seen = upsample(x), None
     out: Tensor = unet.conv_out(kernels.group_norm(x, unet.conv_norm_out, seen))
     return out
 
@@ -66,16 +65,16 @@ def run_decoder(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
     decoder = vae.decoder
     x = decoder.conv_in(vae.post_quant_conv(latents / vae.config.scaling_factor))
     first, last = decoder.mid_block.resnets
-    x, seen = _resnet(first, x, kernels.moments(x))
+    x, seen = _resnet(first, x, None)
     x, seen = _resnet(last, *_over_places(decoder.mid_block.attentions[0], x, seen))
-    owed = None
+    owed: Tensor | None = None
     for stage in decoder.up_blocks:
         for block in stage.resnets:
             x, seen = _resnet(block, x, seen, owed)
             owed = None
         for upsample in getattr(stage, "upsamplers", ()):
             x = F.conv_transpose2d(x, upsample.conv.weight, None, stride=2, padding=1)
-            seen, owed = kernels.moments(x), upsample.conv.bias
+            seen, owed = None, upsample.conv.bias
     return _bare(decoder.conv_out, kernels.group_norm(x, decoder.conv_norm_out, seen)), decoder.conv_out.bias
 
 
@@ -96,10 +95,10 @@ def _tiny_block(layers: Any, x: Tensor) -> Tensor:
     return kernels.relu(_bare(third, h), third.bias, x)
 
 
-def _resnet(block: Any, x: Tensor, seen: Moments, owed: Tensor | None = None) -> tuple[Tensor, Moments]:
+def _resnet(block: Any, x: Tensor, seen: Moments | None, owed: Tensor | None = None) -> tuple[Tensor, Moments | None]:
     """As `ResnetBlock.forward`, and the moments of that. `seen`: those of x; `owed`: a bias (c,) that x still lacks."""
     h = _bare(block.conv1, kernels.group_norm(x, block.norm1, seen, owed))
-    h = _bare(block.conv2, kernels.group_norm(h, block.norm2, kernels.moments(h), block.conv1.bias))
+    h = _bare(block.conv2, kernels.group_norm(h, block.norm2, bias=block.conv1.bias))
     bias, skip = block.conv2.bias, x
     if block.conv_shortcut is not None:
         weight = block.conv_shortcut.weight.flatten(1)
@@ -108,7 +107,7 @@ def _resnet(block: Any, x: Tensor, seen: Moments, owed: Tensor | None = None) ->
     return kernels.add(h, bias if owed is None else bias + owed, skip)
 
 
-def _attended(attention: Any, x: Tensor, seen: Moments, sound: Iterator[Tensor]) -> tuple[Tensor, Moments]:
+def _attended(attention: Any, x: Tensor, seen: Moments | None, sound: Iterator[Tensor]) -> tuple[Tensor, Moments | None]:
     """As `Transformer.forward`."""
     if attention is None:
         return x, seen
@@ -127,7 +126,7 @@ def _transformed(block: Any, x: Tensor, keys_values: Tensor) -> Tensor:
     return x.add_(project(kernels.gated(gated.proj(normed))))
 
 
-def _over_places(attention: Any, x: Tensor, seen: Moments) -> tuple[Tensor, Moments]:
+def _over_places(attention: Any, x: Tensor, seen: Moments | None) -> tuple[Tensor, Moments | None]:
     """As `Attention.forward`."""
     tokens = attention.attend(_tokens(kernels.group_norm(x, attention.group_norm, seen, silu=False)))
     return kernels.add(x, None, _pictures(tokens, x))

@@ -90,7 +90,7 @@ def _moments(
     tl.store(spread + out, tl.sum(square, axis=0) - offset * offset * count, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels", "channels", "chunk", "chunks"])  # one for all sizes of pictures is fast enough, and compiled once
 def _scales(
     mean,
     spread,
@@ -255,19 +255,19 @@ def add(x: Tensor, bias: Tensor | None, skip: Tensor) -> tuple[Tensor, Moments]:
     return total, _measured(x, bias, skip, total, add=True)
 
 
-def group_norm(x: Tensor, norm: GroupNorm, seen: Moments, bias: Tensor | None = None, *, silu: bool = True) -> Tensor:
+def group_norm(x: Tensor, norm: GroupNorm, seen: Moments | None = None, bias: Tensor | None = None, *, silu: bool = True) -> Tensor:
     """`norm` of x, or of x + bias, then SiLU unless told otherwise.
 
     Args:
-        x: (n, c, h, w). seen: its moments. bias: (c,), for instance what a convolution has left out.
+        x: (n, c, h, w). seen: its moments, where they are known. bias: (c,), for instance what a convolution has left out.
     """
     n, channels, pixels = len(x), x.shape[1], x.shape[2] * x.shape[3]
     assert x.is_contiguous(memory_format=torch.channels_last) and channels <= MAX_GROUP * norm.num_groups
+    mean, spread, chunk = seen or moments(x)
     scale, shift = (torch.empty(n, channels, device=x.device) for _ in range(2))
-    chunks = seen.mean.shape[1]
     _scales[norm.num_groups, n](
-        seen.mean,
-        seen.spread,
+        mean,
+        spread,
         norm.weight,
         norm.bias,
         norm.bias if bias is None else bias,
@@ -275,8 +275,8 @@ def group_norm(x: Tensor, norm: GroupNorm, seen: Moments, bias: Tensor | None = 
         shift,
         pixels,
         channels,
-        seen.chunk,
-        chunks,
+        chunk,
+        mean.shape[1],
         norm.eps,
         BIAS=bias is not None,
         BLOCK=512,
