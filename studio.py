@@ -15,7 +15,6 @@ from contracts import Conditioning, Fragment, RenderedCrops, RenderRequest, Spee
 from media.asked_before import AskedBefore, again, recorded
 from media.decode import decode_speech
 from media.mp4 import to_mp4
-from media.stage import Stage
 from media.text_track import TextTrack
 from media.utterance import Utterance
 from musetalk.avatar import AvatarStore
@@ -48,13 +47,9 @@ class Studio:
         """An utterance ready to film. Exactly one of `speech` and `audio` (an encoded file's bytes); spoken: its sound, if it is there."""
         prepared = self.store.load(resolve(avatar))
         prepared.require(self.engine.info)
-        name = self.engine.info.name
-        stage = Stage(
-            prepared.ref, prepared.background, prepared.box(name), prepared.mask(name), prepared.faces(name), prepared.order, prepared.meta.crf
-        )
         chunks = spoken or (self.synthesizer.stream(speech) if speech is not None else self._upload(audio or b""))
         return Utterance(
-            stage,
+            prepared.stage(self.engine.info.name),
             chunks,
             self.engine.info,
             self._listen,

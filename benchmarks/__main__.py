@@ -1,4 +1,4 @@
-"""Every benchmark that judges the product, one after the other: the service, `say`, the encoder, the animator, the lips, the player.
+"""Every benchmark that judges the product, one after the other: the service, `say`, the encoder, the animator, the lips, the player, live sessions.
 
     python -m benchmarks [--quick]
 
@@ -16,6 +16,7 @@ FULL = (
     ("animator_render", "--json", "benchmarks/results/animator_render.json"),
     ("lip_drive",),
     ("player",),
+    ("sessions",),
     ("quality",),
 )
 QUICK = (("service", "latency", "graph"), ("quality", "--quick"))

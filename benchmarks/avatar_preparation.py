@@ -1,9 +1,10 @@
 """What preparing an avatar from a clip costs, step by step, and how much steadier its face box is than by the published rule.
 
-    python -m benchmarks.avatar_preparation [--seconds 10] [--models FOLDER] [--device cpu|cuda] [--json FILE]
+    python -m benchmarks.avatar_preparation [--seconds 10] [--size tiny|full | --models FOLDER] [--device cpu|cuda] [--json FILE]
 
-The clip is generated: a shipped portrait that sways, 1280 x 720, 25 frames a second. Without --models the networks have generated weights: a tiny
-autoencoder, a face parser of its full size, no DWPose (MediaPipe stands in). With --models FOLDER, of the published layout, they are what lies there.
+The clip is generated: a shipped portrait that sways, 1280 x 720, 25 frames a second. Without --models the networks have generated weights: `tiny`,
+the choice on a CPU, a tiny autoencoder, a face parser of its full size, no DWPose (MediaPipe stands in); `full`, the choice on a card, all three at
+their real size (DWPose then finds nothing, at its full cost). With --models FOLDER, of the published layout, they are what lies there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import platform
 import resource
 import tempfile
 import time
@@ -24,15 +24,17 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.generated_models import write_models, write_parser
+from benchmarks.generated_models import Size, write_autoencoder, write_parser
+from benchmarks.machine import machine
 from configs.models import ClipConfig, parse_config
 from contracts import ByteArray
 from media.clip import read_clip
 from musetalk.avatar import AvatarStore
 from musetalk.builtin import shipped_portrait
 from musetalk.facebox import BoxRule, bridge, jitter, mesh_box, smooth_path, whole_pixels
-from musetalk.neural_avatar import FaceNetworks
+from musetalk.neural_avatar import DWPOSE_FILE, FaceNetworks
 from musetalk.prepare_clip import prepare_clip
+from tests.musetalk.pose_model import pose_model, save_pose
 from timeline import FPS
 
 WIDTH, HEIGHT, SIDE = 1280, 720, 690
@@ -77,12 +79,15 @@ def box_jitter(track: Any, scale: float) -> dict[str, float]:
     return {name: round(jitter(values), 2) for name, values in zip(names, (published, smoothed, path), strict=True)}
 
 
-def measure(seconds: float, models: Path | None, device: str, folder: Path) -> dict[str, Any]:
-    generated = models is None
+def measure(seconds: float, models: Path | None, size: Size, device: str, folder: Path) -> dict[str, Any]:
+    weights = "given"
     if models is None:
+        weights = f"generated, {'the real size' if size == 'full' else 'a tiny autoencoder'}"
         models = folder / "models"
-        write_models(models)
+        write_autoencoder(models, size)
         write_parser(models)
+        if size == "full":
+            save_pose(models / DWPOSE_FILE, pose_model())
     settings = {"device": device, "threads": torch.get_num_threads()}
     config = parse_config({"weights": {"uri": str(models), "unpublished": True}, "lipsync": {"engine": "musetalk", "musetalk": settings}})
     film = clip(seconds)
@@ -110,9 +115,10 @@ def measure(seconds: float, models: Path | None, device: str, folder: Path) -> d
     found = avatar.meta.report["musetalk"]
     iris = float(np.median(np.linalg.norm(avatar.track[:, 468] - avatar.track[:, 473], axis=1)))
     return {
-        "machine": {"processor": platform.processor() or platform.machine(), "device": device, "threads": settings["threads"]},
+        "machine": {**machine(), "device": device, "threads": settings["threads"]},
         "clip": {"seconds": seconds, "frames": decoded, "width": WIDTH, "height": HEIGHT, "bytes": len(film)},
-        "networks": {"landmarks": found["landmarks"], "mask": found["mask"], "weights": "generated, a tiny autoencoder" if generated else "given"},
+        "networks": {"landmarks": found["landmarks"], "mask": found["mask"], "weights": weights},
+        "notes": found["notes"],
         "load_s": round(loaded - began, 2),
         "decode_alone_s": round(decode_s, 2),
         "steps_s": {name: round(seconds, 2) for name, seconds in steps.items()},
@@ -127,11 +133,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--models", type=Path)
+    parser.add_argument("--size", choices=("tiny", "full"))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, default=RESULTS)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(args.seconds, args.models, args.device, Path(folder))
+        size: Size = args.size or ("full" if args.device == "cuda" else "tiny")
+        found = measure(args.seconds, args.models, size, args.device, Path(folder))
     print(json.dumps(found, indent=2))
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps(found, indent=2) + "\n")

@@ -43,9 +43,7 @@ def write_models(folder: Path, size: Size = "tiny", version: Version = "v15", se
     _write_json(folder / unet_description, {"_class_name": "UNet2DConditionModel", **unet_config.model_dump(mode="json")})
     _save(UNet(unet_config).state_dict(), folder / unet_file)
 
-    vae_config = VAEConfig.parse(VAE_VALUES[size])
-    _write_json(folder / VAE_DESCRIPTION, {"_class_name": "AutoencoderKL", **vae_config.model_dump(mode="json")})
-    _save(legacy_names(VAE(vae_config).state_dict()), folder / VAE_FILE)
+    write_autoencoder(folder, size)
 
     layers = {} if size == "full" else {"hidden": 64}
     whisper = {f"model.encoder.{name}": tensor for name, tensor in WhisperEncoder(**layers).state_dict().items()}
@@ -54,6 +52,12 @@ def write_models(folder: Path, size: Size = "tiny", version: Version = "v15", se
     taesd = {f"decoder.{name}": tensor for name, tensor in TinyDecoder(64 if size == "full" else 8).state_dict().items()}
     (folder / TAESD_FILE).parent.mkdir(parents=True, exist_ok=True)
     save_file(taesd, folder / TAESD_FILE)
+
+
+def write_autoencoder(folder: Path, size: Size = "tiny") -> None:
+    config = VAEConfig.parse(VAE_VALUES[size])
+    _write_json(folder / VAE_DESCRIPTION, {"_class_name": "AutoencoderKL", **config.model_dump(mode="json")})
+    _save(legacy_names(VAE(config).state_dict()), folder / VAE_FILE)
 
 
 def write_parser(folder: Path, seed: int = 0) -> None:

@@ -1,7 +1,7 @@
 """Our engine against the plain half-precision pipeline of the same model, in one run on the same batches; then the graph under many viewers.
 
-    python -m benchmarks.gpu [engine] [graph] [--device auto|cuda|cpu] [--sizes 8 16 32] [--streams 16] [--decoders exact taesd] [--folder FOLDER]
-                             [--out FILE]
+    python -m benchmarks.gpu [engine] [graph] [--device auto|cuda|cpu] [--sizes 8 16 32] [--streams 16] [--decoders exact taesd]
+                             [--pipelines eager exact exact-graphs ...] [--folder FOLDER] [--out FILE]
 
 Frames/s, model FLOP/s as a share of a measured matrix product, latency, memory, and where a batch's time goes. Without a card everything runs on the
 CPU in float32, on smaller batches and, through the graph, on tiny networks; the output says so. FOLDER keeps the generated weights for the next time.
@@ -14,8 +14,9 @@ import json
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -30,19 +31,19 @@ from service import running
 from tests.musetalk.parser_weights import save_parser
 
 RESULTS = Path("benchmarks/results")
-MODEL_GFLOP: dict[Kind, float] = {"eager": 800.0, "exact": 800.0, "taesd": 213.2}  # a frame, as published: UNet 177.8 and decoder 622.2 or 35.3
+MODEL_GFLOP = {"eager": 800.0, "exact": 800.0, "taesd": 213.2}  # a frame, as published: UNet 177.8 and decoder 622.2 or 35.3
 TEXT = "Take {}. Please tell me about a project that you are proud of, what made it hard, and which decision you would make differently now."
-KINDS: tuple[Kind, ...] = ("eager", "exact", "taesd")
+KINDS: tuple[Kind, ...] = ("eager", "exact", "taesd")  # unless told otherwise
 
 
-def engine(folder: Path, device: torch.device, sizes: list[int], threads: int, rounds: int) -> dict[str, Any]:
+def engine(folder: Path, device: torch.device, kinds: Sequence[Kind], sizes: list[int], threads: int, rounds: int) -> dict[str, Any]:
     """Each pipeline in turn at each size, `rounds` times over; the best round counts, since whatever else the machine does only slows down."""
     cuda = device.type == "cuda"
     dtype = torch.float16 if cuda else torch.float32
     torch.set_num_threads(threads)
     config = {"device": device.type, "threads": threads, "batch_sizes": sorted({1 if not cuda else 2, *sizes})}
     workers = {}
-    for kind in KINDS:
+    for kind in kinds:
         workers[kind] = Worker(kind, folder, device.type, config)
         if not cuda:
             assert workers[kind].info  # loading takes twice the memory, so one after the other
@@ -63,35 +64,40 @@ def engine(folder: Path, device: torch.device, sizes: list[int], threads: int, r
                     best[kind] = {**seen, "cpu_s_per_frame": min(seen["cpu_s_per_frame"], best.get(kind, seen)["cpu_s_per_frame"])}
                 best[kind]["cpu_s_per_frame"] = min(best[kind]["cpu_s_per_frame"], seen["cpu_s_per_frame"])
         row: dict[str, Any] = {kind: {**seen, "share_of_peak": share(kind, seen["frames_per_s"], peak)} for kind, seen in best.items()}
-        row["exact_over_eager"] = round(best["exact"]["frames_per_s"] / best["eager"]["frames_per_s"], 2)
-        row["taesd_over_eager"] = round(best["taesd"]["frames_per_s"] / best["eager"]["frames_per_s"], 2)
-        if not cuda:
-            row["exact_over_eager_by_cpu_time"] = round(best["eager"]["cpu_s_per_frame"] / best["exact"]["cpu_s_per_frame"], 2)
+        first = kinds[0]
+        for kind in kinds[1:]:
+            row[f"{kind}_over_{first}"] = round(best[kind]["frames_per_s"] / best[first]["frames_per_s"], 2)
+            if not cuda and (kind, first) == ("exact", "eager"):
+                row["exact_over_eager_by_cpu_time"] = round(best["eager"]["cpu_s_per_frame"] / best["exact"]["cpu_s_per_frame"], 2)
         results["batches"][size] = row
         print(size, json.dumps(row), flush=True)
     if cuda:  # the first picture of an utterance waits for 2 frames, its first segment for 6 more
         results["first_segment_ms"] = {
-            kind: {n: round(n / workers[kind].ask("time", n, 1.0)["frames_per_s"] * 1e3, 1) for n in (2, 8)} for kind in KINDS
+            kind: {n: round(n / workers[kind].ask("time", n, 1.0)["frames_per_s"] * 1e3, 1) for n in (2, 8)} for kind in kinds
         }
-    profiled: tuple[Kind, ...] = KINDS if cuda else ("eager", "exact")
+    profiled = kinds if cuda else [kind for kind in kinds if kind in ("eager", "exact")]
     results["steps"] = {kind: steps(kind, workers[kind].ask("profile", sizes[-1]), peak) for kind in profiled}
+    print(json.dumps(results["steps"], indent=1), flush=True)
     for worker in workers.values():
         worker.end()
     return results
 
 
 def share(kind: Kind, frames_per_s: float, peak: float) -> float:
-    return round(frames_per_s * MODEL_GFLOP[kind] * 1e9 / peak, 3)
+    return round(frames_per_s * MODEL_GFLOP[kind.partition("-")[0]] * 1e9 / peak, 3)
 
 
-def steps(kind: Kind, spent: dict[str, float], peak: float) -> dict[str, Any]:
+def steps(kind: Kind, spent: dict[str, dict[str, float]], peak: float) -> dict[str, Any]:
     """Beside each step's milliseconds the least that its arithmetic takes at the peak: the rest is where the floor is lost."""
-    gflop = {} if kind == "eager" else executed_gflop(kind)
-    rows = {step: {"ms_per_frame": ms, "at_peak_ms": round(gflop.get(step, 0.0) / peak * 1e12, 3)} for step, ms in spent.items()}
+    decoder = kind.partition("-")[0]
+    gflop = {} if kind == "eager" else executed_gflop(decoder)
+    by_step = spent["by_step"]
+    rows = {step: {"ms_per_frame": ms, "at_peak_ms": round(gflop.get(step, 0.0) / peak * 1e12, 3)} for step, ms in by_step.items()}
     return {
-        "floor_ms_per_frame": round(MODEL_GFLOP[kind] / peak * 1e12, 3),
-        "executed_gflop": round(sum(gflop.values()), 1) or MODEL_GFLOP[kind],
-        "by_step": rows if gflop else {step: {"ms_per_frame": ms} for step, ms in spent.items()},
+        "floor_ms_per_frame": round(MODEL_GFLOP[decoder] / peak * 1e12, 3),
+        "executed_gflop": round(sum(gflop.values()), 1) or MODEL_GFLOP[decoder],
+        "by_step": rows if gflop else {step: {"ms_per_frame": ms} for step, ms in by_step.items()},
+        "by_kernel": spent["by_kernel"],
     }
 
 
@@ -142,6 +148,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--streams", type=int)
     parser.add_argument("--decoders", nargs="+", choices=("exact", "taesd"), default=["exact", "taesd"], help="of the graph")
+    parser.add_argument("--pipelines", nargs="+", choices=get_args(Kind), default=KINDS, help="of the engine; all are compared with the first")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="on a CPU")
     parser.add_argument("--folder", type=Path)
@@ -163,7 +170,7 @@ def main() -> None:
             write_full(full)
         if "engine" in args.parts:
             device = torch.device("cuda" if cuda else "cpu")
-            results["engine"] = engine(full, device, args.sizes or ([8, 16, 32] if cuda else [1]), args.threads, args.rounds)
+            results["engine"] = engine(full, device, args.pipelines, args.sizes or ([8, 16, 32] if cuda else [1]), args.threads, args.rounds)
         if "graph" in args.parts:
             folder = full
             if not cuda:

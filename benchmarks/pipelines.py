@@ -24,7 +24,7 @@ from configs.models import MuseTalkConfig, WeightsConfig
 from contracts import AvatarRef, RenderRequest
 from musetalk.weights import WeightsFolder
 
-Kind = Literal["eager", "exact", "taesd"]
+Kind = Literal["eager", "exact", "exact-graphs", "taesd", "taesd-graphs"]  # our decoders; without the compiler
 AVATAR = AvatarRef("noise", "1")
 N_FACES = 64
 
@@ -131,17 +131,18 @@ def work(pipe: Connection, kind: Kind, folder: Path, device_name: str, config: d
         torch.backends.cudnn.benchmark = True
         pipeline: Any = Eager(folder, device, dtype)
     else:
-        pipeline = Own(folder, kind, config)
+        decoder, _, mode = kind.partition("-")
+        pipeline = Own(folder, decoder, {**config, **({"compile": mode} if mode else {})})
     pipe.send(pipeline.info)
     while (asked := pipe.recv()) is not None:
         what, *values = asked
         if what == "time":
             pipe.send(timed(pipeline.draw, values[0], values[1], device))
         else:
-            from benchmarks.steps import by_step
+            from benchmarks.steps import spent
 
             batch = [i % N_FACES for i in range(values[0])], sound(values[0])
-            pipe.send(by_step(partial(pipeline.draw, *batch), values[0], device))
+            pipe.send(spent(partial(pipeline.draw, *batch), values[0], device))
 
 
 class Worker:

@@ -24,21 +24,32 @@ STEPS = (
 )
 
 
+KERNELS_SHOWN = 25
+
+
 def step_of(name: str) -> str:
     return next(step for step, pattern in STEPS if re.search(pattern, name.lower()))
 
 
-def by_step(draw: Callable[[], Any], size: int, device: torch.device) -> dict[str, float]:
-    """Milliseconds a frame that one call of `draw` spends in each step, most first. On a card of its kernels, else of PyTorch's operators."""
+def spent(draw: Callable[[], Any], size: int, device: torch.device) -> dict[str, dict[str, float]]:
+    """Milliseconds a frame of one call of `draw`, most first: `by_step`, and `by_kernel` for the longest. Without a card of PyTorch's operators."""
     cuda = device.type == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as seen:
         draw()
         if cuda:
             torch.cuda.synchronize()
-    spent: dict[str, float] = defaultdict(float)
+    by_step: dict[str, float] = defaultdict(float)
+    by_kernel: dict[str, float] = defaultdict(float)
     for event in seen.key_averages():
-        spent[step_of(event.key)] += (event.self_device_time_total if cuda else event.self_cpu_time_total) / 1e3 / size
-    return {step: round(ms, 3) for step, ms in sorted(spent.items(), key=lambda item: -item[1]) if ms > 0}
+        ms = (event.self_device_time_total if cuda else event.self_cpu_time_total) / 1e3 / size
+        by_step[step_of(event.key)] += ms
+        by_kernel[f"{event.count} x {event.key[:100]}"] += ms
+    return {"by_step": _longest(by_step), "by_kernel": _longest(by_kernel)}
+
+
+def _longest(spent: dict[str, float]) -> dict[str, float]:
+    longest = sorted(spent.items(), key=lambda item: -item[1])[:KERNELS_SHOWN]
+    return {name: round(ms, 4) for name, ms in longest if ms > 0}
 
 
 def executed_gflop(decoder: str) -> dict[str, float]:

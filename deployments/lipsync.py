@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from ray import serve
 
@@ -21,10 +23,12 @@ from musetalk.avatar import AvatarStore
 from musetalk.builtin import BUILTIN
 from musetalk.engine import LipSyncEngine
 from musetalk.load import MUSETALK, load_engine, prepare_shipped, shipped_store, warm
+from speech.urgency import UrgencyPool
 
 logger = logging.getLogger("ray.serve")
 
 LoadEngine = Callable[[AppConfig, AvatarStore], LipSyncEngine]
+EARS = 2  # threads that hear for MuseTalk: one prepares its kernels while those of the other run
 HELD_S = 1.0  # a replica that fails at once would look idle, and be sent everything
 
 
@@ -40,6 +44,7 @@ class LipSync:
         warm(self._engine, store, BUILTIN)
         self._metrics = LipSyncMetrics()
         self._line = InLine(self._engine) if self._engine.info.name != MUSETALK else None
+        self._ears = UrgencyPool([math.inf] * EARS)
         batch = config.lipsync.batch
         batched = serve.batch(max_batch_size=batch.max_frames, batch_wait_timeout_s=batch.wait_s, batch_size_fn=count_frames)
         self._batched, self._batched_first = batched(self.render_batch), batched(self.render_first_batch)
@@ -50,7 +55,7 @@ class LipSync:
     async def listen(self, speech: Speech) -> Conditioning:
         began = time.perf_counter()
         async with _held_when_lost():
-            heard = await (self._line.listen(speech) if self._line else asyncio.to_thread(self._engine.listen, speech))
+            heard = await (self._line.listen(speech) if self._line else self._ears.run(speech.due_s, partial(self._engine.listen, speech)))
         self._metrics.listen_ms.observe((time.perf_counter() - began) * 1e3)
         return heard
 

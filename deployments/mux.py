@@ -26,7 +26,6 @@ from media.asked_before import AskedBefore, Keys, again, recorded, replayed
 from media.audio import SpeechEncoder
 from media.decode import decode_speech
 from media.mp4 import to_mp4
-from media.stage import Stage
 from media.text_track import TextTrack
 from media.utterance import Utterance
 from musetalk.builtin import BUILTIN
@@ -176,9 +175,8 @@ class Mux:
         return Asked(began, engine, avatar, keys, film, speech, keeps=request.keep or speech is not None)
 
     def _begin(self, request: VideoRequest, asked: Asked) -> Utterance:
-        name, avatar = asked.engine.name, asked.avatar
         utterance = Utterance(
-            Stage(avatar.ref, avatar.background, avatar.box(name), avatar.mask(name), avatar.faces(name), avatar.order, avatar.meta.crf),
+            asked.avatar.stage(asked.engine.name),
             self._chunks(request, asked),
             asked.engine,
             self._listen,

@@ -121,7 +121,7 @@ class WhisperEncoder(nn.Module):
         final_norm: the last state is taken after the final LayerNorm (1.5) or before it (1.0).
         position: of the first row in its 30 s; `position` + T / 2 is at most 1,500.
         """
-        x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
+        x = F.gelu(_convolved(self.conv2, F.gelu(_convolved(self.conv1, mel)).transpose(1, 2)))
         x = x + self.embed_positions.weight[position : position + x.shape[1]]
         states = [x]
         for layer in self.layers:
@@ -132,15 +132,41 @@ class WhisperEncoder(nn.Module):
         return torch.stack(states, dim=2)
 
 
+def _convolved(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """(B, C, T) -> (B, T / stride, width) as one matrix product: cuDNN plans each length anew, in each thread, for longer than all else takes."""
+    windows = F.pad(x, (1, 1)).unfold(2, 3, conv.stride[0])  # (B, C, T / stride, 3)
+    return F.linear(windows.transpose(1, 2).flatten(2), conv.weight.flatten(1), conv.bias)
+
+
 def log_mel(pcm: Tensor, n_mels: int = 80) -> Tensor:
-    """Whisper's log-mel spectra (..., n_mels, n // 160) float32 of sound (..., n) at 16 kHz, n more than 200; cut off 8 below the loudest of each."""
-    window = torch.hann_window(N_FFT, device=pcm.device)
-    spectrum = torch.stft(pcm.float(), N_FFT, HOP, window=window, center=True, pad_mode="reflect", return_complex=True)
-    power = spectrum[..., :-1].abs().square()
-    mel = torch.from_numpy(mel_filters(n_mels)).to(pcm.device) @ power
+    """Whisper's log-mel spectra (..., n_mels, n // 160) float32 of sound (..., n) at 16 kHz, n more than 200; cut off 8 below the loudest of each.
+
+    A matrix product, because a Fourier transform is planned for each length.
+    """
+    half = N_FFT // 2
+    sound = F.pad(pcm.float().reshape(1, -1, pcm.shape[-1]), (half, half), mode="reflect").reshape(*pcm.shape[:-1], -1)
+    spectrum = sound.unfold(-1, N_FFT, HOP)[..., :-1, :] @ _fourier(pcm.device)  # (..., n // 160, 402): real parts, imaginary parts
+    real, imaginary = spectrum.chunk(2, dim=-1)
+    power = real.square() + imaginary.square()
+    mel = _filters(n_mels, pcm.device) @ power.transpose(-1, -2)
     log = mel.clamp_min(1e-10).log10()
     floor = log.amax(dim=(-2, -1), keepdim=True) - 8.0
     return (torch.maximum(log, floor) + 4.0) / 4.0
+
+
+@lru_cache(maxsize=4)
+def _fourier(device: torch.device) -> Tensor:
+    """Hann's window and the transform of 400 samples, (400, 2 x 201) float32."""
+    n, k = np.arange(N_FFT), np.arange(N_FFT // 2 + 1)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * n / N_FFT)
+    angles = 2 * np.pi * (np.outer(n, k) % N_FFT) / N_FFT
+    basis = np.concatenate([np.cos(angles), -np.sin(angles)], axis=1) * window[:, None]
+    return torch.from_numpy(basis.astype(np.float32)).to(device)
+
+
+@lru_cache(maxsize=4)
+def _filters(n_mels: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(mel_filters(n_mels)).to(device)
 
 
 @lru_cache(maxsize=2)

@@ -45,19 +45,27 @@ def set_up(device: torch.device, threads: int, memory_fraction: float | None) ->
     # TF32 only touches what is float32 by choice, and would cost 1e-3.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 @contextmanager
-def fastest_convolutions(device: torch.device) -> Iterator[None]:
-    """cuDNN tries all its ways when it meets a shape for the first time, and a recorded graph keeps the best. Only for shapes that come again and
-    again: a sound that is still arriving is a little longer every time, and would be tried anew while the card draws.
+def planned(device: torch.device) -> Iterator[None]:
+    """cuDNN plans, and compiles for, each shape that it meets, in each thread anew: tens of milliseconds, more where it tries all its ways.
+
+    A recorded graph keeps the best plan for ever. So it may plan here, for shapes that come again and again, but not for a sound that is still
+    arriving, which is a little longer every time.
     """
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = device.type == "cuda" or before
+    if device.type == "cpu":
+        yield
+        return
+    before = torch.backends.cudnn.benchmark, torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.enable_cudnn_sdp(True)
     try:
         yield
     finally:
-        torch.backends.cudnn.benchmark = before
+        torch.backends.cudnn.benchmark = before[0]
+        torch.backends.cuda.enable_cudnn_sdp(before[1])
 
 
 def describe(device: torch.device) -> str:

@@ -1,6 +1,6 @@
 """Latents and sound to finished crops, in batches of a few fixed sizes: what a GPU is fast at.
 
-On CUDA each size is recorded once as a graph (of fused kernels, where the compiler is there) and replayed; inputs and crops pass through pinned
+On CUDA each size is recorded once as a graph (of fused kernels, the compiler's or ours) and replayed; inputs and crops pass through pinned
 memory, crops on a stream of their own, so that a batch is copied while the next one is drawn. On a CPU the same networks are simply called.
 """
 
@@ -23,14 +23,18 @@ from torch import Tensor
 from configs.models import cache_dir
 from contracts import ByteArray
 from errors import DeviceLostError, EngineError, EngineUnavailableError
-from musetalk.device import fastest_convolutions, is_out_of_memory, probe
+from musetalk.device import is_out_of_memory, planned, probe
 from musetalk.planar import to_i420
 from musetalk.unet import AUDIO_TOKENS, UNet
 from musetalk.vae import FACE_SIDE, LATENT_SIDE, to_bytes
 
 logger = logging.getLogger(__name__)
 
-Compile = Literal["auto", "off", "graphs", "inductor"]
+Mode = Literal["off", "graphs", "inductor"]
+Compile = Mode | Literal["auto"]
+Kernels = Literal["the compiler", "musetalk.kernels", "PyTorch"]
+AUTO: tuple[Mode, ...] = ("graphs", "inductor")  # on a card: the first that can be had
+KERNELS: dict[Mode, tuple[Kernels, ...]] = {"inductor": ("the compiler",), "graphs": ("musetalk.kernels", "PyTorch"), "off": ("PyTorch",)}  # likewise
 CROP_SHAPE = (FACE_SIDE * 3 // 2, FACE_SIDE)
 LAUNCH_FRAMES = 1.5  # what starting a batch costs, and small ones waste, in frames
 WARM_UP_CALLS = 3  # before a graph is recorded: libraries choose their kernels and allocate workspaces
@@ -102,7 +106,9 @@ class FaceRenderer:
         self._lost: str | None = None
         self._call: Callable[[Tensor, Tensor], Tensor] = self._forward
         self._batches: dict[int, _Batch] = {}
-        self.mode, self.sizes, self.note = mode, sizes, ""
+        self.mode: Mode = "off"
+        self.kernels: Kernels = "PyTorch"
+        self.sizes, self.note = sizes, ""
         if device.type == "cuda":
             self._compute, self._copy = torch.cuda.Stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             self._pool = torch.cuda.graph_pool_handle()
@@ -235,36 +241,49 @@ class FaceRenderer:
         return to_i420(to_bytes(self._decode(self._unet(latents, self._unet.keys_values(audio)))))
 
     def _prepare(self, mode: Compile) -> None:
-        """Compile and warm up every size, so that no caller pays for it."""
+        """Warm up every size in the first way that works, so that no caller pays for it."""
         cuda = self._device.type == "cuda"
         if mode == "graphs" and not cuda:
             raise EngineUnavailableError("lipsync.musetalk.compile: graphs needs CUDA; set it to auto, off or inductor")
-        self.mode = ("inductor" if cuda else "off") if mode == "auto" else mode
-        if self.mode == "inductor":
-            self._call = _compiled_once(self._forward)
-        try:
-            self._warm()
-        except EngineError:
-            raise
-        except Exception as error:  # the compiler fails in its own ways: no Triton, no C++ compiler, a kernel it cannot make
-            said = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
-            reason = f"{type(error).__name__}: {said}"[:200]
-            if self.mode != "inductor":
-                raise EngineUnavailableError(f"MuseTalk cannot be warmed up on {self._device}: {reason}") from error
-            if mode != "auto":
-                raise EngineUnavailableError(
-                    f"lipsync.musetalk.compile: inductor cannot be met ({reason}). It needs Triton on CUDA and a C++ compiler on a CPU; "
-                    "set it to auto or graphs"
-                ) from error
-            self._call, self.mode, self.note = self._forward, "graphs" if cuda else "off", f"inductor is not available: {reason}"
-            logger.warning("%s; drawing with %s instead", self.note, self.mode)
-            self._batches.clear()
-            self._warm()
+        modes: tuple[Mode, ...] = (mode,) if mode != "auto" else AUTO if cuda else ("off",)
+        ways = [(named, kernels) for named in modes for kernels in KERNELS[named]]
+        for way in ways:
+            self.mode, self.kernels = way
+            try:
+                self._call = self._made_with(self.kernels)
+                self._warm()
+                return
+            except EngineError:
+                raise
+            except Exception as error:  # compilers fail in their own ways: no Triton, no C compiler, a kernel that they cannot make
+                said = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
+                reason = f"{type(error).__name__}: {said}"[:200]
+                if mode == "inductor":
+                    raise EngineUnavailableError(
+                        f"lipsync.musetalk.compile: inductor cannot be met ({reason}). It needs Triton on CUDA and a C++ compiler on a CPU; "
+                        "set it to auto or graphs"
+                    ) from error
+                if way == ways[-1]:
+                    raise EngineUnavailableError(f"MuseTalk cannot be warmed up on {self._device}: {reason}") from error
+                missed = f"{self.mode} with kernels of {self.kernels} is not available: {reason}"
+                logger.warning("%s; trying the next way", missed)
+                self.note = "; ".join(filter(None, (self.note, missed)))
+                self._batches.clear()
+
+    def _made_with(self, kernels: Kernels) -> Callable[[Tensor, Tensor], Tensor]:
+        if kernels == "the compiler":
+            return _compiled_once(self._forward)
+        if kernels == "musetalk.kernels":
+            os.environ.setdefault("TRITON_CACHE_DIR", str(cache_dir() / "kernels"))
+            from musetalk.fused import fuse  # imports Triton, which comes with PyTorch for CUDA only
+
+            return fuse(self._unet, self._decode)
+        return self._forward
 
     def _warm(self) -> None:
         """Largest first, so that the smaller graphs find their memory in the larger one's."""
         fitting = []
-        with self._lock, torch.inference_mode(), fastest_convolutions(self._device):
+        with self._lock, torch.inference_mode(), planned(self._device):
             for size in reversed(self.sizes):
                 try:
                     self._warm_size(size)

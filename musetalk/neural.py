@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from configs.models import MuseTalkConfig
 from contracts import ByteArray, Conditioning, EngineInfo, RenderRequest, Speech
@@ -56,7 +57,7 @@ class MuseTalk:
         devices.set_up(device, config.threads, config.memory_fraction or gpu_share or None)
         self._ear = WhisperEar.load(weights, config.version, device, dtype)
         unet = load_unet(weights, config.version, device, dtype)
-        decode = load_taesd(weights, device, dtype) if config.decoder == "taesd" else load_vae(weights, device, dtype).decode_only()
+        decode: nn.Module = load_taesd(weights, device, dtype) if config.decoder == "taesd" else load_vae(weights, device, dtype).decode_only()
         self._row_shape = (AUDIO_TOKENS, unet.config.cross_attention_dim)
         self._renderer = FaceRenderer(unet, decode, device, dtype, config.batch_sizes, config.compile)
         self._load_arrays = load_arrays
@@ -68,6 +69,7 @@ class MuseTalk:
             "dtype": str(dtype).removeprefix("torch."),
             "batch_sizes": list(self._renderer.sizes),
             "compile": self._renderer.mode,
+            "kernels": self._renderer.kernels,
             **({"restore": f"GFPGAN 1.4, strength {config.restore:g}"} if self._restorer else {}),
             **({"note": self._renderer.note} if self._renderer.note else {}),
         }

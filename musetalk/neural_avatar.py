@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,9 @@ class FaceNetworks:
         self._vae = load_vae(weights, self._device, torch.float32)
         del self._vae.decoder, self._vae.post_quant_conv
         cuda = self._device.type == "cuda"
-        self._dwpose = DWPose(weights.path(DWPOSE_FILE), cuda=cuda, threads=options.threads) if _is_there(weights, DWPOSE_FILE) else None
+        # onnxruntime without CUDA runs it on the CPU, a third of a second a frame of one core; beside a card half of the cores are free for it.
+        threads = max(options.threads, (os.cpu_count() or 2) // 2) if cuda else options.threads
+        self._dwpose = DWPose(weights.path(DWPOSE_FILE), cuda=cuda, threads=threads) if _is_there(weights, DWPOSE_FILE) else None
         self._parser = _load_parser(weights, str(self._device)) if _is_there(weights, PARSER_FILE) else None
         notes = (
             (self._dwpose, f"{DWPOSE_FILE} is missing: landmarks are MediaPipe's"),

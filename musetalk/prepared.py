@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts import AvatarRef, Box, ByteArray, EngineInfo, FloatArray
 from errors import EngineError, EngineUnavailableError, UnknownAvatarError
+from media.stage import Stage
 from musetalk import arrow_file
 from timeline import FPS
 
@@ -227,6 +228,10 @@ class Avatar:
         self._check_engine(engine)
         name = f"mask-{engine}.arrow"
         return self._read_arrays(name).get("faces") if name in self.meta.files else None
+
+    def stage(self, engine: str) -> Stage:
+        """What this engine's utterances are drawn on. Raises EngineError: not prepared for it, or a file is missing or damaged."""
+        return Stage(self.ref, self.background, self.box(engine), self.mask(engine), self.faces(engine), self.order, self.meta.crf)
 
     def verify(self) -> None:
         """Read every file once and keep none.

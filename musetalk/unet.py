@@ -124,6 +124,9 @@ class _Stage(nn.Module):
         if attends:
             self.attentions = nn.ModuleList([Transformer(out, config) for _ in channels])
 
+    def pairs(self) -> list[tuple[nn.Module, nn.Module | None]]:
+        return list(zip(self.resnets, getattr(self, "attentions", [None] * len(self.resnets)), strict=True))
+
 
 class DownStage(_Stage):
     """On the way down: half the size at the end."""
@@ -171,8 +174,7 @@ class MidStage(nn.Module):
 
 def _alternate(stage: _Stage, x: Tensor, sound: Iterator[Tensor], *, after: list[Tensor] | None = None, beside: list[Tensor] | None = None) -> Tensor:
     """Residual block, transformer, residual block, transformer ... `after` collects each result; `beside` gives each block a second input."""
-    attentions = getattr(stage, "attentions", [None] * len(stage.resnets))
-    for resnet, attention in zip(stage.resnets, attentions, strict=True):
+    for resnet, attention in stage.pairs():
         x = resnet(x if beside is None else torch.cat([x, beside.pop()], dim=1))
         if attention is not None:
             x = attention(x, next(sound))
@@ -236,7 +238,7 @@ class UNet(nn.Module):
 
     def forward(self, latents: Tensor, keys_values: Tensor) -> Tensor:
         """latents (n, 8, h, w): hidden half first, reference last; keys_values of `keys_values`. Returns latents (n, 4, h, w)."""
-        sound = iter(torch.split(keys_values, [2 * attention.channels for attention in self._cross_attentions()], dim=-1))
+        sound = self.by_layer(keys_values)
         x = self.conv_in(latents)
         kept = [x]
         for stage in self.down_blocks:
@@ -246,6 +248,10 @@ class UNet(nn.Module):
             x = stage(x, sound, kept)
         out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
         return out
+
+    def by_layer(self, keys_values: Tensor) -> Iterator[Tensor]:
+        """What each cross attention is given of `keys_values`, in the order in which they are called."""
+        return iter(torch.split(keys_values, [2 * attention.channels for attention in self._cross_attentions()], dim=-1))
 
     def _cross_attentions(self) -> list[CrossAttention]:
         """In the order in which they are called."""

@@ -5,7 +5,6 @@ Source: MuseTalk repository at 0a89dec (musetalk/models/vae.py), diffusers' Auto
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -192,10 +191,13 @@ class VAE(nn.Module):
         out: Tensor = self.decoder(self.post_quant_conv(latents / self.config.scaling_factor))
         return out
 
-    def decode_only(self) -> Callable[[Tensor], Tensor]:
-        """`decode`, without the memory of the encoder; `encode` cannot be called any more."""
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.decode(latents)
+
+    def decode_only(self) -> VAE:
+        """Without the memory of the encoder; `encode` cannot be called any more."""
         del self.encoder, self.quant_conv
-        return self.decode
+        return self
 
     def encode_faces(self, faces: Tensor) -> Tensor:
         """What the UNet is given of each face.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from errors import ClipError
-from musetalk.face_paths import face_path
-from musetalk.face_shapes import drawn_classes, five_points
-from musetalk.facebox import BoxRule, jitter, whole_pixels
-from musetalk.parsing import LOWER_LIP, NOSE, SKIN
+pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'museserve[neural]'")
 
-from .test_facebox import face
+from errors import ClipError  # noqa: E402
+from musetalk.face_paths import face_path  # noqa: E402
+from musetalk.face_shapes import drawn_classes, five_points  # noqa: E402
+from musetalk.facebox import BoxRule, jitter, whole_pixels  # noqa: E402
+from musetalk.parsing import LOWER_LIP, NOSE, SKIN  # noqa: E402
+
+from .test_facebox import face  # noqa: E402
 
 SIZE = 512
 N = 61

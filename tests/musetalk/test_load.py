@@ -24,10 +24,12 @@ def store(tmp_path: Path) -> AvatarStore:
 
 
 def test_auto_without_weights_animates_and_says_why(tmp_path: Path, store: AvatarStore, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     engine = load_engine(config(tmp_path), store)
     assert engine.info.name == "animator"
     assert "musetalkV15/unet.pth" in engine.info.reason and "museserve weights download --for v15" in engine.info.reason
-    assert "MuseTalk cannot run" in caplog.text
+    (told,) = [record for record in caplog.records if "MuseTalk cannot run" in record.message]
+    assert told.levelname == ("WARNING" if importlib.util.find_spec("torch") else "INFO")  # without PyTorch nobody expects anything else
 
 
 def test_auto_without_pytorch_says_so(tmp_path: Path, store: AvatarStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from configs.models import MuseTalkConfig, WeightsConfig  # noqa: E402
 from contracts import AvatarRef, RenderRequest, Speech  # noqa: E402
 from errors import DeviceLostError, EngineError, EngineUnavailableError, WeightsError  # noqa: E402
 from musetalk import device as devices  # noqa: E402
+from musetalk import face_renderer  # noqa: E402
 from musetalk.face_renderer import FaceRenderer, plan  # noqa: E402
 from musetalk.latents import LatentCache  # noqa: E402
 from musetalk.neural import MuseTalk  # noqa: E402
@@ -132,7 +134,8 @@ def test_latents_are_kept_within_their_bytes() -> None:
 def test_info_tells_what_draws(folder: WeightsFolder) -> None:
     info = MuseTalk(CPU.model_copy(update={"decoder": "taesd"}), folder, arrays, reason="configured").info
     assert (info.name, info.device) == ("musetalk", "cpu")
-    assert "TAESD" in info.details["decoder"] and info.details["dtype"] == "float32" and info.details["compile"] == "off"
+    assert "TAESD" in info.details["decoder"] and info.details["dtype"] == "float32"
+    assert (info.details["compile"], info.details["kernels"]) == ("off", "PyTorch")
     assert info.context_s > 0 and info.lookahead_s > 0 and info.fade_frames > 0
 
 
@@ -244,12 +247,21 @@ def test_compilers_that_are_not_there(folder: WeightsFolder) -> None:
         MuseTalk(CPU.model_copy(update={"compile": "graphs"}), folder, arrays)
 
 
+def test_kernels_that_cannot_be_had_are_told_and_replaced(folder: WeightsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(face_renderer.KERNELS, "off", ("musetalk.kernels", "PyTorch"))
+    monkeypatch.setitem(sys.modules, "musetalk.fused", None)  # as where Triton is missing
+    details = MuseTalk(CPU, folder, arrays).info.details
+    assert (details["compile"], details["kernels"]) == ("off", "PyTorch")
+    assert "off with kernels of musetalk.kernels is not available: ModuleNotFoundError" in details["note"]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.filterwarnings("default")  # the compiler imports what its own PyTorch has deprecated
 @pytest.mark.parametrize("mode", ["off", "graphs", "inductor"])
 def test_the_card_draws_what_the_cpu_draws(folder: WeightsFolder, engine: MuseTalk, mode: Any) -> None:
     card = MuseTalk(MuseTalkConfig(batch_sizes=(2, 8), compile=mode), folder, arrays)
+    assert card.info.details["kernels"] == face_renderer.KERNELS[mode][0], card.info.details
     asked = [RenderRequest(WOMAN, (0, 1, 2), rows(3, 1)), RenderRequest(MAN, (7,) * 19, rows(19, 2))]
     for _ in range(3):
         for got, want in zip(card.render(asked), engine.render(asked), strict=True):
@@ -260,6 +272,7 @@ def test_the_card_draws_what_the_cpu_draws(folder: WeightsFolder, engine: MuseTa
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.filterwarnings("default")
 def test_the_card_draws_the_same_from_many_threads(folder: WeightsFolder) -> None:
     card = MuseTalk(MuseTalkConfig(batch_sizes=(2, 8), compile="graphs"), folder, arrays)
     asked = [RenderRequest(WOMAN, (i % 8,) * (1 + i % 9), rows(1 + i % 9, i)) for i in range(24)]

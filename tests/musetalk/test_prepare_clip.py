@@ -17,7 +17,6 @@ from benchmarks.generated_models import write_models  # noqa: E402
 from configs.models import AppConfig, ClipConfig, parse_config  # noqa: E402
 from contracts import EngineInfo  # noqa: E402
 from errors import ClipError, ConflictError, EngineUnavailableError, WeightsError  # noqa: E402
-from media.stage import Stage  # noqa: E402
 from musetalk import prepare  # noqa: E402
 from musetalk.avatar import AvatarStore  # noqa: E402
 from musetalk.load import load_face_networks, prepare_shipped  # noqa: E402
@@ -139,7 +138,7 @@ def test_latents_are_those_of_the_faces(made: Any, models: Path) -> None:
 
 def test_it_can_be_shown(made: Any) -> None:
     avatar, _, _ = made
-    stage = Stage(avatar.ref, avatar.background, avatar.box("musetalk"), avatar.mask("musetalk"), avatar.faces("musetalk"), avatar.order)
+    stage = avatar.stage("musetalk")
     crop = np.full((384, 256), 128, np.uint8)
     assert len(stage) == 24 and [stage.number(i) for i in (0, 12, 13, 24)] == [0, 12, 11, 0]
     assert (stage.picture(5, crop) != avatar.background[5]).any()

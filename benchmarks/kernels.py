@@ -1,0 +1,69 @@
+"""The Triton kernels alone, on the pictures of the exact decoder: microseconds, and gigabytes a second beside what a plain copy reaches.
+
+    python -m benchmarks.kernels [--frames 32] [--tiles 4096] [--warps 8]
+
+Needs a card. A gigabyte a second counts what has to be read and written, once. Several tiles and warps are each tried with each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from musetalk import kernels
+from musetalk.blocks import GroupNorm
+
+SHAPES = ((512, 32), (512, 64), (512, 128), (256, 128), (256, 256), (128, 256))  # channels, side
+REPEATS = 20
+
+
+def microseconds(call: Callable[[], Any]) -> float:
+    """Of one call in a recorded graph, where launches cost next to nothing."""
+    call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(REPEATS):
+            call()
+    graph.replay()
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    began.record()
+    graph.replay()
+    ended.record()
+    torch.cuda.synchronize()
+    return began.elapsed_time(ended) * 1e3 / REPEATS
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=32)
+    parser.add_argument("--tiles", type=int, nargs="+", default=[kernels.TILE])
+    parser.add_argument("--warps", type=int, nargs="+", default=[kernels.WARPS])
+    args = parser.parse_args()
+    for channels, side in SHAPES:
+        print(f"{args.frames} pictures of {side} x {side} x {channels}", flush=True)
+        x = torch.randn(args.frames, channels, side, side, device="cuda").half().contiguous(memory_format=torch.channels_last)
+        skip, bias, norm = torch.randn_like(x), torch.randn(channels, device="cuda").half(), GroupNorm(32, channels).cuda()
+        tell("copy", 2, x, partial(torch.empty_like(x).copy_, x))
+        tell("PyTorch's norm", 2, x, lambda x=x, norm=norm: F.silu(norm(x), inplace=True))
+        for kernels.TILE, kernels.WARPS in itertools.product(args.tiles, args.warps):
+            named = f"tile {kernels.TILE}, {kernels.WARPS} warps"
+            tell(f"{named}: moments", 1, x, partial(kernels.moments, x))
+            tell(f"{named}: add", 3, x, partial(kernels.add, x, bias, skip))
+            tell(f"{named}: group_norm", 2, x, partial(kernels.group_norm, x, norm, kernels.moments(x), bias))
+
+
+def tell(name: str, passes: int, x: torch.Tensor, call: Callable[[], Any]) -> None:
+    us = microseconds(call)
+    print(f"  {name:36} {us:8.1f} us {passes * x.nbytes / us / 1e3:7.0f} GB/s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
