@@ -12,6 +12,7 @@ import pytest
 from configs.models import MuxConfig
 from contracts import Fragment, RenderedCrops, RenderRequest
 from errors import AudioError, SpeechEngineError
+from media.encode import init_segment
 from media.utterance import Utterance
 from speech.urgency import UrgencyPool
 from tests.fakes import INFO, FakeLips, FakeSpeech, stage
@@ -24,7 +25,8 @@ def utterance(speech: FakeSpeech, lips: FakeLips, **options: object) -> Utteranc
     pool = UrgencyPool([math.inf] * 2)
     config = options.pop("config", CONFIG)
     options.setdefault("paced", False)
-    return Utterance(stage(), speech.stream(), INFO, lips.listen, lips.render, config, pool, **options)  # type: ignore[arg-type]
+    on = options.pop("on", stage())
+    return Utterance(on, speech.stream(), INFO, lips.listen, lips.render, config, pool, **options)  # type: ignore[arg-type]
 
 
 async def film(made: Utterance) -> list[Fragment]:
@@ -58,6 +60,24 @@ async def test_silence_costs_no_drawing_and_shows_the_background() -> None:
     fragments = await film(utterance(FakeSpeech(2.0), lips))
     assert sum(len(a) for a in lips.asked) == 56 - 32
     assert all(abs(int(p[32, 32]) - 130) < 4 for p in pictures(fragments)[8:40])
+
+
+async def test_the_first_picture_keeps_what_it_can_of_the_idle_frame_before_it() -> None:
+    background = stage().background.copy()
+    background[5:] = 129  # a level more than frame 4
+    lips = FakeLips(stage().box, silent=range(40))
+    made = utterance(FakeSpeech(0.6), lips, phase=5, on=replace(stage(), background=background))
+    with av.open(io.BytesIO(b"".join(f.data for f in await film(made)))) as container:
+        shown = [frame.to_ndarray(format="yuv420p")[2, 2] for frame in container.decode(video=0)]
+    assert shown[0] == 128 and shown[8] == 129
+
+
+async def test_speech_is_encoded_as_the_idle_loop_was() -> None:
+    made = utterance(FakeSpeech(0.4), FakeLips(stage().box), on=replace(stage(), crf=25))
+    size = stage().background.shape[2]
+    expected = init_segment(size, size, CONFIG.media.model_copy(update={"crf": 25}))
+    assert (await film(made))[0].data.startswith(expected)
+    assert expected != init_segment(size, size, CONFIG.media)
 
 
 async def test_words_arrive_and_are_announced_as_complete() -> None:
