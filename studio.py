@@ -42,9 +42,17 @@ class Studio:
         self._encode = UrgencyPool([math.inf] * config.mux.encode_threads)
 
     def utterance(
-        self, avatar: str, speech: SpeechRequest | None = None, audio: bytes | None = None, spoken: AsyncIterator[SpeechChunk] | None = None
+        self,
+        avatar: str,
+        speech: SpeechRequest | None = None,
+        audio: bytes | None = None,
+        spoken: AsyncIterator[SpeechChunk] | None = None,
+        phase: int = 0,
     ) -> Utterance:
-        """An utterance ready to film. Exactly one of `speech` and `audio` (an encoded file's bytes); spoken: its sound, if it is there."""
+        """An utterance ready to film. Exactly one of `speech` and `audio` (an encoded file's bytes); spoken: its sound, if it is there.
+
+        phase: the idle frame that its first picture is drawn on.
+        """
         prepared = self.store.load(resolve(avatar))
         prepared.require(self.engine.info)
         chunks = spoken or (self.synthesizer.stream(speech) if speech is not None else self._upload(audio or b""))
@@ -57,6 +65,7 @@ class Studio:
             self._config.mux,
             self._encode,
             paced=False,
+            phase=phase,
             max_s=self._config.limits.max_utterance_s,
         )
 

@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--seconds", type=float, default=7.68)
     parser.add_argument("--presets", nargs="+", default=["ultrafast", "superfast", "veryfast", "faster", "medium"])
-    parser.add_argument("--crfs", nargs="+", type=int, default=[20, 23, 26])
+    parser.add_argument("--crfs", nargs="+", type=int, default=[13, 16, 19])
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
     cv2.setNumThreads(1)
