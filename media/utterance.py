@@ -287,8 +287,11 @@ class Utterance:
     def _compose_and_encode(self, first: int, crops: list[ByteArray | None], weights: list[int]) -> bytes:
         drawn = enumerate(zip(crops, weights, strict=True))
         frames = [self._stage.picture(self._number(first + i), crop, weight) for i, (crop, weight) in drawn]
-        if first == 0:  # it follows the idle loop
+        # It follows the idle loop, and is followed by it. What is held from the first picture of the last segment on is there when the loop goes on.
+        if first == 0:
             frames[0] = hold(frames[0], self._stage.background[self._number(-1)])
+        elif self._buffer.total_frames == first + len(frames):
+            frames[0] = hold(frames[0], self._stage.background[self._number(first + len(frames))])
         return self._encoder.encode(frames)
 
     async def _pace(self, first: int) -> None:
