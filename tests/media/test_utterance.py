@@ -74,13 +74,13 @@ async def test_the_first_picture_keeps_what_it_can_of_the_idle_frame_before_it()
 
 async def test_the_last_segment_begins_with_what_it_can_of_the_idle_frame_after_it() -> None:
     background = stage().background.copy()
-    background[8:16] = 129  # a level more than frame 16
+    background[16:24] = 129  # a level more than frame 24
     made = utterance(FakeSpeech(0.6), FakeLips(stage().box, silent=range(40)), on=replace(stage(), background=background))
     fragments = await film(made)
-    assert sum(f.n_frames for f in fragments) == 16
+    assert sum(f.n_frames for f in fragments) == 24
     with av.open(io.BytesIO(b"".join(f.data for f in fragments))) as container:
         shown = [frame.to_ndarray(format="yuv420p")[2, 2] for frame in container.decode(video=0)]
-    assert shown[8] == 128
+    assert shown[15] == 128 and shown[16] == 128 and shown[23] == 129
 
 
 async def test_speech_is_encoded_as_the_idle_loop_was() -> None:
