@@ -170,6 +170,7 @@ assert "mediapipe" not in sys.modules
 def test_an_avatar_of_another_animator_is_prepared_again_without_detection(store, prepared, photo_bytes, monkeypatch):
     old = store.load("astronaut")
     assert refresh("astronaut", store) == old.ref
+    assert not prepare.is_current(old.meta.model_copy(update={"crf": None})), "its background is not what its idle loop shows"
     current = prepare.animator_version()
     monkeypatch.setattr(prepare, "animator_version", lambda: "newer")
     monkeypatch.setattr(prepare, "find_faces", None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -18,11 +20,12 @@ from configs.models import AppConfig, ClipConfig, parse_config  # noqa: E402
 from contracts import EngineInfo  # noqa: E402
 from errors import ClipError, ConflictError, EngineUnavailableError, WeightsError  # noqa: E402
 from musetalk import prepare  # noqa: E402
-from musetalk.avatar import AvatarStore  # noqa: E402
+from musetalk.avatar import AvatarStore, PreparedAvatar  # noqa: E402
 from musetalk.load import load_face_networks, prepare_shipped  # noqa: E402
 from musetalk.neural_avatar import FaceNetworks, face_crop, neural_version, to_rgb  # noqa: E402
 from musetalk.prepare import is_current, refresh  # noqa: E402
 from musetalk.prepare_clip import forth_and_back, loop_frames, prepare_clip  # noqa: E402
+from musetalk.prepared import EngineParts  # noqa: E402
 from musetalk.pretrained import load_vae  # noqa: E402
 from musetalk.weights import WeightsFolder  # noqa: E402
 from tests.media.films import film  # noqa: E402
@@ -168,6 +171,20 @@ def test_other_networks_prepare_it_again_from_what_is_kept(made: Any, models: Pa
     assert new.mask("musetalk").astype(int).sum() < old.mask("musetalk").astype(int).sum()
     assert new.meta.report["seconds"] == old.meta.report["seconds"]
     assert refresh("mina", store, networks=other) == ref
+
+
+def test_a_clip_whose_loop_does_not_show_its_background_is_encoded_again(made: Any, networks: FaceNetworks, store: AvatarStore) -> None:
+    old = made[0]
+    parts = EngineParts(old.meta.engines["musetalk"], old.box("musetalk"), old.arrays("musetalk"), old.mask("musetalk"), old.faces("musetalk"))
+    kept = {name: getattr(old, name) for name in ("portrait_png", "landmarks", "background", "idle", "order", "track")}
+    said = {name: getattr(old.meta, name) for name in ("name", "gender", "size", "source_sha256", "source", "settings", "report")}
+    store.save(PreparedAvatar(id="older", version="0" * 16, engines={"musetalk": parts}, **kept, **said))
+    assert not is_current(store.meta("older"), networks)
+    new = store.load(refresh("older", store, networks=networks).id)
+    assert new.meta.crf is not None and is_current(new.meta, networks)
+    with av.open(io.BytesIO(new.idle["mp4"])) as film:
+        shown = [frame.to_ndarray(format="yuv420p") for frame in film.decode(video=0)]
+    assert np.array_equal(shown[: len(new.background)], new.background)
 
 
 def test_the_version_follows_files_and_settings(models: Path, tmp_path: Path) -> None:
