@@ -123,15 +123,17 @@ def prepare_clip(
 def again_from_background(avatar: Avatar, store: AvatarStore, networks: FaceNetworks, media: MediaConfig, steps: Steps) -> AvatarRef:
     """An avatar made from a clip, with MuseTalk's share of it made anew. Its pictures stay as they are, if they are those that the loop shows."""
     meta, idle, track, background, crf = avatar.meta, avatar.idle, avatar.track, avatar.background, avatar.meta.crf
+    settings = meta.settings
     if track is None or idle is None:
         raise EngineError(f"avatar {meta.id!r} lacks its landmarks or its idle loop; make it again from its clip")
     if crf is None:
         encoded = encode_idle(background, media, avatar.order)
         idle, background, crf = StoredIdle(init=encoded.init, segments=encoded.segments, mp4=encoded.mp4), encoded.shown, encoded.crf
+        settings = content_version(PREPARATION, settings)
     made, found = networks.prepare(background, track, loop=False, steps=steps)
     prepared = PreparedAvatar(
         id=meta.id,
-        version=content_version(meta.settings, networks.version),
+        version=content_version(settings, networks.version),
         name=meta.name,
         gender=meta.gender,
         size=meta.size,
@@ -145,7 +147,7 @@ def again_from_background(avatar: Avatar, store: AvatarStore, networks: FaceNetw
         report={**meta.report, MUSETALK: found},
         order=avatar.order,
         source="clip",
-        settings=meta.settings,
+        settings=settings,
         track=track,
     )
     return store.save(prepared)

@@ -25,7 +25,7 @@ from musetalk.load import load_face_networks, prepare_shipped  # noqa: E402
 from musetalk.neural_avatar import FaceNetworks, face_crop, neural_version, to_rgb  # noqa: E402
 from musetalk.prepare import is_current, refresh  # noqa: E402
 from musetalk.prepare_clip import forth_and_back, loop_frames, prepare_clip  # noqa: E402
-from musetalk.prepared import EngineParts  # noqa: E402
+from musetalk.prepared import EngineParts, content_version  # noqa: E402
 from musetalk.pretrained import load_vae  # noqa: E402
 from musetalk.weights import WeightsFolder  # noqa: E402
 from tests.media.films import film  # noqa: E402
@@ -178,7 +178,8 @@ def test_a_clip_whose_loop_does_not_show_its_background_is_encoded_again(made: A
     parts = EngineParts(old.meta.engines["musetalk"], old.box("musetalk"), old.arrays("musetalk"), old.mask("musetalk"), old.faces("musetalk"))
     kept = {name: getattr(old, name) for name in ("portrait_png", "landmarks", "background", "idle", "order", "track")}
     said = {name: getattr(old.meta, name) for name in ("name", "gender", "size", "source_sha256", "source", "settings", "report")}
-    store.save(PreparedAvatar(id="older", version="0" * 16, engines={"musetalk": parts}, **kept, **said))
+    version = content_version(old.meta.settings, networks.version)
+    store.save(PreparedAvatar(id="older", version=version, engines={"musetalk": parts}, **kept, **said))
     assert not is_current(store.meta("older"), networks)
     new = store.load(refresh("older", store, networks=networks).id)
     assert new.meta.crf is not None and is_current(new.meta, networks)
