@@ -195,6 +195,34 @@ def test_interrupted_again_and_again_it_speaks_on(stage: Stage) -> None:
     assert stage.said("error") == []
 
 
+def test_the_picture_that_covers_a_jump_is_the_one_on_the_screen(stage: Stage) -> None:
+    stage.js("text => { player.speak({ text, id: 'covered' }) }", LONG)
+    wait_until_heard(stage, "covered")
+    told = stage.js(
+        """() => {
+          const { video } = player.internals;
+          const pixels = (picture) => {
+            const drawing = new OffscreenCanvas(video.videoWidth, video.videoHeight).getContext("2d");
+            drawing.drawImage(picture, 0, 0);
+            return drawing.getImageData(0, 0, video.videoWidth, video.videoHeight).data;
+          };
+          const before = pixels(video);
+          player.interrupt();
+          const after = pixels(video);
+          const { canvas, opacity } = player.internals.over;
+          const covering = pixels(canvas);
+          const place = (node) => JSON.stringify([node.getBoundingClientRect(), getComputedStyle(node).objectFit]);
+          return {
+            opacity,
+            size: [canvas.width - video.videoWidth, canvas.height - video.videoHeight],
+            placed: place(canvas) === place(video),
+            same: [before, after].some((seen) => seen.every((level, i) => level === covering[i])),
+          };
+        }"""
+    )
+    assert told == {"opacity": 1, "size": [0, 0], "placed": True, "same": True}
+
+
 def test_one_of_several_is_interrupted(stage: Stage) -> None:
     stage.js("text => { for (const id of ['a', 'b', 'c']) player.speak({ text, id }) }", SHORT)
     assert stage.js("player.interrupt('b')") == ["b"]
