@@ -1,8 +1,8 @@
 """The Triton kernels alone, on the pictures of the exact decoder: microseconds, and gigabytes a second beside what a plain copy reaches.
 
-    python -m benchmarks.kernels [--frames 32] [--tiles 4096] [--warps 8]
+    python -m benchmarks.kernels [--frames 32] [--tiles 2048] [--warps 4] [--unrolls 4] [--steps 8]
 
-Needs a card. A gigabyte a second counts what has to be read and written, once. Several tiles and warps are each tried with each.
+Needs a card. A gigabyte a second counts what has to be read and written, once. Several values of what shapes the moments are each tried with each.
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ def microseconds(call: Callable[[], Any]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=32)
-    parser.add_argument("--tiles", type=int, nargs="+", default=[kernels.TILE])
-    parser.add_argument("--warps", type=int, nargs="+", default=[kernels.WARPS])
+    parser.add_argument("--tiles", type=int, nargs="+", default=[kernels.MOMENTS_TILE])
+    parser.add_argument("--warps", type=int, nargs="+", default=[kernels.MOMENTS_WARPS])
+    parser.add_argument("--unrolls", type=int, nargs="+", default=[kernels.MOMENTS_UNROLL])
+    parser.add_argument("--steps", type=int, nargs="+", default=[kernels.LEAST_STEPS])
     args = parser.parse_args()
     for channels, side in SHAPES:
         print(f"{args.frames} pictures of {side} x {side} x {channels}", flush=True)
@@ -53,16 +55,17 @@ def main() -> None:
         skip, bias, norm = torch.randn_like(x), torch.randn(channels, device="cuda").half(), GroupNorm(32, channels).cuda()
         tell("copy", 2, x, partial(torch.empty_like(x).copy_, x))
         tell("PyTorch's norm", 2, x, lambda x=x, norm=norm: F.silu(norm(x), inplace=True))
-        for kernels.TILE, kernels.WARPS in itertools.product(args.tiles, args.warps):
-            named = f"tile {kernels.TILE}, {kernels.WARPS} warps"
+        tell("group_norm, moments known", 2, x, partial(kernels.group_norm, x, norm, kernels.moments(x), bias))
+        for tile, warps, unroll, steps in itertools.product(args.tiles, args.warps, args.unrolls, args.steps):
+            kernels.MOMENTS_TILE, kernels.MOMENTS_WARPS, kernels.MOMENTS_UNROLL, kernels.LEAST_STEPS = tile, warps, unroll, steps
+            named = f"tile {tile}, {warps} warps, unroll {unroll}, steps {steps}"
             tell(f"{named}: moments", 1, x, partial(kernels.moments, x))
             tell(f"{named}: add", 3, x, partial(kernels.add, x, bias, skip))
-            tell(f"{named}: group_norm", 2, x, partial(kernels.group_norm, x, norm, kernels.moments(x), bias))
 
 
 def tell(name: str, passes: int, x: torch.Tensor, call: Callable[[], Any]) -> None:
     us = microseconds(call)
-    print(f"  {name:36} {us:8.1f} us {passes * x.nbytes / us / 1e3:7.0f} GB/s", flush=True)
+    print(f"  {name:52} {us:8.1f} us {passes * x.nbytes / us / 1e3:7.0f} GB/s", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from configs.models import MuseTalkConfig, WeightsConfig
 from contracts import AvatarRef, RenderRequest
 from musetalk.weights import WeightsFolder
 
-Kind = Literal["eager", "exact", "exact-graphs", "taesd", "taesd-graphs"]  # our decoders; without the compiler
+Kind = Literal["eager", "exact", "exact-inductor", "taesd", "taesd-inductor"]  # our decoders; with the compiler's kernels instead of ours
 AVATAR = AvatarRef("noise", "1")
 N_FACES = 64
 

@@ -22,6 +22,10 @@ from musetalk.blocks import GroupNorm, LayerNorm
 
 TILE = 4096  # values that a program holds at once: 16 a thread
 WARPS = 8
+# Of `_moments`, which waits for memory more than it computes: small parts, so that many programs wait at once, but chunks of several of them, because
+# each chunk ends with a sum over threads.
+MOMENTS_TILE, MOMENTS_WARPS, MOMENTS_UNROLL = 2048, 4, 4
+LEAST_STEPS = 8  # of a chunk
 MAX_CHUNKS = 128  # of a picture
 MAX_GROUP = 128  # channels
 
@@ -47,6 +51,7 @@ def _moments(
     chunk,
     ADD: tl.constexpr,
     BIAS: tl.constexpr,
+    UNROLL: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
@@ -70,7 +75,7 @@ def _moments(
         origin += added + tl.load(skip + first * channels + columns, mask=inside, other=0.0).to(tl.float32)
     away = tl.zeros([BLOCK_P, BLOCK_C], dtype=tl.float32)
     square = tl.zeros([BLOCK_P, BLOCK_C], dtype=tl.float32)
-    for start in tl.range(first, last, BLOCK_P, loop_unroll_factor=1 if ADD else 2):
+    for start in tl.range(first, last, BLOCK_P, loop_unroll_factor=UNROLL):
         rows = start + tl.arange(0, BLOCK_P)
         mask = (rows < last)[:, None] & inside[None, :]
         at = rows[:, None] * channels + columns[None, :]
@@ -344,8 +349,8 @@ def _block(channels: int, tile: int) -> tuple[int, int]:
 def _measured(x: Tensor, bias: Tensor | None, skip: Tensor, total: Tensor, *, add: bool) -> Moments:
     assert all(picture.is_contiguous(memory_format=torch.channels_last) and picture.shape == x.shape for picture in (x, skip, total))
     n, channels, pixels = len(x), x.shape[1], x.shape[2] * x.shape[3]
-    rows, columns = _block(channels, TILE)
-    chunk = rows * max(2, triton.cdiv(pixels, rows * MAX_CHUNKS))
+    rows, columns = _block(channels, MOMENTS_TILE)
+    chunk = rows * max(LEAST_STEPS, triton.cdiv(pixels, rows * MAX_CHUNKS))
     chunks = triton.cdiv(pixels, chunk)
     mean, spread = (torch.empty(n, chunks, channels, device=x.device) for _ in range(2))
     grid = (triton.cdiv(channels, columns), chunks, n)
@@ -361,9 +366,10 @@ def _measured(x: Tensor, bias: Tensor | None, skip: Tensor, total: Tensor, *, ad
         chunk,
         ADD=add,
         BIAS=bias is not None,
+        UNROLL=max(1, MOMENTS_UNROLL // 2) if add else MOMENTS_UNROLL,
         BLOCK_P=rows,
         BLOCK_C=columns,
-        num_warps=WARPS,
+        num_warps=MOMENTS_WARPS,
     )
     return Moments(mean, spread, chunk)
 
