@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from errors import DeviceLostError
 from musetalk.avatar import AvatarStore
 from musetalk.builtin import BUILTIN
 from musetalk.engine import LipSyncEngine
-from musetalk.load import MUSETALK, load_engine, prepare_shipped, shipped_store, warm
+from musetalk.load import MUSETALK, load_engine, prepare_shipped, shipped_store, warm, warm_ear
 from speech.urgency import UrgencyPool
 
 logger = logging.getLogger("ray.serve")
@@ -45,12 +46,25 @@ class LipSync:
         self._metrics = LipSyncMetrics()
         self._line = InLine(self._engine) if self._engine.info.name != MUSETALK else None
         self._ears = UrgencyPool([math.inf] * EARS)
+        if self._line is None:
+            self._warm_ears()
         batch = config.lipsync.batch
         batched = serve.batch(max_batch_size=batch.max_frames, batch_wait_timeout_s=batch.wait_s, batch_size_fn=count_frames)
         self._batched, self._batched_first = batched(self.render_batch), batched(self.render_first_batch)
         # A graphics card finds the next batch waiting; a processor has nothing to gain from that, and whoever comes late would wait behind it.
         self._turns = Turns(batch.max_frames * (1 if self._engine.info.device == "cpu" else 2))
         logger.info("lip-sync ready: %s", self._engine.info)
+
+    def _warm_ears(self) -> None:
+        """Each of the threads once: its first kernels take the card a third of a second, in which nobody's pictures would be drawn."""
+        together = threading.Barrier(EARS)
+
+        def hear() -> None:
+            together.wait()
+            warm_ear(self._engine)
+
+        for heard in [self._ears.submit(hear) for _ in range(EARS)]:
+            heard.result()
 
     async def listen(self, speech: Speech) -> Conditioning:
         began = time.perf_counter()

@@ -86,8 +86,7 @@ def _by_dwpose(
     exact = np.full_like(mesh_boxes, np.nan)
     cut = exact.copy()
     points: list[Points] = []
-    for i, rgb in enumerate(frames):
-        found, _ = dwpose.face_points(rgb)
+    for i, (found, _) in enumerate(dwpose.faces(frames)):
         points.append(found)
         box = points_box(found, rule.shift)
         seen = mesh_boxes[i]

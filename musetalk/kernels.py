@@ -23,9 +23,9 @@ from musetalk.blocks import GroupNorm, LayerNorm
 TILE = 4096  # values that a program holds at once: 16 a thread
 WARPS = 8
 # Of `_moments`, which waits for memory more than it computes: small parts, so that many programs wait at once, but chunks of several of them, because
-# each chunk ends with a sum over threads.
-MOMENTS_TILE, MOMENTS_WARPS, MOMENTS_UNROLL = 2048, 4, 4
-LEAST_STEPS = 8  # of a chunk
+# each chunk ends with a sum over threads. The best of those that `benchmarks.kernels` tried on an H200.
+MOMENTS_TILE, MOMENTS_WARPS, MOMENTS_UNROLL = 2048, 4, 8
+LEAST_STEPS = 16  # of a chunk
 MAX_CHUNKS = 128  # of a picture
 MAX_GROUP = 128  # channels
 

@@ -89,7 +89,7 @@ class FaceNetworks:
         self._vae = load_vae(weights, self._device, torch.float32)
         del self._vae.decoder, self._vae.post_quant_conv
         cuda = self._device.type == "cuda"
-        # onnxruntime without CUDA runs it on the CPU, a third of a second a frame of one core; beside a card half of the cores are free for it.
+        # onnxruntime without CUDA takes a third of a second a frame of one core; beside a card half of the cores are free for it.
         threads = max(options.threads, (os.cpu_count() or 2) // 2) if cuda else options.threads
         self._dwpose = DWPose(weights.path(DWPOSE_FILE), cuda=cuda, threads=threads) if _is_there(weights, DWPOSE_FILE) else None
         self._parser = _load_parser(weights, str(self._device)) if _is_there(weights, PARSER_FILE) else None

@@ -152,6 +152,15 @@ def test_the_face_is_keypoints_23_to_90(symmetric):
     assert FACE.stop - FACE.start == 68
 
 
+def test_frames_side_by_side_come_in_order(symmetric):
+    pictures = [blob(512, 512, 100 + 30 * i, 250, 20, (255, 0, 0)) for i in range(11)]
+    found = list(DWPose(symmetric, threads=3).faces(iter(pictures)))
+    assert len(found) == 11
+    for picture, (points, scores) in zip(pictures, found, strict=True):
+        alone, sure = DWPose(symmetric).face_points(picture)
+        assert np.array_equal(points, alone) and np.array_equal(scores, sure)
+
+
 def test_another_network_is_refused(tmp_path):
     import onnx
     from onnx import TensorProto, helper

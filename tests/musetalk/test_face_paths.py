@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import pytest
 
@@ -40,8 +42,8 @@ class Seen:
     def __init__(self, points: np.ndarray, bin_px: float = 2.78) -> None:
         self._points = iter(np.floor(points / bin_px + np.random.default_rng(0).normal(0, 0.3, points.shape)) * bin_px)
 
-    def face_points(self, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return next(self._points), np.ones(68, np.float32)
+    def faces(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return ((next(self._points), np.ones(68, np.float32)) for _ in frames)
 
 
 def test_dwpose_makes_the_boxes_and_smoothing_steadies_them() -> None:
