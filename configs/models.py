@@ -90,7 +90,7 @@ class MuseTalkConfig(StrictModel):
     batch_sizes: tuple[int, ...] = Field((2, 8, 16, 32), description="frames drawn at once; other numbers are filled up to one of these")
     compile: Literal["auto", "off", "graphs", "inductor"] = Field(
         "auto",
-        description="CUDA graphs: inductor = of compiled kernels, minutes at the start; graphs = of our own; auto = inductor on CUDA, off on a CPU",
+        description="CUDA graphs: graphs = of our own kernels; inductor = of compiled ones, minutes at the start; auto = graphs on CUDA, off on CPUs",
     )
     memory_fraction: float | None = Field(
         None, gt=0, le=1, description="part of the card's memory this process may take; None = deployments.lipsync.num_gpus, or all of it"
