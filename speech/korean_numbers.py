@@ -71,7 +71,7 @@ def number(digits: str) -> str:
 def counted(digits: str, counter: str) -> str:
     """The number before `counter`: ("3", "개") -> 세, ("3", "년") -> 삼, ("3.5", "배") -> 삼 점 오."""
     plain = digits.replace(",", "")
-    if counter in NATIVE_COUNTERS and plain.isdigit() and len(plain) <= MAX_DIGITS and plain[0] != "0":
+    if counter in NATIVE_COUNTERS and plain.isdecimal() and len(plain) <= MAX_DIGITS and plain[0] != "0":
         value = int(plain)
         if counter == "번째" and value == 1:
             return "첫"

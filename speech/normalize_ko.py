@@ -227,7 +227,7 @@ def _formula(formula: str) -> str:
             said.append("루트")
         elif token[0] == "^":
             said.append(_power(token.strip("^()")))
-        elif token[0].isdigit():
+        elif token[0].isdecimal():
             said.append(numbers.number(token))
         elif token[0].isascii() and token[0].isalpha():
             said.append(" ".join(LETTERS[letter] for letter in token.upper()) if len(token) <= 2 else say_identifier(token))
@@ -239,7 +239,7 @@ def _formula(formula: str) -> str:
 def _power(exponent: str) -> str:
     if exponent in ("2", "3"):
         return " 제곱" if exponent == "2" else " 세제곱"
-    return f"의 {numbers.number(exponent) if exponent.isdigit() else say_identifier(exponent.replace('_', ''))} 제곱"
+    return f"의 {numbers.number(exponent) if exponent.isdecimal() else say_identifier(exponent.replace('_', ''))} 제곱"
 
 
 def _address(match: re.Match[str], known: Callable[[str], str | None]) -> str:
@@ -254,7 +254,7 @@ def _address(match: re.Match[str], known: Callable[[str], str | None]) -> str:
 
 
 def _latin_said(token: str, known: Callable[[str], str | None]) -> str:
-    return numbers.number(token) if token.isdigit() else known(token) or say_identifier(token, known)
+    return numbers.number(token) if token.isdecimal() else known(token) or say_identifier(token, known)
 
 
 def _latin(match: re.Match[str], known: Callable[[str], str | None]) -> str:
@@ -297,7 +297,7 @@ def _unit_range(match: re.Match[str]) -> str:
 
 def _range(match: re.Match[str]) -> str:
     counter = match["counter"]
-    if counter and match["a"].isdigit() and numbers.counted(match["a"], counter) != numbers.number(match["a"]):
+    if counter and match["a"].isdecimal() and numbers.counted(match["a"], counter) != numbers.number(match["a"]):
         return f"{numbers.counted(match['a'], counter)} {counter}에서 {numbers.counted(match['b'], counter)} "
     return f"{numbers.number(match['a'])}에서 {_said_number(match, match['b'], match.end('b'))}"
 

@@ -211,7 +211,7 @@ def say_identifier(token: str, known: Callable[[str], str | None] = _unknown) ->
     for run in _UPPER_RUN.findall(token):
         if len(run) > 1 and (said := known(run)):
             parts.append(said)
-        elif run.isdigit():
+        elif run.isdecimal():
             parts.append(ENGLISH_DIGITS[int(run)] if len(run) == 1 and parts else number(run))
         elif is_spelled(run):
             parts.append(say_letters(run))

@@ -28,7 +28,7 @@ def syllables(word: str) -> int:
     for part in _WORD_PART.findall(word):
         if len(part) == 1 and not part.isascii():
             count += 1
-        elif part.isdigit():
+        elif part.isdecimal():
             count += 1 if part not in "07" else 2
         elif part.isupper():
             count += len(part) + 2 * part.count("W")
