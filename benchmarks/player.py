@@ -1,11 +1,11 @@
 """The player in headless Chromium against the real service, as a viewer sees and hears it. Prints figures and writes JSON.
 
-    python -m benchmarks.player [first_frame] [seam] [dry] [sync] [interrupt] [memory] [--rounds N] [--minutes N] [--out FILE]
+    python -m benchmarks.player [first_frame] [seam] [dry] [sync] [interrupt] [memory] [--rounds N] [--minutes N] [--rate N] [--out FILE]
 
 first_frame: `speak` to the first speaking picture on the screen. seam: idle, speech, idle, many times: dropped and repeated frames, buffered ranges,
 `waiting`, luminance between neighbouring pictures. dry: fragments held back, and the time from the next one to its picture. sync: clicks in recorded
-speech, heard behind the element, against the pictures painted. interrupt: silence, the idle face, the service at rest. memory: a long session, faster
-than real time.
+speech, heard behind the element, against the pictures painted. interrupt: silence, the idle face, the service at rest. memory: a long session, at
+RATE times real time.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def interrupt(page: Page, rounds: int) -> dict[str, Any]:
     return {**told_ms, "largest_sample_step": steps, "next_spoke": page.evaluate("speak('Say a.')")["outcome"]}
 
 
-def memory(page: Page, minutes: float, rate: float = 16.0) -> dict[str, Any]:
+def memory(page: Page, minutes: float, rate: float) -> dict[str, Any]:
     """Idle with speech now and then, at `rate` times real time.
 
     What is in hand grows with the rate, but speech comes in its own time, and a page that stands for 50 ms loses `rate` times as much: `waiting` is
@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=30.0, help="media minutes of the long session")
+    parser.add_argument("--rate", type=float, default=16.0, help="of the long session; 1 = as a viewer has it")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/player.json"))
     args = parser.parse_args()
     if unknown := set(args.parts) - set(PARTS):
@@ -226,7 +227,7 @@ def main() -> None:
             "dry": lambda page: dry(page, max(args.rounds // 5, 2)),
             "sync": lambda page: sync(page, url, max(args.rounds // 10, 1)),
             "interrupt": lambda page: interrupt(page, args.rounds),
-            "memory": lambda page: memory(page, args.minutes),
+            "memory": lambda page: memory(page, args.minutes, args.rate),
         }
         for part in args.parts:
             with viewer(url) as page:
