@@ -1,0 +1,57 @@
+"""The player on a network that fails, in headless Chromium against the real service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.conftest import Service
+from tests.web.line import Line
+from tests.web.player_page import Stage, opened
+
+pytestmark = [pytest.mark.serve, pytest.mark.browser]
+
+LONG = "I would like you to walk me through a system that you designed, from the first sketch to production."
+
+
+@pytest.fixture
+def line(service: Service) -> Iterator[Line]:
+    line = Line(service.url)
+    yield line
+    line.close()
+
+
+@pytest.fixture
+def stage(browser: Browser, line: Line) -> Iterator[Stage]:
+    stage = opened(browser, line.url)
+    stage.connect()
+    stage.unlock()
+    yield stage
+    stage.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "keep"),
+    [
+        pytest.param(2, True, id="two seconds, and the connection lives"),
+        pytest.param(60, False, id="a minute, and the connection is lost", marks=pytest.mark.slow),
+    ],
+)
+def test_a_cut_network_leaves_the_face_alive_and_loses_nothing(stage: Stage, line: Line, seconds: int, keep: bool) -> None:
+    stage.js("text => { player.speak({ text, id: 'cut' }); player.speak({ text: 'Say a.', id: 'next' }) }", LONG)
+    stage.until("said('started').some(({ id }) => id === 'cut')")
+    line.cut()
+    stage.page.wait_for_timeout(1000 * seconds - 1000)
+    painted = stage.js("frames.length")
+    stage.page.wait_for_timeout(1000)
+    assert stage.js("frames.length") - painted >= 15, "the face stands still"
+    codes = [notice["code"] for notice in stage.said("notice")]
+    assert keep or "reconnecting" in codes
+    line.mend(keep=keep)
+    stage.until("said('ended').length === 2", 60)
+    assert [(e["id"], e["outcome"]) for e in stage.said("ended")] == [("cut", "finished"), ("next", "finished")]
+    assert [e["index"] for e in stage.said("word") if e["id"] == "cut"] == list(range(len(LONG.split())))
+    assert [e["resumed"] for e in stage.said("ready")] == ([False] if keep else [False, True])
+    assert stage.ranges() == 1
