@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 
-from tests.conftest import Service
+from tests.conftest import Service, free_port, start, stop
 from tests.web.line import Line
 from tests.web.player_page import Stage, opened
 
@@ -55,3 +56,27 @@ def test_a_cut_network_leaves_the_face_alive_and_loses_nothing(stage: Stage, lin
     assert [e["index"] for e in stage.said("word") if e["id"] == "cut"] == list(range(len(LONG.split())))
     assert [e["resumed"] for e in stage.said("ready")] == ([False] if keep else [False, True])
     assert stage.ranges() == 1
+
+
+@pytest.mark.slow
+def test_a_restarted_service_is_found_again_and_says_what_was_not_finished(browser: Browser, tmp_path: Path) -> None:
+    config = {"server": {"port": free_port(), "dashboard_port": 0}}
+    process, service = start(tmp_path, config)
+    try:
+        stage = opened(browser, service.url)
+        stage.connect()
+        stage.unlock()
+        stage.js("text => { player.speak({ text, id: 'cut' }); player.speak({ text: 'Say a.', id: 'next' }) }", LONG)
+        stage.until("said('started').some(({ id }) => id === 'cut')")
+        stop(process)
+        painted = stage.js("frames.length")
+        process, _ = start(tmp_path, config)
+        assert stage.js("frames.length") > painted, "the face stands still"
+        stage.until("said('ended').length === 2", 90)
+        assert [(e["id"], e["outcome"]) for e in stage.said("ended")] == [("cut", "finished"), ("next", "finished")]
+        codes = [notice["code"] for notice in stage.said("notice")]
+        assert "reconnecting" in codes and "restarted" in codes
+        assert stage.ranges() == 1
+        stage.close()
+    finally:
+        stop(process)

@@ -372,6 +372,14 @@ def test_a_hidden_tab_keeps_more_in_hand(stage: Stage) -> None:
     assert stage.ranges() == 1
 
 
+def test_a_clock_that_is_set_changes_nothing(stage: Stage) -> None:
+    stage.js("() => { window.now = Date.now; Date.now = () => now() + (performance.now() % 2 ? 1 : -1) * 86_400_000 }")
+    try:
+        assert [stage.speak({"text": SHORT, "id": f"set-{i}"})["outcome"] for i in range(2)] == ["finished", "finished"]
+    finally:
+        stage.js("() => { Date.now = now }")
+
+
 def test_calls_that_cannot_be_meant_are_refused_at_once(stage: Stage) -> None:
     refused = stage.js(
         """() => [{}, "", { text: "a", deltas: true }, { text: 7 }, { audio: "x" }, { text: "a", id: "a b" }].map((what) => {

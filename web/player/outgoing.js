@@ -42,7 +42,7 @@ export class Outgoing {
   #latency = new Latency();
   #timer = null;
 
-  /** send(message): false when there is no connection; aim(latencyS): {phase} on the timeline */
+  /** send(message): false when there is no connection; aim(latencyS): the idle frame to speak from, undefined without a timeline */
   constructor(send, aim) {
     this.#send = send;
     this.#aim = aim;
@@ -173,8 +173,8 @@ export class Outgoing {
 
   // Where the loop will stand when the speech comes; behind other speech the service knows better.
   #phase(utterance, before) {
-    const aim = before === 0 ? this.#aim(this.#latency.of(utterance)) : null;
-    return aim ? { phase: aim.phase } : {};
+    const phase = before === 0 ? this.#aim(this.#latency.of(utterance)) : undefined;
+    return phase === undefined ? {} : { phase };
   }
 
   async #upload(utterance) {

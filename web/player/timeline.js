@@ -57,7 +57,7 @@ export class Timeline {
   /** The idle frame that is on the screen in `latencyS`, when speech is expected: it is to be drawn from there. */
   aim(latencyS) {
     const picture = Math.max(pictureFrom(this.#seeks.now + latencyS * this.#video.playbackRate), this.#free);
-    return { phase: this.#slots.idleFrame(picture) };
+    return this.#slots.idleFrame(picture);
   }
 
   /** A run of fragments begins, or goes on after it was closed. phase: the idle frame that its first picture was drawn on. */
