@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+import cores
 from configs.models import AppConfig, ServerConfig, cache_dir
 from errors import ConfigError, EngineUnavailableError
 from musetalk.load import check_choice
@@ -62,7 +63,7 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
     for noisy in ("ray", "ray.serve"):  # what matters of it is told by the ready line and the errors raised here
         logging.getLogger(noisy).setLevel(logging.ERROR)
     ray.init(
-        num_cpus=max(os.cpu_count() or 1, math.ceil(_cpus(config))),
+        num_cpus=max(cores.usable(), math.ceil(_cpus(config))),
         num_gpus=num_gpus,
         include_dashboard=True,
         dashboard_host="127.0.0.1",

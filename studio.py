@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cores
 from configs.models import AppConfig
 from contracts import Conditioning, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk, SpeechRequest, Word
 from media.asked_before import AskedBefore, again, recorded
@@ -38,7 +38,7 @@ class Studio:
         if self.engine.info.name == MUSETALK:
             prepare_shipped(config, self.store)
         self.synthesizer = Synthesizer(config.speech)
-        self._draw = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="draw")
+        self._draw = ThreadPoolExecutor(cores.usable(), thread_name_prefix="draw")
         self._encode = UrgencyPool([math.inf] * config.mux.encode_threads)
 
     def utterance(

@@ -62,17 +62,21 @@ def timed(work: Callable[[int], Any], count: int) -> tuple[list[float], list[flo
 
 
 def steps_of(rig: Rig, rows: FloatArray) -> dict[str, float]:
-    """Mean CPU milliseconds a frame of each step of a talking frame."""
+    """Mean CPU milliseconds a frame of each step of a talking frame, without those of the steps that it calls."""
     spent: dict[str, float] = defaultdict(float)
+    within = [0.0]  # what the steps called by the running one have taken
     originals = {name: getattr(render, name) for name in STEPS}
 
     def clocked(name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
             start = time.thread_time()
+            within.append(0.0)
             try:
                 return originals[name](*arguments, **options)
             finally:
-                spent[name] += (time.thread_time() - start) * 1e3
+                took = (time.thread_time() - start) * 1e3
+                spent[name] += took - within.pop()
+                within[-1] += took
 
         return call
 

@@ -7,9 +7,7 @@ Source: DWPose repository (Apache-2.0) and the RTMPose configuration that MuseTa
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+import cores
 from contracts import ByteArray, FloatArray
 from errors import EngineUnavailableError
 
@@ -114,14 +113,7 @@ class DWPose:
 
     def faces(self, frames: Iterable[ByteArray]) -> Iterator[tuple[Keypoints, FloatArray]]:
         """`face_points` of each frame, in order. Holds a few frames more than threads."""
-        ahead: deque[Future[tuple[Keypoints, FloatArray]]] = deque()
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="dwpose") as pool:
-            for rgb in frames:
-                ahead.append(pool.submit(self.face_points, rgb))
-                if len(ahead) > 2 * self._threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+        return cores.side_by_side(self.face_points, frames, self._threads)
 
     def _vectors(self, pixels: FloatArray) -> tuple[FloatArray, FloatArray]:
         if not self._flip:

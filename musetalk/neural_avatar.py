@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import cores
 from configs.models import AppConfig, MuseTalkConfig
 from contracts import Box, ByteArray, FloatArray
 from errors import EngineError
@@ -25,7 +26,7 @@ from musetalk.face import shared_finder
 from musetalk.face_paths import FacePath, face_path
 from musetalk.face_shapes import drawn_classes, five_points
 from musetalk.facebox import BoxRule
-from musetalk.parsing import BiSeNet, FaceParser
+from musetalk.parsing import BiSeNet, FaceParser, at_network_size
 from musetalk.prepared import EngineParts, content_version
 from musetalk.pretrained import VAE_FILE, load_vae
 from musetalk.published import BY_NAME
@@ -89,9 +90,9 @@ class FaceNetworks:
         self._vae = load_vae(weights, self._device, torch.float32)
         del self._vae.decoder, self._vae.post_quant_conv
         cuda = self._device.type == "cuda"
-        # onnxruntime without CUDA takes a third of a second a frame of one core; beside a card half of the cores are free for it.
-        threads = max(options.threads, (os.cpu_count() or 2) // 2) if cuda else options.threads
-        self._dwpose = DWPose(weights.path(DWPOSE_FILE), cuda=cuda, threads=threads) if _is_there(weights, DWPOSE_FILE) else None
+        # Without CUDA onnxruntime takes a third of a second a frame of one core; beside a card most of the cores are free for it.
+        self._threads = max(options.threads, cores.usable() * 3 // 4) if cuda else options.threads
+        self._dwpose = DWPose(weights.path(DWPOSE_FILE), cuda=cuda, threads=self._threads) if _is_there(weights, DWPOSE_FILE) else None
         self._parser = _load_parser(weights, str(self._device)) if _is_there(weights, PARSER_FILE) else None
         notes = (
             (self._dwpose, f"{DWPOSE_FILE} is missing: landmarks are MediaPipe's"),
@@ -151,25 +152,29 @@ class FaceNetworks:
 
     def _masks(self, background: ByteArray, path: FacePath, tick: Callable[[float], None]) -> list[ByteArray]:
         rule, n = self._blend_rule, len(background)
+
+        def crop(i: int) -> ByteArray:
+            return at_network_size(context_crop(to_rgb(background[i]), path.boxes[i], rule.expand))
+
+        def mask(parsed: tuple[ByteArray, FaceBox]) -> ByteArray:
+            return face_mask(*parsed, rule)
+
+        if self._parser is not None:
+            classes = self._in_batches(self._parser.classes, cores.side_by_side(crop, range(n), self._threads))
+        else:
+            classes = (drawn_classes(points, box, rule.expand) for points, box in zip(path.points, path.boxes, strict=True))
         masks: list[ByteArray] = []
-        for first in range(0, n, BATCH):
-            part = range(first, min(first + BATCH, n))
-            boxes = [path.boxes[i] for i in part]
-            if self._parser is not None:
-                crops = [context_crop(to_rgb(background[i]), box, rule.expand) for i, box in zip(part, boxes, strict=True)]
-                parsed = self._within_memory(self._parser.classes, crops)
-            else:
-                parsed = [drawn_classes(path.points[i], box, rule.expand) for i, box in zip(part, boxes, strict=True)]
-            masks += [face_mask(classes, box, rule) for classes, box in zip(parsed, boxes, strict=True)]
+        for found in cores.side_by_side(mask, zip(classes, path.boxes, strict=True), self._threads):
+            masks.append(found)
             tick(len(masks) / n)
         return masks
 
     def _latents(self, background: ByteArray, boxes: list[FaceBox], tick: Callable[[float], None]) -> NDArray[np.float16]:
         n = len(boxes)
+        faces = cores.side_by_side(lambda i: face_crop(to_rgb(background[i]), boxes[i]), range(n), self._threads)
         latents: list[Any] = []
-        for first in range(0, n, BATCH):
-            faces = [face_crop(to_rgb(background[i]), boxes[i]) for i in range(first, min(first + BATCH, n))]
-            latents += self._within_memory(self._encode, faces)
+        for latent in self._in_batches(self._encode, faces):
+            latents.append(latent)
             tick(len(latents) / n)
         return np.stack(latents)
 
@@ -177,6 +182,10 @@ class FaceNetworks:
     def _encode(self, faces: list[ByteArray]) -> list[NDArray[np.float16]]:
         latents = self._vae.encode_faces(torch.from_numpy(np.stack(faces)).to(self._device))
         return list(latents.half().cpu().numpy())
+
+    def _in_batches(self, network: Callable[[list[ByteArray]], list[Any]], pictures: Iterator[ByteArray]) -> Iterator[Any]:
+        while batch := list(islice(pictures, BATCH)):
+            yield from self._within_memory(network, batch)
 
     def _within_memory(self, network: Callable[[list[ByteArray]], list[Any]], pictures: list[ByteArray]) -> list[Any]:
         """What a network makes of pictures; in halves where memory does not hold them all."""

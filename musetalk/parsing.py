@@ -181,14 +181,15 @@ class FaceParser:
         """RGB uint8 (h, w, 3) of any sizes -> class numbers uint8 (512, 512), one array a crop."""
         found: list[ByteArray] = []
         for at in range(0, len(crops), BATCH):
-            small = np.stack([_at_network_size(crop) for crop in crops[at : at + BATCH]])
+            small = np.stack([at_network_size(crop) for crop in crops[at : at + BATCH]])
             pixels = torch.from_numpy(small).to(self._device).permute(0, 3, 1, 2).float() / 255
             scores: Tensor = self._model((pixels - self._mean) / self._std)
             found.extend(scores.argmax(1).to(torch.uint8).cpu().numpy())
         return found
 
 
-def _at_network_size(rgb: ByteArray) -> ByteArray:
+def at_network_size(rgb: ByteArray) -> ByteArray:
+    """An RGB picture as `FaceParser` looks at it, uint8 (512, 512, 3); one that is so already stays as it is."""
     resized: Any = Image.fromarray(rgb).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.asarray(resized, np.uint8)
 

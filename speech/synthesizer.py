@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+import cores
 from configs.models import SpeechConfig
 from contracts import FloatArray, SpeechChunk, SpeechRequest, Word
 from errors import ConfigError, SpeechEngineError, TextError
@@ -46,7 +46,7 @@ class Synthesizer:
 
     def __init__(self, config: SpeechConfig) -> None:
         self._config = config
-        self._pool = UrgencyPool([NOW_S] + [SOON_S] * max(1, (os.cpu_count() or 2) // 2), patient_s=SOON_S)
+        self._pool = UrgencyPool([NOW_S] + [SOON_S] * max(1, cores.usable() // 2), patient_s=SOON_S)
         self._offline = OfflineVoices(Lexicon.load(config.lexicon), config.threads)
         self._openai: OpenAIEngine | None = None
         if config.engine == "offline":

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,11 +17,10 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+import cores
+
 T = TypeVar("T")
 P = ParamSpec("P")
-
-NICENESS = 10  # of the patient thread beside the process's own: a tenth of the share of a thread that draws, while one does
-LEAST_PRIORITY = 19
 
 
 class UrgencyPool(Executor):
@@ -41,7 +38,7 @@ class UrgencyPool(Executor):
         for horizon_s in horizons_s:
             threading.Thread(target=self._work, args=(0.0, horizon_s), name="urgency", daemon=True).start()
         if patient_s is not None:
-            threading.Thread(target=self._work, args=(patient_s, math.inf, NICENESS), name="patience", daemon=True).start()
+            threading.Thread(target=self._work, args=(patient_s, math.inf, True), name="patience", daemon=True).start()
 
     def run(self, slack_s: float, work: Callable[[], T]) -> asyncio.Future[T]:
         """Do `work` within `slack_s` if that can be; cancelling drops it when it has not begun."""
@@ -69,11 +66,9 @@ class UrgencyPool(Executor):
             self._jobs.clear()
             self._changed.notify_all()
 
-    def _work(self, from_s: float, horizon_s: float, niceness: int = 0) -> None:
-        # On Linux this is the thread's own niceness; elsewhere it would be the whole process's.
-        if niceness and sys.platform == "linux":
-            thread = threading.get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, min(os.getpriority(os.PRIO_PROCESS, thread) + niceness, LEAST_PRIORITY))
+    def _work(self, from_s: float, horizon_s: float, patient: bool = False) -> None:
+        if patient:
+            cores.step_back()
         while (job := self._next(from_s, horizon_s)) is not None:
             work, future = job
             if not future.set_running_or_notify_cancel():
