@@ -100,7 +100,8 @@ export interface NoticeDetail {
     | "locked" // sound waits for a gesture: call unlock() inside one
     | "file_mode" // no media source here: every utterance is made whole first
     | "sound_only" // TTSManager: the avatar cannot be shown, the voice goes on
-    | "sound_paused" // the system took the sound, e.g. for a phone call: unlock() brings it back
+    | "sound_paused" // the system took the sound, e.g. for a phone call: unlock() brings it back, or the system itself
+    | "sound_on" // the sound came by itself: the call is over, or the device was slow to begin
     | "still" // motion is off: a portrait with sound and captions
     | "reconnecting"
     | "resumed"

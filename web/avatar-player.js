@@ -41,7 +41,13 @@ export class AvatarPlayer extends WithAttributes {
     const { video } = this.#view;
     this.#reduced.addEventListener("change", () => this.#showMotion());
     this.#sound.onlost = () => {
+      this.#told.add("locked");
       this.#notice("sound_paused", "the system took the sound; unlock() inside a gesture brings it back");
+      this.#showStatus();
+    };
+    this.#sound.onfound = () => {
+      this.#told.delete("locked");
+      this.#notice("sound_on", "the sound is there");
       this.#showStatus();
     };
     video.addEventListener("seeked", () => this.#restoring?.());

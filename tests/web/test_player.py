@@ -490,6 +490,27 @@ def test_before_a_gesture_it_lives_mute_and_offers_the_sound(open_stage: Callabl
     assert stage.js("[player.state, player.dataset.state]") == ["off", "off"]
 
 
+def test_sound_that_the_system_took_comes_back_with_it_or_by_the_button(open_stage: Callable[..., Stage]) -> None:
+    stage = open_stage()
+    stage.connect()
+    stage.unlock()
+    button = stage.page.get_by_role("button", name="Turn on sound")
+    codes = "said('notice').map(({ code }) => code)"
+    stage.js("player.internals.graph.context.suspend()")
+    stage.until("!player.unlocked")
+    expect(button).to_be_visible()
+    stage.js("player.internals.graph.context.resume()")
+    stage.until("player.unlocked")
+    expect(button).to_be_hidden()
+    assert stage.js(codes) == ["sound_paused", "sound_on"]
+    stage.js("player.internals.graph.context.suspend()")
+    stage.until("!player.unlocked")
+    button.click()
+    stage.until("player.unlocked")
+    assert stage.speak("Say a.")["outcome"] == "finished"
+    assert stage.js(codes) == ["sound_paused", "sound_on", "sound_paused"]
+
+
 def test_another_page_that_took_the_session_leaves_a_way_back(open_stage: Callable[..., Stage], service: Service) -> None:
     stage = open_stage()
     stage.connect()

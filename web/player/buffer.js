@@ -1,5 +1,7 @@
 // One SourceBuffer, one operation at a time, in the order in which they were asked for.
 
+import { WEBKIT } from "./media.js";
+
 const ROUNDING_S = 0.03; // tracks end a little apart
 
 export class SerialBuffer {
@@ -24,6 +26,14 @@ export class SerialBuffer {
 
   append(bytes, offsetS = 0) {
     this.#add({ bytes, offsetS });
+  }
+
+  /**
+   * What is appended next does not go on where the last ended. Firefox, which looks at the pictures of a piece and then at its sound, takes the jump of the
+   * sound for a fault and drops the pictures of the next piece, unless it is told. WebKit would lose the init segment.
+   */
+  jump() {
+    if (!WEBKIT) this.then(() => this.#buffer.abort());
   }
 
   remove(fromS, toS) {

@@ -1,5 +1,8 @@
 // Which way this browser plays a stream, and a media source attached to an element.
 
+/** So far no other engine has this interface. */
+export const WEBKIT = "ManagedMediaSource" in self;
+
 /** The media source of this browser, or null: then only finished videos play. */
 export function mediaSourceClass() {
   return self.ManagedMediaSource ?? self.MediaSource ?? null;

@@ -1,11 +1,14 @@
 // The element's sound: allowed by a gesture, silenced at once and without a tick.
 
+import { WEBKIT } from "./media.js";
+
 const SILENCE_S = 0.02; // a linear ramp; a step would be heard as a tick
 const RETURN_S = 0.015;
 const QUANTUM = 128; // samples that an AudioContext makes at once
 
-// On iPhones sound that goes through an AudioContext obeys the ringer switch; there `muted` silences.
-const graphWorks = "AudioContext" in self && !("ManagedMediaSource" in self && !("MediaSource" in self));
+// Safari plays a media source past the AudioContext that its element is routed to, and on iPhones such a context obeys the ringer switch:
+// there `muted` silences.
+const graphWorks = "AudioContext" in self && !WEBKIT;
 
 export class Sound {
   #video;
@@ -13,8 +16,11 @@ export class Sound {
   #gain = null;
   #wanted = true;
   #silenced = false;
+  #asking = false;
   /** Called when the system takes the sound, as for a phone call. */
   onlost = () => {};
+  /** Called when the sound comes by itself: after that call, or from a device that was slow to begin. */
+  onfound = () => {};
 
   constructor(video) {
     this.#video = video;
@@ -38,12 +44,19 @@ export class Sound {
   /** Inside a gesture. Resolves to whether sound is allowed. */
   async unlock() {
     if (this.#context || graphWorks) {
-      this.#context ??= new AudioContext({ latencyHint: "interactive" });
+      this.#context ??= this.#opened();
       const resumed = this.#context.resume(); // only within the gesture
+      this.#asking = true;
       await Promise.race([resumed.catch(() => {}), new Promise((resolve) => setTimeout(resolve, 500))]);
+      this.#asking = false;
       if (this.#context.state !== "running") return this.unlocked;
-      if (!this.#gain) this.#route();
     }
+    return this.#admit();
+  }
+
+  async #admit() {
+    // Once the element's sound goes through the context, a suspended context would hold up the pictures: so not before it runs.
+    if (this.#context && !this.#gain) this.#route();
     this.unlocked = true;
     this.#apply();
     if (this.#video.src) {
@@ -59,15 +72,20 @@ export class Sound {
     return this.unlocked;
   }
 
-  // Once the element's sound goes through the context, a suspended context would hold up the pictures: so not before it runs.
+  #opened() {
+    const context = new AudioContext({ latencyHint: "interactive" });
+    context.addEventListener("statechange", async () => {
+      if (context.state !== "running" && this.unlocked) {
+        this.unlocked = false;
+        this.onlost();
+      } else if (context.state === "running" && !this.unlocked && !this.#asking && (await this.#admit())) this.onfound();
+    });
+    return context;
+  }
+
   #route() {
     this.#gain = this.#context.createGain();
     this.#context.createMediaElementSource(this.#video).connect(this.#gain).connect(this.#context.destination);
-    this.#context.addEventListener("statechange", () => {
-      if (this.#context?.state === "running" || !this.unlocked) return;
-      this.unlocked = false;
-      this.onlost();
-    });
   }
 
   set wanted(wanted) {

@@ -73,6 +73,7 @@ export class Tape {
       // Between silences. What becomes shorter would leave a hole in the sound: it is filled first.
       if (this.#wantedLeadS < this.leadS) this.#write(bytes, slot, 0);
       this.leadS = this.#wantedLeadS;
+      this.buffer.jump();
     }
     this.#write(bytes, slot, 0);
     this.slots.put(slot, null, 0, number * SEGMENT_FRAMES);
@@ -91,6 +92,7 @@ export class Tape {
   rewind(slot) {
     this.slots.edge = slot;
     this.slots.prune(0);
+    this.buffer.jump();
   }
 
   trim() {

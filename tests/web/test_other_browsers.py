@@ -1,0 +1,115 @@
+"""The player and the page in Firefox and in WebKitGTK, as far as they are installed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Service
+from tests.web.other_browsers import FIREFOX, MINI_BROWSER, PULSEAUDIO, WEBKIT_DRIVER, XVFB, Firefox, WebKit, Window, quiet_loudspeaker
+from tests.web.player_page import BODY, PROBE
+
+pytestmark = [pytest.mark.serve, pytest.mark.browser]
+
+SHORT = "Tell me about yourself."
+LONG = "I would like you to walk me through a system that you designed, from the first sketch to production."
+VIDEO = "player.internals.video"
+H264 = """'video/mp4; codecs="avc1.64001f, mp4a.40.2"'"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    if PULSEAUDIO is None:
+        yield dict(os.environ)
+        return
+    server, environment = quiet_loudspeaker(tmp_path_factory.mktemp("sound"))
+    yield environment
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture(scope="module", params=[Firefox, WebKit], ids=["firefox", "webkit"])
+def window(request: pytest.FixtureRequest, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Window]:
+    kind: type[Firefox] | type[WebKit] = request.param
+    missing = FIREFOX is None if kind is Firefox else None in (WEBKIT_DRIVER, XVFB, MINI_BROWSER)
+    if missing:
+        pytest.skip(f"{kind.__name__} is not installed")
+    folder: Path = tmp_path_factory.mktemp(kind.__name__)
+    opened = kind(folder, environment)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def player(window: Window, service: Service) -> Window:
+    """Connected, and the button was clicked once."""
+    window.goto(f"{service.url}/v1/voices")
+    if not window.js(f"(self.ManagedMediaSource ?? self.MediaSource).isTypeSupported({H264})"):
+        pytest.skip("this browser was installed without H.264")
+    window.run(f"(0, eval)({json.dumps(PROBE)})")
+    window.run(f"document.body.innerHTML = {json.dumps(BODY)}")
+    window.js(f"import('{service.url}/avatar-player.js').then(() => true)")
+    window.run("watch(document.querySelector('avatar-player')); document.getElementById('begin').onclick = () => player.unlock()")
+    window.js("player.connect().then(() => true)")
+    window.until(f"{VIDEO}.currentTime > 0.3")
+    window.click("#begin")
+    return window
+
+
+def speak(player: Window, text: str, utterance: str) -> dict[str, Any]:
+    """Spoken to its end: what `started`, the last `word` and `ended` said, by name."""
+    player.run(f"player.speak({{ text: {json.dumps(text)}, id: '{utterance}' }})")
+    player.until(f"said('ended').some(({{ id }}) => id === '{utterance}')")
+    found: dict[str, Any] = player.js(
+        f"Object.fromEntries(log.filter((e) => e.id === '{utterance}' && ['started', 'word', 'ended'].includes(e.type)).map((e) => [e.type, e]))"
+    )
+    return found
+
+
+@pytest.mark.skipif(PULSEAUDIO is None, reason="without a sound device Firefox allows no sound; pulseaudio makes one")
+def test_one_click_brings_the_sound(player: Window) -> None:
+    player.until("player.unlocked")
+    assert player.js(f"{VIDEO}.muted") is False
+
+
+def test_it_speaks_in_real_time_on_one_timeline(player: Window) -> None:
+    for n, text in enumerate((SHORT, LONG, SHORT)):
+        came = speak(player, text, f"spoken-{n}")
+        assert came["ended"]["outcome"] == "finished"
+        heard_ms = came["ended"]["at"] - came["started"]["at"]
+        assert abs(heard_ms - came["word"]["end_ms"]) < 800, "a clock that runs ahead, or stands"
+    assert player.js(f"{VIDEO}.buffered.length") == 1
+    assert player.js("player.counters.late_segments") == 0
+    assert player.js("frames.filter(({ speech }) => speech).length") > 40
+    assert player.js("said('error')") == []
+
+
+def test_it_is_interrupted_and_speaks_again(player: Window) -> None:
+    player.run(f"player.speak({{ text: {json.dumps(LONG)}, id: 'cut' }})")
+    player.until("said('word').filter(({ id }) => id === 'cut').length > 2")
+    player.run("player.interrupt()")
+    player.until("player.state === 'idle'")
+    assert player.js("said('ended').find(({ id }) => id === 'cut').outcome") == "interrupted"
+    at = player.js(f"{VIDEO}.currentTime")
+    player.until(f"{VIDEO}.currentTime > {at} + 0.5")
+    assert speak(player, SHORT, "after")["ended"]["outcome"] == "finished"
+    assert player.js(f"{VIDEO}.buffered.length") == 1
+
+
+def test_the_page_asks_and_listens(window: Window, service: Service) -> None:
+    window.goto(f"{service.url}/v1/voices")
+    window.run("localStorage.setItem('museserve.page', JSON.stringify({ questions: ['Why do you test?', 'What comes first?'] }))")
+    window.goto(f"{service.url}/")
+    window.run("window.complaints = []; addEventListener('error', ({ message }) => complaints.push(message))")
+    window.until("document.getElementById('player').state === 'idle'")
+    window.click("#begin")
+    state = "document.getElementById('interview').dataset.state"
+    window.until(f"{state} === 'asking'")
+    window.until(f"{state} === 'listening'")
+    assert window.js("document.getElementById('question').textContent") == "Why do you test?"
+    assert window.js("complaints") == []
