@@ -15,7 +15,7 @@ export class Dryness {
   #clock = { at: 0, time: -1 };
   #moved = false;
 
-  /** Hooks: inHand(): seconds appended ahead; cure(): append and seek; over(ms): it plays again, after so long. */
+  /** Hooks: inHand(): seconds appended ahead; cure(n): append and seek, for the nth time since it stands; over(ms): it plays again, after so long. */
   constructor(video, hooks) {
     this.#video = video;
     this.#hooks = hooks;
@@ -55,6 +55,6 @@ export class Dryness {
     this.#cured = at;
     this.#cures += 1;
     this.#clock.at = at;
-    this.#hooks.cure();
+    this.#hooks.cure(this.#cures);
   }
 }

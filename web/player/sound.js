@@ -7,8 +7,13 @@ const RETURN_S = 0.015;
 const QUANTUM = 128; // samples that an AudioContext makes at once
 
 // Safari plays a media source past the AudioContext that its element is routed to, and on iPhones such a context obeys the ringer switch:
-// there `muted` silences.
+// there the volume silences, where it can be set, else `muted`, after which some players of media need a second to find their way back.
 const graphWorks = "AudioContext" in self && !WEBKIT;
+const volumeWorks = (() => {
+  const video = document.createElement("video");
+  video.volume = 0;
+  return video.volume === 0;
+})();
 
 export class Sound {
   #video;
@@ -120,6 +125,8 @@ export class Sound {
   }
 
   #apply() {
-    this.#video.muted = !this.unlocked || !this.#wanted || (this.#silenced && !this.#gain);
+    const silenced = this.#silenced && !this.#gain;
+    if (volumeWorks) this.#video.volume = silenced ? 0 : 1;
+    this.#video.muted = !this.unlocked || !this.#wanted || (silenced && !volumeWorks);
   }
 }

@@ -12,6 +12,7 @@ const AHEAD_S = [0.07, 0.3]; // in the middle of an utterance whose next segment
 const HIDDEN_AHEAD_S = 2.5; // timers of hidden pages may come once a second
 const SPEECH_AHEAD_S = 6; // what of a long utterance is appended at once
 const ENOUGH_S = 0.2; // with so much a browser that stood plays on after a seek
+const STUBBORN = 2; // seeks without effect, after which the rest of a segment is given up
 const READ_AHEAD_S = 0.27; // the browser has decoded this much: what is nearer can only be changed by a seek
 const BEHIND_S = 8;
 const SWEEP_S = 10;
@@ -44,7 +45,7 @@ export class Timeline {
     for (let slot = 0; slot < 3; slot += 1) this.#tape.writeIdle();
     this.#dryness = new Dryness(video, {
       inHand: () => this.#tape.inHand(),
-      cure: () => this.#cureDryness(),
+      cure: (n) => this.#cureDryness(n),
       over: (ms) => {
         this.#aheadS = Math.min(2 * this.#aheadS, AHEAD_S[1]);
         hooks.dry(this.#runs[0] ?? null, ms);
@@ -259,8 +260,15 @@ export class Timeline {
   }
 
   // A browser that ran dry waits for ever more media before it goes on; a seek to the start of a segment makes it go on with that one alone.
-  #cureDryness() {
+  #cureDryness(n) {
     const { currentTime } = this.#video;
+    if (n > STUBBORN) {
+      // Nothing can be had from where it stands.
+      const next = slotAt(currentTime) + 1;
+      while (this.#tape.edge < next + 2) this.#tape.writeIdle();
+      this.#seeks.go(next, "dry", 0);
+      return;
+    }
     const slot = this.#tape.edge;
     if (this.#tape.inHand(currentTime) > ENOUGH_S) {
       // What it needs came just too late, or is not where the record says it is.
