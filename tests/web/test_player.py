@@ -291,6 +291,20 @@ def test_a_cut_connection_is_resumed_where_it_was(stage: Stage) -> None:
     assert stage.js("n => gate.sent.slice(n).find(({ type }) => type === 'resume')", sent)["seq"] > 0
 
 
+def test_what_is_asked_while_a_session_is_taken_up_again_is_asked_once(stage: Stage) -> None:
+    stage.js(
+        """async () => {
+          const ready = new Promise((resolve) => player.addEventListener("ready", resolve, { once: true }));
+          gate.sockets.at(-1).close();
+          await ready;
+          player.speak({ text: "Say b.", id: "between" }); // resumed, but what was missed is not there yet
+        }"""
+    )
+    stage.until("said('ended').length")
+    assert stage.said("ended")[0]["outcome"] == "finished"
+    assert stage.js("gate.sent.filter(({ type }) => type === 'speak').length") == 1
+
+
 @pytest.mark.slow
 def test_a_session_that_is_gone_begins_anew_and_says_again_what_was_not_finished(stage: Stage) -> None:
     stage.js("text => { player.speak({ text, id: 'first' }); player.speak({ text: 'Say a.', id: 'second' }) }", LONG)

@@ -106,7 +106,7 @@ export class Conversation {
       const unfinished = this.#outgoing.reset(ready.limits);
       this.#timeline?.cut(unfinished.map((utterance) => utterance.key));
       for (const utterance of unfinished) utterance.key = null;
-    }
+    } else this.#outgoing.hold();
     this.#ready = ready;
     if (!canStream(ready.media.codecs)) throw new PlayerError("unsupported", `this browser does not play ${ready.media.codecs} from a media source`);
     if (this.#idleUrl !== ready.idle.url) {

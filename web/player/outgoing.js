@@ -41,6 +41,7 @@ export class Outgoing {
   #list = []; // utterances whose end the service has not told
   #latency = new Latency();
   #timer = null;
+  #held = false;
 
   /** send(message): false when there is no connection; aim(latencyS): the idle frame to speak from, undefined without a timeline */
   constructor(send, aim) {
@@ -76,16 +77,23 @@ export class Outgoing {
     }
   }
 
-  /** A new session: all that was not finished is to be said again. Returns it. */
+  /** A new session: all that was not finished is to be said again, from `catchUp` on. Returns it. */
   reset(limits) {
     this.#limits = limits;
+    this.#held = true;
     this.#list = this.#list.filter((utterance) => !utterance.unwanted);
     for (const utterance of this.#list) Object.assign(utterance, { n: null, announced: false, sent: 0, taken: 0, waiting: false, words: [], cues: [], wordsTold: 0 });
     return [...this.#list];
   }
 
+  /** Connected again, but what the service got is not known yet: nothing new is said until `catchUp`, or it would be said twice. */
+  hold() {
+    this.#held = true;
+  }
+
   /** Connected, and all that was missed is there: what the service did not get is sent again. */
   catchUp() {
+    this.#held = false;
     for (const utterance of [...this.#list]) {
       if (utterance.unwanted) this.#send({ type: "interrupt", id: utterance.wire });
       else if (utterance.announced && utterance.n === null) utterance.announced = false;
@@ -150,6 +158,7 @@ export class Outgoing {
   // --- sending -----------------------------------------------------------------------------------------------------------
 
   #announce() {
+    if (this.#held) return;
     let before = 0;
     for (const utterance of [...this.#list]) {
       if (!utterance.announced && before < this.#limits.queued_utterances) {
@@ -192,7 +201,7 @@ export class Outgoing {
   }
 
   #sendPieces(utterance) {
-    if (!utterance.options.deltas || !utterance.announced || utterance.over) return;
+    if (this.#held || !utterance.options.deltas || !utterance.announced || utterance.over) return;
     while (utterance.sent < utterance.pieces.length) {
       const idle = this.#list[0] === utterance && (utterance.waiting || utterance.words.length === 0);
       const phase = idle ? this.#phase(utterance, 0) : {};
