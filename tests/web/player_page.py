@@ -21,6 +21,9 @@ FLAGS = [
     "--autoplay-policy=user-gesture-required",
 ]
 PROBE = (Path(__file__).parent / "probe.js").read_text()
+SHORT = "Say a."
+LONG = "I would like you to walk me through a system that you designed, from the first sketch to production."
+VIDEO = "player.internals.video"
 BODY = (
     "<style>avatar-player { width: 480px }</style>"
     '<avatar-player avatar="woman" label="AI-generated interviewer"></avatar-player><button id="begin">Begin</button>'
@@ -92,3 +95,7 @@ def opened(
     stage.js("url => import(url).then(() => {})", "/avatar-player.js" if own_script else f"{service_url}/avatar-player.js")
     stage.js("watch(document.querySelector('avatar-player'))")
     return stage
+
+
+def wait_until_heard(stage: Stage, utterance: str) -> None:
+    stage.until(f"said('started').some(({{ id }}) => id === '{utterance}')")

@@ -12,13 +12,11 @@ import pytest
 
 from tests.conftest import Service
 from tests.web.other_browsers import FIREFOX, MINI_BROWSER, PULSEAUDIO, WEBKIT_DRIVER, XVFB, Firefox, WebKit, Window, quiet_loudspeaker
-from tests.web.player_page import BODY, PROBE
+from tests.web.player_page import BODY, LONG, PROBE, VIDEO
 
 pytestmark = [pytest.mark.serve, pytest.mark.browser]
 
 SHORT = "Tell me about yourself."
-LONG = "I would like you to walk me through a system that you designed, from the first sketch to production."
-VIDEO = "player.internals.video"
 H264 = """'video/mp4; codecs="avc1.64001f, mp4a.40.2"'"""
 
 

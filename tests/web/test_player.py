@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import threading
-from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-import tests.conftest as common
 import web
 from tests.conftest import Service
-from tests.web.player_page import CHROMIUM, FLAGS, Stage, opened
+from tests.web.player_page import CHROMIUM, FLAGS, LONG, SHORT, VIDEO, Stage, opened, wait_until_heard
 
 pytestmark = [pytest.mark.serve, pytest.mark.browser]
-
-SHORT = "Say a."
-LONG = "I would like you to walk me through a system that you designed, from the first sketch to production."
-VIDEO = "player.internals.video"
 
 
 @pytest.fixture(scope="module")
@@ -55,54 +46,8 @@ def stage(shared: Stage) -> Stage:
     return shared
 
 
-@pytest.fixture
-def open_stage(browser: Browser, service: Service) -> Iterator[Callable[..., Stage]]:
-    made: list[Stage] = []
-
-    def one(**options: Any) -> Stage:
-        made.append(opened(browser, service.url, **options))
-        return made[-1]
-
-    yield one
-    for stage in made:
-        stage.close()
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[Callable[[str], str]]:
-    """Serves an empty page and copies of the scripts at an origin; returns the page's URL."""
-    servers: list[ThreadingHTTPServer] = []
-
-    class Empty(SimpleHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path != "/":
-                super().do_GET()
-                return
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.end_headers()
-            self.wfile.write(b"<!doctype html><html lang=en><body></body></html>")
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    def serve(origin: str) -> str:
-        servers.append(ThreadingHTTPServer(("127.0.0.1", urlsplit(origin).port or 0), functools.partial(Empty, directory=web.WEB_DIR)))
-        threading.Thread(target=functools.partial(servers[-1].serve_forever, poll_interval=0.05), daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_address[1]}/"
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
 def states(stage: Stage) -> list[str]:
     return [entry["state"] for entry in stage.said("statechange")]
-
-
-def wait_until_heard(stage: Stage, utterance: str) -> None:
-    stage.until(f"said('started').some(({{ id }}) => id === '{utterance}')")
 
 
 def test_idle_speech_idle_is_one_timeline(stage: Stage) -> None:
@@ -444,120 +389,6 @@ def test_tts_manager_queues_and_shows_the_avatar(stage: Stage) -> None:
     assert stage.js("calls") == [["start", "Say a."], ["end", "Say a."], ["start", "Say b."], ["end", "Say b."]]
     asked = stage.js("gate.sent.filter(({ type }) => type === 'speak')")
     assert [(one["voice"], one["speed"]) for one in asked] == [("nova", 1.1)] * 2
-
-
-def test_tts_manager_goes_on_with_sound_alone_and_says_so(open_stage: Callable[..., Stage]) -> None:
-    refuses = "class { static OPEN = 1; constructor() { setTimeout(() => this.onclose?.({ code: 1006 })) } close() {} }"
-    stage = open_stage(before=f"window.WebSocket = {refuses};")
-    made = "import('/tts.js').then(({ TTSManager }) => (window.tts = new TTSManager({ player })).unlock())"
-    stage.js(f"() => {{ document.getElementById('begin').onclick = () => {made} }}")
-    stage.page.click("#begin")
-    stage.until("window.tts")
-    assert stage.js("tts.speak('Say a.').then(() => 'spoken')") == "spoken"
-    assert [e["code"] for e in stage.said("notice") if e["code"] == "sound_only"] == ["sound_only"]
-    assert stage.js("player.state") == "failed"
-
-
-def test_without_a_media_source_it_plays_finished_videos_and_says_so(open_stage: Callable[..., Stage]) -> None:
-    stage = open_stage(before="delete window.MediaSource; delete window.ManagedMediaSource;")
-    stage.connect()
-    stage.unlock()
-    assert stage.js("player.mode") == "file"
-    assert [e["code"] for e in stage.said("notice")] == ["file_mode"]
-    assert stage.speak({"text": SHORT, "id": "whole"}) == {"id": "whole", "outcome": "finished"}
-    assert any(e.get("lines") for e in stage.said("caption"))
-    stage.js("text => { player.speak({ text, id: 'cut' }) }", LONG)
-    wait_until_heard(stage, "cut")
-    assert stage.js("player.interrupt()") == ["cut"]
-    stage.until(f"{VIDEO}.loop && !{VIDEO}.paused && player.state === 'idle'")
-
-
-def test_reduced_motion_is_a_still_portrait_with_sound_and_captions(open_stage: Callable[..., Stage]) -> None:
-    stage = open_stage(reduced_motion="reduce")
-    stage.connect()
-    stage.unlock()
-    picture, portrait = (f"getComputedStyle(player.shadowRoot.querySelector('[part={part}]'))" for part in ("picture", "portrait"))
-    assert stage.js(f"[player.moving, {picture}.opacity, {portrait}.visibility]") == [False, "0", "visible"]
-    assert "still" in [e["code"] for e in stage.said("notice")]
-    assert stage.js("player.shadowRoot.querySelector('[part=portrait]').decode().then(() => true)")
-    stage.js("() => { player.speak({ text: 'Say a.', id: 'still' }) }")
-    wait_until_heard(stage, "still")
-    stage.until("said('caption').some(({ lines }) => lines?.length)")
-    assert stage.js(f"{VIDEO}.muted") is False
-    stage.js("player.motion = 'on'")
-    assert stage.js(f"[player.moving, {picture}.opacity, {portrait}.visibility]") == [True, "1", "hidden"]
-    stage.until("said('ended').length")
-
-
-def test_before_a_gesture_it_lives_mute_and_offers_the_sound(open_stage: Callable[..., Stage]) -> None:
-    stage = open_stage()
-    stage.connect()
-    assert stage.js(f"[{VIDEO}.muted, {VIDEO}.paused, player.unlocked]") == [True, False, False]
-    stage.js("() => { player.speak({ text: 'Say a.', id: 'mute' }) }")
-    assert "locked" in [e["code"] for e in stage.said("notice")]
-    stage.page.get_by_role("button", name="Turn on sound").click()
-    stage.until("player.unlocked")
-    expect(stage.page.get_by_role("button", name="Turn on sound")).to_be_hidden()
-    stage.until("said('ended').length")
-    assert stage.said("ended")[0]["outcome"] == "finished"
-    stage.js("player.disconnect()")
-    assert stage.js("[player.state, player.dataset.state]") == ["off", "off"]
-
-
-def test_sound_that_the_system_took_comes_back_with_it_or_by_the_button(open_stage: Callable[..., Stage]) -> None:
-    stage = open_stage()
-    stage.connect()
-    stage.unlock()
-    button = stage.page.get_by_role("button", name="Turn on sound")
-    codes = "said('notice').map(({ code }) => code)"
-    stage.js("player.internals.graph.context.suspend()")
-    stage.until("!player.unlocked")
-    expect(button).to_be_visible()
-    stage.js("player.internals.graph.context.resume()")
-    stage.until("player.unlocked")
-    expect(button).to_be_hidden()
-    assert stage.js(codes) == ["sound_paused", "sound_on"]
-    stage.js("player.internals.graph.context.suspend()")
-    stage.until("!player.unlocked")
-    button.click()
-    stage.until("player.unlocked")
-    assert stage.speak("Say a.")["outcome"] == "finished"
-    assert stage.js(codes) == ["sound_paused", "sound_on", "sound_paused"]
-
-
-def test_another_page_that_took_the_session_leaves_a_way_back(open_stage: Callable[..., Stage], service: Service) -> None:
-    stage = open_stage()
-    stage.connect()
-    stage.js(
-        """(url) => {
-          const other = new Untouched(url);
-          other.onopen = () => other.send(JSON.stringify({ type: "resume", session: gate.ready.session, token: gate.ready.token, seq: 1 }));
-        }""",
-        service.url.replace("http", "ws", 1) + "/v1/sessions",
-    )
-    stage.until("player.state === 'failed'")
-    assert stage.said("error")[-1]["close"] == 4006
-    button = stage.page.get_by_role("button", name="Try again")
-    expect(button).to_be_visible()
-    button.click()
-    stage.until("player.state === 'idle'")
-
-
-def test_a_listed_page_of_another_origin_plays(open_stage: Callable[..., Stage], elsewhere: Callable[[str], str]) -> None:
-    stage = open_stage(page_url=elsewhere(common.OTHER_ORIGIN))
-    stage.connect()
-    stage.unlock()
-    assert stage.speak({"text": SHORT})["outcome"] == "finished"
-    assert stage.js("player.shadowRoot.querySelector('[part=portrait]').decode().then(() => true)")
-
-
-def test_other_pages_are_told_why_they_may_not(open_stage: Callable[..., Stage], elsewhere: Callable[[str], str], service: Service) -> None:
-    # The module cannot be had across origins either: this page brings its own copy.
-    stage = open_stage(page_url=elsewhere("http://127.0.0.1:0"), own_script=True, attributes=f'src="{service.url}"')
-    refused = stage.js("player.connect().catch(({ code, message, close }) => ({ code, message, close }))")
-    assert refused["code"] == "origin" and refused["close"] == 4009 and "server.cors_origins" in refused["message"]
-    assert stage.js("player.state") == "failed"
-    expect(stage.page.get_by_text("server.cors_origins")).to_be_visible()
 
 
 def test_types_name_what_the_element_has(stage: Stage) -> None:
