@@ -12,7 +12,6 @@ import struct
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,11 @@ from configs.models import AppConfig, cache_dir
 from contracts import AvatarRef, EngineInfo, Fragment, Phoneme, SpeechChunk, SpeechRequest, Word
 from media.blobs import BlobStore, blob_key
 from timeline import SEGMENT_FRAMES
+from versions import stamp
 
-FORMAT = 1
+FORMAT = 1  # of the blobs
+VERSION = 1  # of films: raise it with any change to how the same speech and crops are composed or encoded
+KEPT_LIBRARIES = ("av", "opencv-python")  # what encoded and composed them
 LENGTH = struct.Struct(">I")
 FULL_SCALE = 32_767
 
@@ -52,11 +54,9 @@ class AskedBefore:
         self._store: BlobStore | None = None
         if config.cache.enabled:
             self._store = BlobStore(config.cache.uri or str(Path(cache_dir()) / "utterances"), config.cache.max_bytes, config.cache.memory_bytes)
-        speech = config.speech.model_dump_json(exclude=SPEECH_EXCEPT)
-        lexicon = config.speech.lexicon.read_bytes().hex() if config.speech.lexicon is not None else ""
-        self._speaks = blob_key(FORMAT, speech, lexicon, _sources("speech"))
+        self._speaks = blob_key(FORMAT, config.speech.model_dump_json(exclude=SPEECH_EXCEPT))
         lips = config.lipsync.model_dump_json(exclude=LIPS_EXCEPT)
-        self._films = blob_key(FORMAT, lips, config.mux.media.model_dump_json(), config.mux.first_pieces, _sources("media"))
+        self._films = blob_key(FORMAT, lips, config.mux.media.model_dump_json(), config.mux.first_pieces, stamp(VERSION, *KEPT_LIBRARIES))
 
     @property
     def enabled(self) -> bool:
@@ -66,7 +66,7 @@ class AskedBefore:
         """speaks: what speaks, as the TTS tells it; lips: the lip-sync engine."""
         if self._store is None or speech is None:
             return Keys(None, None)
-        said = blob_key(self._speaks, speaks["engine"], speaks.get("model"), json.dumps(asdict(speech), sort_keys=True))
+        said = blob_key(self._speaks, speaks["engine"], speaks.get("model"), speaks["version"], json.dumps(asdict(speech), sort_keys=True))
         film = blob_key(self._films, said, avatar.id, avatar.version, lips.name, lips.version, phase)
         return Keys(said, film if phase % SEGMENT_FRAMES == 0 else None)
 
@@ -185,11 +185,3 @@ def _pack(head: list[dict[str, Any]], parts: list[bytes]) -> bytes:
 def _unpack(blob: bytes) -> tuple[list[dict[str, Any]], memoryview]:
     (length,) = LENGTH.unpack_from(blob)
     return json.loads(blob[LENGTH.size : LENGTH.size + length]), memoryview(blob)[LENGTH.size + length :]
-
-
-@lru_cache(maxsize=4)
-def _sources(package: str) -> str:
-    """Stands for the code of a package and its data, so that what another version made is not taken for its own."""
-    folder = Path(__file__).parent.parent / package
-    files = sorted((*folder.glob("*.py"), *folder.glob("*.yaml")))
-    return blob_key(*(file.read_text(encoding="utf-8") for file in files))

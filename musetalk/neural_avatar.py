@@ -35,10 +35,12 @@ from musetalk.steps import Steps
 from musetalk.tracking import follow
 from musetalk.vae import FACE_SIDE
 from musetalk.weights import State, WeightsFolder
+from versions import stamp
 
 logger = logging.getLogger(__name__)
 
-PREPARATION = 1  # of what this file does
+PREPARATION = 2  # of what this file does: raise it with any change to the boxes, masks or latents that it makes
+KEPT_LIBRARIES = ("mediapipe", "onnxruntime", "opencv-python", "torch")  # what found the landmarks, drew the masks and encoded the faces
 DWPOSE_FILE, PARSER_FILE = "dwpose/dw-ll_ucoco_384.onnx", "face-parse-bisent/79999_iter.pth"
 BATCH = 8
 FINGERPRINT_BYTES = 2**20
@@ -53,7 +55,7 @@ def neural_version(config: AppConfig) -> str:
     weights = WeightsFolder(config.weights)
     files = [VAE_FILE, *(name for name in (DWPOSE_FILE, PARSER_FILE) if weights.look(BY_NAME[name]).state is not State.MISSING)]
     parts = [f"{name} {_fingerprint(weights.path(name))}" for name in files]
-    return content_version(PREPARATION, box_rule(config.lipsync.musetalk), blend_rule(config.lipsync.musetalk), *parts)
+    return content_version(stamp(PREPARATION, *KEPT_LIBRARIES), box_rule(config.lipsync.musetalk), blend_rule(config.lipsync.musetalk), *parts)
 
 
 def box_rule(config: MuseTalkConfig) -> BoxRule:

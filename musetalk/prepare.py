@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +20,8 @@ from configs.models import MediaConfig
 from contracts import AvatarRef, ByteArray, FloatArray
 from errors import ConflictError, EngineError, ImageError, RequestError, UnknownAvatarError
 from media.idle import encode_idle
-from musetalk import animator
 from musetalk.animator.render import idle_loop
-from musetalk.animator.rig import Rig
+from musetalk.animator.rig import VERSION, Rig
 from musetalk.avatar import AvatarStore
 from musetalk.builtin import is_builtin, shipped_digest, shipped_facts, shipped_portrait
 from musetalk.face import find_faces
@@ -32,6 +30,7 @@ from musetalk.portrait import frame_portrait, read_portrait
 from musetalk.prepare_clip import again_from_background
 from musetalk.prepared import AvatarMeta, EngineParts, Gender, PreparedAvatar, StoredIdle, check_id, content_version
 from musetalk.steps import Progress, Steps
+from versions import stamp
 
 if TYPE_CHECKING:
     from musetalk.neural_avatar import FaceNetworks  # brings PyTorch, which the animator does without
@@ -39,7 +38,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ANIMATOR, MUSETALK = "animator", "musetalk"
-PREPARATION = 2  # of what this file does; the animator's own version is its source
+PREPARATION = 3  # of what this file does: raise it with any change to what it stores
+KEPT_LIBRARIES = ("av", "mediapipe")  # what encoded the idle loop and found the landmarks
 
 
 @dataclass(frozen=True)
@@ -189,11 +189,9 @@ def refresh(avatar_id: str, store: AvatarStore, media: MediaConfig | None = None
     return ref
 
 
-@cache
 def animator_version() -> str:
-    """Changes with the animator's code, because idle loop, rig and drawing must agree to the pixel."""
-    folder = Path(animator.__file__).parent
-    return content_version(*(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))))
+    """Changes with what the animator draws, because idle loop, rig and drawing must agree to the pixel."""
+    return content_version(stamp(VERSION, "opencv-python"))
 
 
 def _make(source: _Source, size: int, store: AvatarStore, media: MediaConfig, steps: Steps, networks: FaceNetworks | None) -> AvatarRef:
@@ -231,7 +229,7 @@ def _make(source: _Source, size: int, store: AvatarStore, media: MediaConfig, st
 
 
 def _settings(avatar_id: str, name: str, gender: str, sha256: str, size: int, media: MediaConfig) -> str:
-    return content_version(PREPARATION, animator_version(), avatar_id, name, gender, sha256, size, media.model_dump_json())
+    return content_version(stamp(PREPARATION, *KEPT_LIBRARIES), animator_version(), avatar_id, name, gender, sha256, size, media.model_dump_json())
 
 
 def _version(settings: str, networks: FaceNetworks | None) -> str:

@@ -29,6 +29,7 @@ from musetalk.prepared import Avatar, Gender, PreparedAvatar, StoredIdle, conten
 from musetalk.steps import Progress, Steps
 from musetalk.tracking import follow
 from timeline import FPS, SEGMENT_FRAMES
+from versions import stamp
 
 if TYPE_CHECKING:
     from musetalk.neural_avatar import FaceNetworks
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MUSETALK = "musetalk"
-PREPARATION = 2  # of what this file does
+PREPARATION = 3  # of what this file does: raise it with any change to what it stores
+KEPT_LIBRARIES = ("av", "mediapipe", "opencv-python")  # what encoded the idle loop, found the landmarks and cut the square
 ROOM = 0.06  # of the square's side, kept around the face wherever it moves
 TURN = SEGMENT_FRAMES // 2
 
@@ -93,7 +95,14 @@ def prepare_clip(
     best = faces[_best(faces)]
     assert best is not None
     settings = content_version(
-        PREPARATION, id, name or id, gender, hashlib.sha256(data).hexdigest(), size, limits.model_dump_json(), media.model_dump_json()
+        stamp(PREPARATION, *KEPT_LIBRARIES),
+        id,
+        name or id,
+        gender,
+        hashlib.sha256(data).hexdigest(),
+        size,
+        limits.model_dump_json(),
+        media.model_dump_json(),
     )
     prepared = PreparedAvatar(
         id=id,
@@ -129,7 +138,7 @@ def again_from_background(avatar: Avatar, store: AvatarStore, networks: FaceNetw
     if crf is None:
         encoded = encode_idle(background, media, avatar.order)
         idle, background, crf = StoredIdle(init=encoded.init, segments=encoded.segments, mp4=encoded.mp4), encoded.shown, encoded.crf
-        settings = content_version(PREPARATION, settings)
+        settings = content_version(stamp(PREPARATION, *KEPT_LIBRARIES), settings)
     made, found = networks.prepare(background, track, loop=False, steps=steps)
     prepared = PreparedAvatar(
         id=meta.id,

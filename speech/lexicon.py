@@ -8,6 +8,8 @@ en:
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -25,10 +27,14 @@ _LATIN = re.compile(r"[A-Za-z0-9]")
 
 
 class Lexicon:
-    """Terms by language. A term is matched as a whole: exactly as written first, then in any case; the longest wins."""
+    """Terms by language. A term is matched as a whole: exactly as written first, then in any case; the longest wins.
+
+    Attributes: digest: 16 hex digits that stand for all terms.
+    """
 
     def __init__(self, terms: Mapping[str, Mapping[str, str]]) -> None:
         self._sections = {language: LexiconSection(section) for language, section in terms.items()}
+        self.digest = hashlib.sha256(json.dumps(terms, sort_keys=True, default=dict).encode()).hexdigest()[:16]
 
     @classmethod
     def load(cls, extra: Path | None = None) -> Lexicon:

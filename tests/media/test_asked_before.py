@@ -12,7 +12,7 @@ from tests.fakes import INFO
 
 ASKED = SpeechRequest("Tell me about yourself.")
 AVATAR = AvatarRef("woman", "1")
-SPEAKS = {"engine": "offline"}
+SPEAKS = {"engine": "offline", "version": "1"}
 
 
 def before(folder: Path, **over: object) -> AskedBefore:
@@ -55,7 +55,8 @@ def test_keys_tell_apart_what_sounds_or_looks_different(tmp_path: Path) -> None:
     base = kept.keys(ASKED, SPEAKS, AVATAR, INFO, 0)
     for other in (replace(ASKED, text="Else."), replace(ASKED, voice="onyx"), replace(ASKED, speed=1.0), replace(ASKED, language="ko")):
         assert kept.keys(other, SPEAKS, AVATAR, INFO, 0).speech != base.speech
-    assert kept.keys(ASKED, {"engine": "openai", "model": "x"}, AVATAR, INFO, 0).speech != base.speech
+    for speaks in ({**SPEAKS, "engine": "openai", "model": "x"}, {**SPEAKS, "version": "2"}):
+        assert kept.keys(ASKED, speaks, AVATAR, INFO, 0).speech != base.speech
     for elsewhere in (
         kept.keys(ASKED, SPEAKS, AvatarRef("woman", "2"), INFO, 0),
         kept.keys(ASKED, SPEAKS, AVATAR, replace(INFO, version="2"), 0),
@@ -63,9 +64,6 @@ def test_keys_tell_apart_what_sounds_or_looks_different(tmp_path: Path) -> None:
         before(tmp_path, mux={"media": {"crf": 20}}).keys(ASKED, SPEAKS, AVATAR, INFO, 0),
     ):
         assert elsewhere.speech == base.speech and elsewhere.film != base.film
-    lexicon = tmp_path / "words.yaml"
-    lexicon.write_text("{}")
-    assert before(tmp_path, speech={"lexicon": str(lexicon)}).keys(ASKED, SPEAKS, AVATAR, INFO, 0).speech != base.speech
     assert before(tmp_path, mux={"lead_s": 1.0}, lipsync={"batch": {"wait_s": 0.1}}).keys(ASKED, SPEAKS, AVATAR, INFO, 0) == base
 
 

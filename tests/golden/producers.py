@@ -1,0 +1,130 @@
+"""What each producer of kept results makes of fixed input, so that a change of it is seen where its version was not raised.
+
+python -m tests.golden.producers [NAME ...]      writes `NAME.npz` beside this file anew, after a version was raised
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.models import MediaConfig, MuxConfig, SpeechConfig
+from contracts import SpeechRequest
+from media import asked_before
+from media.utterance import Utterance
+from musetalk.animator import rig
+from musetalk.animator.controls import N_CONTROLS
+from musetalk.animator.render import idle_loop, render_crop
+from musetalk.builtin import shipped_portrait
+from speech import synthesizer
+from speech.urgency import UrgencyPool
+from tests.fakes import INFO, FakeLips, FakeSpeech, stage
+from timeline import SPEECH_RATE
+from versions import stamp
+
+FOLDER = Path(__file__).parent
+Arrays = dict[str, NDArray[Any]]
+
+TEXTS = {
+    "hibari": SpeechRequest("In 2024, 3 of 4 teams moved to AWS.", "hibari"),
+    "piper": SpeechRequest("It costs $12.50 a month, doesn't it?", "joe"),
+    "espeak": SpeechRequest("저는 2024년에 AWS로 3개 팀을 옮겼습니다.", "espeak-ko-f", language="ko"),
+}
+ENVELOPE = SPEECH_RATE // 50
+TIMES = SPEECH_RATE // 1_000
+
+
+@dataclass(frozen=True)
+class Producer:
+    """version: what stands in the key of what it makes. limits: by which its arrays may differ from one processor to another."""
+
+    version: str
+    make: Callable[[], Arrays]
+    limits: dict[str, float]
+
+
+def speech(engine: str) -> Arrays:
+    """Phonemes, their times in ms, and the loudness of each 20 ms in dB; Piper draws its own noise, so of its voice only phonemes and length."""
+
+    async def spoken() -> list[Any]:
+        made = synthesizer.Synthesizer(SpeechConfig(engine="offline"))
+        return [chunk async for chunk in made.stream(TEXTS[engine])]
+
+    chunks = asyncio.run(spoken())
+    pcm = np.concatenate([chunk.pcm for chunk in chunks])
+    phonemes = [p for chunk in chunks for p in chunk.phonemes or ()]
+    frames = pcm[: len(pcm) // ENVELOPE * ENVELOPE].reshape(-1, ENVELOPE)
+    symbols = np.frombuffer(" ".join(f"{p.symbol}{p.stress}" for p in phonemes if p.symbol).encode(), np.uint8)
+    if engine == "piper":
+        return {"symbols": symbols, "length_s": np.array(len(pcm) / SPEECH_RATE)}
+    return {
+        "symbols": symbols,
+        "times_ms": np.array([(p.start // TIMES, p.end // TIMES) for p in phonemes], np.float32),
+        "loudness_db": 10 * np.log10((frames**2).mean(1) + 1e-6).astype(np.float32),
+    }
+
+
+def animator() -> Arrays:
+    """Mouths that are open, rounded, spread and half of each, on idle frames with other heads and lids."""
+    shipped = shipped_portrait("interviewer_woman")
+    made = rig.Rig.build(shipped.portrait, shipped.landmarks, 512)
+    rows = np.random.default_rng(0).uniform(0.0, 0.7, (4, N_CONTROLS)).astype(np.float32)
+    crops = [render_crop(made, frame, row)[::2, ::2] for frame, row in zip((3, 60, 130, 200), rows, strict=True)]
+    return {"crops": np.stack(crops), "idle": idle_loop(made)[::64, ::4, ::4]}
+
+
+def films() -> Arrays:
+    """Decoded pictures and sound of an utterance."""
+
+    async def filmed() -> list[bytes]:
+        ground = stage(64)
+        lips, pool = FakeLips(ground.box, silent=range(10, 14)), UrgencyPool([math.inf])
+        utterance = Utterance(ground, FakeSpeech(0.9).stream(), INFO, lips.listen, lips.render, MuxConfig(media=MediaConfig(crf=20)), pool, phase=3)
+        return [fragment.data async for fragment in utterance.fragments()]
+
+    data = b"".join(asyncio.run(filmed()))
+    with av.open(io.BytesIO(data)) as container:
+        pictures = np.stack([frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)])
+    with av.open(io.BytesIO(data)) as container:
+        sound = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    return {"pictures": pictures, "sound": (sound[::7] * 32_767).astype(np.int16)}
+
+
+PRODUCERS = {
+    **{
+        f"speech_{engine}": Producer(
+            stamp(synthesizer.VERSION, *synthesizer.KEPT_LIBRARIES),
+            partial(speech, engine),
+            {"symbols": 0, "length_s": 0.6} if engine == "piper" else {"symbols": 0, "times_ms": 15, "loudness_db": 4},
+        )
+        for engine in TEXTS
+    },
+    "animator": Producer(stamp(rig.VERSION, "opencv-python"), animator, {"crops": 3, "idle": 3}),
+    "films": Producer(stamp(asked_before.VERSION, *asked_before.KEPT_LIBRARIES), films, {"pictures": 1, "sound": 64}),
+}
+
+
+def path(name: str) -> Path:
+    return FOLDER / f"{name}.npz"
+
+
+def write(name: str) -> None:
+    producer = PRODUCERS[name]
+    np.savez_compressed(path(name), version=np.array(producer.version), **producer.make())  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1:] or PRODUCERS:
+        write(chosen)
+        print(f"{path(chosen).name}: {path(chosen).stat().st_size:,} bytes, version {PRODUCERS[chosen].version}")
