@@ -48,7 +48,7 @@ bench-gpu: $(TEST_INSTALLED) ## MuseTalk against a plain pipeline of the same mo
 	$(BIN)/python -m benchmarks.gpu
 
 docs: $(TEST_INSTALLED) ## write docs/cli.md from the commands' own help
-	PYTHONPATH=. $(BIN)/typer cli.py utils docs --name museserve --title "The command line" --output docs/cli.md
+	PYTHONPATH=. $(BIN)/typer museserve/app/cli.py utils docs --name museserve --title "The command line" --output docs/cli.md
 
 doctor: $(INSTALLED) ## look at every part of the installation
 	$(BIN)/museserve doctor --config $(CONFIG)

@@ -15,7 +15,7 @@ from ray.serve.config import AutoscalingConfig
 
 from configs.models import AppConfig, AutoscaleConfig
 from deployments.face_prep import FacePrep
-from deployments.ingress import Ingress
+from deployments.ingress.ingress import Ingress
 from deployments.lipsync import LipSync
 from deployments.mux import Mux
 from deployments.tts import TTS

@@ -27,15 +27,15 @@ import torch
 from benchmarks.generated_models import Size, write_autoencoder, write_parser
 from benchmarks.machine import machine
 from configs.models import ClipConfig, parse_config
-from contracts import ByteArray
-from media.clip import read_clip
-from musetalk.avatar import AvatarStore
-from musetalk.builtin import shipped_portrait
-from musetalk.facebox import BoxRule, bridge, jitter, mesh_box, smooth_path, whole_pixels
-from musetalk.neural_avatar import DWPOSE_FILE, FaceNetworks
-from musetalk.prepare_clip import prepare_clip
-from tests.musetalk.pose_model import pose_model, save_pose
-from timeline import FPS
+from museserve.media.clip import read_clip
+from museserve.messages import ByteArray
+from museserve.timebase import FPS
+from musetalk.avatars.builtin import shipped_portrait
+from musetalk.avatars.from_clip import prepare_clip
+from musetalk.avatars.store import AvatarStore
+from musetalk.faces.box import BoxRule, bridge, jitter, mesh_box, smooth_path, whole_pixels
+from musetalk.neural.avatar_parts import DWPOSE_FILE, FaceNetworks
+from tests.musetalk.faces.pose_model import pose_model, save_pose
 
 WIDTH, HEIGHT, SIDE = 1280, 720, 690
 DWPOSE_BIN = 1.25 * WIDTH / 576  # pixels of a 1280 x 720 frame

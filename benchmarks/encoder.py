@@ -21,12 +21,12 @@ import cv2
 import numpy as np
 
 from configs.models import MediaConfig
-from contracts import Box, ByteArray, FloatArray
-from media.compose import paste, planes
-from media.encode import FragmentEncoder
-from media.inspect import parse_fragments
-from media.mp4 import to_mp4
-from timeline import FPS, SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME
+from museserve.media.compositing import paste, planes
+from museserve.media.encode import FragmentEncoder
+from museserve.media.isobmff import parse_fragments
+from museserve.media.mp4 import to_mp4
+from museserve.messages import Box, ByteArray, FloatArray
+from museserve.timebase import FPS, SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME
 
 
 def talking_frames(size: int, n: int) -> ByteArray:

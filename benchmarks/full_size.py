@@ -22,14 +22,14 @@ import httpx
 import numpy as np
 import psutil
 
-import service
 from benchmarks.generated_avatars import write_avatars
 from benchmarks.generated_models import write_models
 from benchmarks.machine import machine
 from configs.models import AppConfig, parse_config
-from tests.musetalk.parser_weights import save_parser
+from museserve.app import local as service
+from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE
+from tests.musetalk.faces.parser_weights import save_parser
 from tests.sounds import encoded
-from timeline import SEGMENT_FRAMES, SPEECH_RATE
 
 OUT = Path("benchmarks/results/full_size.json")
 AUDIO_S = 0.32

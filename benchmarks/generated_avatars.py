@@ -13,16 +13,16 @@ import numpy as np
 import torch
 
 from configs.models import AppConfig
-from contracts import Box
-from media.idle import encode_idle
-from musetalk.avatar import AvatarStore
-from musetalk.builtin import BUILTIN, shipped_portrait
-from musetalk.load import MUSETALK
-from musetalk.neural_avatar import neural_version
-from musetalk.prepare import ANIMATOR, animator_version, builtin_settings
-from musetalk.prepared import EngineParts, PreparedAvatar, StoredIdle, content_version
-from musetalk.pretrained import load_vae
-from musetalk.weights import WeightsFolder
+from museserve.media.idle_loop import encode_idle
+from museserve.messages import Box
+from musetalk.avatars.builtin import BUILTIN, shipped_portrait
+from musetalk.avatars.format import EngineParts, PreparedAvatar, StoredIdle, content_version
+from musetalk.avatars.from_portrait import ANIMATOR, animator_version, builtin_settings
+from musetalk.avatars.store import AvatarStore
+from musetalk.factory import MUSETALK
+from musetalk.neural.avatar_parts import neural_version
+from musetalk.neural.networks import load_vae
+from musetalk.weights.folder import WeightsFolder
 
 FRAMES = 8
 

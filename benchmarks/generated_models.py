@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from musetalk.audio import WhisperEncoder
-from musetalk.parsing import BiSeNet
-from musetalk.pretrained import TAESD_FILE, UNETS, VAE_DESCRIPTION, VAE_FILE, Version
-from musetalk.taesd import TinyDecoder
-from musetalk.unet import UNet, UNetConfig
-from musetalk.vae import LEGACY_ATTENTION, VAE, VAEConfig
+from musetalk.faces.bisenet import BiSeNet
+from musetalk.neural.networks import TAESD_FILE, UNETS, VAE_DESCRIPTION, VAE_FILE, Version
+from musetalk.neural.taesd import TinyDecoder
+from musetalk.neural.unet import UNet, UNetConfig
+from musetalk.neural.vae import LEGACY_ATTENTION, VAE, VAEConfig
+from musetalk.neural.whisper import WhisperEncoder
 
 Size = Literal["tiny", "full"]
 

@@ -26,8 +26,8 @@ from benchmarks.pipelines import Kind, Worker
 from benchmarks.steps import executed_gflop, matmul_peak
 from benchmarks.viewer import Viewing, watch
 from configs.models import AppConfig, load_config
-from service import running
-from tests.musetalk.parser_weights import save_parser
+from museserve.app.local import running
+from tests.musetalk.faces.parser_weights import save_parser
 
 RESULTS = Path("benchmarks/results")
 MODEL_GFLOP = {"eager": 800.0, "exact": 800.0, "taesd": 213.2}  # a frame, as published: UNet 177.8 and decoder 622.2 or 35.3

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from musetalk import kernels
-from musetalk.blocks import GroupNorm
+from musetalk.neural import kernels
+from musetalk.neural.layers import GroupNorm
 
 SHAPES = ((512, 32), (512, 64), (512, 128), (256, 128), (256, 256), (128, 256))  # channels, side
 REPEATS = 20

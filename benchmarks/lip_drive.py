@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from contracts import FloatArray, Phoneme, Speech
-from musetalk.animator.controls import JAW, LIP_CLOSE, LOWER_DROP, ROUND, UPPER_RAISE, WIDE
-from musetalk.animator.drive import CONTEXT_S, LEAD_S, LOOKAHEAD_S, Drive, listen
-from musetalk.animator.hearing import loud_level
-from musetalk.animator.training_voices import Reading, readings
-from timeline import FPS, SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for
+from museserve.messages import FloatArray, Phoneme, Speech
+from museserve.timebase import FPS, SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for
+from musetalk.speech_cues.controls import JAW, LIP_CLOSE, LOWER_DROP, ROUND, UPPER_RAISE, WIDE
+from musetalk.speech_cues.drive import CONTEXT_S, LEAD_S, LOOKAHEAD_S, Drive, listen
+from musetalk.speech_cues.loudness import loud_level
+from tools.training_voices import Reading, readings
 
 NOISES_DB: tuple[float | None, ...] = (None, -20.0, -10.0)
 CLOSED_MM = 1.0

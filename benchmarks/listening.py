@@ -27,14 +27,14 @@ import torch
 from torch import Tensor
 
 from configs.models import SpeechConfig
-from contracts import FloatArray, Speech, SpeechChunk, SpeechRequest
-from musetalk.audio import WINDOW_ROWS, WhisperEncoder, frame_windows, whole_features
-from musetalk.checkpoint import read_checkpoint
-from musetalk.listening import CONTEXT_S, LOOKAHEAD_S, SILENCE_S, WhisperEar, is_speaking
-from musetalk.resample import to_whisper_rate
-from speech.buffer import SpeechBuffer
-from speech.synthesizer import Synthesizer
-from timeline import SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for
+from museserve.messages import FloatArray, Speech, SpeechChunk, SpeechRequest
+from museserve.pipeline.speech_buffer import SpeechBuffer
+from museserve.speech.synthesizer import Synthesizer
+from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for
+from musetalk.neural.listening import CONTEXT_S, LOOKAHEAD_S, SILENCE_S, WhisperEar, is_speaking
+from musetalk.neural.resample import to_whisper_rate
+from musetalk.neural.whisper import WINDOW_ROWS, WhisperEncoder, frame_windows, whole_features
+from musetalk.weights.checkpoint import read_checkpoint
 
 TEXTS = {
     "en": "Tell me about a time you disagreed with a teammate. What did you do first, and what happened afterwards? "

@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from configs.models import MuseTalkConfig, WeightsConfig
-from contracts import AvatarRef, RenderRequest
-from musetalk.weights import WeightsFolder
+from museserve.messages import AvatarRef, RenderRequest
+from musetalk.weights.folder import WeightsFolder
 
 Kind = Literal["eager", "exact", "exact-inductor", "taesd", "taesd-inductor"]  # our decoders; with the compiler's kernels instead of ours
 AVATAR = AvatarRef("noise", "1")
@@ -43,9 +43,9 @@ class Eager:
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
         from diffusers import AutoencoderKL, UNet2DConditionModel
 
-        from musetalk.checkpoint import read_checkpoint
-        from musetalk.unet import sinusoids
-        from musetalk.vae import current_names
+        from musetalk.neural.unet import sinusoids
+        from musetalk.neural.vae import current_names
+        from musetalk.weights.checkpoint import read_checkpoint
 
         def filled(make: Callable[[], Any], state: dict[str, Any]) -> Any:
             with torch.device("meta"):
@@ -88,7 +88,7 @@ class Own:
     """The engine as the graph calls it."""
 
     def __init__(self, folder: Path, decoder: Any, config: dict[str, Any]) -> None:
-        from musetalk.neural import MuseTalk
+        from musetalk.neural.engine import MuseTalk
 
         arrays = {"latents": faces(), "latent_index": np.arange(N_FACES)}
         weights = WeightsFolder(WeightsConfig(uri=str(folder), unpublished=True))

@@ -31,7 +31,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.service import QUESTIONS, percentile
 from configs.models import load_config
-from service import running
+from museserve.app.local import running
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (

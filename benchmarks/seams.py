@@ -21,14 +21,14 @@ import cv2
 import numpy as np
 
 from configs.models import load_config
-from contracts import ByteArray, FloatArray, SpeechRequest
-from media.phase import idle_frame
-from media.utterance import Utterance
+from museserve.app.inprocess import Studio
+from museserve.messages import ByteArray, FloatArray, SpeechRequest
+from museserve.pipeline.idle_phase import idle_frame
+from museserve.pipeline.utterance import Utterance
+from museserve.timebase import FPS, SEGMENT_FRAMES
 from musetalk.animator.render import idle_loop
 from musetalk.animator.rig import Rig
-from musetalk.builtin import BUILTIN
-from studio import Studio
-from timeline import FPS, SEGMENT_FRAMES
+from musetalk.avatars.builtin import BUILTIN
 
 TEXTS = ("Number 1.", "Say a.", "Tell me about a project you are proud of, and what you would change.")
 PHASES = (0, 13, 50, 100, 118, 171, 203, 245, 30)

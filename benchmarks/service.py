@@ -23,10 +23,10 @@ import psutil
 
 from benchmarks.viewer import Viewing, watch
 from configs.models import AppConfig, load_config
-from contracts import SpeechRequest
-from service import running
-from studio import Studio, render_to_file
-from timeline import FPS
+from museserve.app.inprocess import Studio, render_to_file
+from museserve.app.local import running
+from museserve.messages import SpeechRequest
+from museserve.timebase import FPS
 
 QUESTIONS = (
     "Tell me about a project you are proud of, and what made it hard.",

@@ -23,9 +23,9 @@ import httpx
 
 from benchmarks.service import QUESTIONS, TEN_SECONDS, cpu_seconds, machine_seconds, percentile
 from configs.models import load_config
-from service import running
+from museserve.app.local import running
+from museserve.timebase import FPS, SEGMENT_FRAMES
 from tests.live import Live
-from timeline import FPS, SEGMENT_FRAMES
 
 PARTS = ("first", "interrupt", "turns")
 TURN_S = 2.5  # from the beginning of one utterance, of about five seconds, to that of the next: two speak at any time

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.lips.faces import FaceReader, Seen
-from contracts import ByteArray
+from museserve.messages import ByteArray
 
 HEAD_STEP_S = 0.4
 HEADS, HEADS_A_ROW, HEAD_PX = 12, 6, 220

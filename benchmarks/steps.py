@@ -54,9 +54,9 @@ def _longest(spent: dict[str, float]) -> dict[str, float]:
 
 def executed_gflop(decoder: str) -> dict[str, float]:
     """What our networks of the full size really multiply for a frame, by step; counted on tensors without memory."""
-    from musetalk.taesd import TinyDecoder
-    from musetalk.unet import UNet, UNetConfig
-    from musetalk.vae import VAE, VAEConfig
+    from musetalk.neural.taesd import TinyDecoder
+    from musetalk.neural.unet import UNet, UNetConfig
+    from musetalk.neural.vae import VAE, VAEConfig
 
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         unet = UNet(UNetConfig()).fold()

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
-from errors import ConfigError
-from timeline import SEGMENT_FRAMES
+from museserve.errors import ConfigError
+from museserve.timebase import SEGMENT_FRAMES
 
 CONFIG_DIR = Path(__file__).parent
 
@@ -56,7 +56,7 @@ class SpeechConfig(StrictModel):
         "error", description="fallback = an offline voice takes over, announced; error = the caller gets 502"
     )
     openai: OpenAIConfig = OpenAIConfig()
-    lexicon: Path | None = Field(None, description="extra pronunciations, YAML; read on top of speech/lexicon.yaml")
+    lexicon: Path | None = Field(None, description="extra pronunciations, YAML; read on top of the shipped ones")
     threads: int = Field(1, ge=1, le=16, description="threads of one offline synthesis")
     max_text_chars: int = Field(4_096, ge=1, description="longest text of a request, characters after trimming")
     first_clause_chars: int = Field(48, ge=8, description="the first piece to synthesise is cut at a clause border near this length")

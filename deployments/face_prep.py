@@ -1,4 +1,4 @@
-"""Portrait or clip to prepared avatar, into the avatar store. The work lives in `musetalk.prepare` and `musetalk.prepare_clip`."""
+"""Portrait or clip to prepared avatar, into the avatar store. The work lives in `musetalk.avatars.from_portrait` and `from_clip`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from configs.models import AppConfig
-from contracts import AvatarRef
-from errors import ConflictError, MuseserveError
-from musetalk.load import clips_need_musetalk, load_face_networks, prepare_shipped, shipped_store
-from musetalk.prepare import check_request, prepare_portrait, refresh
-from musetalk.prepare_clip import prepare_clip
-from musetalk.steps import Progress
+from museserve.errors import ConflictError, MuseserveError
+from museserve.messages import AvatarRef
+from musetalk.avatars.from_clip import prepare_clip
+from musetalk.avatars.from_portrait import check_request, prepare_portrait, refresh
+from musetalk.avatars.progress import Progress
+from musetalk.factory import clips_need_musetalk, load_face_networks, prepare_shipped, shipped_store
 
 logger = logging.getLogger("ray.serve")
 

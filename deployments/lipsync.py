@@ -14,17 +14,17 @@ from functools import partial
 from ray import serve
 
 from configs.models import AppConfig
-from contracts import Conditioning, EngineInfo, RenderedCrops, RenderRequest, Speech
-from deployments import process
-from deployments.in_line import InLine
 from deployments.metrics import LipSyncMetrics
-from deployments.turns import Turns
-from errors import DeviceLostError
-from musetalk.avatar import AvatarStore
-from musetalk.builtin import BUILTIN
+from museserve.errors import DeviceLostError
+from museserve.messages import Conditioning, EngineInfo, RenderedCrops, RenderRequest, Speech
+from museserve.runtime import process
+from museserve.runtime.deadline_executor import UrgencyPool
+from museserve.runtime.deadline_semaphore import Turns
+from musetalk.avatars.builtin import BUILTIN
+from musetalk.avatars.store import AvatarStore
 from musetalk.engine import LipSyncEngine
-from musetalk.load import MUSETALK, load_engine, prepare_shipped, shipped_store, warm, warm_ear
-from speech.urgency import UrgencyPool
+from musetalk.factory import MUSETALK, load_engine, prepare_shipped, shipped_store, warm, warm_ear
+from musetalk.serial import InLine
 
 logger = logging.getLogger("ray.serve")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ray.serve import metrics
 
-from deployments.protocol import Stats
+from deployments.ingress.sessions.protocol import Stats
 
 _MS = [1, 2, 5, 10, 20, 50, 100, 150, 200, 300, 400, 600, 800, 1_200, 2_000, 5_000, 10_000]
 _FRAMES = [1, 2, 4, 8, 16, 24, 32, 48, 64]

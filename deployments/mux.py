@@ -17,22 +17,22 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 from configs.models import AppConfig
-from contracts import Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk, SpeechRequest, VideoRequest
-from deployments import process
 from deployments.metrics import MuxMetrics
 from deployments.remote import LOST, pulled, unwrap
-from errors import BusyError, DeviceLostError, MuseserveError, RenderError, RequestError
-from media.asked_before import AskedBefore, Keys, again, recorded, replayed
-from media.audio import SpeechEncoder
-from media.decode import decode_speech
-from media.mp4 import to_mp4
-from media.text_track import TextTrack
-from media.utterance import Utterance
-from musetalk.builtin import BUILTIN
-from musetalk.load import shipped_store
-from musetalk.prepared import Avatar
-from speech.urgency import UrgencyPool
-from timeline import FPS, SPEECH_RATE
+from museserve.errors import BusyError, DeviceLostError, MuseserveError, RenderError, RequestError
+from museserve.media.decode import decode_speech
+from museserve.media.mp4 import to_mp4
+from museserve.media.speech_encode import SpeechEncoder
+from museserve.media.text_track import TextTrack
+from museserve.messages import Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk, SpeechRequest, VideoRequest
+from museserve.pipeline.cache import AskedBefore, Keys, again, recorded, replayed
+from museserve.pipeline.utterance import Utterance
+from museserve.runtime import process
+from museserve.runtime.deadline_executor import UrgencyPool
+from museserve.timebase import FPS, SPEECH_RATE
+from musetalk.avatars.builtin import BUILTIN
+from musetalk.avatars.format import Avatar
+from musetalk.factory import shipped_store
 
 logger = logging.getLogger("ray.serve")
 

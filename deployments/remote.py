@@ -8,7 +8,7 @@ from typing import Any
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 
-from errors import MuseserveError
+from museserve.errors import MuseserveError
 
 # A replica that died, is starting, or refused the call: another one, or the same a moment later, may answer.
 LOST = (RayActorError, ReplicaUnavailableError, DeploymentUnavailableError, BackPressureError, TimeoutError, ConnectionError)

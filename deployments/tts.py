@@ -8,12 +8,12 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
-import heap
 from configs.models import SpeechConfig
-from contracts import SpeechChunk, SpeechRequest
 from deployments.metrics import TTSMetrics
-from errors import MuseserveError
-from speech.synthesizer import Synthesizer
+from museserve.errors import MuseserveError
+from museserve.messages import SpeechChunk, SpeechRequest
+from museserve.runtime import malloc as heap
+from museserve.speech.synthesizer import Synthesizer
 
 logger = logging.getLogger("ray.serve")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from contracts import ByteArray, Conditioning, EngineInfo, RenderRequest, Speech
+from museserve.messages import ByteArray, Conditioning, EngineInfo, RenderRequest, Speech
 
 
 class LipSyncEngine(Protocol):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-from musetalk.published import WeightFile
-from musetalk.transfer import Progress
-from musetalk.weights import Found, State, WeightsFolder, mending
+from musetalk.weights.catalogue import WeightFile
+from musetalk.weights.folder import Found, State, WeightsFolder, mending
+from musetalk.weights.transfer import Progress
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def verify(folder: WeightsFolder, file: WeightFile, on_progress: Progress = lamb
     found = folder.verify_file(file, count)
     troubles = [_trouble(found)]
     if found.state is not State.MISSING and not not_looked_inside(folder):
-        from musetalk.inspection import faults
+        from musetalk.neural.inspection import faults
 
         troubles.append(faults(folder, file.name))
     return Verdict(found, "; ".join(filter(None, troubles)))

@@ -64,7 +64,7 @@ class Service:
         return answer
 
 
-def start(tmp: Path, config: dict[str, Any], module: str = "cli") -> tuple[subprocess.Popen[bytes], Service]:
+def start(tmp: Path, config: dict[str, Any], module: str = "museserve.app.cli") -> tuple[subprocess.Popen[bytes], Service]:
     """`museserve serve` in a process of its own. `module`: what is run in place of the command line.
 
     Raises AssertionError with its log when it does not get ready.

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
-from contracts import AvatarRef, Box, ByteArray, Conditioning, EngineInfo, RenderedCrops, RenderRequest, Speech, SpeechChunk, Word
-from errors import SpeechEngineError
-from media.stage import Stage
-from timeline import SEGMENT_FRAMES, SPEECH_RATE
+from museserve.errors import SpeechEngineError
+from museserve.media.background import Stage
+from museserve.messages import AvatarRef, Box, ByteArray, Conditioning, EngineInfo, RenderedCrops, RenderRequest, Speech, SpeechChunk, Word
+from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE
 
 INFO = EngineInfo("fake", "asked for by a test", "1", "cpu", context_s=0.4, lookahead_s=0.2)
 

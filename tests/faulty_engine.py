@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from deployments import lipsync
-from errors import DeviceLostError
-from musetalk import face_renderer
-from musetalk.load import load_engine
+from museserve.errors import DeviceLostError
+from musetalk.factory import load_engine
+from musetalk.neural import renderer as face_renderer
 from tests.faulty_service import FAULTS
 
 

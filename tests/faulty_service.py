@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import service
-from cli import main
+from museserve.app import local as service
+from museserve.app.cli import main
 
 FAULTS = "MUSESERVE_TEST_FAULTS"  # names the folder that tells the engine to fail
 

@@ -13,7 +13,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from deployments.protocol import HEADER, FrameHeader
+from deployments.ingress.sessions.protocol import HEADER, FrameHeader
 
 
 @dataclass(frozen=True)

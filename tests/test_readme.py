@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from configs.models import AppConfig
-from deployments.openapi import document
+from deployments.ingress.openapi import document
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_runs(command: str, folder: Path) -> None:
     """`museserve` is this interpreter's; everything else is what a shell has."""
-    shell = f'museserve() {{ "{sys.executable}" -m cli "$@"; }}; set -o pipefail; {command}'
+    shell = f'museserve() {{ "{sys.executable}" -m museserve.app.cli "$@"; }}; set -o pipefail; {command}'
     env = {**os.environ, "PYTHONPATH": str(ROOT), "MUSESERVE_HOME": str(folder / "home")}
     done = subprocess.run(["bash", "-c", shell], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

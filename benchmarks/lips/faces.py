@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import ByteArray
-from musetalk.face import MODEL, N_LANDMARKS, quiet_stderr
+from museserve.messages import ByteArray
+from musetalk.faces.mediapipe import MODEL, N_LANDMARKS, quiet_stderr
 
 Curve = NDArray[np.float64]
 

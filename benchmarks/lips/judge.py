@@ -12,8 +12,8 @@ from benchmarks.lips.mouth import Closure, agreement, closures, intended_gap, si
 from benchmarks.lips.picture import crop_seam, lower_face_seam, most_different, sharpness, tear, without_sway
 from benchmarks.lips.stage import FilmSet, Take
 from benchmarks.lips.timing import loudness, mouth_offset, sound_delay
-from musetalk.animator.controls import JAW, N_CONTROLS, SEAL
-from timeline import FPS, SPEECH_RATE
+from museserve.timebase import FPS, SPEECH_RATE
+from musetalk.speech_cues.controls import JAW, N_CONTROLS, SEAL
 
 MINUTE_S = 60.0
 SHUT_LOOKS = 12  # frames from which the gap of shut lips is learned

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import FloatArray, Phoneme
+from museserve.messages import FloatArray, Phoneme
+from museserve.timebase import SPEECH_RATE
 from musetalk.animator.fields import IDLE_FIELDS
 from musetalk.animator.render import fit_row
 from musetalk.animator.rig import Rig
-from timeline import SPEECH_RATE
 
 Curve = NDArray[np.float64]
 

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import Box, ByteArray, FloatArray
-from musetalk.animator.controls import BROW_UP, NOD, RISE
+from museserve.messages import Box, ByteArray, FloatArray
 from musetalk.animator.fields import IDLE_FIELDS
 from musetalk.animator.idle import IdleMotion
 from musetalk.animator.render import fit_row, idle_frame, render_crop
 from musetalk.animator.rig import Rig
+from musetalk.speech_cues.controls import BROW_UP, NOD, RISE
 
 FOREHEAD, NOSE, BROW_ENDS = 151, 195, (70, 300)  # landmarks round the part of the face that speech leaves alone
 OPEN_LIDS = 0.02  # frames with lids lower than this are not compared with the portrait

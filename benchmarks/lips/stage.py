@@ -12,20 +12,20 @@ import numpy as np
 
 from benchmarks.lips.cases import PHOTO, SILENCE_S, Case
 from configs.models import AppConfig, load_config
-from contracts import ByteArray, Conditioning, FloatArray, Phoneme, Speech, SpeechChunk, SpeechRequest
-from media.audio import SpeechEncoder
-from media.compose import paste
-from media.decode import decode_speech
-from media.encode import FragmentEncoder
-from media.mp4 import to_mp4
-from musetalk.animator.drive import listen
+from museserve.app.inprocess import Studio, render_to_file
+from museserve.media.compositing import paste
+from museserve.media.decode import decode_speech
+from museserve.media.encode import FragmentEncoder
+from museserve.media.mp4 import to_mp4
+from museserve.media.speech_encode import SpeechEncoder
+from museserve.messages import ByteArray, Conditioning, FloatArray, Phoneme, Speech, SpeechChunk, SpeechRequest
+from museserve.speech.synthesizer import Synthesizer
+from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE
 from musetalk.animator.render import idle_frame, render_crop
 from musetalk.animator.rig import Rig
-from musetalk.builtin import resolve
-from musetalk.prepare import prepare_portrait
-from speech.synthesizer import Synthesizer
-from studio import Studio, render_to_file
-from timeline import SEGMENT_FRAMES, SPEECH_RATE
+from musetalk.avatars.builtin import resolve
+from musetalk.avatars.from_portrait import prepare_portrait
+from musetalk.speech_cues.drive import listen
 
 ENGINE = "animator"
 PHOTOGRAPH = Path(__file__).parents[2] / "tests" / "data" / "astronaut.jpg"

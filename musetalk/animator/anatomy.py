@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import ImageError
+from museserve.errors import ImageError
 
 Array = NDArray[Any]
 

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 
 from configs.models import AnimatorConfig
-from contracts import AvatarRef, ByteArray, Conditioning, EngineInfo, RenderRequest, Speech
-from errors import EngineError, EngineUnavailableError
-from musetalk.animator.controls import N_CONTROLS
-from musetalk.animator.drive import CONTEXT_S, LOOKAHEAD_S, listen
+from museserve.errors import EngineError, EngineUnavailableError
+from museserve.messages import AvatarRef, ByteArray, Conditioning, EngineInfo, RenderRequest, Speech
 from musetalk.animator.render import render_crop
 from musetalk.animator.rig import Rig
-from musetalk.animator.sound import MODEL_PATH, load_model
+from musetalk.speech_cues.controls import N_CONTROLS
+from musetalk.speech_cues.drive import CONTEXT_S, LOOKAHEAD_S, listen
+from musetalk.speech_cues.sound_model import MODEL_PATH, load_model
 
 VERSION = "1"  # of what the same speech looks like
 MAX_RIGS = 24  # about 15 MB each

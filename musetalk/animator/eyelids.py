@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import ByteArray, FloatArray
+from museserve.messages import ByteArray, FloatArray
 from musetalk.animator.anatomy import Anatomy, Array, smoothstep
 from musetalk.animator.colors import half_size, to_bytes, to_planes
 from musetalk.animator.sampling import sample

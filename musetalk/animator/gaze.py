@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from contracts import Box, ByteArray, FloatArray
+from museserve.messages import Box, ByteArray, FloatArray
 from musetalk.animator.eyelids import LEVELS, Eye
 from musetalk.animator.idle import LID_FOLLOWS
 from musetalk.animator.rig import TEXTURE_SCALE, Rig

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from contracts import Box, FloatArray
-from errors import ImageError
+from museserve.errors import ImageError
+from museserve.messages import Box, FloatArray
 from musetalk.animator.anatomy import Anatomy, Array
 from musetalk.animator.fields import SPEECH_FIELDS, FaceFields
 from musetalk.animator.lipline import LipLine

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from museserve.timebase import FPS, IDLE_FRAMES
 from musetalk.animator.anatomy import Array, smoothstep
 from musetalk.animator.fields import IDLE_FIELDS
-from timeline import FPS, IDLE_FRAMES
 
 RESTING_SMILE = 0.25  # neutral portraits look severe without it
 

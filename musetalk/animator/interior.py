@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from contracts import ByteArray, FloatArray
+from museserve.messages import ByteArray, FloatArray
 from musetalk.animator.anatomy import Array, smoothstep
 
 FINE = 10  # pixels per mm of the painting, before it is scaled to the avatar

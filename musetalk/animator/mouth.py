@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from contracts import ByteArray, FloatArray
+from museserve.messages import ByteArray, FloatArray
 from musetalk.animator.anatomy import Array, smooth, smoothstep
 from musetalk.animator.colors import CHROMA, LUMA
 from musetalk.animator.interior import LOWER_EDGE_MM, RED_EXPONENTS, MouthParts, Plate

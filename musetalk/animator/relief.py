@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from contracts import Box, ByteArray, FloatArray
+from museserve.messages import Box, ByteArray, FloatArray
 from musetalk.animator.anatomy import Anatomy, Array
 from musetalk.animator.lipline import LipLine
 from musetalk.animator.sampling import moved_by, sample

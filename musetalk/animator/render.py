@@ -13,9 +13,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from contracts import Box, ByteArray, FloatArray
+from museserve.messages import Box, ByteArray, FloatArray
+from museserve.timebase import IDLE_FRAMES
 from musetalk.animator.anatomy import Array, smooth
-from musetalk.animator.controls import (
+from musetalk.animator.fields import JAW_MM, LOWER_DROP_MM, SPEECH_FIELDS, UPPER_RAISE_MM
+from musetalk.animator.gaze import draw_eye
+from musetalk.animator.grid import RING, Region
+from musetalk.animator.idle import RESTING_SMILE
+from musetalk.animator.mouth import Opening, draw_mouth
+from musetalk.animator.relief import draw_relief
+from musetalk.animator.rig import TEXTURE_SCALE, Contours, Rig
+from musetalk.animator.sampling import moved_by, sample, weighted_sum
+from musetalk.speech_cues.controls import (
     BROW_UP,
     FTUCK,
     GAZE_X,
@@ -34,15 +43,6 @@ from musetalk.animator.controls import (
     UPPER_RAISE,
     WIDE,
 )
-from musetalk.animator.fields import JAW_MM, LOWER_DROP_MM, SPEECH_FIELDS, UPPER_RAISE_MM
-from musetalk.animator.gaze import draw_eye
-from musetalk.animator.grid import RING, Region
-from musetalk.animator.idle import RESTING_SMILE
-from musetalk.animator.mouth import Opening, draw_mouth
-from musetalk.animator.relief import draw_relief
-from musetalk.animator.rig import TEXTURE_SCALE, Contours, Rig
-from musetalk.animator.sampling import moved_by, sample, weighted_sum
-from timeline import IDLE_FRAMES
 
 INVERSE_PASSES = 3
 FULL_PUCKER = 0.75  # rounding at which the opening is a full ellipse

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import Box, ByteArray, FloatArray
-from errors import ImageError
+from museserve.errors import ImageError
+from museserve.messages import Box, ByteArray, FloatArray
 from musetalk.animator.anatomy import Anatomy, Array, measure
 from musetalk.animator.colors import to_bytes, to_planes
 from musetalk.animator.eyelids import Eye, build_eyes

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts import ByteArray
+from museserve.messages import ByteArray
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

@@ -18,10 +18,10 @@ from benchmarks.lips.picture import crop_seam, lower_face_seam, most_different, 
 from benchmarks.lips.report import table, verdicts
 from benchmarks.lips.stage import PHOTOGRAPH
 from benchmarks.lips.timing import loudness, mouth_offset, sound_delay
-from contracts import FloatArray, Phoneme
-from musetalk.animator.controls import JAW, LIP_CLOSE, N_CONTROLS, ROUND, SEAL, UPPER_RAISE, WIDE
+from museserve.messages import FloatArray, Phoneme
 from musetalk.animator.rig import Rig
-from musetalk.builtin import shipped_portrait
+from musetalk.avatars.builtin import shipped_portrait
+from musetalk.speech_cues.controls import JAW, LIP_CLOSE, N_CONTROLS, ROUND, SEAL, UPPER_RAISE, WIDE
 
 SOUND_RATE = 16_000
 FPS = 25

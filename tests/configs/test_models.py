@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from configs.models import AppConfig, AutoscaleConfig, load_config, parse_config
-from errors import ConfigError
+from museserve.errors import ConfigError
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (Path(__file__).parents[2] / "configs").glob("*.yaml")))

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from openai import OpenAI
 
+from museserve.timebase import FPS, SEGMENT_FRAMES
 from tests.conftest import Service
 from tests.sounds import encoded
-from timeline import FPS, SEGMENT_FRAMES
 
 pytestmark = pytest.mark.serve
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import Service
-from tests.media.films import film, marked
+from tests.museserve.media.films import film, marked
 from tests.sounds import encoded
 
 pytestmark = pytest.mark.serve

@@ -17,10 +17,9 @@ from deployments.face_prep import FacePrep
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, while it is imported
-    from deployments.ingress import Ingress
-from tests.media.films import film, marked, sound_only
-
-from .test_face_prep import clip, config, prep  # noqa: F401
+    from deployments.ingress.ingress import Ingress
+from tests.deployments.test_face_prep import clip, config, prep  # noqa: F401
+from tests.museserve.media.films import film, marked, sound_only
 
 
 class Call:

@@ -13,9 +13,9 @@ pytest.importorskip("torch")
 from benchmarks.generated_models import write_models
 from configs.models import AppConfig, parse_config
 from deployments.face_prep import FacePrep
-from errors import ClipError, ConflictError, EngineUnavailableError, ImageError
-from musetalk.builtin import shipped_portrait
-from tests.media.films import film
+from museserve.errors import ClipError, ConflictError, EngineUnavailableError, ImageError
+from musetalk.avatars.builtin import shipped_portrait
+from tests.museserve.media.films import film
 from tests.musetalk.people import person
 
 

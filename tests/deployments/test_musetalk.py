@@ -19,12 +19,12 @@ pytest.importorskip("torch")
 from benchmarks.generated_avatars import write_avatars  # noqa: E402
 from benchmarks.generated_models import write_models  # noqa: E402
 from configs.models import cache_dir, parse_config  # noqa: E402
-from musetalk.avatar import AvatarStore  # noqa: E402
+from museserve.timebase import FPS  # noqa: E402
+from musetalk.avatars.store import AvatarStore  # noqa: E402
 from tests.conftest import Service, start, stop  # noqa: E402
 from tests.faulty_service import FAULTS  # noqa: E402
-from tests.musetalk.parser_weights import save_parser  # noqa: E402
+from tests.musetalk.faces.parser_weights import save_parser  # noqa: E402
 from tests.sounds import encoded  # noqa: E402
-from timeline import FPS  # noqa: E402
 
 pytestmark = [pytest.mark.serve, pytest.mark.slow]  # a cluster of its own, with PyTorch in each replica
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from configs.models import OpenAIConfig, SpeechConfig
-from contracts import SpeechChunk, SpeechRequest
-from errors import SpeechEngineError
-from speech.synthesizer import Synthesizer
+from museserve.errors import SpeechEngineError
+from museserve.messages import SpeechChunk, SpeechRequest
+from museserve.speech.synthesizer import Synthesizer
 from tests.conftest import Service
 
 pytestmark = pytest.mark.serve

@@ -10,8 +10,8 @@ import av
 import httpx
 import pytest
 
+from museserve.timebase import FPS
 from tests.conftest import Service
-from timeline import FPS
 
 pytestmark = pytest.mark.serve
 

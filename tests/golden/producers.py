@@ -20,18 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.models import MediaConfig, MuxConfig, SpeechConfig
-from contracts import SpeechRequest
-from media import asked_before
-from media.utterance import Utterance
+from museserve.messages import SpeechRequest
+from museserve.pipeline import cache as asked_before
+from museserve.pipeline.utterance import Utterance
+from museserve.runtime.deadline_executor import UrgencyPool
+from museserve.runtime.versions import stamp
+from museserve.speech import synthesizer
+from museserve.timebase import SPEECH_RATE
 from musetalk.animator import rig
-from musetalk.animator.controls import N_CONTROLS
 from musetalk.animator.render import idle_loop, render_crop
-from musetalk.builtin import shipped_portrait
-from speech import synthesizer
-from speech.urgency import UrgencyPool
+from musetalk.avatars.builtin import shipped_portrait
+from musetalk.speech_cues.controls import N_CONTROLS
 from tests.fakes import INFO, FakeLips, FakeSpeech, stage
-from timeline import SPEECH_RATE
-from versions import stamp
 
 FOLDER = Path(__file__).parent
 Arrays = dict[str, NDArray[Any]]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import cv2
 import numpy as np
 
-from .pictures import man, turned, woman
+from tests.musetalk.pictures import man, turned, woman
 
 
 def place(scene: np.ndarray, portrait: np.ndarray, x: float, y: float, side: int) -> np.ndarray:

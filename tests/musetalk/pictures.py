@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from musetalk.builtin import shipped_portrait
+from musetalk.avatars.builtin import shipped_portrait
 
 DATA = Path(__file__).parents[1] / "data"
 

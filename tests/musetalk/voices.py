@@ -6,12 +6,12 @@ from functools import cache
 
 import numpy as np
 
-from contracts import FloatArray, Phoneme
-from speech.engine import Take, joined
-from speech.espeak_engine import EspeakEngine
-from speech.hibari_engine import HibariEngine
-from speech.voices import ESPEAK_MAN, ESPEAK_WOMAN, HIBARI
-from timeline import SPEECH_RATE
+from museserve.messages import FloatArray, Phoneme
+from museserve.speech.engines.engine import Take, joined
+from museserve.speech.engines.espeak import EspeakEngine
+from museserve.speech.engines.hibari import HibariEngine
+from museserve.speech.engines.voices import ESPEAK_MAN, ESPEAK_WOMAN, HIBARI
+from museserve.timebase import SPEECH_RATE
 
 ENGLISH = "Maybe Bob found a better map of the moon. Why would you move?"
 KOREAN = "안녕하세요. 먼저 자기소개를 부탁드립니다."

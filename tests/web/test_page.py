@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect
 
-import web
+from deployments.ingress import page as web
 from tests.web.browser import until
 
 pytestmark = [pytest.mark.serve, pytest.mark.browser]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PORTRAIT = ROOT / "musetalk" / "avatars" / "interviewer_woman" / "portrait.png"
+PORTRAIT = ROOT / "musetalk" / "avatars" / "shipped" / "interviewer_woman" / "portrait.png"
 PLAYER = "document.getElementById('player')"
 VIDEO = f"{PLAYER}.shadowRoot.querySelector('video')"
 SHORT = ["Why do you test?", "What comes first?"]

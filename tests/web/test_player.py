@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-import web
+from deployments.ingress import page as web
 from tests.conftest import Service
 from tests.web.player_page import CHROMIUM, FLAGS, LONG, SHORT, VIDEO, Stage, opened, wait_until_heard
 

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 import tests.conftest as common
-import web
+from deployments.ingress import page as web
 from tests.conftest import Service
 from tests.web.player_page import LONG, SHORT, VIDEO, Stage, opened, wait_until_heard
 

@@ -1,0 +1,52 @@
+"""An avatar's idle loop as the player keeps it: an index, the init segment and every segment in one response."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+from museserve.errors import EngineError
+from museserve.media.codecs import codecs_of
+from museserve.timebase import FPS, OUTPUT_RATE, SEGMENT_FRAMES
+from musetalk.avatars.format import Avatar
+
+LENGTH = struct.Struct(">I")
+
+
+def idle_url(avatar: Avatar) -> str:
+    """Names the version, so that what it gives never changes."""
+    return f"/v1/avatars/{avatar.ref.id}/idle.segments?version={avatar.ref.version}"
+
+
+def media_of(avatar: Avatar) -> dict[str, Any]:
+    """What a player must know before it makes its source buffer."""
+    return {
+        "codecs": codecs_of(_idle(avatar)["init"]),
+        "width": avatar.meta.size,
+        "height": avatar.meta.size,
+        "fps": FPS,
+        "segment_frames": SEGMENT_FRAMES,
+        "audio_rate": OUTPUT_RATE,
+    }
+
+
+def packed(avatar: Avatar) -> bytes:
+    """u32 length of the index, the index as JSON, the init segment, the segments in order; each segment begins at decode time 0."""
+    idle = _idle(avatar)
+    index = {
+        "avatar": avatar.ref.id,
+        "version": avatar.ref.version,
+        "frames": avatar.meta.n_frames,
+        **media_of(avatar),
+        "init": len(idle["init"]),
+        "segments": [len(segment) for segment in idle["segments"]],
+    }
+    head = json.dumps(index).encode()
+    return b"".join([LENGTH.pack(len(head)), head, idle["init"], *idle["segments"]])
+
+
+def _idle(avatar: Avatar) -> Any:
+    if avatar.idle is None:
+        raise EngineError(f"avatar {avatar.ref.id!r} was saved without an idle loop; prepare it again")
+    return avatar.idle

@@ -1,0 +1,171 @@
+"""The API as an OpenAPI 3.1 document, made from the same models that validate the bodies."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any
+
+from pydantic import BaseModel
+
+from deployments.ingress import bodies as inputs
+from deployments.ingress.sessions.protocol import message_schemas
+
+JSON, FORM, MP4, VTT, PNG = "application/json", "multipart/form-data", "video/mp4", "text/vtt", "image/png"
+NDJSON = "application/x-ndjson"
+PROGRESS = (
+    "only with `Accept: application/x-ndjson`: one JSON object a line as the work goes on; the last is the avatar, or an error with the status "
+    "that it would have had. Without that header the avatar comes as 201 when it is ready. Whoever hangs up before leaves nothing behind"
+)
+BINARY = {"type": "string", "format": "binary"}
+SOCKET = "text frames: #/components/schemas of SessionClientMessage and SessionServerMessage; binary frames: 20 bytes of header and a fragment"
+ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message"],
+            "properties": {"code": {"type": "string"}, "message": {"type": "string", "description": "what was seen and what is accepted"}},
+        }
+    },
+}
+
+
+@lru_cache(maxsize=1)
+def document() -> dict[str, Any]:
+    """The whole document; every operation lists its statuses."""
+    audio_types = {kind: {"schema": BINARY} for kind in ("audio/mpeg", "audio/ogg", "audio/aac", "audio/flac", "audio/wav", "audio/pcm")}
+    found = {"404": _failure("unknown avatar")}
+    busy = {"503": _failure("busy; see Retry-After"), "502": _failure("the speech provider failed")}
+    paths: dict[str, Any] = {
+        "/health": {"get": _operation("What runs, and why", {"200": _json("engine, reason, device, weights, voices, versions")})},
+        "/v1/voices": {"get": _operation("Voices", {"200": _json("data: list of voices")})},
+        "/v1/avatars": {
+            "get": _operation("Avatars", {"200": _json("data: list of avatars")}),
+            "post": _operation(
+                "Make an avatar from a portrait or a clip",
+                {
+                    "200": {"description": PROGRESS, "content": {NDJSON: {"schema": _progress()}}},
+                    "201": _json("the avatar with its report"),
+                    "409": _failure("the id is taken"),
+                    "503": _failure("a clip, and MuseTalk does not run here; or busy"),
+                },
+                body=_either(inputs.AvatarBody, "image", "video"),
+            ),
+        },
+        "/v1/avatars/{id}": {
+            "parameters": [_path_id()],
+            "get": _operation("One avatar with its report", {"200": _json("the avatar"), **found}),
+            "delete": _operation("Delete an avatar", {"204": {"description": "gone"}, **found, "409": _failure("a shipped avatar")}),
+        },
+        "/v1/avatars/{id}/portrait": {"parameters": [_path_id()], "get": _operation("Its picture", {"200": _binary(PNG), **found})},
+        "/v1/avatars/{id}/idle": {"parameters": [_path_id()], "get": _operation("Its idle loop", {"200": _binary(MP4), **found})},
+        "/v1/avatars/{id}/idle.segments": {
+            "parameters": [_path_id(), {"name": "version", "in": "query", "schema": {"type": "string"}, "description": "immutable when given"}],
+            "get": _operation("Its idle loop as a player keeps it", {"200": _binary("application/octet-stream"), **found}),
+        },
+        "/v1/sessions": {"get": _operation("A live conversation over a WebSocket", {"101": {"description": SOCKET}})},
+        "/v1/sessions/schema.json": {"get": _operation("The messages of a conversation as JSON schema", {"200": _json("JSON schema 2020-12")})},
+        "/v1/videos": {
+            "post": _operation(
+                "Speak: text or audio in, video out",
+                {"200": _binary(MP4), **found, **busy},
+                body={**_json_body(inputs.VideoBody), **_multipart(inputs.VideoBody, "audio", required=False)},
+            )
+        },
+        "/v1/prerender": {
+            "post": _operation(
+                "Have texts ready",
+                {"200": _json("data: text, cache (miss = made now), frames"), "409": _failure("the cache is off"), **found, **busy},
+                body=_json_body(inputs.PrerenderBody),
+            )
+        },
+        "/v1/videos/{id}/captions.vtt": {
+            "parameters": [_path_id()],
+            "get": _operation("Captions of a video, once its words are known", {"200": _binary(VTT), "404": _failure("no longer kept")}),
+        },
+        "/v1/audio/speech": {
+            "post": _operation(
+                "Speech alone, OpenAI's contract",
+                {"200": {"description": "audio", "content": audio_types}, **busy},
+                body=_json_body(inputs.SpeechBody),
+            )
+        },
+        "/api/core/tts/synthesize/": {
+            "post": _operation("Speech as mp3", {"200": _binary("audio/mpeg"), **busy}, body=_json_body(inputs.SynthesizeBody))
+        },
+        "/api/core/interview/video/generate/": {
+            "post": _operation(
+                "A finished video, or the idle loop",
+                {"200": _binary(MP4), **busy},
+                body={**_json_body(inputs.InterviewBody), **_multipart(inputs.InterviewBody, "audio", required=False)},
+            )
+        },
+        "/generate": {
+            "post": _operation("A portrait speaks a recording", {"200": _binary(MP4), **busy}, body=_multipart(inputs.ImageBody, "image", "audio"))
+        },
+        "/idle": {"post": _operation("The idle loop of a portrait", {"200": _binary(MP4)}, body=_multipart(inputs.ImageBody, "image"))},
+    }
+    client, server, messages = message_schemas("#/components/schemas/{model}")
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "museserve", "version": version("museserve"), "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "paths": paths,
+        "components": {"schemas": {"Error": ERROR, **messages, "SessionClientMessage": {"oneOf": client}, "SessionServerMessage": {"oneOf": server}}},
+    }
+
+
+def _operation(summary: str, responses: dict[str, Any], body: dict[str, Any] | None = None) -> dict[str, Any]:
+    made: dict[str, Any] = {"summary": summary, "operationId": summary.lower().replace(",", "").replace(":", "").replace(" ", "_")}
+    made["responses"] = {**responses, "default": _failure("what was wrong")}
+    if body is not None:
+        made["requestBody"] = {"required": True, "content": body}
+        made["responses"] |= {"400": _failure("bad input"), "413": _failure("body too large"), "415": _failure("content type not accepted")}
+    return made
+
+
+def _failure(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
+
+
+def _json(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {JSON: {"schema": {"type": "object"}}}}
+
+
+def _binary(kind: str) -> dict[str, Any]:
+    return {"description": kind, "content": {kind: {"schema": BINARY}}}
+
+
+def _path_id() -> dict[str, Any]:
+    return {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _json_body(model: type[BaseModel]) -> dict[str, Any]:
+    return {JSON: {"schema": _schema(model)}}
+
+
+def _multipart(model: type[BaseModel], *files: str, required: bool = True) -> dict[str, Any]:
+    schema = _schema(model)
+    schema["properties"] = {**schema.get("properties", {}), **{name: BINARY for name in files}}
+    if required:
+        schema["required"] = [*schema.get("required", []), *files]
+    return {FORM: {"schema": schema}}
+
+
+def _either(model: type[BaseModel], *files: str) -> dict[str, Any]:
+    """Exactly one of the files."""
+    body = _multipart(model, *files, required=False)
+    body[FORM]["schema"]["oneOf"] = [{"required": [name]} for name in files]
+    return body
+
+
+def _progress() -> dict[str, Any]:
+    step = {"step": {"type": "string"}, "done": {"type": "number", "minimum": 0, "maximum": 1, "description": "part of the whole"}}
+    failure = {"code": {"type": "string"}, "message": {"type": "string"}, "status": {"type": "integer"}}
+    kinds = (step, {"avatar": {"type": "object"}}, {"error": {"type": "object", "required": list(failure), "properties": failure}})
+    return {"oneOf": [{"type": "object", "required": list(kind), "properties": kind, "additionalProperties": False} for kind in kinds]}
+
+
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()

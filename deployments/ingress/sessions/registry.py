@@ -1,0 +1,252 @@
+"""All live conversations of one ingress replica: who may begin, who may go on, and that none is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import hmac
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from configs.models import AppConfig
+from deployments.ingress.bodies import speech_request
+from deployments.ingress.cors import refused_origin
+from deployments.ingress.idle_bundle import idle_url, media_of
+from deployments.ingress.sessions import protocol as p
+from deployments.ingress.sessions.connection import Connection
+from deployments.ingress.sessions.session import Face, Film, Session
+from deployments.metrics import SessionMetrics
+from museserve.errors import MuseserveError, RequestError
+
+logger = logging.getLogger("ray.serve")
+
+SWEEP_S = 1.0
+GRACE_S = 2.0  # from the loss of a connection to its last message
+# Of connections. 1005, "no code", is also what Ray Serve says when it does not know, so it counts as lost.
+ENDING = frozenset({p.CloseCode.NORMAL, p.CloseCode.FLOOD, p.CloseCode.TOO_BIG, p.CloseCode.EXPIRED})
+
+
+@dataclass
+class Seat:
+    """A session with the connection that has it. lost: since when it has none."""
+
+    session: Session
+    ready: p.Ready
+    connection: Connection | None = None
+    lost: float = 0.0
+
+
+class RefusedError(Exception):
+    """A connection that gets no session."""
+
+    def __init__(self, code: p.CloseCode, message: str, kind: str = "bad_start") -> None:
+        super().__init__(message)
+        self.code, self.kind = code, kind
+
+
+class Sessions:
+    """`serve` is the endpoint of `WS /v1/sessions`.
+
+    Args:
+        film: one utterance as fragments; load: an avatar by name; describe: what runs, as `Mux.info` tells it.
+    """
+
+    def __init__(
+        self, config: AppConfig, film: Film, load: Callable[[str], Awaitable[Any]], describe: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> None:
+        self._app, self._config = config, config.sessions
+        self._film, self._load, self._describe = film, load, describe
+        self._seats: dict[str, Seat] = {}
+        self._metrics = SessionMetrics()
+        self._sweeper: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._context = contextvars.copy_context()
+
+    @property
+    def live(self) -> int:
+        return len(self._seats)
+
+    async def serve(self, socket: WebSocket) -> None:
+        """One connection, in a task of its own with a context of its own.
+
+        When a client is gone, Serve cancels its request, and, through the context, the calls that were made for it. But a session outlives its
+        connection, and why the connection ended stands in the last message.
+        """
+        task = self._context.copy().run(asyncio.create_task, self._serve(socket))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait({task}, timeout=GRACE_S)
+            task.cancel()
+            raise
+
+    async def _serve(self, socket: WebSocket) -> None:
+        await socket.accept()
+        code: int = p.CloseCode.FAILED
+        try:
+            seat = await self._seat(socket)
+            code = await self._sit(seat, socket)
+        except WebSocketDisconnect as gone:
+            code = gone.code
+        except RefusedError as error:
+            code = error.code
+            await self._turn_away(socket, error)
+        except Exception:
+            logger.exception("a session failed")
+            await self._turn_away(socket, RefusedError(p.CloseCode.FAILED, "the service failed on this session; its log has the details", "failed"))
+        finally:
+            self._metrics.closed(code)
+            self._count()
+
+    async def _seat(self, socket: WebSocket) -> Seat:
+        origins = self._app.server.cors_origins
+        if (origin := refused_origin(socket, origins)) is not None:
+            accepted = ", ".join(origins) or "none but its own"
+            message = f"a page of {origin!r} may not use this service; server.cors_origins accepts: {accepted}"
+            raise RefusedError(p.CloseCode.ORIGIN, message, "origin")
+        try:
+            first = p.parse_query(dict(socket.query_params)) or p.parse_first(await self._first_text(socket))
+            return self._resumed(first) if isinstance(first, p.Resume) else await self._new(first)
+        except MuseserveError as error:
+            raise RefusedError(p.CloseCode.BAD_START, str(error), error.code) from None
+
+    async def _first_text(self, socket: WebSocket) -> str:
+        receiving = asyncio.create_task(socket.receive())
+        await asyncio.wait({receiving}, timeout=self._config.start_s)
+        if not receiving.done():
+            receiving.cancel()
+            raise RefusedError(p.CloseCode.START_TIMEOUT, f"no start or resume came within {self._config.start_s:g} s")
+        message = receiving.result()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code") or 1005)
+        text: str | None = message.get("text")
+        if text is None:
+            raise RequestError('the first message was binary; send {"type":"start"} or {"type":"resume",…}')
+        if len(text) > self._config.message_bytes:
+            raise RefusedError(p.CloseCode.TOO_BIG, f"a message of {len(text):,} is longer than the {self._config.message_bytes:,} accepted")
+        return text
+
+    async def _new(self, start: p.Start) -> Seat:
+        if self.live >= self._config.max_sessions:
+            raise RefusedError(p.CloseCode.BUSY, f"{self.live} sessions are live, the most this service takes; try again in a moment", "busy")
+        speech_request("a", start.voice, start.speed, start.language, self._app)
+        avatar = await self._load(start.avatar or self._app.avatars.default)
+        runs = await self._describe()
+        idle = await asyncio.to_thread(lambda: avatar.idle)
+        face = Face(avatar.ref.id, avatar.meta.gender, avatar.meta.n_frames, idle["init"])
+        name = f"s_{secrets.token_hex(8)}"
+        session = Session(start, face, self._app, self._film, self._metrics, name)
+        self._seats[session.id] = seat = Seat(session, self._ready(session, avatar, runs), lost=time.monotonic())
+        if self._sweeper is None or self._sweeper.done():
+            self._sweeper = asyncio.create_task(self._sweep())
+        return seat
+
+    def _resumed(self, asked: p.Resume) -> Seat:
+        seat = self._seats.get(asked.session)
+        if seat is None or (seat.connection is not None and seat.connection.closing in ENDING):  # one on its way out is no longer here
+            raise RefusedError(
+                p.CloseCode.UNKNOWN_SESSION, f"there is no session {asked.session!r} here, or no longer; start anew", "unknown_session"
+            )
+        if not hmac.compare_digest(seat.session.token.encode(), asked.token.encode()):
+            raise RefusedError(p.CloseCode.BAD_TOKEN, "the token does not belong to this session", "bad_token")
+        if seat.connection is not None:
+            seat.connection.close(p.CloseCode.REPLACED)
+        outbox = seat.session.outbox
+        if not outbox.rewind(asked.seq):
+            raise RequestError(
+                f"cannot go on after message {asked.seq}: messages up to {outbox.acknowledged} were acknowledged, {outbox.last_seq} were made"
+            )
+        self._metrics.resumed()
+        return seat
+
+    async def _sit(self, seat: Seat, socket: WebSocket) -> int:
+        session = seat.session
+        connection = seat.connection = Connection(socket, session, self._config)
+        resumed = seat.ready.seq > 0
+        if resumed:
+            session.outbox.say_first(seat.ready.model_copy(update={"seq": 0, "resumed": True, "queue": session.queue}))
+        else:
+            session.outbox.say(seat.ready)
+            seat.ready = seat.ready.model_copy(update={"seq": session.outbox.last_seq})
+        self._count()
+        code = int(p.CloseCode.FAILED)
+        try:
+            code = await connection.run()
+            return code
+        finally:
+            if seat.connection is connection:  # it was not replaced
+                seat.connection, seat.lost = None, time.monotonic()
+                if code in ENDING or not session.start.resumable:
+                    await self._end(seat)
+
+    def _ready(self, session: Session, avatar: Any, runs: dict[str, Any]) -> p.Ready:
+        limits, engine, speech = self._config, runs["engine"], runs["speech"]
+        notices = ()
+        if self._app.deployments.ingress.max_replicas > 1 and session.start.resumable:
+            notices = ("several ingress replicas run: resuming works only where the connection reaches the same one; else it is closed with 4004",)
+        return p.Ready(
+            session=session.id,
+            token=session.token,
+            avatar=avatar.ref.id,
+            avatar_version=avatar.ref.version,
+            voice=session.start.voice,
+            lips=p.Engine(name=engine.name, reason=engine.reason),
+            speech=p.Engine(name=speech["engine"], reason=speech["reason"]),
+            notices=notices,
+            idle=p.Idle(url=idle_url(avatar), frames=avatar.meta.n_frames, segments=len(avatar.meta.idle_segments)),
+            media=p.Media(**media_of(avatar)),
+            limits=p.Limits(
+                queued_utterances=limits.queued_utterances,
+                message_bytes=limits.message_bytes,
+                messages_per_s=limits.messages_per_s,
+                text_chars=self._app.speech.max_text_chars,
+                audio_bytes=limits.audio_bytes,
+                audio_s=self._app.limits.max_audio_s,
+                window_bytes=limits.window_bytes,
+                heartbeat_s=limits.heartbeat_s,
+                silent_s=limits.silent_s,
+                resume_s=limits.resume_s if session.start.resumable else 0.0,
+                idle_s=limits.idle_s,
+                session_s=limits.session_s,
+            ),
+        )
+
+    async def _turn_away(self, socket: WebSocket, error: RefusedError) -> None:
+        said = p.Failure(code=error.kind, message=str(error), closing=error.code, retry_after_s=2.0 if error.code == p.CloseCode.BUSY else None)
+        try:
+            await socket.send_text(said.model_dump_json(exclude_none=True))
+            await socket.close(error.code, error.code.name.lower())
+        except (RuntimeError, WebSocketDisconnect):
+            pass  # it is gone already
+
+    async def _sweep(self) -> None:
+        """End what nobody comes back to, and what went on for too long. Lives as long as there are sessions."""
+        while self._seats:
+            await asyncio.sleep(SWEEP_S)
+            now = time.monotonic()
+            for seat in list(self._seats.values()):
+                session = seat.session
+                if now - session.began > self._config.session_s or now - session.last_active > self._config.idle_s:
+                    if seat.connection is not None:
+                        seat.connection.close(p.CloseCode.EXPIRED)  # which ends it
+                    else:
+                        await self._end(seat)
+                elif seat.connection is None and now - seat.lost > self._config.resume_s:
+                    await self._end(seat)
+
+    async def _end(self, seat: Seat) -> None:
+        if self._seats.pop(seat.session.id, None) is not None:
+            await seat.session.aclose()
+            self._count()
+
+    def _count(self) -> None:
+        connected = sum(seat.connection is not None for seat in self._seats.values())
+        self._metrics.sessions(connected, len(self._seats) - connected)

@@ -1,0 +1,88 @@
+"""One utterance of a conversation: where its speech comes from, how far it is spoken, its captions."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from deployments.ingress.sessions.protocol import CueLines, Words, WordTime
+from museserve.media.captions import Cue, cues
+from museserve.messages import Word
+from museserve.speech.text.deltas import TextDeltas
+from museserve.timebase import SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How it is spoken."""
+
+    voice: str
+    speed: float
+    language: str
+
+
+@dataclass
+class Turn:
+    """Exactly one of `text`, `deltas` and `audio` is its source. `phase`: the idle frame that the client named for the next run, if it did."""
+
+    id: str
+    n: int
+    manner: Manner
+    text: str | None = None
+    deltas: TextDeltas | None = None
+    audio: bytearray | None = None
+    audio_complete: bool = False
+    phase: int | None = None
+    asked: float = 0.0
+    frames: int = 0
+    waiting: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    captions: TurnCaptions = field(default_factory=lambda: TurnCaptions())
+
+    @property
+    def done(self) -> bool:
+        """Whether `take` will never give anything more."""
+        if self.deltas is not None:
+            return self.deltas.done
+        return self.text is None and self.audio is None
+
+    def take(self) -> str | bytes | None:
+        """The next piece to speak in one go: text, or a whole recording. None when there is none yet, or no more."""
+        if self.deltas is not None:
+            return self.deltas.take() or None
+        if self.text is not None:
+            text, self.text = self.text, None
+            return text
+        if self.audio is not None and self.audio_complete:
+            audio, self.audio = bytes(self.audio), None
+            return audio
+        return None
+
+
+class TurnCaptions:
+    """Words as they become known, and the cues they make; later words may change the last cues."""
+
+    def __init__(self) -> None:
+        self._words: list[Word] = []
+        self._cues: list[Cue] = []
+
+    def add(self, words: tuple[Word, ...], first_frame: int, *, final: bool, id: str, n: int) -> Words:
+        """What to tell about words whose times count from `first_frame` of the utterance."""
+        shift = first_frame * SPEECH_SAMPLES_PER_FRAME
+        new = [Word(w.text, w.start + shift, w.end + shift, w.estimated) for w in words]
+        self._words += new
+        made = cues(self._words)
+        same = next((i for i, (old, now) in enumerate(zip(self._cues, made, strict=False)) if old != now), min(len(self._cues), len(made)))
+        self._cues = made
+        return Words(
+            id=id,
+            n=n,
+            words=tuple(WordTime(text=w.text, start_ms=_ms(w.start), end_ms=_ms(w.end), estimated=w.estimated) for w in new),
+            first_cue=same,
+            cues=tuple(CueLines(start_ms=cue.start_ms, end_ms=cue.end_ms, lines=cue.lines) for cue in made[same:]),
+            final=final,
+        )
+
+
+def _ms(samples: int) -> int:
+    return round(samples * 1_000 / SPEECH_RATE)

@@ -1,0 +1,520 @@
+"""`museserve`: say a sentence into a file, serve, manage avatars, and find out what is wrong with an installation.
+
+Everything heavy is imported inside the command that needs it, so that `--help` answers at once. Results go to stdout, progress and logs to
+stderr; what the user can mend is one line and exit status 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from museserve.errors import MuseserveError, RequestError
+
+if TYPE_CHECKING:
+    from configs.models import AppConfig
+    from museserve.messages import SpeechRequest
+    from musetalk.weights.catalogue import WeightFile
+
+CONFIG_HELP = "a YAML file, or the name of one that ships with the project"
+EXAMPLE = "Tell me about a project you are proud of."
+
+app = typer.Typer(
+    name="museserve",
+    help="Talking avatars as a service: text in, streamed lip-synced video out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+avatar_app = typer.Typer(help="Add, list and delete avatars.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(avatar_app, name="avatar")
+weights_app = typer.Typer(help="List, download and verify MuseTalk's model files.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(weights_app, name="weights")
+
+ConfigOption = Annotated[str, typer.Option("--config", "-c", help=CONFIG_HELP)]
+
+
+class Gender(str, Enum):
+    female = "female"
+    male = "male"
+
+
+class CaptionsIn(str, Enum):
+    none = "none"
+    vtt = "vtt"
+    track = "track"
+
+
+class Purpose(str, Enum):
+    v15 = "v15"
+    v1 = "v1"
+    restore = "restore"
+    taesd = "taesd"
+    all = "all"
+
+
+PurposeOption = Annotated[
+    Purpose | None,
+    typer.Option("--for", help="MuseTalk 1.5 or 1.0, GFPGAN's sharper faces, the small decoder", show_default="the configured version"),
+]
+NamesArgument = Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="as `weights list` names them", show_default="all of --for")]
+
+
+@app.command()
+def say(
+    text: Annotated[str | None, typer.Argument(help="what to say; - reads it from stdin", show_default=False)] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="the mp4 to write")] = Path("out.mp4"),
+    audio: Annotated[Path | None, typer.Option(help="recorded speech to lip-sync instead of text: wav, mp3, m4a, ogg, webm")] = None,
+    avatar: Annotated[str, typer.Option(help="id of an avatar, or man / woman", show_default="the configured one")] = "",
+    voice: Annotated[str, typer.Option(help="id of a voice; auto = one that fits the avatar")] = "auto",
+    speed: Annotated[float, typer.Option(min=0.25, max=4.0, help="1 = the voice's own")] = 1.1,
+    language: Annotated[str, typer.Option(help="BCP 47 tag such as en or ko; auto = seen from the text")] = "auto",
+    captions: Annotated[CaptionsIn, typer.Option(help="vtt = a WebVTT file beside the mp4; track = a text track inside it")] = CaptionsIn.none,
+    config: ConfigOption = "local",
+) -> None:
+    """Film one utterance into an mp4. Needs no server."""
+    settings = _config(config)
+    if (text is None) == (audio is None):
+        raise RequestError("give either a text or --audio FILE" + ("" if text is None else ", not both"))
+    _check_output(output)
+    words = sys.stdin.read() if text == "-" else text
+    speech = None if words is None else _speech(words, voice, speed, language, settings)
+    if speech is None and captions is not CaptionsIn.none:
+        raise RequestError(f"--captions {captions.value} needs a text: the words of recorded speech are not known")
+    recorded = None if audio is None else _read(audio, settings.limits.max_body_bytes)
+    began = time.perf_counter()
+
+    from museserve.app.inprocess import Studio, render_to_file
+    from museserve.media.captions import cues, webvtt
+    from musetalk.avatars.builtin import resolve
+    from musetalk.factory import shipped_store
+
+    store = shipped_store(settings, settings.mux.avatar_cache_bytes)
+    meta = store.meta(resolve(avatar or settings.avatars.default))
+    studio = Studio(settings, store)
+    speech = speech and replace(speech, gender=meta.gender)
+    loaded = time.perf_counter()
+    with _progress() as show:
+        filming = render_to_file(
+            studio, output, avatar=meta.id, speech=speech, audio=recorded, text_track=captions is CaptionsIn.track, on_progress=show
+        )
+        utterance, heard = asyncio.run(filming)
+    if captions is CaptionsIn.vtt:
+        output.with_suffix(".vtt").write_text(webvtt(cues(heard)), encoding="utf-8")
+    seconds = (utterance.total_frames or 0) / meta.fps
+    took = time.perf_counter() - loaded
+    _note(f"{output}: {seconds:.2f} s of video in {took:.2f} s, after {loaded - began:.2f} s of loading; lips: {studio.engine.info.name}")
+
+
+@app.command()
+def prerender(
+    questions: Annotated[Path, typer.Argument(help="a text file, one utterance a line; # begins a comment; - reads stdin", show_default=False)],
+    avatar: Annotated[str, typer.Option(help="id of an avatar, or man / woman", show_default="the configured one")] = "",
+    voice: Annotated[str, typer.Option(help="id of a voice; auto = one that fits the avatar")] = "auto",
+    speed: Annotated[float, typer.Option(min=0.25, max=4.0, help="1 = the voice's own")] = 1.1,
+    language: Annotated[str, typer.Option(help="BCP 47 tag such as en or ko; auto = seen from the text")] = "auto",
+    url: Annotated[
+        str, typer.Option(help="let a running service do it, e.g. http://127.0.0.1:8001", show_default="done here, no service needed")
+    ] = "",
+    config: ConfigOption = "local",
+) -> None:
+    """Film utterances into the cache, so that they are there at once when they are asked for with the same voice and speed."""
+    settings = _config(config)
+    texts = _lines(questions)
+    if url:
+        made = _prerender_there(url, texts, {"avatar": avatar or None, "voice": voice, "speed": speed, "language": language})
+    else:
+        if not settings.cache.enabled:
+            raise RequestError("the cache is off in this configuration (cache.enabled); nothing can be prerendered")
+        made = _prerender_here(settings, avatar or settings.avatars.default, [_speech(text, voice, speed, language, settings) for text in texts])
+    for text, was_there, frames in made:
+        typer.echo(f"{'there' if was_there else 'made':<6} {frames / 25:6.2f} s  {text}")
+
+
+@app.command()
+def serve(
+    config: ConfigOption = "local",
+    host: Annotated[str | None, typer.Option(help="address to listen on", show_default="from the configuration")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="0 = any free one", show_default="from the configuration")] = None,
+) -> None:
+    """Run the service until Ctrl-C."""
+    over = {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
+    settings = _config(config, {"server": over})
+    _log_to_stderr(settings.server.log_level, settings.server.log_format)
+    began = time.perf_counter()
+    _note("starting the service ...")
+
+    from museserve.app.local import running
+
+    with running(settings) as url, _until_told() as wait:
+        typer.echo(_ready(url, time.perf_counter() - began))
+        sys.stdout.flush()
+        wait()
+        _note("stopping ...")
+
+
+@avatar_app.command("add")
+def add_avatar(
+    source: Annotated[
+        Path, typer.Argument(help="a portrait: one face from the front, mouth closed; or a clip, which MuseTalk alone can draw", show_default=False)
+    ],
+    avatar_id: Annotated[str, typer.Option("--id", help="a-z, 0-9, - and _", show_default="from the file's name")] = "",
+    name: Annotated[str, typer.Option(help="what people see", show_default="the id")] = "",
+    gender: Annotated[Gender, typer.Option(help="which voice fits")] = Gender.female,
+    config: ConfigOption = "local",
+) -> None:
+    """Prepare an avatar from a portrait or a clip and print what was found in it."""
+    settings = _config(config)
+    data = _read(source, settings.limits.max_clip_bytes, "limits.max_clip_bytes")
+
+    import yaml
+
+    from museserve.media.clip import is_clip
+    from musetalk.avatars.from_clip import prepare_clip
+    from musetalk.avatars.from_portrait import check_request, prepare_portrait
+    from musetalk.factory import clips_need_musetalk, load_face_networks, shipped_store
+
+    chosen = avatar_id or _slug(source.stem)
+    check_request(chosen, gender.value)
+    networks, reason = load_face_networks(settings)
+    if is_clip(data) and networks is None:
+        raise clips_need_musetalk(reason)
+    store = shipped_store(settings, settings.lipsync.avatar_cache_bytes)
+    avatars = settings.avatars
+    with _steps() as show:
+        common: dict[str, Any] = {"id": chosen, "name": name or chosen, "gender": gender.value, "size": avatars.size, "store": store}
+        common |= {"media": settings.mux.media, "networks": networks, "progress": show}
+        if is_clip(data):
+            assert networks is not None
+            ref = prepare_clip(data, limits=avatars.clip, **common)[0]
+        else:
+            ref = prepare_portrait(data, max_pixels=avatars.max_pixels, **common)[0]
+    meta = store.meta(ref.id)
+    found = {"id": ref.id, "version": ref.version, "engines": sorted(meta.engines), "report": meta.report}
+    typer.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip())
+
+
+@avatar_app.command("list")
+def list_avatars(config: ConfigOption = "local") -> None:
+    """Print every avatar: id, name, gender, size, built in or added."""
+    from musetalk.factory import shipped_store
+
+    settings = _config(config)
+    for meta in shipped_store(settings, settings.lipsync.avatar_cache_bytes).list():
+        typer.echo(f"{meta.id:<24} {meta.name:<24} {meta.gender:<7} {meta.size:>4} px  {'built in' if meta.builtin else 'added'}")
+
+
+@avatar_app.command("delete")
+def delete_avatar(avatar_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)], config: ConfigOption = "local") -> None:
+    """Delete an avatar that was added."""
+    from musetalk.factory import shipped_store
+
+    settings = _config(config)
+    shipped_store(settings, settings.lipsync.avatar_cache_bytes).delete(avatar_id)
+    _note(f"{avatar_id} is deleted")
+
+
+@weights_app.command("list")
+def list_weights(purpose: PurposeOption = None, config: ConfigOption = "local") -> None:
+    """Print every model file: whether it is there, its size, what needs it, its licence and where it comes from."""
+    from musetalk.weights.folder import WeightsFolder
+
+    settings = _config(config)
+    folder = WeightsFolder(settings.weights)
+    typer.echo(f"in {folder.uri}:")
+    for file in _weight_files(settings, None, purpose or Purpose.all):
+        found = folder.look(file)
+        size = f"{file.bytes:,} bytes" if file.bytes else "size not published"
+        other = f" as {found.name}" if found.name != file.name else ""
+        typer.echo(f"{found.state.value:<13} {file.name}{other}: {file.about}, {size}")
+        typer.echo(f"{'':<13} for {', '.join(file.needed_for)}{', can be left out' if file.optional else ''}; from {file.place}")
+        typer.echo(f"{'':<13} licence: {file.licence}")
+
+
+@weights_app.command("download")
+def download_weights(
+    names: NamesArgument = None,
+    purpose: PurposeOption = None,
+    again: Annotated[bool, typer.Option("--again", help="fetch also what is there in its full size")] = False,
+    to: Annotated[Path | None, typer.Option(help="the folder to fill", show_default="weights.uri of the configuration")] = None,
+    config: ConfigOption = "local",
+) -> None:
+    """Fetch model files from where they are published; goes on where it was broken off."""
+    from musetalk.weights.download import download
+    from musetalk.weights.folder import WeightsFolder
+
+    settings = _config(config, {"weights": {"uri": str(to)}} if to else None)
+    folder = WeightsFolder(settings.weights)
+    for file in _weight_files(settings, names, purpose):
+        _note(f"{file.name}: {file.about}; licence: {file.licence}")
+        with _bytes_bar(file.name) as show:
+            try:
+                done = download(
+                    folder, file, again=again, on_progress=show, on_wait=lambda: _note("waiting for another download of the same file ...")
+                )
+            except KeyboardInterrupt:
+                _note("broken off; the same command goes on from here")
+                raise
+        if not done.fetched:
+            typer.echo(f"{done.name}: there already")
+        else:
+            typer.echo(f"{done.name}: SHA-256 {done.sha256}, {'as published' if done.checked else 'recorded now, as none is published'}")
+
+
+@weights_app.command("verify")
+def verify_weights(names: NamesArgument = None, purpose: PurposeOption = None, config: ConfigOption = "local") -> None:
+    """Compare sizes and SHA-256 sums, and read each file with the loader that the service uses; exit status 1 when something must be mended."""
+    from musetalk.verify import not_looked_inside, verify
+    from musetalk.weights.folder import State, WeightsFolder
+
+    settings = _config(config)
+    folder = WeightsFolder(settings.weights)
+    wrong = 0
+    for file in _weight_files(settings, names, purpose):
+        with _bytes_bar(file.name) as show:
+            verdict = verify(folder, file, show)
+        state = verdict.found.state
+        mark = "✗" if verdict.trouble else "·" if state is State.MISSING else "✓"
+        typer.echo(f"{mark} {verdict.found.name}: {state.value}{'; ' if verdict.trouble else ''}{verdict.trouble}")
+        wrong += bool(verdict.trouble)
+    if reason := not_looked_inside(folder):
+        _note(f"what is inside the files was not looked at: {reason}")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(config: ConfigOption = "local") -> None:
+    """Check this installation, part by part; exit status 1 when something must be mended."""
+    from museserve.app.doctor import checks
+
+    failed = 0
+    for check in checks(config):
+        mark = {True: "✓", False: "✗", None: "·"}[check.ok]
+        typer.echo(f"{mark} {check.name}: {check.found}")
+        if check.ok is False:
+            failed += 1
+            typer.echo(f"    -> {check.mend}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The console script. A mistake of the user's is one line on stderr; anything else keeps its traceback."""
+    try:
+        app()
+    except MuseserveError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+# --- shared --------------------------------------------------------------------------------------------------------------
+
+
+def _config(source: str, overrides: dict[str, Any] | None = None) -> AppConfig:
+    from configs.models import load_config
+
+    return load_config(source, overrides)
+
+
+def _speech(text: str, voice: str, speed: float, language: str, settings: AppConfig) -> SpeechRequest:
+    """Checked before anything is loaded."""
+    from museserve.messages import SpeechRequest
+    from museserve.speech.engines import voices
+    from museserve.speech.text import language as languages
+    from museserve.speech.text import sentences
+
+    voices.check(voice)
+    languages.check(language)
+    return SpeechRequest(sentences.check_text(text, settings.speech.max_text_chars), voice, speed, language)
+
+
+def _weight_files(settings: AppConfig, names: list[str] | None, purpose: Purpose | None) -> tuple[WeightFile, ...]:
+    from musetalk.weights.catalogue import BY_NAME, files_for
+
+    unknown = [name for name in names or () if name not in BY_NAME]
+    if unknown:
+        raise RequestError(f"{', '.join(unknown)}: no such model file; known: {', '.join(BY_NAME)}")
+    if names:
+        return tuple(BY_NAME[name] for name in names)
+    return files_for(purpose.value if purpose else settings.lipsync.musetalk.version)
+
+
+def _lines(questions: Path) -> list[str]:
+    raw = sys.stdin.read() if str(questions) == "-" else questions.read_text(encoding="utf-8")
+    texts = [line.strip() for line in raw.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if not texts:
+        raise RequestError(f"{questions}: there is no utterance in it; one a line is wanted")
+    return texts
+
+
+def _prerender_here(settings: AppConfig, avatar: str, speeches: list[SpeechRequest]) -> Iterator[tuple[str, bool, int]]:
+    from museserve.app.inprocess import Studio
+    from museserve.app.inprocess import prerender as film
+    from museserve.pipeline.cache import AskedBefore
+    from musetalk.avatars.builtin import resolve
+
+    studio, before = Studio(settings), AskedBefore(settings)
+    meta = studio.store.meta(resolve(avatar))
+    for speech in speeches:
+        was_there, frames = asyncio.run(film(studio, before, meta.id, replace(speech, gender=meta.gender)))
+        yield speech.text, was_there, frames
+
+
+def _prerender_there(url: str, texts: list[str], manner: dict[str, Any]) -> Iterator[tuple[str, bool, int]]:
+    """Through `POST /v1/prerender`, a text at a time, so that each is told when it is done."""
+    import json
+    import urllib.error
+    import urllib.request
+
+    for text in texts:
+        body = json.dumps({"texts": [text], **manner}).encode()
+        request = urllib.request.Request(f"{url.rstrip('/')}/v1/prerender", body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=600) as answer:
+                made = json.load(answer)["data"][0]
+        except urllib.error.HTTPError as error:
+            raise RequestError(f"{url} refused {text[:60]!r}: {json.load(error)['error']['message']}") from None
+        except urllib.error.URLError as error:
+            raise RequestError(f"{url} cannot be reached: {error.reason}") from None
+        yield made["text"], made["cache"] != "miss", made["frames"]
+
+
+def _check_output(output: Path) -> None:
+    """Before any work is done."""
+    if output.suffix.lower() != ".mp4":
+        raise RequestError(f"{output}: the output is an mp4, so its name must end in .mp4")
+    if not output.parent.is_dir():
+        raise RequestError(f"{output}: the folder {output.parent} does not exist")
+
+
+def _read(path: Path, max_bytes: int, key: str = "limits.max_body_bytes") -> bytes:
+    """Raises OSError, RequestError."""
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise RequestError(f"{path} is {size:,} bytes; at most {max_bytes:,} are accepted ({key})")
+    return path.read_bytes()
+
+
+def _slug(name: str) -> str:
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower()).strip("-")
+    return kept[:64] or "avatar"
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int | None], None]]:
+    """A bar of frames on stderr, drawn only when somebody watches."""
+    from tqdm import tqdm
+
+    with tqdm(unit=" frames", file=sys.stderr, disable=None, leave=False) as bar:
+
+        def show(frames: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(frames - bar.n)
+
+        yield show
+
+
+@contextmanager
+def _bytes_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar of bytes on stderr, drawn only when somebody watches; what was there before the first call does not count for its speed."""
+    from tqdm import tqdm
+
+    with tqdm(desc=name, unit="B", unit_scale=True, unit_divisor=1_000, file=sys.stderr, disable=None, leave=False) as bar:
+
+        def show(have: int, total: int | None) -> None:
+            if bar.total is None:
+                bar.total, bar.initial = total, have
+                bar.reset(total)
+                bar.n = bar.initial = have
+            bar.update(have - bar.n)
+
+        yield show
+
+
+@contextmanager
+def _steps() -> Iterator[Callable[[str, float], None]]:
+    """A bar of the whole with the step that is going on, drawn only when somebody watches."""
+    from tqdm import tqdm
+
+    with tqdm(total=100, file=sys.stderr, disable=None, leave=False, bar_format="{desc:<24} {percentage:3.0f} %|{bar}| {elapsed}") as bar:
+
+        def show(step: str, done: float) -> None:
+            bar.set_description_str(step, refresh=False)
+            bar.update(100 * done - bar.n)
+
+        yield show
+
+
+@contextmanager
+def _until_told() -> Iterator[Callable[[], None]]:
+    """`wait()` returns on Ctrl-C or SIGTERM; what follows may take its time, a second Ctrl-C ends it at once."""
+    import signal
+    import threading
+
+    told = threading.Event()
+    stop = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: told.set()) for number in stop]
+    try:
+        yield told.wait  # type: ignore[misc]
+    finally:
+        for number, handler in zip(stop, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _ready(url: str, took_s: float) -> str:
+    body = f'{{"text": "{EXAMPLE}"}}'
+    return f"""
+museserve is ready after {took_s:.1f} s: open {url}/
+
+  curl -sS {url}/v1/videos -H 'Content-Type: application/json' -d '{body}' -o out.mp4
+
+Ctrl-C stops it."""
+
+
+def _log_to_stderr(level: str, log_format: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    pattern = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    handler.setFormatter(_JsonFormatter() if log_format == "json" else logging.Formatter(pattern))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object a line, with the field names that Ray Serve's own JSON logs use."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        import json
+
+        fields = {"asctime": self.formatTime(record), "levelname": record.levelname, "name": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            fields["exc_text"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def _note(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+def _fail(message: str) -> None:
+    _note(f"museserve: {message}")
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

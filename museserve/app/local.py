@@ -1,0 +1,233 @@
+"""The service on one machine: a private Ray cluster, the graph on it, ready to answer. A KubeRay cluster runs `graph.build` instead."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import socket
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from configs.models import AppConfig, ServerConfig, cache_dir
+from museserve.errors import ConfigError, EngineUnavailableError
+from museserve.runtime import cpu as cores
+from musetalk.factory import check_choice
+
+logger = logging.getLogger(__name__)
+
+GRPC_CAP = 128 * 2**20  # one upload travels in one message
+
+
+@contextmanager
+def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: bool = True) -> Iterator[str]:
+    """Start the service, yield its URL once it answers, and stop everything that was started. num_gpus: None = those of this machine.
+
+    Raises:
+        ConfigError: the port is taken, or more of a GPU is asked for than there is.
+        EngineUnavailableError: a deployment cannot start; the message has its reason.
+    """
+    check_choice(config)
+    port = config.server.port or free_port()
+    if not _is_free(config.server.host, port):
+        raise ConfigError(f"port {port} on {config.server.host} is taken; stop what listens there or set server.port (0 = any free one)")
+    num_gpus = _enough_gpus(config, visible_gpus() if num_gpus is None else num_gpus)
+    # Short: Unix sockets below it have at most 107 characters in their path.
+    temp = Path(tempfile.mkdtemp(prefix="muse-", dir="/tmp")) if private_temp else None
+    try:
+        os.environ.update(_environment(config.server, temp))
+        shutil.rmtree(log_dir(port), ignore_errors=True)
+        log_dir(port).mkdir(parents=True)
+        yield from _serve(config, port, num_gpus, temp)
+    finally:
+        if temp is not None:
+            _end_leftovers(temp)
+            shutil.rmtree(temp, ignore_errors=True)
+
+
+def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> Iterator[str]:
+    # Ray reads its flags from the environment when it is imported, so not before this line.
+    import ray
+    from ray import serve
+    from ray.serve.schema import LoggingConfig
+
+    from graph import build
+
+    for noisy in ("ray", "ray.serve"):  # what matters of it is told by the ready line and the errors raised here
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    ray.init(
+        num_cpus=max(cores.usable(), math.ceil(_cpus(config))),
+        num_gpus=num_gpus,
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        dashboard_port=config.server.dashboard_port or free_port(),
+        _temp_dir=str(temp / "ray") if temp else None,
+        configure_logging=True,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+    )
+    try:
+        logs = LoggingConfig(
+            encoding="JSON" if config.server.log_format == "json" else "TEXT",
+            log_level=config.server.log_level,
+            logs_dir=str(log_dir(port)),
+            enable_access_log=False,
+        )
+        serve.start(http_options={"host": config.server.host, "port": port}, logging_config=logs)
+        try:
+            serve.run(build(config), name="museserve", route_prefix="/", logging_config=logs)
+        except RuntimeError as error:
+            raise EngineUnavailableError(_reason(error)) from None
+        url = f"http://{config.server.host}:{port}"
+        _rehearse(url)
+        yield url
+    finally:
+        started = _descendants(str(Path(ray.__file__).parent))
+        try:
+            serve.shutdown()
+        finally:
+            ray.shutdown()
+            _end(started)
+
+
+def _descendants(folder: str) -> list[psutil.Process]:
+    """Our children that run a program out of `folder`, and everything below them."""
+    ours = [p for p in psutil.Process().children() if any(word.startswith(folder) for word in _command(p))]
+    return [*ours, *(below for p in ours for below in _children(p))]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(process.children(recursive=True))
+    except psutil.Error:
+        return []
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """See the end of processes that were told to stop: the dashboard's helpers notice only after a second or two that it is gone."""
+    _, alive = psutil.wait_procs(processes, timeout=0.2)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=2)
+
+
+def _end_leftovers(temp: Path) -> None:
+    """End what still runs out of our private folder: an HAProxy that was replaced under load outlives the cluster, and keeps the port."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(word.startswith(str(temp)) for word in process.info["cmdline"] or ()):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def log_dir(port: int) -> Path:
+    """Where the replicas of the service on `port` write their logs, one file each; made anew at every start."""
+    return cache_dir() / "logs" / str(port)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _environment(server: ServerConfig, temp: Path | None) -> dict[str, str]:
+    """Flags that Ray and the workers inherit."""
+    flags = {
+        "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(GRPC_CAP),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "GLOG_minloglevel": "2",
+        "RAY_worker_niceness": "0",  # by default whatever else runs on the machine, also a browser that plays the video, would go before all replicas
+        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",  # the default, ten times a second, costs a twentieth of a core for nothing
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # a busy machine takes longer than the default of 5 to start one
+        # Draining is for load balancers in front of a cluster; on one machine it only delays Ctrl-C.
+        "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1",
+    }
+    if server.fast_transport:
+        flags |= {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_LOG_TO_STDERR": "0",
+            "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
+        }
+        if temp is not None:
+            # Two services on one machine must not share HAProxy's files and ports.
+            for name, file in {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "admin.sock", "METRICS_SOCKET_PATH": "metrics.sock"}.items():
+                flags[f"RAY_SERVE_HAPROXY_{name}"] = str(temp / file)
+            flags["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"] = str(temp)
+            flags["RAY_SERVE_HAPROXY_SERVER_STATE_FILE"] = str(temp / "server-state")
+            flags["RAY_SERVE_HAPROXY_METRICS_PORT"] = str(free_port())
+            flags["RAY_SERVE_HAPROXY_STATS_PORT"] = str(free_port())
+            flags["RAY_SERVE_HAPROXY_NBTHREAD"] = "1"
+    return flags
+
+
+def visible_gpus() -> int:
+    """NVIDIA cards of this machine that this process may use, without loading CUDA."""
+    cards = Path("/proc/driver/nvidia/gpus")
+    there = len(list(cards.iterdir())) if cards.is_dir() else 0
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return there if chosen is None else min(there, sum(bool(name.strip()) and name.strip() != "-1" for name in chosen.split(",")))
+
+
+def _enough_gpus(config: AppConfig, there: int) -> int:
+    """`there`; a replica that cannot be placed would be waited for without an end."""
+    scales = config.deployments
+    wanted = {name: getattr(scales, name) for name in ("lipsync", "face_prep", "tts", "mux", "ingress")}
+    total = sum(scale.num_gpus * max(scale.min_replicas, 1) for scale in wanted.values())
+    if total > there:
+        asked = ", ".join(f"deployments.{name}.num_gpus: {scale.num_gpus:g}" for name, scale in wanted.items() if scale.num_gpus)
+        raise ConfigError(f"the configuration asks for {total:g} GPUs ({asked}) and this machine shows {there}; lower them, or use --config local")
+    return there
+
+
+def _cpus(config: AppConfig) -> float:
+    scales = config.deployments
+    return sum(s.num_cpus * s.max_replicas for s in (scales.ingress, scales.mux, scales.tts, scales.lipsync, scales.face_prep))
+
+
+def _rehearse(url: str) -> None:
+    """Speak one short sentence in each of the shipped voices, so that the first caller finds every connection open."""
+    for avatar, text in (("woman", "Ready."), ("man", "Ready."), ("woman", "준비됐습니다.")):
+        body = json.dumps({"text": text, "avatar": avatar, "stream": False}).encode()
+        request = urllib.request.Request(f"{url}/v1/videos", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            answer.read()
+
+
+def _reason(error: RuntimeError) -> str:
+    """What each failed deployment said last, without the tracebacks around it."""
+    from ray import serve
+
+    app = serve.status().applications.get("museserve")
+    said = {name: [line for line in d.message.splitlines() if line.strip()] for name, d in (app.deployments if app else {}).items()}
+    failed = [f"{name}: {lines[-1].strip()}" for name, lines in said.items() if lines]
+    return "the service could not start. " + (" | ".join(failed) or str(error))

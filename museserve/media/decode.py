@@ -1,0 +1,175 @@
+"""Recorded speech of any format to float32 mono at 24 kHz. The bytes come from strangers."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+
+from museserve.errors import AudioError
+from museserve.messages import FloatArray
+from museserve.timebase import SPEECH_RATE
+
+logger = logging.getLogger(__name__)
+
+ACCEPTED = "mp3, wav, m4a/mp4, ogg/opus, flac, webm, aac, amr, aiff or caf"
+# Demuxers that read one self-contained file. Playlists (HLS, DASH, concat) would make the library open what their text names.
+FORMATS = "mp3,wav,w64,mov,mp4,ogg,flac,matroska,webm,aac,amr,aiff,caf,mpegts,avi"
+# Decoders that a stranger's bytes may reach; without this the probe would also decode a video's pictures.
+CODECS = (
+    "aac,mp3float,mp3,mp2float,mp2,opus,libopus,vorbis,flac,alac,ac3,eac3,amrnb,amrwb,libopencore_amrnb,libopencore_amrwb,"
+    "pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_u8,pcm_s8,pcm_alaw,pcm_mulaw,"
+    "adpcm_ms,adpcm_ima_wav,adpcm_ima_qt"
+)
+PROBE = {"format_whitelist": FORMATS, "codec_whitelist": CODECS, "protocol_whitelist": "none"}
+MAX_CHANNELS = 16
+MIN_RATE, MAX_RATE = 4_000, 768_000
+SILENT_RMS = 10 ** (-54 / 20)  # of the loudest 20 ms; a whisper into a phone is 10 dB above
+WINDOW = SPEECH_RATE // 50
+
+
+def decode_speech(source: bytes | Path, *, min_s: float, max_s: float) -> FloatArray:
+    """The first audio stream of a recording, or of a video file.
+
+    Stereo becomes the mean of both sides; samples beyond full scale bring the whole down to it. A recording with damaged
+    parts gives what could be decoded of it, as long as that is at least `min_s` and the larger part.
+
+    Args:
+        source: the file's bytes, or its path on this machine.
+        min_s, max_s: shortest and longest accepted, seconds. Decoding stops soon after `max_s`, whatever follows.
+    Returns:
+        float32 (n,) at 24 kHz in -1..1.
+    Raises:
+        AudioError: empty, not a recording, no audio stream, undecodable, silent, too short, too long.
+    """
+    file: BinaryIO = source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
+    with closing(file):
+        if not file.read(1):
+            raise AudioError("the recording is empty (0 bytes)")
+        file.seek(0)
+        pcm, damaged = _decode(file, max_s)
+    seconds = len(pcm) / SPEECH_RATE
+    if damaged and seconds < min_s:
+        raise AudioError(f"the recording is damaged: {seconds:.2f} s of it could be decoded, at least {min_s:g} s are needed")
+    if seconds < min_s:
+        raise AudioError(f"the recording is {seconds:.2f} s long, at least {min_s:g} s are needed")
+    if _loudest(pcm) < SILENT_RMS:
+        raise AudioError(f"the recording ({seconds:.2f} s) is silent: nothing in it is louder than -54 dB of full scale")
+    if damaged:
+        logger.warning("a recording had %d damaged packets; %.2f s were decoded", damaged, seconds)
+    peak = float(np.abs(pcm).max())
+    return pcm / np.float32(peak) if peak > 1 else pcm
+
+
+def _decode(file: BinaryIO, max_s: float) -> tuple[FloatArray, int]:
+    """All of the stream up to `max_s`, and how many of its packets were damaged."""
+    try:
+        container = av.open(cast(Any, file), "r", options=PROBE, metadata_errors="replace")
+    except (av.FFmpegError, ValueError) as error:
+        raise AudioError(f"this is not a recording that can be read ({_reason(error)}); accepted: {ACCEPTED}") from None
+    with container:
+        if not container.streams.audio:
+            kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
+            raise AudioError(f"the file has no audio stream (streams: {kinds})")
+        stream = container.streams.audio[0]
+        _check_parameters(stream)
+        sound = _Collected(max_s)
+        good = damaged = 0
+        for ok in _packets(container, stream, sound):
+            good, damaged = good + ok, damaged + (not ok)
+        if damaged > good:
+            raise AudioError(f"the recording is damaged: {damaged} of {good + damaged} packets could not be decoded")
+        return sound.finish(), damaged
+
+
+def _packets(container: av.container.InputContainer, stream: AudioStream, sound: _Collected) -> Iterator[bool]:
+    """Decode packet by packet; True for each that could be."""
+    demuxed = container.demux(stream)
+    while True:
+        try:
+            packet = next(demuxed, None)
+        except av.FFmpegError:  # the container breaks off: keep what there is
+            yield False
+            return
+        if packet is None:
+            return
+        try:
+            for frame in packet.decode():
+                sound.add(frame)
+        except av.FFmpegError:
+            yield False
+        else:
+            yield True
+
+
+class _Collected:
+    """Decoded frames as 24 kHz, with a resampler for whatever layout and rate the frames have just now."""
+
+    def __init__(self, max_s: float) -> None:
+        self._max_s = max_s
+        self._limit = round(max_s * SPEECH_RATE)
+        self._parts: list[FloatArray] = []
+        self._samples = 0
+        self._shape: tuple[str, str, int] | None = None
+        self._resampler: av.AudioResampler | None = None
+
+    def add(self, frame: av.AudioFrame) -> None:
+        shape = frame.format.name, frame.layout.name, frame.sample_rate
+        if shape != self._shape:  # at first, and where a stream changes in mid-course
+            _check(frame.layout.nb_channels, frame.sample_rate)
+            self._flush()
+            layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
+            self._shape, self._resampler = shape, av.AudioResampler(format="fltp", layout=layout, rate=SPEECH_RATE)
+        frame.pts = None  # gaps in a recording's clock are of no interest: the samples are the time
+        self._resample(frame)
+        if self._samples > self._limit:
+            raise AudioError(f"the recording is longer than {self._max_s:g} s, the longest accepted")
+
+    def finish(self) -> FloatArray:
+        self._flush()
+        return np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)
+
+    def _flush(self) -> None:
+        if self._resampler is not None:
+            self._resample(None)
+
+    def _resample(self, frame: av.AudioFrame | None) -> None:
+        assert self._resampler is not None
+        for out in self._resampler.resample(frame):
+            pcm = np.nan_to_num(out.to_ndarray().mean(axis=0, dtype=np.float32), posinf=1.0, neginf=-1.0)
+            self._parts.append(pcm)
+            self._samples += len(pcm)
+
+
+def _check_parameters(stream: AudioStream) -> None:
+    if stream.codec_context is None:
+        raise AudioError(f"the recording's audio codec is not known; accepted: {ACCEPTED}")
+    if stream.codec_context.name not in CODECS.split(","):
+        raise AudioError(f"the recording's audio codec {stream.codec_context.name} is not accepted; accepted: {ACCEPTED}")
+    _check(stream.codec_context.layout.nb_channels, stream.codec_context.sample_rate)
+
+
+def _check(channels: int, rate: int) -> None:
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise AudioError(f"the recording has {channels} channels, 1 to {MAX_CHANNELS} are accepted")
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise AudioError(f"the recording has a sample rate of {rate} Hz, {MIN_RATE} to {MAX_RATE} are accepted")
+
+
+def _loudest(pcm: FloatArray) -> float:
+    """RMS of the loudest 20 ms, any constant offset taken away."""
+    centred = pcm - pcm.mean(dtype=np.float64)
+    whole = len(centred) // WINDOW * WINDOW
+    windows = centred[:whole].reshape(-1, WINDOW) if whole else centred[None]
+    return float(np.sqrt(np.square(windows).mean(axis=1).max()))
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

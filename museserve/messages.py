@@ -1,0 +1,219 @@
+"""What flows between the boxes: plain frozen data, no behaviour, importable everywhere.
+
+Arrays that arrive through a Ray handle are read-only: copy before writing.
+Pictures are planar I420 (BT.601, limited range) as OpenCV lays it out: uint8 (h * 3 // 2, w), h and w even. It is what the encoder takes and
+half the bytes of RGB, so nothing is converted between the renderer and H.264.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+ByteArray = NDArray[np.uint8]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Phoneme:
+    """One sound with its time. `symbol` is bare IPA with no stress or length marks ("a", "tʃ", "ŋ"); pauses have the symbol "".
+
+    `start` and `end` are samples at `SPEECH_RATE` from the utterance's first sample, already corrected for the engine's known bias.
+    `stress`: 0 none, 1 primary, 2 secondary.
+    """
+
+    symbol: str
+    start: int
+    end: int
+    stress: int = 0
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word as written (not as normalised), for captions. Times as in `Phoneme`; `estimated` when the engine did not know them."""
+
+    text: str
+    start: int
+    end: int
+    estimated: bool = False
+
+
+@dataclass(frozen=True)
+class SpeechChunk:
+    """A piece of an utterance in order. `pcm` float32 (n,) in -1..1 at `SPEECH_RATE`; chunks are contiguous: `start` of the next = start + n.
+
+    `phonemes` is None when the engine knows none (the lips then follow the sound alone), else the phonemes that start inside
+    this chunk. `final` marks the utterance's last chunk (which may be empty). `engine` and `notice` tell which voice spoke and
+    why, when it is not the one that was asked for.
+    """
+
+    start: int
+    pcm: FloatArray
+    phonemes: tuple[Phoneme, ...] | None = None
+    words: tuple[Word, ...] = ()
+    final: bool = False
+    engine: str = ""
+    notice: str = ""
+
+
+@dataclass(frozen=True)
+class SpeechRequest:
+    """One utterance to synthesise, already validated. `speed` 0.25..4; `language` a BCP 47 tag or "auto".
+
+    `gender` ("female" | "male") is what an offline engine falls back on when it does not have `voice`.
+    """
+
+    text: str
+    voice: str = "nova"
+    speed: float = 1.1
+    language: str = "auto"
+    gender: str = "female"
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A stretch of speech with context around it: the argument of `listen`.
+
+    pcm: float32 (n,) at `SPEECH_RATE`, beginning at sample `start` of the utterance (a multiple of 960, so a frame boundary).
+    phonemes: those that overlap the stretch, or None to be driven by the sound alone.
+    first_frame, n_frames: the frames whose conditioning is wanted; the rest of `pcm` is context.
+    level: the utterance's loud level so far (95th percentile of 25 ms RMS), linear; 0.0 = measure it in `pcm`.
+    final: nothing follows this stretch.
+    due_s: seconds from now until the first of its pictures must be begun.
+    """
+
+    start: int
+    pcm: FloatArray
+    first_frame: int
+    n_frames: int
+    phonemes: tuple[Phoneme, ...] | None = None
+    level: float = 0.0
+    final: bool = False
+    due_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the mouth should do: one row a frame. rows: (n, ...) of the engine's own shape; is_speaking: bool (n,).
+
+    A frame that is not speaking shows the background itself and costs no model time.
+    """
+
+    first_frame: int
+    rows: NDArray[Any]
+    is_speaking: BoolArray
+
+
+@dataclass(frozen=True)
+class AvatarRef:
+    """An immutable prepared avatar: its id and the version that its content gives it."""
+
+    id: str
+    version: str
+
+
+@dataclass(frozen=True)
+class RenderRequest:
+    """Up to one segment of frames to draw. Stateless and idempotent: any replica may answer it, twice if need be.
+
+    background: numbers (n,) of the avatar's background frames; rows: (n, ...) conditioning.
+    first: somebody waits for the first picture of an utterance; such requests are batched among themselves, ahead of what is only due later.
+    due_s: seconds from now until the viewer needs the first of these frames; whoever runs dry first is drawn first.
+    """
+
+    avatar: AvatarRef
+    background: tuple[int, ...]
+    rows: NDArray[Any]
+    utterance: str = ""
+    first: bool = False
+    due_s: float = 0.0
+
+    @property
+    def n_frames(self) -> int:
+        return len(self.background)
+
+
+@dataclass(frozen=True)
+class RenderedCrops:
+    """crops: I420 uint8 (n, h * 3 // 2, w): the avatar's box for that engine or, where the avatar has face boxes, the face at the engine's own size.
+
+    render_ms: time in the engine for this request's share of its batch.
+    """
+
+    crops: ByteArray
+    render_ms: float = 0.0
+    queue_ms: float = 0.0
+    batch_frames: int = 0
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What runs, and why. context_s / lookahead_s: how much speech before / after a frame `listen` wants to see.
+
+    fade_frames: frames over which the composer blends drawn crops in when speech begins and out when it ends; 0 = the engine sees to that itself.
+    """
+
+    name: str
+    reason: str
+    version: str
+    device: str
+    context_s: float
+    lookahead_s: float
+    details: dict[str, Any] = field(default_factory=dict)
+    fade_frames: int = 0
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in the picture, in pixels; all four numbers even, so that chroma planes cut cleanly."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+
+FrameNumbers = Sequence[int]
+
+
+@dataclass(frozen=True)
+class VideoRequest:
+    """One utterance to film, validated. Exactly one of `speech` (text to synthesise) and `audio` (an encoded file's bytes) is set.
+
+    paced: send at most the configured lead ahead of real time (a live viewer); False = as fast as it goes (a file).
+    phase: number of the idle-loop frame on which the utterance starts; `museserve.pipeline.idle_phase` tells which frames follow.
+    keep: put the finished fragments into the cache, although the text was not asked for before.
+    text_track: put captions into the finished film.
+    """
+
+    utterance: str
+    avatar: str
+    speech: SpeechRequest | None = None
+    audio: bytes | None = None
+    paced: bool = True
+    phase: int = 0
+    keep: bool = False
+    text_track: bool = False
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """One piece of the streamed video, in order. data: moof + mdat; on the first piece, the init segment (ftyp + moov) comes before it.
+
+    words: those that became known since the piece before; words_final: no more will come. The last fragment has final=True.
+    head, on the first fragment only: codecs, stage timings in ms, engines, notices, and how much came out of the cache (no, speech, segments).
+    """
+
+    data: bytes
+    first_frame: int
+    n_frames: int
+    words: tuple[Word, ...] = ()
+    words_final: bool = False
+    final: bool = False
+    head: dict[str, Any] | None = None

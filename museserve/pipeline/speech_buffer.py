@@ -1,0 +1,108 @@
+"""Speech as it arrives, cut into the stretches that `listen` wants: frames whose context on both sides is known."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from museserve.messages import FloatArray, Phoneme, Speech, SpeechChunk, Word
+from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for, whole_segments
+
+LEVEL_WINDOW = SPEECH_RATE // 40  # 25 ms
+STRETCH_FRAMES = 8 * SEGMENT_FRAMES
+CLOSING_FRAMES = 6  # what a mouth needs to come to rest after the last sound
+
+
+class SpeechBuffer:
+    """The speech of one utterance so far. `append` chunks in order, `take` stretches until it returns None for good.
+
+    context_s and lookahead_s are the engine's: how much speech before and after a frame `listen` wants to see.
+    """
+
+    def __init__(self, context_s: float, lookahead_s: float) -> None:
+        self._context = round(context_s * SPEECH_RATE)
+        self._lookahead = round(lookahead_s * SPEECH_RATE)
+        self._pcm: FloatArray = np.zeros(0, np.float32)
+        self._offset = 0  # sample number of _pcm[0]; what no later stretch can need is dropped
+        self._phonemes: list[Phoneme] = []
+        self._knows_phonemes = False
+        self._powers: list[FloatArray] = []
+        self._unmeasured: FloatArray = np.zeros(0, np.float32)
+        self._next_frame = 0
+        self.words: list[Word] = []
+        self.final = False
+
+    @property
+    def samples(self) -> int:
+        """Samples received so far."""
+        return self._offset + len(self._pcm)
+
+    @property
+    def total_frames(self) -> int | None:
+        """Frames of the whole utterance, padded to whole segments; None until the last chunk is here."""
+        return whole_segments(frames_for(self.samples) + CLOSING_FRAMES) if self.final else None
+
+    @property
+    def level(self) -> float:
+        """95th percentile of the 25 ms RMS so far, over windows that are not silent; 0.0 before any."""
+        if not self._powers:
+            return 0.0
+        rms = np.sqrt(np.concatenate(self._powers))
+        loud = rms[rms > rms.max() * 0.01]
+        return float(np.percentile(loud, 95)) if len(loud) else 0.0
+
+    def append(self, chunk: SpeechChunk) -> None:
+        """Raises ValueError when the chunk does not follow the one before."""
+        if self.final or chunk.start != self.samples:
+            raise ValueError(f"chunk starts at sample {chunk.start}, expected {self.samples} (final={self.final})")
+        self._pcm = np.concatenate([self._pcm, chunk.pcm])
+        self._measure(chunk.pcm)
+        if chunk.phonemes is not None:
+            self._knows_phonemes = True
+            self._phonemes.extend(chunk.phonemes)
+        self.words.extend(chunk.words)
+        self.final = chunk.final
+
+    def take(self) -> Speech | None:
+        """The next stretch of determined frames with its context. None when there is none yet, or no more.
+
+        The first is one segment long, because a picture waits for it; later ones are at most `STRETCH_FRAMES`.
+        """
+        end_frame = self.total_frames if self.final else max(0, self.samples - self._lookahead) // SPEECH_SAMPLES_PER_FRAME
+        assert end_frame is not None
+        if end_frame <= self._next_frame:
+            return None
+        first = self._next_frame
+        end_frame = min(end_frame, first + (STRETCH_FRAMES if first else SEGMENT_FRAMES))
+        start = max(0, first * SPEECH_SAMPLES_PER_FRAME - self._context)
+        start -= start % SPEECH_SAMPLES_PER_FRAME
+        reach = min(end_frame * SPEECH_SAMPLES_PER_FRAME + self._lookahead, self.samples)
+        pcm = self._pcm[max(0, start - self._offset) : max(0, reach - self._offset)]
+        speech = Speech(
+            start=start,
+            pcm=pcm,
+            first_frame=first,
+            n_frames=end_frame - first,
+            phonemes=tuple(p for p in self._phonemes if p.end > start and p.start < reach) if self._knows_phonemes else None,
+            level=self.level,
+            final=self.final and reach == self.samples,
+        )
+        self._next_frame = end_frame
+        self._forget()
+        return speech
+
+    def _measure(self, pcm: FloatArray) -> None:
+        fresh = np.concatenate([self._unmeasured, pcm])
+        n = len(fresh) // LEVEL_WINDOW
+        if n:
+            self._powers.append(np.square(fresh[: n * LEVEL_WINDOW].reshape(n, LEVEL_WINDOW)).mean(1))
+        self._unmeasured = fresh[n * LEVEL_WINDOW :]
+
+    def _forget(self) -> None:
+        keep_from = self._next_frame * SPEECH_SAMPLES_PER_FRAME - self._context - SPEECH_SAMPLES_PER_FRAME
+        drop = keep_from - self._offset
+        # Dropping in blocks, so that a long utterance is not copied at every stretch.
+        if drop > 10 * SPEECH_RATE:
+            drop -= drop % SPEECH_SAMPLES_PER_FRAME
+            self._pcm = self._pcm[drop:].copy()
+            self._offset += drop
+            self._phonemes = [p for p in self._phonemes if p.end > self._offset]

@@ -1,0 +1,336 @@
+"""One utterance, from speech chunks to fragments: order, pacing, look-ahead, composition, encoding. No Ray: the calls to the engines are given.
+
+    chunks --> SpeechBuffer --listen--> rows --render--> crops --paste--> frames --encode--> fragments
+
+Four tasks run side by side and hand over through the utterance's own state, so that speech is synthesised, heard, drawn and encoded at once,
+each at most a bounded step ahead of the next. Closing the generator cancels all of them, and through the given callables what they wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.models import MuxConfig
+from museserve.errors import AudioError
+from museserve.media.background import Stage, fade_weights
+from museserve.media.encode import FragmentEncoder
+from museserve.media.static_blocks import hold
+from museserve.messages import ByteArray, Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk
+from museserve.pipeline.idle_phase import idle_frame
+from museserve.pipeline.speech_buffer import SpeechBuffer
+from museserve.runtime.deadline_executor import UrgencyPool
+from museserve.timebase import FPS, SEGMENT_FRAMES, SPEECH_RATE, frames_for
+
+Listen = Callable[[Speech], Awaitable[Conditioning]]
+Render = Callable[[RenderRequest], Awaitable[RenderedCrops]]
+Pieces = asyncio.Queue["tuple[int, list[int], asyncio.Task[list[ByteArray | None]]] | None"]  # first frame, weight of each, crops
+
+FIRST_LEAD_S = 3 * SEGMENT_FRAMES / FPS
+LEAD_GROWTH = 0.25  # seconds of lead gained a second
+COMFORTABLE_S = 1.0  # in hand, from which on more than one segment is drawn by one call: fewer calls, but a longer wait for the others
+DRAWN_IN_S = 0.3  # what was heard becomes a picture
+UNPACED_DUE_S = 10.0  # of a file: whoever watches goes first
+SPOKEN_AHEAD = 60 * FPS  # frames spoken and not yet drawn at which the voice waits: bounds memory, not speed
+HEARD_AHEAD = 2 * FPS  # the same for listening while somebody watches: what he sees in ten seconds must not take the cores from what is due now
+
+
+@dataclass
+class Timings:
+    """Where the time went. Milliseconds from the request to ...; sums over the utterance for the rest."""
+
+    started: float = field(default_factory=time.perf_counter)
+    first_ms: dict[str, float] = field(default_factory=dict)
+    render_ms: float = 0.0
+    render_calls: int = 0
+    wait_ms: float = 0.0
+    encode_ms: float = 0.0
+    frames: int = 0
+    speaking_frames: int = 0
+    underruns: int = 0
+
+    def mark(self, stage: str) -> None:
+        """Note the first time that `stage` is reached."""
+        self.first_ms.setdefault(stage, (time.perf_counter() - self.started) * 1e3)
+
+
+class Utterance:
+    """Films one utterance. `fragments()` may be iterated once.
+
+    Args:
+        stage: the avatar's background and box for the engine.
+        chunks: the speech, in order; the last has `final` set.
+        info: the engine's; `listen`, `render`: its verbs, however far away it runs.
+        pool: where frames are composed and encoded, those that are needed first before all others.
+        paced: keep at most `config.lead_s` ahead of a viewer who plays in real time.
+        max_s: longest speech; longer raises AudioError.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        chunks: AsyncIterator[SpeechChunk],
+        info: EngineInfo,
+        listen: Listen,
+        render: Render,
+        config: MuxConfig,
+        pool: UrgencyPool,
+        *,
+        utterance: str = "",
+        paced: bool = True,
+        phase: int = 0,
+        max_s: float = 900.0,
+    ) -> None:
+        self._stage, self._chunks, self._listen, self._render = stage, chunks, listen, render
+        self._config, self._pool, self._paced, self._phase, self._name = config, pool, paced, phase, utterance
+        self._max_samples = round(max_s * SPEECH_RATE)
+        height, width = stage.background.shape[1] * 2 // 3, stage.background.shape[2]
+        media = config.media if stage.crf is None else config.media.model_copy(update={"crf": stage.crf})
+        self._encoder = FragmentEncoder(width, height, media)
+        self._buffer = SpeechBuffer(info.context_s, info.lookahead_s)
+        self._fade = info.fade_frames
+        self._spoke: deque[bool] = deque(maxlen=self._fade)  # of the frames drawn last
+        self._rows: dict[int, NDArray[Any] | None] = {}  # None where nobody speaks; taken out when drawn
+        self._heard = 0
+        self._wanted = 0  # frames that must be heard before the next piece can be drawn
+        self._total: int | None = None
+        self._changed = asyncio.Condition()
+        self._encoding = asyncio.Lock()  # sound comes in while pictures are encoded; the encoder takes one call at a time
+        self._words_sent = 0
+        self.timings = Timings()
+        self.notice = ""
+        self.speech_engine = ""
+
+    @property
+    def total_frames(self) -> int | None:
+        """Frames of the whole utterance; None until its last speech is here."""
+        return self._buffer.total_frames
+
+    async def fragments(self) -> AsyncGenerator[Fragment, None]:
+        """Fragments in order; the first carries the init segment.
+
+        Raises what the speech source, `listen` or `render` raise.
+        """
+        slots = asyncio.Semaphore(self._config.segments_in_flight)
+        pieces: Pieces = asyncio.Queue()
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(work) for work in (self._receive(), self._hear(), self._draw(slots, pieces))]
+        try:
+            async for fragment in self._encode(slots, pieces, tasks):
+                yield fragment
+        finally:
+            while not pieces.empty():
+                piece = pieces.get_nowait()
+                if piece:
+                    tasks.append(piece[2])
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            aclose = getattr(self._chunks, "aclose", None)
+            if aclose is not None:
+                await aclose()
+            self._encoder.close()
+
+    async def _receive(self) -> None:
+        """Speech in: its sound to the encoder, all of it to the buffer."""
+        async for chunk in self._chunks:
+            self.timings.mark("tts")
+            self.speech_engine = chunk.engine or self.speech_engine
+            self.notice = chunk.notice or self.notice
+            self._buffer.append(chunk)
+            if self._buffer.samples > self._max_samples:
+                raise AudioError(f"the speech is longer than {self._max_samples / SPEECH_RATE:g} s, the longest utterance accepted")
+            async with self._changed:
+                self._changed.notify_all()
+            async with self._encoding:
+                due_s = self._due_s(self._encoder.frames_encoded)
+                await self._pool.run(due_s, partial(self._encoder.push_audio, chunk.pcm))
+                if self._buffer.total_frames is not None:
+                    await self._pool.run(due_s, partial(self._encoder.finish_audio, self._buffer.total_frames))
+            async with self._changed:
+                self._changed.notify_all()
+                await self._changed.wait_for(lambda: frames_for(self._buffer.samples) < self._wanted + SPOKEN_AHEAD)
+            if self._buffer.final:
+                return
+        raise AudioError("the speech ended before its last piece")
+
+    async def _hear(self) -> None:
+        """Conditioning rows out of what was received, as they come to be needed."""
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: not self._paced or self._heard < self._wanted + HEARD_AHEAD)
+                while (stretch := self._buffer.take()) is None and not self._buffer.final:
+                    await self._changed.wait()
+                if stretch is None:
+                    self._total = self._buffer.total_frames
+                    self._changed.notify_all()
+                    return
+            heard = await self._listen(replace(stretch, due_s=self._due_s(stretch.first_frame) - DRAWN_IN_S))
+            self.timings.mark("listen")
+            async with self._changed:
+                for i, (row, speaking) in enumerate(zip(heard.rows, heard.is_speaking, strict=True)):
+                    self._rows[heard.first_frame + i] = row if speaking else None
+                self._heard = heard.first_frame + len(heard.rows)
+                self._changed.notify_all()
+
+    async def _draw(self, slots: asyncio.Semaphore, pieces: Pieces) -> None:
+        """Ask for pictures piece by piece, never more than the allowed number ahead of the encoder."""
+        first = 0
+        sizes = deque(self._config.first_pieces)
+        while True:
+            n = sizes.popleft() if sizes else SEGMENT_FRAMES
+            async with self._changed:
+                self._wanted = first + n + self._fade
+                self._changed.notify_all()
+                await self._changed.wait_for(lambda: self._heard >= self._wanted or self._total is not None)
+            if self._total is not None and first >= self._total:
+                break
+            await self._pace(first)
+            await slots.acquire()
+            if n == SEGMENT_FRAMES and self._due_s(first) > COMFORTABLE_S:
+                n *= max(1, min(self._config.segments_a_call, (self._heard - first - self._fade) // SEGMENT_FRAMES))
+            async with self._changed:
+                weights = self._weights(first, n)
+                rows = [self._rows.pop(first + i, None) for i in range(n)]
+                self._changed.notify_all()
+            pieces.put_nowait((first, weights, asyncio.create_task(self._crops(first, rows))))
+            first += n
+        pieces.put_nowait(None)
+
+    def _weights(self, first: int, n: int) -> list[int]:
+        """How much of each crop shows: where a run of speech begins or ends, the background's own closed mouth shows through."""
+        if not self._fade:
+            return [255] * n
+        speaking = [self._rows.get(first + i) is not None for i in range(n + self._fade)]
+        weights = fade_weights([*self._spoke, *speaking], len(self._spoke), n, self._fade)
+        self._spoke.extend(speaking[:n])
+        return weights
+
+    async def _crops(self, first: int, rows: list[NDArray[Any] | None]) -> list[ByteArray | None]:
+        """The drawn crop of each frame from `first` on; None where the background itself is the picture."""
+        crops: list[ByteArray | None] = [None] * len(rows)
+        spoken = {i: row for i, row in enumerate(rows) if row is not None}
+        if spoken:
+            numbers = tuple(self._number(first + i) for i in spoken)
+            asked = time.perf_counter()
+            request = RenderRequest(self._stage.avatar, numbers, np.stack(list(spoken.values())), self._name, first == 0, self._due_s(first))
+            rendered = await self._render(request)
+            self.timings.wait_ms += (time.perf_counter() - asked) * 1e3
+            self.timings.render_ms += rendered.render_ms
+            self.timings.render_calls += 1
+            self.timings.speaking_frames += len(spoken)
+            for i, crop in zip(spoken, rendered.crops, strict=True):
+                crops[i] = crop
+        return crops
+
+    async def _encode(
+        self,
+        slots: asyncio.Semaphore,
+        pieces: Pieces,
+        tasks: list[asyncio.Task[Any]],
+    ) -> AsyncGenerator[Fragment, None]:
+        while True:
+            piece = await _first_of(pieces.get(), tasks)
+            if piece is None:
+                break
+            first, weights, drawing = piece
+            tasks.append(drawing)
+            crops = await _first_of(drawing, tasks[:3])
+            tasks.remove(drawing)
+            slots.release()
+            self.timings.mark("render")
+            for at in range(0, len(weights), SEGMENT_FRAMES):
+                part = slice(at, at + SEGMENT_FRAMES)
+                yield await self._fragment(first + at, crops[part], weights[part], tasks)
+                self._watch(first + at)
+
+    async def _sound_for(self, frames: int) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._encoder.frames_ready() >= frames)
+
+    async def _fragment(self, first: int, crops: list[ByteArray | None], weights: list[int], tasks: list[asyncio.Task[Any]]) -> Fragment:
+        n = len(crops)
+        if self._encoder.frames_ready() < n:  # the sound that belongs to these pictures, and 43 ms more, must be in the encoder
+            await _first_of(self._sound_for(n), tasks[:1])
+        began = time.perf_counter()
+        async with self._encoding:
+            data = await self._pool.run(self._due_s(first), partial(self._compose_and_encode, first, crops, weights))
+        self.timings.encode_ms += (time.perf_counter() - began) * 1e3
+        self.timings.frames += n
+        self.timings.mark("encode")
+        words = tuple(self._buffer.words[self._words_sent :])
+        self._words_sent += len(words)
+        head = None
+        if first == 0:
+            self.timings.mark("first_fragment")
+            data = self._encoder.init_segment + data
+            head = {
+                "codecs": self._encoder.codecs,
+                "timings_ms": {k: round(v, 1) for k, v in self.timings.first_ms.items()},
+                "speech_engine": self.speech_engine,
+                "notice": self.notice,
+                "cached": "no",
+            }
+        return Fragment(data, first, n, words, self._buffer.final, self._buffer.total_frames == first + n, head)
+
+    def _number(self, frame: int) -> int:
+        """The background frame under frame `frame` of the utterance."""
+        return self._stage.number(idle_frame(self._phase, frame, len(self._stage)))
+
+    def _compose_and_encode(self, first: int, crops: list[ByteArray | None], weights: list[int]) -> bytes:
+        drawn = enumerate(zip(crops, weights, strict=True))
+        frames = [self._stage.picture(self._number(first + i), crop, weight) for i, (crop, weight) in drawn]
+        # It follows the idle loop, and is followed by it. What is held from the first picture of the last segment on is there when the loop goes on.
+        if first == 0:
+            frames[0] = hold(frames[0], self._stage.background[self._number(-1)])
+        elif self._buffer.total_frames == first + len(frames):
+            frames[0] = hold(frames[0], self._stage.background[self._number(first + len(frames))])
+        return self._encoder.encode(frames)
+
+    async def _pace(self, first: int) -> None:
+        """Wait until frame `first` is at most the lead ahead of a viewer who started at the first fragment.
+
+        The lead grows with time: if every new stream raced to its full lead, it would take the cores from those that have none.
+        """
+        if self._paced and "first_fragment" in self.timings.first_ms:
+            in_hand_s = self._due_s(first)
+            played_s = first / FPS - in_hand_s
+            wait_s = max(
+                (first / FPS - FIRST_LEAD_S) / (1 + LEAD_GROWTH) - played_s,  # until the growing lead allows it
+                in_hand_s - self._config.lead_s,
+            )
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+
+    def _watch(self, first: int) -> None:
+        """Count an underrun when a piece was ready only after a viewer needed it."""
+        if self._paced and first and self._due_s(first) < -1e-3:
+            self.timings.underruns += 1
+
+    def _due_s(self, first: int) -> float:
+        """Seconds until frame `first` is needed by a viewer who started at the first fragment."""
+        if not self._paced:
+            return UNPACED_DUE_S
+        start_ms = self.timings.first_ms.get("first_fragment")
+        return first / FPS - (0.0 if start_ms is None else time.perf_counter() - self.timings.started - start_ms / 1e3)
+
+
+async def _first_of(wanted: Awaitable[Any], watched: list[asyncio.Task[Any]]) -> Any:
+    """Await `wanted`; if a watched task fails first, raise its error instead."""
+    task = asyncio.ensure_future(wanted)
+    try:
+        while not task.done():
+            alive = [t for t in watched if not t.done()]
+            for failed in (t for t in watched if t.done() and not t.cancelled()):
+                failed.result()
+            await asyncio.wait({task, *alive}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result()
+    finally:
+        task.cancel()

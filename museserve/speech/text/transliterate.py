@@ -1,0 +1,372 @@
+"""English words in Hangul by rule, for terms that are in no lexicon: spelling -> sounds -> syllables.
+
+The sounds follow the commonest reading of each spelling; the syllables follow the Korean rules for loanwords (외래어 표기법, English):
+a voiceless stop closes a short syllable (cat -> 캣), other consonants take ㅡ (desk -> 데스크), l between vowels doubles (color -> 컬러).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+from museserve.speech.text.english_sounds import pronounce
+from museserve.speech.text.hangul import compose
+from museserve.speech.text.korean_numbers import number
+
+LETTERS = dict(
+    zip(
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+        "에이 비 씨 디 이 에프 지 에이치 아이 제이 케이 엘 엠 엔 오 피 큐 알 에스 티 유 브이 더블유 엑스 와이 제트".split(),
+        strict=True,
+    )
+)
+ENGLISH_DIGITS = "제로 원 투 쓰리 포 파이브 식스 세븐 에이트 나인".split()
+
+# Spelling -> sounds, the first that matches. Sounds: consonants in Latin letters, vowels in Hangul letters; a vowel with "'" is short: a stop
+# after it closes the syllable. None: the spelling's first letter is its sound.
+_RULES: list[tuple[str, str | None]] = [
+    # endings
+    (r"tion(?=s?$|al|ed$|ing$)", "sh ㅓ n"),
+    (r"ssion(?=s?$|al)", "sh ㅓ n"),
+    (r"sion(?=s?$)", "j ㅓ n"),
+    (r"ture(?=s?$)", "ch ㅓ"),
+    (r"sure(?=s?$)", "j ㅓ"),
+    (r"(?<=.)cial(?=$|ly)", "sh ㅓ l"),
+    (r"(?<=.)cious$", "sh ㅓ s"),
+    (r"(?<=.)ous$", "ㅓ s"),
+    (r"(?<=.)able(?=s?$)", "ㅓ b ㅡ l"),
+    (r"(?<=.)ible(?=s?$)", "ㅓ b ㅡ l"),
+    (r"(?<=[bcdfgkpstz])le(?=s?$)", "ㅡ l"),
+    (r"(?<=..)age(?=s?$)", "ㅣ j"),
+    (r"(?<=.)ment(?=s?$)", "m ㅓ n t"),
+    (r"(?<=.)ness$", "n ㅣ s"),
+    (r"(?<=..)less$", "l ㅣ s"),
+    (r"(?<=.)ware$", "w ㅔ ㅓ"),
+    (r"(?<=..)ate(?=s?$|d$)", "ㅔㅣ t"),
+    (r"(?<=..)ator(?=s?$)", "ㅔㅣ t ㅓ"),
+    (r"(?<=..)ing(?=s?$)", "ㅣ ng"),
+    (r"(?<=[td])ed$", "ㅣ d"),
+    (r"(?<=[pkfsxh])ed$", "t"),
+    (r"(?<=[^aeiou])ed$", "d"),
+    (r"(?<=.)[eo]r(?=s?$)", "ㅓ"),
+    (r"(?<=[^aeiou])ey$", "ㅣ"),
+    (r"(?<=[^aeiou])y(?=$)", "ㅣ"),
+    (r"(?<=^.)y$", "ㅏㅣ"),
+    (r"(?<=^..)y$", "ㅏㅣ"),
+    (r"(?<=.[^aeiou])ies$", "ㅣ z"),
+    (r"(?<=[aeiouy][^aeiou])es$", "s"),
+    # consonant groups
+    (r"tch", "ch"),
+    (r"sch(?=[aeiou])", "s k"),
+    (r"^ch(?=r)", "k"),
+    (r"ch(?=n|l)", "k"),
+    (r"ch", "ch"),
+    (r"sh", "sh"),
+    (r"ph", "f"),
+    (r"th", "s"),
+    (r"^wh", "w"),
+    (r"wh", "w"),
+    (r"^wr", "r"),
+    (r"^kn", "n"),
+    (r"^gn", "n"),
+    (r"^ps", "s"),
+    (r"ck", "k"),
+    (r"qu", "k w"),
+    (r"q", "k"),
+    (r"ght", "t"),
+    (r"gh", ""),
+    (r"dge", "j"),
+    (r"mb$", "m"),
+    (r"ng(?=$|s$|th)", "ng"),
+    (r"ng(?=[lr])", "ng g"),
+    (r"n(?=[kxq])", "ng"),
+    (r"sc(?=[eiy])", "s"),
+    (r"cc(?=[eiy])", "k s"),
+    (r"([bcdfgklmnprstvz])\1", None),
+    (r"c(?=[eiy])", "s"),
+    (r"c", "k"),
+    (r"^g(?=e[nr])", "j"),
+    (r"g(?=e$|es$|y$|in[^g])", "j"),
+    (r"^x", "z"),
+    (r"x", "k s"),
+    (r"(?<=[aeiou])s(?=e$|es$)", "z"),
+    (r"(?<=[aeiou][mnlrbdgv])s$", "s"),
+    # vowels with r
+    (r"air|are$|ere$", "ㅔ ㅓ"),
+    (r"ear|eer", "ㅣ ㅓ"),
+    (r"ire$", "ㅏㅣ ㅓ"),
+    (r"ore$|oor|oar|our", "ㅗ ㅓ"),
+    (r"ure$", "ㅠ ㅓ"),
+    (r"war", "w ㅝ"),
+    (r"wor", "w ㅓ"),
+    (r"ar(?![aeiour])", "ㅏ"),
+    (r"or(?![aeiour])", "ㅗ"),
+    (r"[eiu]r(?![aeiour])", "ㅓ"),
+    # vowel groups
+    (r"eau", "ㅗ"),
+    (r"igh", "ㅏㅣ"),
+    (r"eigh", "ㅔㅣ"),
+    (r"ai|ay", "ㅔㅣ"),
+    (r"au|aw", "ㅗ"),
+    (r"ee|ea|ie(?=.)", "ㅣ"),
+    (r"ie$", "ㅣ"),
+    (r"ei|ey", "ㅔㅣ"),
+    (r"eu|ew", "ㅠ"),
+    (r"oa", "ㅗ"),
+    (r"oi|oy", "ㅗㅣ"),
+    (r"oo(?=k)", "ㅜ'"),
+    (r"oo", "ㅜ"),
+    (r"ou", "ㅏㅜ"),
+    (r"ow(?=$|er|s$|n$)(?<!^.ow)(?<!^..w)", "ㅗ"),
+    (r"ow", "ㅏㅜ"),
+    (r"ue$", "ㅠ"),
+    (r"ui", "ㅣ'"),
+    (r"uy", "ㅏㅣ"),
+    (r"oe$", "ㅗ"),
+    (r"ia(?=$|[^lnt])", "ㅣ ㅏ"),
+    (r"io", "ㅣ ㅗ"),
+    (r"eo", "ㅣ ㅗ"),
+    # one vowel, one consonant, silent e: the vowel says its name
+    (r"a(?=[bcdfgklmnpstvz]e(?:$|s$|d$|r$|rs$))", "ㅔㅣ"),
+    (r"a(?=[bdcgkt]ing$)", "ㅔㅣ"),
+    (r"e(?=[bdfglmnpstvzk]e(?:$|s$))", "ㅣ"),
+    (r"i(?=[bcdfgklmnpstvz]e(?:$|s$|d$|r$|rs$))", "ㅏㅣ"),
+    (r"o(?=[bcdfgklmnpstvz]e(?:$|s$|d$|r$|rs$))", "ㅗ"),
+    (r"u(?=[bcdfgklmnpstvz]e(?:$|s$|d$|r$|rs$))", "ㅠ"),
+    (r"y(?=[pnt]e(?:$|s$))", "ㅏㅣ"),
+    # open syllables and what is left
+    (r"(?<=[^aeiou])i(?=nd$|ld$)", "ㅏㅣ"),
+    (r"^u(?=ni|s[ei])", "ㅠ"),
+    (r"^re(?=[bcdfgklmnpqstv][aeiouhlr])", "r ㅣ"),
+    (r"^de(?=[bcdfglmnptv][aeiouhlr])", "d ㅣ"),
+    (r"(?<=^[bcdfghjklmnpqrstvwz])e$", "ㅣ"),
+    (r"(?<=.)e$", ""),
+    (r"(?<=[^aeiou])e(?=s$)", "ㅣ"),
+    (r"^a(?=[bcdfgklmnpstv][aeiou])", "ㅓ"),
+    (r"(?<=.)a$", "ㅏ"),
+    (r"a(?=ll|lk|lt)", "ㅗ"),
+    (r"(?<=w)a(?=[tsn])", "ㅘ'"),
+    (r"a", "ㅐ'"),
+    (r"e", "ㅔ'"),
+    (r"i$", "ㅣ"),
+    (r"i", "ㅣ'"),
+    (r"(?<=.)o$", "ㅗ"),
+    (r"o(?=m[pbme])", "ㅓ"),
+    (r"o", "ㅗ'"),
+    (r"^u(?=[nplrt])", "ㅓ'"),
+    (r"u(?=l[lt]|sh)", "ㅜ'"),
+    (r"u(?=[bcdfgklmnpstvz][aeiou])", "ㅜ"),
+    (r"u$", "ㅜ"),
+    (r"u", "ㅓ'"),
+    (r"^y(?=[aeiou])", "y"),
+    (r"(?<=[aeiou])y(?=[aeiou])", "y"),
+    (r"y", "ㅣ'"),
+    (r"w(?=[aeiou])", "w"),
+    (r"w", ""),
+    (r"h(?=[aeiouy])", "h"),
+    (r"h", ""),
+    (r"r(?=[aeiouy])", "r"),
+    (r"r", ""),
+    (r"j", "j"),
+    (r"([bdfgklmnpstvz])", None),
+]
+_COMPILED = [(re.compile(pattern), sounds) for pattern, sounds in _RULES]
+
+_ONSET = dict(b="ㅂ", d="ㄷ", f="ㅍ", g="ㄱ", h="ㅎ", j="ㅈ", k="ㅋ", l="ㄹ", m="ㅁ", n="ㄴ", p="ㅍ", r="ㄹ", s="ㅅ", t="ㅌ", v="ㅂ", z="ㅈ", ch="ㅊ")
+_CODA = dict(m="ㅁ", n="ㄴ", ng="ㅇ", l="ㄹ")
+_STOPS = dict(p="ㅂ", t="ㅅ", k="ㄱ")
+_Y = dict(zip("ㅏㅐㅓㅔㅗㅜ", "ㅑㅒㅕㅖㅛㅠ", strict=True))
+_W = dict(zip("ㅏㅐㅓㅔㅣㅗ", "ㅘㅙㅝㅞㅟㅝ", strict=True))
+_I_FILLED = ("ch", "j", "sh")  # without a vowel they take ㅣ, not ㅡ
+
+
+_PHONES = {
+    **dict(zip("bdfhklmnpstvz-", "bdfhklmnpstvz-", strict=True)),
+    **dict(zip("ɡŋɹʃʒʧʤθðɾTwj", "g ng r sh j ch j s d t t w y".split(), strict=True)),
+    **{"A": "ㅔ ㅣ", "I": "ㅏ ㅣ", "W": "ㅏ ㅜ", "Y": "ㅗ ㅣ", "O": "ㅗ", "i": "ㅣ", "u": "ㅜ", "ɔ": "ㅗ", "ɜ": "ㅓ", "e": "ㅔ"},
+    **{"æ": "ㅐ'", "ɛ": "ㅔ'", "ɪ": "ㅣ'", "ᵻ": "ㅣ'", "ʌ": "ㅓ'", "ə": "ㅓ'", "ᵊ": "ㅓ'", "ʊ": "ㅜ'", "ɑ": "ㅏ'", "ɒ": "ㅗ'", "a": "ㅏ'"},
+}
+_PHONE_VOWELS = tuple("AIWYOiuɔɜeæɛɪᵻʌəᵊʊɑɒa")
+_UPPER_RUN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[A-Z]|\d+")
+_VOWEL = re.compile(r"[aeiouy]")
+
+
+def say_letters(letters: str) -> str:
+    """AWS -> 에이더블유에스."""
+    return "".join(LETTERS[letter] for letter in letters.upper())
+
+
+def _unknown(term: str) -> str | None:
+    return None
+
+
+@lru_cache(4096)
+def say_identifier(token: str, known: Callable[[str], str | None] = _unknown) -> str:
+    """A token of ASCII letters and digits that may be an acronym, a word, or several joined: getUserName -> 겟 유저 네임, S3 -> 에스 쓰리.
+
+    `known`: the reading of a part that needs no rule, or None.
+    """
+    parts: list[str] = []
+    for run in _UPPER_RUN.findall(token):
+        if len(run) > 1 and (said := known(run)):
+            parts.append(said)
+        elif run.isdecimal():
+            parts.append(ENGLISH_DIGITS[int(run)] if len(run) == 1 and parts else number(run))
+        elif is_spelled(run):
+            parts.append(say_letters(run))
+        else:
+            parts.append(say_word(run.lower()))
+    return " ".join(parts)
+
+
+def is_spelled(run: str) -> bool:
+    """Whether a run of letters is said letter by letter: short capitals, and what has no vowel."""
+    return len(run) == 1 or (run.isupper() and len(run) <= 4) or not _VOWEL.search(run.lower())
+
+
+@lru_cache(4096)
+def say_word(word: str) -> str:
+    """A lower-case English word in Hangul: server -> 서버."""
+    said = pronounce(word)
+    return _syllables(_sounds_of(said, word) if said else _sounds(word))
+
+
+def _sounds_of(said: str, word: str) -> list[str]:
+    """hibari's phoneme letters as sounds. Weak vowels and the American a of "lock" follow the spelling, as they do in Korean (토큰, 시스템)."""
+    sounds: list[str] = []
+    written = _written_vowels(said, word)
+    for i, letter in enumerate(said):
+        after = said[i + 1 : i + 2]
+        if letter == "ɹ" and after not in _PHONE_VOWELS:
+            if said[i - 1 : i] in ("ɛ", "ɪ", "ʊ"):  # ware -> 웨어
+                sounds.append("ㅓ")
+        elif letter == "ɑ" and after != "ɹ":
+            sounds.append("ㅗ'" if "o" in word else "ㅏ'")
+        elif letter in "əᵊ" and after == "l" and said[i - 1 : i] in tuple("bpdtkɡfvszT") and said[i + 2 : i + 3] not in _PHONE_VOWELS:
+            sounds.append("ㅡ")
+        elif letter in "əᵊᵻ":
+            sounds.append(_weak(written.get(i), word) + ("'" if after != "ɹ" else ""))
+        elif letter in _PHONES:
+            sound = _PHONES[letter].split()
+            sounds += [part.rstrip("'") for part in sound] if after == "ɹ" else sound
+    return sounds
+
+
+def _written_vowels(said: str, word: str) -> dict[int, tuple[int, int]]:
+    """Where in `word` each vowel of `said` is written, if the two have as many."""
+    heard = [i for i, letter in enumerate(said) if letter in "AIWYOiuɔɜeæɛɪᵻʌəᵊʊɑɒa"]
+    seen = [match.span() for match in re.finditer(r"(?<!q)[aeiou]+|(?<!^)y", word)]
+    if len(seen) == len(heard) + 1 and word.endswith(("e", "es", "ed")):
+        seen.pop()
+    return dict(zip(heard, seen, strict=True)) if len(seen) == len(heard) else {}
+
+
+def _weak(span: tuple[int, int] | None, word: str) -> str:
+    """The Hangul vowel of a schwa that is written `word[span]`."""
+    if span is None:
+        return "ㅓ"
+    letters, rest = word[span[0] : span[1]], word[span[1] :]
+    if letters in ("i", "y"):
+        return "ㅣ"
+    if letters == "a" and not rest:
+        return "ㅏ"
+    if letters == "e":
+        if span[0] == 0 or (span[0] == 1 and word[0] in "rdb" and rest[:1] != "n") or rest in ("t", "ts", "ss"):
+            return "ㅣ"
+        if rest in ("n", "ns"):
+            return "ㅡ"
+        return "ㅓ" if rest[:1] in ("n", "r") else "ㅔ"
+    return "ㅗ" if letters == "o" and rest[:1] == "r" and rest[1:2] in tuple("aeiouy") else "ㅓ"
+
+
+def _sounds(word: str) -> list[str]:
+    sounds: list[str] = []
+    pos = 0
+    while pos < len(word):
+        for pattern, said in _COMPILED:
+            if match := pattern.match(word, pos):
+                sounds += [word[pos]] if said is None else _split_long(said)
+                pos = match.end()
+                break
+        else:
+            pos += 1
+    return sounds
+
+
+def _split_long(said: str) -> list[str]:
+    """ "ㅔㅣ t" -> ["ㅔ", "ㅣ", "t"]: a diphthong is two vowels to Hangul."""
+    return [sound for part in said.split() for sound in (part if part[0] > "z" and not part.endswith("'") else [part])]
+
+
+def _is_vowel(sound: str) -> bool:
+    return sound[0] > "z"
+
+
+def _syllables(sounds: list[str]) -> str:
+    out: list[list[str]] = []  # [onset, vowel, coda]
+    short = False  # the last syllable is open and its vowel short
+    i = 0
+    while i < len(sounds):
+        sound = sounds[i]
+        after = sounds[i + 1] if i + 1 < len(sounds) else ""
+        if _is_vowel(sound):
+            out.append(["ㅇ", sound[0], " "])
+            short = sound.endswith("'")
+        elif sound == "-":  # between the halves of a compound
+            short = False
+        elif sound in ("y", "w"):
+            if after and _is_vowel(after):
+                out.append(["ㅇ", (_Y if sound == "y" else _W).get(after[0], after[0]), " "])
+                short = after.endswith("'")
+                i += 1
+        elif after and _is_vowel(after):
+            _onset(out, sound, after[0])
+            short = after.endswith("'")
+            i += 1
+        elif (after == "y" or (after == "w" and sound in ("k", "g", "h"))) and i + 2 < len(sounds) and _is_vowel(sounds[i + 2]):
+            vowel = sounds[i + 2]
+            _onset(out, sound, (_Y if after == "y" else _W).get(vowel[0], vowel[0]))
+            short = vowel.endswith("'")
+            i += 2
+        else:
+            open_before = bool(out) and out[-1][2] == " "
+            if open_before and sound in _CODA:
+                out[-1][2] = _CODA[sound]
+            elif sound == "t" and after == "s":  # ts is one consonant: tests -> 테스츠
+                out.append(["ㅊ", "ㅡ", " "])
+                i += 1
+            elif sound == "m" and out and out[-1][2] == "ㄹ":  # film -> 필름
+                out.append(["ㄹ", "ㅡ", "ㅁ"])
+            elif open_before and short and sound in _STOPS and after not in ("l", "r", "m", "n"):
+                out[-1][2] = _STOPS[sound]
+            elif sound == "sh" and not after:
+                out.append(["ㅅ", "ㅣ", " "])
+            elif sound == "ng":
+                pass
+            elif sound in _I_FILLED:
+                out.append([_ONSET.get(sound, "ㅅ"), "ㅣ", " "])
+            else:
+                out.append([_ONSET[sound], "ㅡ", " "])
+            short = False
+        i += 1
+    return "".join(compose(*syllable) for syllable in out)
+
+
+def _onset(out: list[list[str]], sound: str, vowel: str) -> None:
+    """A consonant and the vowel after it."""
+    if sound == "sh":
+        out.append(["ㅅ", _Y.get(vowel, vowel), " "])
+        return
+    if sound == "ng":
+        if out and out[-1][2] == " ":
+            out[-1][2] = "ㅇ"
+        out.append(["ㅇ", vowel, " "])
+        return
+    if sound == "l" and out and out[-1][2] == " ":
+        out[-1][2] = "ㄹ"
+    if sound in ("j", "ch", "z"):  # 쥬 and 츄 are not written in loanwords
+        vowel = dict(zip("ㅑㅒㅕㅖㅛㅠ", "ㅏㅐㅓㅔㅗㅜ", strict=True)).get(vowel, vowel)
+    if sound == "r" and vowel == "ㅠ":
+        vowel = "ㅜ"
+    out.append([_ONSET[sound], vowel, " "])

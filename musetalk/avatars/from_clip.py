@@ -1,0 +1,260 @@
+"""From a clip to an avatar for MuseTalk: read twice, once to follow the face and judge, once to cut the square that is shown.
+
+The background is the clip itself, played forth and back. Nothing but that square is kept in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.models import ClipConfig, MediaConfig
+from museserve.errors import ClipError, EngineError
+from museserve.media.clip import ClipInfo, read_clip
+from museserve.media.idle_loop import encode_idle
+from museserve.messages import AvatarRef, ByteArray, FloatArray
+from museserve.runtime.versions import stamp
+from museserve.timebase import FPS, SEGMENT_FRAMES
+from musetalk.avatars.format import Avatar, Gender, PreparedAvatar, StoredIdle, content_version
+from musetalk.avatars.progress import Progress, Steps
+from musetalk.avatars.store import AvatarStore
+from musetalk.faces.clip_quality import ClipReport, assess_clip, gap_mm
+from musetalk.faces.framing import EYES_X, EYES_Y, IRIS_SPAN
+from musetalk.faces.mediapipe import Face, shared_finder
+from musetalk.faces.quality import FaceReport, blink, measure
+from musetalk.faces.tracking import follow
+
+if TYPE_CHECKING:
+    from musetalk.neural.avatar_parts import FaceNetworks
+
+logger = logging.getLogger(__name__)
+
+MUSETALK = "musetalk"
+PREPARATION = 3  # of what this file does: raise it with any change to what it stores
+KEPT_LIBRARIES = ("av", "mediapipe", "opencv-python")  # what encoded the idle loop, found the landmarks and cut the square
+ROOM = 0.06  # of the square's side, kept around the face wherever it moves
+TURN = SEGMENT_FRAMES // 2
+
+
+@dataclass(frozen=True)
+class Square:
+    """What is cut from the clip's frames: x, y of its upper left corner and its side, pixels."""
+
+    x: int
+    y: int
+    side: int
+
+
+def prepare_clip(
+    data: bytes,
+    *,
+    id: str,
+    name: str = "",
+    gender: Gender = "female",
+    size: int = 512,
+    store: AvatarStore,
+    networks: FaceNetworks,
+    limits: ClipConfig | None = None,
+    media: MediaConfig | None = None,
+    progress: Progress | None = None,
+) -> tuple[AvatarRef, ClipReport]:
+    """Make an avatar of a clip and store it. The same clip and settings again change nothing.
+
+    Args:
+        data: the bytes of a film; id, name, gender: of the avatar; size: side of its pictures in pixels.
+        progress: told each step by name, with the part of the whole that is done; what it raises breaks off, and nothing is stored.
+    Raises:
+        ClipError: not a usable clip, or no usable face; the message says why. ConflictError: the store is full.
+    """
+    store.check_room(id)
+    limits, media = limits or ClipConfig(), media or MediaConfig()
+    steps = Steps(progress)
+    with steps("read and follow the face", 0.0, 0.35) as tick:
+        info, faces, report = _seen(data, limits, tick)
+    n = loop_frames(len(faces))
+    faces = faces[:n]
+    square = clip_square(faces, info.width, info.height)
+    with steps("read and cut", 0.35, 0.45) as tick:
+        background, poster = _cut_all(data, limits, square, size, n, _best(faces), tick)
+    scale = size / square.side
+    track = np.stack([np.full((478, 2), np.nan, np.float32) if face is None else _in_square(face, square, scale) for face in faces])
+    order = forth_and_back(n)
+    with steps("encode the idle loop", 0.45, 0.55):
+        idle = encode_idle(background, media, order)
+    made, found = networks.prepare(idle.shown, track, loop=False, steps=steps, begin=0.55, end=0.95)
+    if square.side < size:
+        text = f"the part of the clip that is shown has {square.side} pixels a side and is enlarged to {size}"
+        report = report.model_copy(update={"warnings": (*report.warnings, text)})
+    best = faces[_best(faces)]
+    assert best is not None
+    settings = content_version(
+        stamp(PREPARATION, *KEPT_LIBRARIES),
+        id,
+        name or id,
+        gender,
+        hashlib.sha256(data).hexdigest(),
+        size,
+        limits.model_dump_json(),
+        media.model_dump_json(),
+    )
+    prepared = PreparedAvatar(
+        id=id,
+        version=content_version(settings, networks.version),
+        name=name or id,
+        gender=gender,
+        size=size,
+        source_sha256=hashlib.sha256(data).hexdigest(),
+        portrait_png=_png(poster),
+        landmarks=np.asarray((best.landmarks - (square.x, square.y, 0)) * scale, np.float32),
+        background=idle.shown,
+        engines={MUSETALK: made},
+        idle=StoredIdle(init=idle.init, segments=idle.segments, mp4=idle.mp4),
+        crf=idle.crf,
+        report={**report.model_dump(mode="json"), MUSETALK: found},
+        order=order,
+        source="clip",
+        settings=settings,
+        track=track,
+    )
+    with steps("save", 0.95, 1.0):
+        ref = store.save(prepared)
+    logger.info("avatar prepared from a clip: id=%s version=%s frames=%d %s", ref.id, ref.version, n, steps)
+    return ref, report
+
+
+def again_from_background(avatar: Avatar, store: AvatarStore, networks: FaceNetworks, media: MediaConfig, steps: Steps) -> AvatarRef:
+    """An avatar made from a clip, with MuseTalk's share of it made anew. Its pictures stay as they are, if they are those that the loop shows."""
+    meta, idle, track, background, crf = avatar.meta, avatar.idle, avatar.track, avatar.background, avatar.meta.crf
+    settings = meta.settings
+    if track is None or idle is None:
+        raise EngineError(f"avatar {meta.id!r} lacks its landmarks or its idle loop; make it again from its clip")
+    if crf is None:
+        encoded = encode_idle(background, media, avatar.order)
+        idle, background, crf = StoredIdle(init=encoded.init, segments=encoded.segments, mp4=encoded.mp4), encoded.shown, encoded.crf
+        settings = content_version(stamp(PREPARATION, *KEPT_LIBRARIES), settings)
+    made, found = networks.prepare(background, track, loop=False, steps=steps)
+    prepared = PreparedAvatar(
+        id=meta.id,
+        version=content_version(settings, networks.version),
+        name=meta.name,
+        gender=meta.gender,
+        size=meta.size,
+        source_sha256=meta.source_sha256,
+        portrait_png=avatar.portrait_png,
+        landmarks=avatar.landmarks,
+        background=background,
+        engines={MUSETALK: made},
+        idle=idle,
+        crf=crf,
+        report={**meta.report, MUSETALK: found},
+        order=avatar.order,
+        source="clip",
+        settings=settings,
+        track=track,
+    )
+    return store.save(prepared)
+
+
+def loop_frames(n: int) -> int:
+    """The most of n frames whose way forth and back is a whole number of segments. The frames at both ends are shown once, so it has 2 n - 2."""
+    return n - (n - 1) % TURN
+
+
+def forth_and_back(n: int) -> NDArray[np.int32]:
+    """int32 (2 n - 2,): 0, 1, .. n - 1, n - 2, .. 1."""
+    return np.concatenate([np.arange(n), np.arange(n - 2, 0, -1)]).astype(np.int32)
+
+
+def clip_square(faces: Sequence[Face | None], width: int, height: int) -> Square:
+    """The square of the clip that is shown: framed as portraits are, large enough for the face wherever it moves, inside the picture.
+
+    Raises:
+        ClipError: the face moves further than the picture is high or wide.
+    """
+    seen = [face for face in faces if face is not None]
+    span = float(np.median([face.span_px for face in seen]))
+    eyes = np.median([face.landmarks[[468, 473], :2].mean(0) for face in seen], axis=0)
+    boxes = np.array([face.box for face in seen])
+    low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+    side = float(min(width, height))
+    needed = float((high - low).max()) / (1 - 2 * ROOM)
+    if (high - low).max() > side:
+        raise ClipError(
+            f"the head moves too far: the face takes {high[0] - low[0]:.0f} x {high[1] - low[1]:.0f} pixels over the clip, and a square of "
+            f"{side:.0f} is shown; film from farther off, or keep the head still"
+        )
+    side = min(side, max(span / IRIS_SPAN, needed))
+    corner = eyes - np.array([EYES_X, EYES_Y]) * side
+    room = min(ROOM * side, float(side - (high - low).max()) / 2)
+    corner = np.clip(corner, high + room - side, low - room)
+    x, y = (int(np.clip(round(float(v)), 0, extent - int(side))) for v, extent in zip(corner, (width, height), strict=True))
+    return Square(x, y, int(side))
+
+
+def _seen(data: bytes, limits: ClipConfig, tick: Callable[[float], None]) -> tuple[ClipInfo, tuple[Face | None, ...], ClipReport]:
+    """The first reading: what the clip is, the face in each frame, the report."""
+    finder = shared_finder()
+    info: list[ClipInfo] = []
+    samples: list[FaceReport] = []
+    most = limits.max_s * FPS
+
+    def frames() -> Iterator[ByteArray]:
+        reading, n = read_clip(data, limits), 0
+        while True:
+            try:
+                rgb = next(reading)
+            except StopIteration as end:
+                info.append(end.value)
+                return
+            if n % FPS == 0:
+                found = finder.glance(rgb)
+                samples.extend(measure(rgb, face, len(found)) for face in found[:1])
+            yield rgb
+            n += 1
+            tick(n / most)
+
+    followed = follow(frames(), finder)
+    return info[0], followed.faces, assess_clip(info[0], followed, samples, limits)
+
+
+def _cut_all(
+    data: bytes, limits: ClipConfig, square: Square, size: int, n: int, poster: int, tick: Callable[[float], None]
+) -> tuple[ByteArray, ByteArray]:
+    """The second reading: the background, I420 uint8 (n, size * 3 // 2, size), and one of its frames in RGB."""
+    background = np.empty((n, size * 3 // 2, size), np.uint8)
+    picture = np.empty((size, size, 3), np.uint8)
+    for i, rgb in zip(range(n), read_clip(data, limits), strict=False):
+        cut = rgb[square.y : square.y + square.side, square.x : square.x + square.side]
+        fitted = np.asarray(cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if square.side > size else cv2.INTER_CUBIC), np.uint8)
+        background[i] = cv2.cvtColor(fitted, cv2.COLOR_RGB2YUV_I420)
+        if i == poster:
+            picture = fitted
+        tick((i + 1) / n)
+    return background, picture
+
+
+def _best(faces: Sequence[Face | None]) -> int:
+    """The frame that shows the person best: straight, eyes open, lips closed."""
+
+    def cost(face: Face | None) -> float:
+        return float("inf") if face is None else abs(face.yaw) / 10 + 4 * max(blink(face)) + gap_mm(face) / 2
+
+    return int(np.argmin([cost(face) for face in faces]))
+
+
+def _in_square(face: Face, square: Square, scale: float) -> FloatArray:
+    return np.asarray((face.landmarks[:, :2] - (square.x, square.y)) * scale, np.float32)
+
+
+def _png(rgb: ByteArray) -> bytes:
+    done, data = cv2.imencode(".png", rgb[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 4])
+    if not done:
+        raise EngineError("a frame of the clip cannot be written as PNG")
+    return data.tobytes()

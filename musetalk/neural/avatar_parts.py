@@ -1,0 +1,258 @@
+"""MuseTalk's share of an avatar: the face box of each background frame, its mask and its latents."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from configs.models import AppConfig, MuseTalkConfig
+from museserve.errors import EngineError
+from museserve.messages import Box, ByteArray, FloatArray
+from museserve.runtime import cpu as cores
+from museserve.runtime.versions import stamp
+from musetalk.avatars.format import EngineParts, content_version
+from musetalk.avatars.progress import Steps
+from musetalk.faces.bisenet import BiSeNet, FaceParser, at_network_size
+from musetalk.faces.box import BoxRule
+from musetalk.faces.box_track import FacePath, face_path
+from musetalk.faces.drawn_classes import drawn_classes, five_points
+from musetalk.faces.dwpose import DWPose
+from musetalk.faces.mask import BlendRule, FaceBox, context_crop, face_mask, in_one_box
+from musetalk.faces.mediapipe import shared_finder
+from musetalk.faces.tracking import follow
+from musetalk.neural import device as devices
+from musetalk.neural.networks import VAE_FILE, load_vae
+from musetalk.neural.restore import layouts, of_crop
+from musetalk.neural.vae import FACE_SIDE
+from musetalk.weights.catalogue import BY_NAME
+from musetalk.weights.checkpoint import load_into, read_checkpoint
+from musetalk.weights.folder import State, WeightsFolder
+
+logger = logging.getLogger(__name__)
+
+PREPARATION = 2  # of what this file does: raise it with any change to the boxes, masks or latents that it makes
+KEPT_LIBRARIES = ("mediapipe", "onnxruntime", "opencv-python", "torch")  # what found the landmarks, drew the masks and encoded the faces
+DWPOSE_FILE, PARSER_FILE = "dwpose/dw-ll_ucoco_384.onnx", "face-parse-bisent/79999_iter.pth"
+BATCH = 8
+FINGERPRINT_BYTES = 2**20
+
+
+def neural_version(config: AppConfig) -> str:
+    """Changes with whatever boxes, masks and latents are made by: this code's number, the rules, and the networks' files. Loads none of them.
+
+    Raises:
+        WeightsError: the autoencoder's file is missing or cut short.
+    """
+    weights = WeightsFolder(config.weights)
+    files = [VAE_FILE, *(name for name in (DWPOSE_FILE, PARSER_FILE) if weights.look(BY_NAME[name]).state is not State.MISSING)]
+    parts = [f"{name} {_fingerprint(weights.path(name))}" for name in files]
+    return content_version(stamp(PREPARATION, *KEPT_LIBRARIES), box_rule(config.lipsync.musetalk), blend_rule(config.lipsync.musetalk), *parts)
+
+
+def box_rule(config: MuseTalkConfig) -> BoxRule:
+    if config.version == "v15":
+        return BoxRule("v1.5", config.blend.margin)
+    return BoxRule("v1.0", shift=config.blend.shift)
+
+
+def blend_rule(config: MuseTalkConfig) -> BlendRule:
+    blend = config.blend
+    mode = blend.mode if blend.mode != "auto" else "jaw" if config.version == "v15" else "raw"
+    return BlendRule(mode, upper=blend.upper_boundary, blur=blend.blur, cheeks=(blend.left_cheek, blend.right_cheek))
+
+
+class FaceNetworks:
+    """The autoencoder's encoder, the face parser and DWPose, ready. Thread-safe. Holds no avatar.
+
+    gpu_share: part of a card that this process was given, and the most of its memory it takes.
+
+    Attributes:
+        notes: what stands in for a file that is missing; told in each avatar's report.
+
+    Raises, when made:
+        EngineUnavailableError, WeightsError: no such device; a file is missing, damaged or of another network.
+    """
+
+    def __init__(self, config: AppConfig, *, gpu_share: float | None = None) -> None:
+        options, weights = config.lipsync.musetalk, WeightsFolder(config.weights)
+        self._device = devices.choose(options)
+        devices.set_up(self._device, options.threads, gpu_share)
+        self.version = neural_version(config)
+        self._box_rule, self._blend_rule = box_rule(options), blend_rule(options)
+        # In float32 also on a card: it is done once, and what it rounds away shows in every frame.
+        self._vae = load_vae(weights, self._device, torch.float32)
+        del self._vae.decoder, self._vae.post_quant_conv
+        cuda = self._device.type == "cuda"
+        # Without CUDA onnxruntime takes a third of a second a frame of one core; beside a card most of the cores are free for it.
+        self._threads = max(options.threads, cores.usable() * 3 // 4) if cuda else options.threads
+        self._dwpose = DWPose(weights.path(DWPOSE_FILE), cuda=cuda, threads=self._threads) if _is_there(weights, DWPOSE_FILE) else None
+        self._parser = _load_parser(weights, str(self._device)) if _is_there(weights, PARSER_FILE) else None
+        notes = (
+            (self._dwpose, f"{DWPOSE_FILE} is missing: landmarks are MediaPipe's"),
+            (self._parser, f"{PARSER_FILE} is missing: masks are drawn from landmarks, with straight edges"),
+        )
+        self.notes = tuple(text for network, text in notes if network is None)
+        logger.info("face networks are ready on %s: %s", devices.describe(self._device), "; ".join(self.notes) or "all")
+
+    def prepare(
+        self, background: ByteArray, mesh: FloatArray | None, *, loop: bool, steps: Steps, begin: float = 0.0, end: float = 1.0
+    ) -> tuple[EngineParts, dict[str, Any]]:
+        """Boxes, masks and latents of each background frame.
+
+        Args:
+            background: I420 uint8 (n, size * 3 // 2, size). mesh: MediaPipe's landmarks on it (n, 478, 2), NaN where none were seen; None = look.
+            loop: the frame after the last is the first; otherwise the frames are played forth and back.
+            begin, end: the part of the whole that this is, for `steps`.
+        Returns:
+            The engine's parts, and a JSON-able report on them.
+        Raises:
+            ClipError: no usable face box. EngineError: memory that does not suffice.
+        """
+        size, n = background.shape[2], len(background)
+        at = [begin + (end - begin) * part for part in (0.0, 0.3, 0.6, 1.0)]
+        with steps("find the face boxes", at[0], at[1]) as tick:
+            if mesh is None:
+                mesh = looked_for(background, lambda i: tick(i / n / 2))
+            path = face_path(_rgb_frames(background), mesh, size, self._box_rule, loop=loop, dwpose=self._dwpose, tick=lambda i: tick(i / n))
+        with steps("parse the face", at[1], at[2]) as tick:
+            masks = self._masks(background, path, tick)
+            mask, box = in_one_box(masks, path.boxes)
+        with steps("encode the face", at[2], at[3]) as tick:
+            latents = self._latents(background, path.boxes, tick)
+        laid = layouts(np.stack([five_points(points) for points in path.points]).astype(np.float32), loop=loop)
+        arrays: dict[str, NDArray[Any]] = {
+            "latents": latents,
+            "latent_index": np.arange(n, dtype=np.int32),
+            "layout": np.stack([of_crop(layout, face) for layout, face in zip(laid, path.boxes, strict=True)]),
+        }
+        parts = EngineParts(self.version, box, arrays, mask, np.array(path.boxes, np.int32))
+        return parts, self._report(path, box)
+
+    def _report(self, path: FacePath, box: Box) -> dict[str, Any]:
+        sides = np.array([(x1 - x0, y1 - y0) for x0, y0, x1, y1 in path.boxes])
+        notes = list(self.notes)
+        if self._dwpose is not None and path.landmarks != "DWPose":
+            notes.append("DWPose found another person, or none, in most frames: landmarks are MediaPipe's")
+        return {
+            "landmarks": path.landmarks,
+            "mask": "BiSeNet" if self._parser is not None else "drawn from landmarks",
+            "face_px": [int(side) for side in np.median(sides, axis=0)],
+            "box": [box.x, box.y, box.w, box.h],
+            "bridged_frames": path.bridged,
+            "jitter_px": {"published_rule": path.jitter_before, "smoothed": path.jitter_after},
+            "notes": notes,
+        }
+
+    def _masks(self, background: ByteArray, path: FacePath, tick: Callable[[float], None]) -> list[ByteArray]:
+        rule, n = self._blend_rule, len(background)
+
+        def crop(i: int) -> ByteArray:
+            return at_network_size(context_crop(to_rgb(background[i]), path.boxes[i], rule.expand))
+
+        def mask(parsed: tuple[ByteArray, FaceBox]) -> ByteArray:
+            return face_mask(*parsed, rule)
+
+        if self._parser is not None:
+            classes = self._in_batches(self._parser.classes, cores.side_by_side(crop, range(n), self._threads))
+        else:
+            classes = (drawn_classes(points, box, rule.expand) for points, box in zip(path.points, path.boxes, strict=True))
+        masks: list[ByteArray] = []
+        for found in cores.side_by_side(mask, zip(classes, path.boxes, strict=True), self._threads):
+            masks.append(found)
+            tick(len(masks) / n)
+        return masks
+
+    def _latents(self, background: ByteArray, boxes: list[FaceBox], tick: Callable[[float], None]) -> NDArray[np.float16]:
+        n = len(boxes)
+        faces = cores.side_by_side(lambda i: face_crop(to_rgb(background[i]), boxes[i]), range(n), self._threads)
+        latents: list[Any] = []
+        for latent in self._in_batches(self._encode, faces):
+            latents.append(latent)
+            tick(len(latents) / n)
+        return np.stack(latents)
+
+    @torch.inference_mode()
+    def _encode(self, faces: list[ByteArray]) -> list[NDArray[np.float16]]:
+        latents = self._vae.encode_faces(torch.from_numpy(np.stack(faces)).to(self._device))
+        return list(latents.half().cpu().numpy())
+
+    def _in_batches(self, network: Callable[[list[ByteArray]], list[Any]], pictures: Iterator[ByteArray]) -> Iterator[Any]:
+        while batch := list(islice(pictures, BATCH)):
+            yield from self._within_memory(network, batch)
+
+    def _within_memory(self, network: Callable[[list[ByteArray]], list[Any]], pictures: list[ByteArray]) -> list[Any]:
+        """What a network makes of pictures; in halves where memory does not hold them all."""
+        try:
+            return network(pictures)
+        except (RuntimeError, MemoryError) as error:
+            if not devices.is_out_of_memory(error):
+                raise
+            if len(pictures) == 1:
+                raise EngineError(f"the memory of {self._device} does not hold one face at a time; run fewer replicas on it") from None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        logger.warning("out of memory with %d faces; trying half as many", len(pictures))
+        middle = len(pictures) // 2
+        return self._within_memory(network, pictures[:middle]) + self._within_memory(network, pictures[middle:])
+
+
+def looked_for(background: ByteArray, tick: Callable[[int], None] = lambda n: None) -> FloatArray:
+    """MediaPipe's landmarks on I420 frames: float32 (n, 478, 2), NaN where it saw no face."""
+
+    def told() -> Iterator[ByteArray]:
+        for i, rgb in enumerate(_rgb_frames(background), 1):
+            yield rgb
+            tick(i)
+
+    return mesh_of(follow(told(), shared_finder()).faces)
+
+
+def mesh_of(faces: Any) -> FloatArray:
+    """Landmarks of faces, some of them None, as one array float32 (n, 478, 2)."""
+    unseen = np.full((478, 2), np.nan, np.float32)
+    return np.stack([unseen if face is None else face.landmarks[:, :2] for face in faces])
+
+
+def to_rgb(frame: ByteArray) -> ByteArray:
+    return np.asarray(cv2.cvtColor(frame, cv2.COLOR_YUV2RGB_I420), np.uint8)
+
+
+def face_crop(rgb: ByteArray, box: FaceBox) -> ByteArray:
+    """The face as the networks take it, uint8 (256, 256, 3); its proportions are not kept."""
+    x0, y0, x1, y1 = box
+    return np.asarray(cv2.resize(rgb[y0:y1, x0:x1], (FACE_SIDE, FACE_SIDE), interpolation=cv2.INTER_LANCZOS4), np.uint8)
+
+
+def _rgb_frames(background: ByteArray) -> Iterator[ByteArray]:
+    for frame in background:
+        yield to_rgb(frame)
+
+
+def _is_there(weights: WeightsFolder, name: str) -> bool:
+    """Missing files have stand-ins; one that is cut short is an error, which `path` raises."""
+    return weights.look(BY_NAME[name]).state is not State.MISSING
+
+
+def _load_parser(weights: WeightsFolder, device: str) -> FaceParser:
+    with torch.device("meta"):
+        model = BiSeNet()
+    load_into(model, read_checkpoint(weights.path(PARSER_FILE)), file=PARSER_FILE)
+    return FaceParser(model, device)
+
+
+def _fingerprint(path: Path) -> str:
+    """Of a file's size, beginning and end, where archives keep the checksums of everything in them."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(FINGERPRINT_BYTES)
+        file.seek(max(0, size - FINGERPRINT_BYTES))
+        return hashlib.sha256(head + file.read() + str(size).encode()).hexdigest()[:16]

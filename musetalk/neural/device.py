@@ -1,0 +1,99 @@
+"""The device that the neural engine runs on: which one, how it is set up, and whether it is still there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from configs.models import MuseTalkConfig
+from museserve.errors import DeviceLostError, EngineUnavailableError
+from museserve.runtime import malloc as heap
+
+
+def choose(config: MuseTalkConfig) -> torch.device:
+    """The configured device. Raises EngineUnavailableError when it is not there."""
+    if config.device == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise EngineUnavailableError(
+            f"there is no CUDA device that PyTorch {torch.__version__} can use ({_why_no_cuda()}). "
+            "To draw on the CPU, at seconds a frame, set lipsync.musetalk.device: cpu"
+        )
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def precision(config: MuseTalkConfig, device: torch.device) -> torch.dtype:
+    if config.dtype == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return torch.float16 if config.dtype == "float16" else torch.float32
+
+
+def set_up(device: torch.device, threads: int, memory_fraction: float | None) -> None:
+    """Settings of this process. `memory_fraction`: most of the card's memory that PyTorch may take here; the context comes on top."""
+    if device.type == "cpu":
+        torch.set_num_threads(threads)
+        # Pages of one picture serve the next: clearing them anew took a third of the time of what is not a convolution.
+        heap.keep(2**30, 2**31 - 1)
+        heap.share()
+        return
+    torch.cuda.set_device(device)
+    if memory_fraction is not None and memory_fraction < 1:
+        torch.cuda.set_per_process_memory_fraction(memory_fraction, device)
+    # TF32 only touches what is float32 by choice, and would cost 1e-3.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+@contextmanager
+def planned(device: torch.device) -> Iterator[None]:
+    """cuDNN plans, and compiles for, each shape that it meets, in each thread anew: tens of milliseconds, more where it tries all its ways.
+
+    A recorded graph keeps the best plan for ever. So it may plan here, for shapes that come again and again, but not for a sound that is still
+    arriving, which is a little longer every time.
+    """
+    if device.type == "cpu":
+        yield
+        return
+    before = torch.backends.cudnn.benchmark, torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before[0]
+        torch.backends.cuda.enable_cudnn_sdp(before[1])
+
+
+def describe(device: torch.device) -> str:
+    return "cpu" if device.type == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Also where a library wraps it: cuDNN and cuBLAS report exhausted memory as errors of their own."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "CUBLAS_STATUS_ALLOC_FAILED" in text or "can't allocate memory" in text)
+
+
+def probe(device: torch.device) -> None:
+    """A tiny kernel, waited for. Raises DeviceLostError with what CUDA says: after a fault every later call of the process fails too."""
+    if device.type == "cpu":
+        return
+    try:
+        torch.cuda.synchronize(device)
+        if torch.ones(4, device=device).add_(1).sum().item() != 8:
+            raise DeviceLostError(f"{device} adds wrongly; the replica must be replaced")
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise DeviceLostError(f"{device} is lost: {str(error).splitlines()[0]}; the replica must be replaced") from None
+
+
+def _why_no_cuda() -> str:
+    if torch.version.cuda is None:
+        return "this PyTorch was built without CUDA"
+    return "no NVIDIA driver is loaded" if not Path("/proc/driver/nvidia/version").exists() else "the driver shows no card to this process"

@@ -1,0 +1,85 @@
+"""What is inside a model file: each is read by the loader that the service uses, and named tensor by tensor where it does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+
+from museserve.errors import MuseserveError, WeightsError
+from musetalk.faces.dwpose import HEIGHT, WIDTH, DWPose
+from musetalk.neural.gfpgan import tensor_shapes
+from musetalk.neural.networks import (
+    PARSER_FILE,
+    TAESD_FILE,
+    UNETS,
+    VAE_DESCRIPTION,
+    VAE_FILE,
+    WHISPER_FILE,
+    described,
+    read_parser,
+    read_taesd,
+    read_unet,
+    read_vae,
+    read_whisper,
+)
+from musetalk.neural.unet import UNetConfig
+from musetalk.neural.vae import VAEConfig
+from musetalk.weights.catalogue import BY_NAME
+from musetalk.weights.checkpoint import compare, listed, read_checkpoint
+from musetalk.weights.cut_short import cut_tensors
+from musetalk.weights.folder import WeightsFolder, mending
+
+POSE_FILE = "dwpose/dw-ll_ucoco_384.onnx"
+RESTORER_FILE = "GFPGANv1.4.pth"
+
+
+def examine(weights: WeightsFolder, name: str) -> None:
+    """Read one published file of a local folder, whatever its size. Takes little memory where the format can be mapped, else as much as the file.
+
+    Raises:
+        WeightsError, ConfigError: it is missing or damaged, or tensors are missing, left over, cut off or of another shape; each is named.
+    """
+    READERS[name](weights.of_any_size())
+
+
+def _read_pose(weights: WeightsFolder) -> None:
+    """ONNX Runtime sees some shapes only when it computes, so it is given a black frame."""
+    path = weights.path(POSE_FILE)
+    try:
+        DWPose(path).keypoints(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    except Exception as error:  # ONNX Runtime's errors have no common base
+        cut = cut_tensors(path)
+        seen = f"it was cut short, and {len(cut)} tensors are not whole: {listed(cut)}" if cut else str(error)
+        raise WeightsError(f"{path}: {seen}. To mend it: {mending(POSE_FILE)}") from None
+
+
+def _read_restorer(weights: WeightsFolder) -> None:
+    expected = {name: torch.empty(shape, device="meta") for name, shape in tensor_shapes().items()}
+    compare(read_checkpoint(weights.path(RESTORER_FILE)), expected, file=RESTORER_FILE)
+
+
+READERS: dict[str, Callable[[WeightsFolder], object]] = {
+    **{file: partial(read_unet, version=version) for version, (file, _) in UNETS.items()},
+    **{name: lambda weights, name=name: UNetConfig.parse(described(weights, name), name) for _, name in UNETS.values()},  # type: ignore[misc]
+    VAE_FILE: read_vae,
+    VAE_DESCRIPTION: lambda weights: VAEConfig.parse(described(weights, VAE_DESCRIPTION), VAE_DESCRIPTION),
+    TAESD_FILE: read_taesd,
+    WHISPER_FILE: read_whisper,
+    "whisper/config.json": partial(described, name="whisper/config.json"),
+    PARSER_FILE: read_parser,
+    POSE_FILE: _read_pose,
+    RESTORER_FILE: _read_restorer,
+}
+assert READERS.keys() == BY_NAME.keys()
+
+
+def faults(weights: WeightsFolder, name: str) -> str:
+    """What `examine` says against the file; empty when it is in order."""
+    try:
+        examine(weights, name)
+    except MuseserveError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,119 @@
+"""MuseTalk's networks with their published weights, ready to call."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import nn
+
+from museserve.errors import WeightsError
+from musetalk.faces.bisenet import BiSeNet, FaceParser
+from musetalk.neural.layers import set_precision
+from musetalk.neural.taesd import TinyDecoder, decoder_part
+from musetalk.neural.unet import UNet, UNetConfig
+from musetalk.neural.vae import VAE, VAEConfig, current_names
+from musetalk.neural.whisper import WhisperEncoder
+from musetalk.weights.catalogue import BY_NAME
+from musetalk.weights.checkpoint import load_into, read_checkpoint
+from musetalk.weights.folder import State, WeightsFolder
+
+Network = TypeVar("Network", bound=nn.Module)
+Version = Literal["v15", "v1"]
+UNETS: dict[Version, tuple[str, str]] = {
+    "v15": ("musetalkV15/unet.pth", "musetalkV15/musetalk.json"),
+    "v1": ("musetalk/pytorch_model.bin", "musetalk/musetalk.json"),
+}
+VAE_FILE, VAE_DESCRIPTION = "sd-vae/diffusion_pytorch_model.bin", "sd-vae/config.json"
+TAESD_FILE = "taesd/diffusion_pytorch_model.safetensors"
+WHISPER_FILE = "whisper/pytorch_model.bin"
+PARSER_FILE = "face-parse-bisent/79999_iter.pth"
+
+
+def load_unet(weights: WeightsFolder, version: Version, device: torch.device, dtype: torch.dtype) -> UNet:
+    """Raises WeightsError, ConfigError: its files are missing, damaged or of another network; what is wrong is named."""
+    return _placed(read_unet(weights, version).fold(), device, dtype)
+
+
+def load_vae(weights: WeightsFolder, device: torch.device, dtype: torch.dtype) -> VAE:
+    """Encoder and decoder. Raises as `load_unet`."""
+    return _placed(read_vae(weights).fold(), device, dtype)
+
+
+def load_taesd(weights: WeightsFolder, device: torch.device, dtype: torch.dtype) -> TinyDecoder:
+    """Raises as `load_unet`."""
+    return _placed(read_taesd(weights).eval(), device, dtype)
+
+
+def load_parser(weights: WeightsFolder, device: str = "cpu") -> FaceParser:
+    """Raises as `load_unet`."""
+    return FaceParser(read_parser(weights), device)
+
+
+# The published tensors in their own types, on the CPU. Those of zip archives and safetensors stay on the disk until somebody computes with them.
+
+
+def read_unet(weights: WeightsFolder, version: Version) -> UNet:
+    file, description = UNETS[version]
+    with torch.device("meta"):
+        unet = UNet(UNetConfig.parse(described(weights, description), description))
+    load_into(unet, read_checkpoint(weights.path(file)), file=file)
+    return unet
+
+
+def read_vae(weights: WeightsFolder) -> VAE:
+    with torch.device("meta"):
+        vae = VAE(VAEConfig.parse(described(weights, VAE_DESCRIPTION), VAE_DESCRIPTION))
+    load_into(vae, current_names(read_checkpoint(weights.path(VAE_FILE))), file=VAE_FILE)
+    return vae
+
+
+def read_taesd(weights: WeightsFolder) -> TinyDecoder:
+    state = decoder_part(read_checkpoint(weights.path(TAESD_FILE)))
+    first = state.get("layers.0.weight")
+    if first is None:
+        raise WeightsError(f"{TAESD_FILE} is no TAESD file: it has no tensor decoder.layers.0.weight")
+    with torch.device("meta"):
+        decoder = TinyDecoder(len(first))
+    load_into(decoder, state, file=TAESD_FILE)
+    return decoder
+
+
+def read_whisper(weights: WeightsFolder) -> WhisperEncoder:
+    return WhisperEncoder.from_state(read_checkpoint(weights.path(WHISPER_FILE)), WHISPER_FILE)
+
+
+def read_parser(weights: WeightsFolder) -> BiSeNet:
+    with torch.device("meta"):
+        parser = BiSeNet()
+    load_into(parser, read_checkpoint(weights.path(PARSER_FILE)), file=PARSER_FILE)
+    return parser
+
+
+def _placed(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
+    """Convolutions take pictures with the channels last: half precision on tensor cores asks for it, and a CPU is faster so too.
+
+    Not so the encoder on a CPU: half of what it sees is one black, and there PyTorch's GroupNorm loses digits in that layout.
+    """
+    set_precision(network, dtype)
+    network.to(device=device)
+    for name, part in network.named_modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d) and (device.type != "cpu" or not name.startswith("encoder.")):
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def described(weights: WeightsFolder, name: str) -> dict[str, Any]:
+    """The description beside the weights; without one they are taken to be the published network's."""
+    if weights.look(BY_NAME[name]).state is State.MISSING:
+        return {}
+    path = weights.path(name)
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise WeightsError(f"{path} holds no JSON object")
+    return values

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from museserve.messages import Phoneme, SpeechChunk
+from museserve.pipeline.speech_buffer import CLOSING_FRAMES, SpeechBuffer
+from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for, whole_segments
+
+
+def chunks(pcm: np.ndarray, sizes: list[int]) -> list[SpeechChunk]:
+    cuts = np.cumsum([0, *sizes]).clip(0, len(pcm)).tolist() + [len(pcm)]
+    pairs = list(zip(cuts, cuts[1:], strict=False))
+    return [SpeechChunk(a, pcm[a:b], final=i == len(pairs) - 1) for i, (a, b) in enumerate(pairs)]
+
+
+@given(st.integers(0, 4 * SPEECH_RATE), st.lists(st.integers(0, SPEECH_RATE), max_size=8), st.floats(0, 1.5), st.floats(0, 0.5))
+def test_every_frame_is_taken_once_with_the_sound_that_belongs_to_it(n: int, sizes: list[int], context_s: float, lookahead_s: float) -> None:
+    pcm = np.arange(n, dtype=np.float32)
+    buffer = SpeechBuffer(context_s, lookahead_s)
+    seen: list[int] = []
+    for chunk in chunks(pcm, sizes):
+        buffer.append(chunk)
+        while (speech := buffer.take()) is not None:
+            assert speech.start % SPEECH_SAMPLES_PER_FRAME == 0
+            assert np.array_equal(speech.pcm, pcm[speech.start : speech.start + len(speech.pcm)])
+            wanted = max(0, speech.first_frame * SPEECH_SAMPLES_PER_FRAME - round(context_s * SPEECH_RATE))
+            assert speech.start <= wanted
+            if not speech.final:
+                assert speech.start + len(speech.pcm) >= (speech.first_frame + speech.n_frames) * SPEECH_SAMPLES_PER_FRAME + round(
+                    lookahead_s * SPEECH_RATE
+                )
+            seen.extend(range(speech.first_frame, speech.first_frame + speech.n_frames))
+    assert seen == list(range(whole_segments(frames_for(n) + CLOSING_FRAMES)))
+    assert buffer.total_frames == len(seen) and len(seen) % SEGMENT_FRAMES == 0
+
+
+def test_a_long_utterance_keeps_only_what_is_needed() -> None:
+    buffer = SpeechBuffer(1.0, 0.2)
+    second = np.zeros(SPEECH_RATE, np.float32)
+    for i in range(120):
+        buffer.append(SpeechChunk(i * SPEECH_RATE, second, (Phoneme("a", i * SPEECH_RATE, (i + 1) * SPEECH_RATE),)))
+        speech = buffer.take()
+        assert speech is not None and len(speech.pcm) < 15 * SPEECH_RATE
+        assert speech.phonemes is not None and len(speech.phonemes) < 15
+    assert buffer.samples == 120 * SPEECH_RATE
+
+
+def test_phonemes_are_none_only_when_the_engine_knows_none() -> None:
+    buffer = SpeechBuffer(0.5, 0.0)
+    buffer.append(SpeechChunk(0, np.zeros(SPEECH_RATE, np.float32), None))
+    speech = buffer.take()
+    assert speech is not None and speech.phonemes is None
+    buffer = SpeechBuffer(0.5, 0.0)
+    buffer.append(SpeechChunk(0, np.zeros(SPEECH_RATE, np.float32), ()))
+    speech = buffer.take()
+    assert speech is not None and speech.phonemes == ()
+
+
+def test_the_level_ignores_silence() -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 200 * np.arange(SPEECH_RATE) / SPEECH_RATE)
+    buffer = SpeechBuffer(0.5, 0.0)
+    buffer.append(SpeechChunk(0, np.concatenate([tone, np.zeros(9 * SPEECH_RATE)]).astype(np.float32), final=True))
+    assert buffer.level == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
+
+
+def test_a_gap_is_refused() -> None:
+    buffer = SpeechBuffer(0.5, 0.0)
+    with pytest.raises(ValueError, match="expected 0"):
+        buffer.append(SpeechChunk(5, np.zeros(10, np.float32)))

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+from dataclasses import replace
+
+import av
+import numpy as np
+import pytest
+
+from configs.models import MuxConfig
+from museserve.errors import AudioError, SpeechEngineError
+from museserve.media.encode import init_segment
+from museserve.messages import Fragment, RenderedCrops, RenderRequest
+from museserve.pipeline.utterance import Utterance
+from museserve.runtime.deadline_executor import UrgencyPool
+from museserve.timebase import FPS, SEGMENT_FRAMES
+from tests.fakes import INFO, FakeLips, FakeSpeech, stage
+
+CONFIG = MuxConfig()
+
+
+def utterance(speech: FakeSpeech, lips: FakeLips, **options: object) -> Utterance:
+    pool = UrgencyPool([math.inf] * 2)
+    config = options.pop("config", CONFIG)
+    options.setdefault("paced", False)
+    on = options.pop("on", stage())
+    return Utterance(on, speech.stream(), INFO, lips.listen, lips.render, config, pool, **options)  # type: ignore[arg-type]
+
+
+async def film(made: Utterance) -> list[Fragment]:
+    return [fragment async for fragment in made.fragments()]
+
+
+def pictures(fragments: list[Fragment]) -> list[np.ndarray]:
+    with av.open(io.BytesIO(b"".join(f.data for f in fragments))) as container:
+        return [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+
+
+async def test_every_frame_is_drawn_on_its_own_background_and_sent_once_in_order() -> None:
+    lips = FakeLips(stage().box)
+    made = utterance(FakeSpeech(2.0), lips, phase=16)
+    fragments = await film(made)
+    assert [f.first_frame for f in fragments[:3]] == [0, 2, 8]
+    assert sum(f.n_frames for f in fragments) == made.total_frames == 56
+    assert all(a.first_frame + a.n_frames == b.first_frame for a, b in zip(fragments, fragments[1:], strict=False))
+    assert [f.final for f in fragments] == [False] * (len(fragments) - 1) + [True]
+    shown = pictures(fragments)
+    assert len(shown) == 56
+    levels = [int(p[32, 32]) for p in shown]
+    # Crops carry the number of their background frame as luma 0..31; limited range shows it as (n - 16) * 255 / 219.
+    expected = [max(0, round(((16 + i) % 32 - 16) * 255 / 219)) for i in range(56)]
+    assert np.abs(np.subtract(levels, expected)).max() <= 4
+    assert abs(int(shown[0][2, 2]) - 130) < 4  # outside the box the background stays
+
+
+async def test_silence_costs_no_drawing_and_shows_the_background() -> None:
+    lips = FakeLips(stage().box, silent=range(8, 40))
+    fragments = await film(utterance(FakeSpeech(2.0), lips))
+    assert sum(len(a) for a in lips.asked) == 56 - 32
+    assert all(abs(int(p[32, 32]) - 130) < 4 for p in pictures(fragments)[8:40])
+
+
+async def test_the_first_picture_keeps_what_it_can_of_the_idle_frame_before_it() -> None:
+    background = stage().background.copy()
+    background[5:] = 129  # a level more than frame 4
+    lips = FakeLips(stage().box, silent=range(40))
+    made = utterance(FakeSpeech(0.6), lips, phase=5, on=replace(stage(), background=background))
+    with av.open(io.BytesIO(b"".join(f.data for f in await film(made)))) as container:
+        shown = [frame.to_ndarray(format="yuv420p")[2, 2] for frame in container.decode(video=0)]
+    assert shown[0] == 128 and shown[8] == 129
+
+
+async def test_the_last_segment_begins_with_what_it_can_of_the_idle_frame_after_it() -> None:
+    background = stage().background.copy()
+    background[16:24] = 129  # a level more than frame 24
+    made = utterance(FakeSpeech(0.6), FakeLips(stage().box, silent=range(40)), on=replace(stage(), background=background))
+    fragments = await film(made)
+    assert sum(f.n_frames for f in fragments) == 24
+    with av.open(io.BytesIO(b"".join(f.data for f in fragments))) as container:
+        shown = [frame.to_ndarray(format="yuv420p")[2, 2] for frame in container.decode(video=0)]
+    assert shown[15] == 128 and shown[16] == 128 and shown[23] == 129
+
+
+async def test_speech_is_encoded_as_the_idle_loop_was() -> None:
+    made = utterance(FakeSpeech(0.4), FakeLips(stage().box), on=replace(stage(), crf=25))
+    size = stage().background.shape[2]
+    expected = init_segment(size, size, CONFIG.media.model_copy(update={"crf": 25}))
+    assert (await film(made))[0].data.startswith(expected)
+    assert expected != init_segment(size, size, CONFIG.media)
+
+
+async def test_words_arrive_and_are_announced_as_complete() -> None:
+    fragments = await film(utterance(FakeSpeech(2.0), FakeLips(stage().box)))
+    assert [w.text for f in fragments for w in f.words] == ["w0", "w1", "w2", "w3"]
+    assert fragments[-1].words_final
+    head = fragments[0].head
+    assert head is not None and head["codecs"].startswith("avc1.") and head["speech_engine"] == "fake"
+    assert list(head["timings_ms"])[-1] == "first_fragment"
+
+
+async def test_no_more_than_the_allowed_segments_are_in_flight() -> None:
+    lips = FakeLips(stage().box, render_s=0.01)
+    await film(utterance(FakeSpeech(4.0), lips))
+    assert lips.most_in_flight == CONFIG.segments_in_flight
+
+
+async def test_the_first_picture_does_not_wait_for_the_last_word() -> None:
+    speech = FakeSpeech(4.0, delay_s=0.05)
+    fragments = utterance(speech, FakeLips(stage().box)).fragments()
+    await anext(fragments)
+    assert speech.sent < 8
+    await fragments.aclose()
+
+
+async def test_a_paced_stream_keeps_its_lead() -> None:
+    config = MuxConfig(lead_s=0.64)
+    loop = asyncio.get_running_loop()
+    speech = FakeSpeech(2.0)
+    times = []
+    made = utterance(speech, FakeLips(stage().box), config=config, paced=True)
+    async for fragment in made.fragments():
+        times.append((fragment.first_frame / FPS, loop.time()))
+    began = times[0][1]
+    assert all(at - began >= media - 0.64 - 0.02 for media, at in times)
+
+
+async def test_closing_stops_everything_below() -> None:
+    class FirstOnly(FakeLips):
+        async def render(self, request: RenderRequest) -> RenderedCrops:
+            self.render_s = 0.0 if request.first else 3_600.0
+            return await super().render(request)
+
+    speech, lips = FakeSpeech(30.0, delay_s=0.001), FirstOnly(stage().box)
+    fragments = utterance(speech, lips).fragments()
+    await anext(fragments)
+    await asyncio.sleep(0.005)
+    await fragments.aclose()
+    assert speech.closed and lips.in_flight == 0 and lips.cancelled >= 1
+    asked = len(lips.asked)
+    await asyncio.sleep(0.1)
+    assert len(lips.asked) == asked
+    assert [t for t in asyncio.all_tasks() if t is not asyncio.current_task()] == []
+
+
+@pytest.mark.parametrize("fail_after", [0, 3])
+async def test_a_failing_voice_ends_the_video_with_its_error(fail_after: int) -> None:
+    with pytest.raises(SpeechEngineError, match="went dead"):
+        await film(utterance(FakeSpeech(4.0, fail_after=fail_after), FakeLips(stage().box)))
+
+
+async def test_a_failing_renderer_ends_the_video_with_its_error() -> None:
+    with pytest.raises(RuntimeError, match="device lost"):
+        await film(utterance(FakeSpeech(4.0), FakeLips(stage().box, fail_at=20)))
+
+
+async def test_speech_over_the_limit_is_refused() -> None:
+    with pytest.raises(AudioError, match="longer than 1 s"):
+        await film(utterance(FakeSpeech(2.0), FakeLips(stage().box), max_s=1.0))
+
+
+async def test_the_video_ends_on_a_segment_border() -> None:
+    for seconds in (0.04, 0.3, 1.13):
+        made = utterance(FakeSpeech(seconds), FakeLips(stage().box))
+        fragments = await film(made)
+        assert sum(f.n_frames for f in fragments) % SEGMENT_FRAMES == 0
+
+
+async def test_drawn_mouths_come_and_go_by_degrees_for_engines_that_ask() -> None:
+    """Levels of the box between the background's 128 and the crop's 0..31, frame by frame, across pieces and the ends of the utterance."""
+    lips = FakeLips(stage().box, silent=range(20, 30))
+    pool = UrgencyPool([math.inf] * 2)
+    faded = replace(INFO, fade_frames=3)
+    made = Utterance(stage(), FakeSpeech(2.0).stream(), faded, lips.listen, lips.render, CONFIG, pool, paced=False)
+    shown = [float(p[24:40, 24:40].mean()) for p in pictures(await film(made))]
+    ramp = [0.25, 0.5, 0.75]
+    weights = np.array([*ramp, *[1.0] * 14, *ramp[::-1], *[0.0] * 10, *ramp, *[1.0] * 20, *ramp[::-1]])
+    levels = 128 + (np.arange(56) % 32 - 128) * weights
+    assert np.abs(np.maximum(levels - 16, 0) * 255 / 219 - shown).max() < 4
+
+
+async def test_for_a_viewer_no_more_is_heard_than_the_next_seconds_need_and_a_file_is_heard_at_once() -> None:
+    for paced, least, most in ((True, 24, 3 * FPS), (False, 20 * FPS, 20 * FPS + 2 * SEGMENT_FRAMES)):
+        lips = FakeLips(stage().box, render_s=3_600.0)  # nothing is ever drawn
+        made = utterance(FakeSpeech(20.0), lips, paced=paced)
+        fragments = made.fragments()
+        filming = asyncio.ensure_future(anext(fragments))
+        done, _ = await asyncio.wait({filming}, timeout=1.0)
+        filming.cancel()
+        await asyncio.gather(filming, return_exceptions=True)
+        await fragments.aclose()
+        assert not done
+        assert least <= len(lips.heard) <= most

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from museserve.runtime.deadline_executor import UrgencyPool
+
+
+@asynccontextmanager
+async def all_busy(pool: UrgencyPool, threads: int) -> AsyncIterator[None]:
+    """Every thread of the pool is held until the block ends."""
+    gate, busy = threading.Event(), [threading.Event() for _ in range(threads)]
+
+    def hold(i: int) -> None:
+        busy[i].set()
+        gate.wait()
+
+    holding = [pool.run(0.0, lambda i=i: hold(i)) for i in range(threads)]
+    for event in busy:
+        await asyncio.to_thread(event.wait)
+    try:
+        yield
+    finally:
+        gate.set()
+        await asyncio.gather(*holding)
+
+
+async def test_the_most_urgent_waiting_work_comes_first() -> None:
+    pool, done = UrgencyPool([math.inf]), list[float]()
+    async with all_busy(pool, 1):
+        waiting = [pool.run(slack, lambda slack=slack: done.append(slack)) for slack in (2.0, 60.0, 0.5, 1.0)]
+    await asyncio.gather(*waiting)
+    pool.close()
+    assert done == [0.5, 1.0, 2.0, 60.0]
+
+
+async def test_a_thread_stays_free_for_what_is_due_now() -> None:
+    pool = UrgencyPool([0.2, 60.0])
+    gate, begun = threading.Event(), threading.Event()
+    later = pool.run(30.0, lambda: (begun.set(), gate.wait()))
+    await asyncio.to_thread(begun.wait)
+    waits = pool.run(31.0, lambda: "later")
+    assert await asyncio.wait_for(pool.run(0.0, lambda: "now"), 5) == "now"
+    assert not waits.done()
+    gate.set()
+    assert await asyncio.wait_for(waits, 5) == "later"
+    await later
+    pool.close()
+
+
+async def test_what_becomes_due_is_taken_although_nothing_new_comes() -> None:
+    pool = UrgencyPool([0.05])
+    assert await asyncio.wait_for(pool.run(0.15, lambda: "due"), 5) == "due"
+    pool.close()
+
+
+async def test_patient_work_is_done_although_nobody_waits_for_it() -> None:
+    pool = UrgencyPool([0.2], patient_s=3.0)
+    assert await asyncio.wait_for(pool.run(3_600.0, lambda: threading.current_thread().name), 5) == "patience"
+    pool.close()
+
+
+async def test_as_an_executor_all_is_due_at_once() -> None:
+    with UrgencyPool([0.2]) as pool:
+        assert await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(pool, int, "12"), 5) == 12
+
+
+async def test_errors_arrive_and_cancelled_work_is_dropped() -> None:
+    pool, done = UrgencyPool([math.inf]), list[int]()
+    with pytest.raises(ZeroDivisionError):
+        await pool.run(0.0, lambda: 1 // 0)
+    async with all_busy(pool, 1):
+        dropped = pool.run(0.0, lambda: done.append(1))
+        dropped.cancel()
+        await asyncio.sleep(0)
+    await pool.run(0.0, lambda: None)
+    pool.close()
+    assert not done
+
+
+async def test_the_patient_thread_leaves_what_is_due_soon_to_the_others() -> None:
+    pool = UrgencyPool([1.0], patient_s=3.0)
+    async with all_busy(pool, 1):
+        soon = pool.run(2.0, lambda: threading.current_thread().name)
+        # Long after it, so that the patient thread had the choice.
+        assert await asyncio.wait_for(pool.run(3_600.0, lambda: threading.current_thread().name), 5) == "patience"
+        assert not soon.done()
+    assert await asyncio.wait_for(soon, 5) == "urgency"
+    pool.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no niceness of their own")
+async def test_the_patient_thread_has_a_lower_priority_than_the_process() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    pool = UrgencyPool([1.0], patient_s=3.0)
+    patient, urgent = await pool.run(3_600.0, niceness), await pool.run(0.0, niceness)
+    pool.close()
+    assert urgent == niceness()
+    assert patient == min(niceness() + 10, 19) > urgent

@@ -1,0 +1,180 @@
+"""Talking frames: they join the background without a step, lips meet, and threads do not disturb each other."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+from museserve.messages import Box
+from museserve.timebase import IDLE_FRAMES
+from musetalk.animator import render
+from musetalk.animator.lipline import INNER_LOWER, INNER_UPPER
+from musetalk.animator.render import crop_i420, i420_planes, idle_frame, render_crop
+from musetalk.animator.rig import Rig
+from tests.musetalk.animator.test_rig import NAMES, portrait, row
+
+A = {"jaw": 0.64, "lower_drop": 0.15, "upper_raise": 0.25, "wide": 0.1}
+SHAPES = {
+    "a": A,
+    "i": {"jaw": 0.18, "lower_drop": 0.45, "upper_raise": 0.32, "wide": 0.65},
+    "o": {"jaw": 0.48, "lower_drop": 0.1, "upper_raise": 0.15, "round": 0.6},
+    "f": {"jaw": 0.07, "wide": 0.1, "ftuck": 1.0},
+    "m": {"jaw": 0.24, "lip_close": 0.24, "press": 0.75},
+    "accent": {**A, "nod": 1.8, "rise": 0.5, "brow_up": 0.8, "gaze_x": 0.7, "gaze_y": -0.4, "smile": 0.4},
+}
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def rig(request: pytest.FixtureRequest) -> Rig:
+    return Rig.build(*portrait(request.param))
+
+
+def background(rig: Rig, n: int) -> np.ndarray:
+    return crop_i420(idle_frame(rig, n), rig.box)
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.abs(one.astype(np.int16) - other.astype(np.int16))
+
+
+def mouth_window(rig: Rig) -> tuple[slice, slice]:
+    """The mouth in the crop's luma."""
+    x0, x1 = rig.landmarks[[61, 291], 0] - rig.box.x
+    y = rig.landmarks[13, 1] - rig.box.y
+    return slice(int(y - 8 * rig.anatomy.scale), int(y + 20 * rig.anatomy.scale)), slice(int(x0), int(x1))
+
+
+@pytest.mark.parametrize("n", [0, 57, IDLE_FRAMES - 1])
+def test_zero_row_is_the_background(rig: Rig, n: int) -> None:
+    assert np.array_equal(render_crop(rig, n, row()), background(rig, n))
+
+
+@pytest.mark.parametrize("n", [3, 90, 201])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_step_at_the_border_of_the_box(rig: Rig, n: int, shape: str) -> None:
+    spoken, silent = i420_planes(render_crop(rig, n, row(**SHAPES[shape]))), i420_planes(background(rig, n))
+    for one, other, something in ((spoken.luma, silent.luma, 8), (spoken.u, silent.u, 3), (spoken.v, silent.v, 3)):
+        changed = difference(one, other)
+        assert max(changed[0].max(), changed[-1].max(), changed[:, 0].max(), changed[:, -1].max()) <= 1
+        assert changed.max() > something  # inside; chroma moves less than luma
+
+
+def test_a_little_speech_is_a_little_change(rig: Rig) -> None:
+    little = {name: value * 0.01 for name, value in A.items()}
+    assert difference(render_crop(rig, 40, row(**little)), background(rig, 40)).mean() < 0.15
+
+
+def test_open_mouth_shows_an_interior_and_closed_lips_do_not(rig: Rig) -> None:
+    window = mouth_window(rig)
+
+    def dark(crop: np.ndarray) -> int:
+        return int((i420_planes(crop).luma[window] < 60).sum())
+
+    rest = dark(background(rig, 10))
+    assert dark(render_crop(rig, 10, row(**A))) > rest + 100
+    for jaw in (0.2, 0.4, 0.6):
+        closed = render_crop(rig, 10, row(jaw=jaw, lip_close=jaw))
+        assert dark(closed) <= rest * 1.25 + 4, f"jaw {jaw}"
+
+
+def test_bilabials_are_shut(rig: Rig) -> None:
+    """Contours after the warp: the gap at p, b, m is under 15 % of the speaking range."""
+
+    def gap(**controls: float) -> float:
+        weights = np.concatenate([rig.motion.weights[0], render.fit_row(rig, row(**controls)).weights])
+        upper, lower = (render.moved(contour, weights) for contour in (rig.upper_contour, rig.lower_contour))
+        return float((lower - upper)[:, 1].max()) / rig.anatomy.scale
+
+    wide_open = gap(**A)
+    assert wide_open > 7
+    for controls in (SHAPES["m"], {"jaw": 0.6, "lip_close": 0.6}, {"jaw": 0.3, "lip_close": 0.3, "press": 0.75, "round": 0.5}):
+        assert gap(**controls) < 0.15 * wide_open
+
+
+def test_rounding_narrows_the_opening(rig: Rig) -> None:
+    window = mouth_window(rig)
+
+    def width(**controls: float) -> int:
+        dark = i420_planes(render_crop(rig, 10, row(**controls))).luma[window] < 60
+        columns = np.nonzero(dark.sum(0) >= 2)[0]
+        return int(columns[-1] - columns[0])
+
+    assert width(jaw=0.5, round=0.8) < 0.85 * width(jaw=0.5)
+
+
+def test_gaze_moves_the_eyes_only(rig: Rig) -> None:
+    changed = difference(render_crop(rig, 20, row(gaze_x=1.0)), background(rig, 20))
+    luma = changed[: rig.box.h]
+    rows, columns = np.nonzero(luma > 2)
+    eyes = rig.landmarks[[33, 133, 362, 263, 159, 145, 386, 374]] - [rig.box.x, rig.box.y]
+    margin = 6 * rig.anatomy.scale
+    assert len(rows) > 20
+    assert rows.min() > eyes[:, 1].min() - margin and rows.max() < eyes[:, 1].max() + margin
+    assert columns.min() > eyes[:, 0].min() - margin and columns.max() < eyes[:, 0].max() + margin
+
+
+def test_threads_draw_the_same(rig: Rig) -> None:
+    jobs = [(n, row(**SHAPES[name])) for n in range(0, 40, 4) for name in SHAPES]
+    alone = [render_crop(rig, n, controls) for n, controls in jobs]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda job: render_crop(rig, *job), jobs))
+    assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+def test_a_row_of_another_length_is_refused(rig: Rig) -> None:
+    with pytest.raises(ValueError, match="16 controls"):
+        render_crop(rig, 0, np.zeros(7, np.float32))
+
+
+@pytest.fixture(scope="module")
+def smiling() -> Rig:
+    """A photograph with an open smile: a drawn frame of the woman taken as a portrait, its inner lip landmarks moved along."""
+    source = Rig.build(*portrait(NAMES[0]), 1024)
+    controls = row(upper_raise=1.0, lower_drop=1.0, wide=0.5)
+    picture, crop, box = i420_planes(idle_frame(source, 0).copy()), i420_planes(render_crop(source, 0, controls)), source.box
+    for whole, part, half in ((picture.luma, crop.luma, 1), (picture.u, crop.u, 2), (picture.v, crop.v, 2)):
+        whole[box.y // half : (box.y + box.h) // half, box.x // half : (box.x + box.w) // half] = part
+    i420 = np.concatenate([picture.luma.reshape(-1), picture.u.reshape(-1), picture.v.reshape(-1)]).reshape(1536, 1024)
+    weights = np.concatenate([source.motion.weights[0], render.fit_row(source, controls).weights])
+    landmarks = portrait(NAMES[0])[1].copy()
+    for numbers, contour in ((INNER_UPPER, source.upper_contour), (INNER_LOWER, source.lower_contour)):
+        moved = render.moved(contour, weights) + 0.5
+        for number in numbers:
+            landmarks[number, 1] = np.interp(landmarks[number, 0], moved[:, 0], moved[:, 1])
+    return Rig.build(cv2.cvtColor(i420, cv2.COLOR_YUV2RGB_I420), landmarks)
+
+
+def test_a_smiling_photograph_is_known_and_kept_at_rest(smiling: Rig) -> None:
+    assert smiling.line.is_open and smiling.teeth is not None
+    assert np.array_equal(render_crop(smiling, 0, row()), background(smiling, 0))
+    assert difference(render_crop(smiling, 0, row(nod=0.01)), background(smiling, 0)).max() <= 12  # no shading on the photographed teeth
+
+
+def test_a_smiling_photograph_closes_for_speech(smiling: Rig) -> None:
+    def gap(**controls: float) -> float:
+        weights = np.concatenate([smiling.motion.weights[0], render.fit_row(smiling, row(**controls)).weights])
+        upper, lower = (render.moved(contour, weights) for contour in (smiling.upper_contour, smiling.lower_contour))
+        return float((lower - upper)[:, 1].max()) / smiling.anatomy.scale
+
+    assert gap() > 3.2
+    assert gap(seal=1.0) < 0.1
+    assert gap(seal=1.0, jaw=0.4, lip_close=0.4, press=0.75) < 0.1
+    assert gap(seal=1.0, **A) > 4
+
+    def redness(crop: np.ndarray) -> float:
+        rows, columns = (slice(part.start // 2, part.stop // 2) for part in mouth_window(smiling))
+        middle = (columns.start + columns.stop) // 2
+        lips = i420_planes(crop).v[rows, middle - 8 : middle + 8]
+        return float(lips[4:10].mean())
+
+    assert redness(render_crop(smiling, 0, row(seal=1.0))) > redness(background(smiling, 0)) + 3  # lips where teeth were
+
+
+def test_cutting_a_box_keeps_the_planes_apart() -> None:
+    picture = np.concatenate([np.full((8, 12), 1, np.uint8), np.full((2, 12), 2, np.uint8), np.full((2, 12), 3, np.uint8)])
+    planes = i420_planes(crop_i420(picture, Box(4, 2, 6, 4)))
+    assert (planes.luma == 1).all() and planes.luma.shape == (4, 6)
+    assert (planes.u == 2).all() and (planes.v == 3).all() and planes.u.shape == (2, 3)

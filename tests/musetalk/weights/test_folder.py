@@ -1,0 +1,127 @@
+"""Finding model files in a folder here or in an object store, and copying those of a store once, whole and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+import pytest
+
+from configs.models import WeightsConfig
+from museserve.errors import WeightsError
+from musetalk.weights import catalogue as published
+from musetalk.weights import folder as weights
+from musetalk.weights.folder import State, WeightsFolder
+
+CONTENT = bytes(range(256)) * 5_000
+NAME = "GFPGANv1.4.pth"
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> published.WeightFile:
+    """A published file with the size and the sum of CONTENT."""
+    file = replace(published.BY_NAME[NAME], bytes=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest(), also=())
+    monkeypatch.setitem(weights.BY_NAME, NAME, file)
+    return file
+
+
+class Store:
+    """An object store in memory, with a bucket that has one file."""
+
+    def __init__(self, content: bytes = CONTENT) -> None:
+        self.filesystem, _ = pafs.FileSystem.from_uri("mock:///")
+        self.filesystem.create_dir("bucket/models", recursive=True)
+        self.put(NAME, content)
+
+    def put(self, name: str, content: bytes) -> None:
+        with self.filesystem.open_output_stream(f"bucket/models/{name}") as out:
+            out.write(content)
+
+    def folder(self, copies: Path) -> WeightsFolder:
+        return WeightsFolder(WeightsConfig(uri="bucket/models", copies=copies), filesystem=self.filesystem)
+
+
+def left(copies: Path) -> list[str]:
+    return sorted(path.name for path in copies.rglob("*") if path.is_file())
+
+
+def test_a_file_of_a_store_is_copied_once(small: Any, tmp_path: Path) -> None:
+    store = Store()
+    path = store.folder(tmp_path).path(NAME)
+    assert path.read_bytes() == CONTENT and left(tmp_path) == [NAME]
+    stamp = path.stat().st_mtime_ns
+    store.put(NAME, CONTENT[::-1])
+    again = store.folder(tmp_path).path(NAME)
+    assert again == path and again.stat().st_mtime_ns == stamp
+
+
+def test_a_damaged_file_of_a_store_is_not_taken(small: Any, tmp_path: Path) -> None:
+    folder = Store(CONTENT[::-1]).folder(tmp_path)
+    with pytest.raises(WeightsError, match="bucket/models/GFPGANv1.4.pth is damaged: SHA-256.*put the published file into bucket/models"):
+        folder.path(NAME)
+    assert left(tmp_path) == [] and folder.verify_file(small).state is State.DAMAGED
+
+
+def test_a_recorded_sum_counts_where_none_is_published(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(weights.BY_NAME, NAME, replace(small, sha256=None))
+    store = Store()
+    store.put(f"{NAME}.sha256", f"{hashlib.sha256(b'other').hexdigest()}  {NAME}\n".encode())
+    with pytest.raises(WeightsError, match="is damaged"):
+        store.folder(tmp_path).path(NAME)
+    store.put(f"{NAME}.sha256", b"nonsense")
+    with pytest.raises(WeightsError, match="holds no SHA-256"):
+        store.folder(tmp_path).path(NAME)
+
+
+def test_a_short_or_missing_file_of_a_store_is_named(small: Any, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="1,000 bytes where 1,280,000 are expected"):
+        Store(CONTENT[:1_000]).folder(tmp_path).path(NAME)
+    with pytest.raises(WeightsError, match="taesd/.* is not in bucket/models"):
+        Store().folder(tmp_path).path("taesd/diffusion_pytorch_model.safetensors")
+    assert left(tmp_path) == []
+
+
+def test_what_an_interrupted_copy_left_is_never_used(small: Any, tmp_path: Path) -> None:
+    store = Store()
+    target = store.folder(tmp_path).path(NAME)
+    target.rename(target.with_name(NAME + weights.PART))
+    target.with_name(NAME + weights.PART).write_bytes(b"x" * len(CONTENT) * 2)
+    assert store.folder(tmp_path).path(NAME).read_bytes() == CONTENT and left(tmp_path) == [NAME]
+
+
+def test_replicas_that_start_together_all_get_the_file(small: Any, tmp_path: Path) -> None:
+    store, found = Store(), []
+    threads = [threading.Thread(target=lambda: found.append(store.folder(tmp_path).path(NAME).read_bytes())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [CONTENT] * 4 and left(tmp_path) == [NAME]
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="there is no folder here that even root cannot write to")
+def test_a_read_only_cache_says_what_to_set(small: Any) -> None:
+    with pytest.raises(WeightsError, match="cannot be written.*weights.copies"):
+        Store().folder(Path("/sys/kernel/copies")).path(NAME)
+
+
+def test_a_local_folder_is_read_in_place(small: Any, tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(CONTENT)
+    folder = WeightsFolder(f"file://{tmp_path}")
+    assert folder.path(NAME) == tmp_path / NAME and folder.verify_file(small).state is State.VERIFIED
+    (tmp_path / NAME).write_bytes(CONTENT[:10])
+    assert folder.look(small).state is State.PARTIAL
+    with pytest.raises(WeightsError, match=f"10 bytes where 1,280,000 are expected.*museserve weights download --again {NAME}"):
+        folder.path(NAME)
+    assert WeightsFolder(WeightsConfig(uri=str(tmp_path), unpublished=True)).path(NAME) == tmp_path / NAME
+
+
+def test_what_is_missing_is_named_with_the_command(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="musetalkV15/unet.pth is missing;.*museserve weights download --for v15"):
+        WeightsFolder(str(tmp_path)).check("v15")
+    with pytest.raises(WeightsError, match="'x' is not a published file"):
+        WeightsFolder(str(tmp_path)).path("x")
