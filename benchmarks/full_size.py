@@ -26,7 +26,7 @@ from benchmarks.generated_avatars import write_avatars
 from benchmarks.generated_models import write_models
 from benchmarks.machine import machine
 from configs.models import AppConfig, parse_config
-from museserve.app import local as service
+from museserve.app import local
 from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE
 from tests.musetalk.faces.parser_weights import save_parser
 from tests.sounds import encoded
@@ -112,11 +112,11 @@ def measure(folder: Path, scratch: Path, threads: int) -> dict[str, Any]:
     results["weights_gb"] = round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e9, 2)
     config = configured(folder, str(scratch / "home"), threads)
     write_avatars(config)
-    service._rehearse = lambda url: None  # three sentences at seconds a frame
+    local._rehearse = lambda url: None  # three sentences at seconds a frame
     memory = Memory()
     memory.start()
     began = time.perf_counter()
-    with service.running(config) as url:
+    with local.running(config) as url:
         results["start_s"] = round(time.perf_counter() - began, 1)
         results["segment"] = segment(url)
         results["health"] = httpx.get(f"{url}/health", timeout=60).json()["engine"]

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from museserve.messages import FloatArray, Phoneme, Speech
+from museserve.messages import FloatArray, Phoneme, SpeechWindow
 from museserve.timebase import FPS, SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for
 from musetalk.speech_cues.controls import JAW, LIP_CLOSE, LOWER_DROP, ROUND, UPPER_RAISE, WIDE
 from musetalk.speech_cues.drive import CONTEXT_S, LEAD_S, LOOKAHEAD_S, Drive, listen
@@ -33,7 +33,7 @@ def gap_mm(rows: FloatArray) -> FloatArray:
 
 
 def rows_of(pcm: FloatArray, phonemes: Sequence[Phoneme], drive: Drive) -> FloatArray:
-    speech = Speech(0, pcm, 0, frames_for(len(pcm)), tuple(phonemes), loud_level(pcm), final=True)
+    speech = SpeechWindow(0, pcm, 0, frames_for(len(pcm)), tuple(phonemes), loud_level(pcm), final=True)
     return np.asarray(listen(speech, drive, head_motion=0.0).rows)
 
 
@@ -75,7 +75,7 @@ def cost_ms(pcm: FloatArray, phonemes: Sequence[Phoneme], drive: Drive) -> dict[
         begin = max(first * SPEECH_SAMPLES_PER_FRAME - int(CONTEXT_S * SPEECH_RATE), 0) // SPEECH_SAMPLES_PER_FRAME * SPEECH_SAMPLES_PER_FRAME
         end = (first + SEGMENT_FRAMES) * SPEECH_SAMPLES_PER_FRAME + int(LOOKAHEAD_S * SPEECH_RATE)
         near = tuple(p for p in phonemes if p.end > begin and p.start < end)
-        stretches.append(Speech(begin, pcm[begin:end], first, SEGMENT_FRAMES, near, level, final=end >= len(pcm)))
+        stretches.append(SpeechWindow(begin, pcm[begin:end], first, SEGMENT_FRAMES, near, level, final=end >= len(pcm)))
 
     def best(run: Any) -> float:
         taken = []

@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 
 from configs.models import SpeechConfig
-from museserve.messages import FloatArray, Speech, SpeechChunk, SpeechRequest
+from museserve.messages import FloatArray, SpeechChunk, SpeechRequest, SpeechWindow
 from museserve.pipeline.speech_buffer import SpeechBuffer
 from museserve.speech.synthesizer import Synthesizer
 from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for
-from musetalk.neural.listening import CONTEXT_S, LOOKAHEAD_S, SILENCE_S, WhisperEar, is_speaking
+from musetalk.neural.listening import CONTEXT_S, LOOKAHEAD_S, SILENCE_S, WhisperListener, is_speaking
 from musetalk.neural.resample import to_whisper_rate
 from musetalk.neural.whisper import WINDOW_ROWS, WhisperEncoder, frame_windows, whole_features
 from musetalk.weights.checkpoint import read_checkpoint
@@ -69,26 +69,26 @@ def spoken() -> dict[str, FloatArray]:
     return {**said, "long": long}
 
 
-def stretches(pcm: FloatArray, ear: WhisperEar) -> Iterator[Speech]:
-    buffer = SpeechBuffer(ear.context_s, ear.lookahead_s)
+def stretches(pcm: FloatArray, listener: WhisperListener) -> Iterator[SpeechWindow]:
+    buffer = SpeechBuffer(listener.context_s, listener.lookahead_s)
     for start in range(0, len(pcm), PIECE):
         buffer.append(SpeechChunk(start, pcm[start : start + PIECE], final=start + PIECE >= len(pcm)))
         while (stretch := buffer.take()) is not None:
             yield stretch
 
 
-def as_if_alone(speech: Speech) -> Speech:
+def as_if_alone(speech: SpeechWindow) -> SpeechWindow:
     """The stretch as an utterance of its own, so that its first sample is at position 0 of the 30 s."""
     return replace(speech, start=0, first_frame=speech.first_frame - speech.start // SPEECH_SAMPLES_PER_FRAME)
 
 
-def streamed(pcm: FloatArray, ear: WhisperEar, from_zero: bool) -> tuple[Tensor, list[float]]:
+def streamed(pcm: FloatArray, listener: WhisperListener, from_zero: bool) -> tuple[Tensor, list[float]]:
     """Rows (n, tokens, width) of the frames that lie in the speech, and seconds of processor time of each call."""
     n, rows, cost = frames_for(len(pcm)), [], []
-    for speech in stretches(pcm, ear):
+    for speech in stretches(pcm, listener):
         began = time.process_time()
         with torch.inference_mode():
-            rows.append(ear.hear(as_if_alone(speech) if from_zero else speech))
+            rows.append(listener.hear(as_if_alone(speech) if from_zero else speech))
         cost.append(time.process_time() - began)
     return torch.cat(rows)[:n], cost
 
@@ -127,7 +127,7 @@ def positions(tokens: int, width: int) -> Tensor:
 
 def measure(encoder: WhisperEncoder, said: dict[str, FloatArray], settings: dict[str, Any]) -> dict[str, Any]:
     options = {**CHOSEN, **{k: v for k, v in settings.items() if k != "from_zero"}}
-    ear = WhisperEar(encoder, **options)
+    listener = WhisperListener(encoder, **options)
     keys = torch.randn(encoder.width, 320, generator=torch.Generator().manual_seed(0)) / encoder.width**0.5
     row: dict[str, Any] = {**options, "position": "from 0" if settings.get("from_zero") else "true"}
     calls: list[float] = []
@@ -135,8 +135,8 @@ def measure(encoder: WhisperEncoder, said: dict[str, FloatArray], settings: dict
         whole = whole_features(encoder, torch.from_numpy(to_whisper_rate(pcm)))
         n = frames_for(len(pcm))
         want = frame_windows(whole, 0, n, end=len(whole))
-        got, cost = streamed(pcm, ear, bool(settings.get("from_zero")))
-        speaking = torch.from_numpy(is_speaking(Speech(0, pcm, 0, n, final=True)))
+        got, cost = streamed(pcm, listener, bool(settings.get("from_zero")))
+        speaking = torch.from_numpy(is_speaking(SpeechWindow(0, pcm, 0, n, final=True)))
         row[name] = distances(got, want, speaking, keys, positions(want.shape[1], encoder.width))
         row[name]["cpu_ms_per_second_of_speech"] = round(1e3 * sum(cost) / (len(pcm) / SPEECH_RATE), 1)
         calls += cost

@@ -24,7 +24,7 @@ from configs.models import load_config
 from museserve.app.inprocess import Studio
 from museserve.messages import ByteArray, FloatArray, SpeechRequest
 from museserve.pipeline.idle_phase import idle_frame
-from museserve.pipeline.utterance import Utterance
+from museserve.pipeline.utterance import UtterancePipeline
 from museserve.timebase import FPS, SEGMENT_FRAMES
 from musetalk.animator.render import idle_loop
 from musetalk.animator.rig import Rig
@@ -50,7 +50,7 @@ def psnr(a: ByteArray, b: ByteArray) -> float:
     return round(float(10 * np.log10(255**2 / np.mean((a.astype(np.float32) - b) ** 2))), 2)
 
 
-async def _film(utterance: Utterance) -> bytes:
+async def _film(utterance: UtterancePipeline) -> bytes:
     return b"".join([fragment.data async for fragment in utterance.fragments()])
 
 

@@ -16,15 +16,15 @@ from ray import serve
 from configs.models import AppConfig
 from deployments.metrics import LipSyncMetrics
 from museserve.errors import DeviceLostError
-from museserve.messages import Conditioning, EngineInfo, RenderedCrops, RenderRequest, Speech
+from museserve.messages import Conditioning, EngineInfo, RenderedCrops, RenderRequest, SpeechWindow
 from museserve.runtime import process
-from museserve.runtime.deadline_executor import UrgencyPool
-from museserve.runtime.deadline_semaphore import Turns
+from museserve.runtime.deadline_executor import DeadlineExecutor
+from museserve.runtime.deadline_semaphore import DeadlineSemaphore
 from musetalk.avatars.builtin import BUILTIN
 from musetalk.avatars.store import AvatarStore
 from musetalk.engine import LipSyncEngine
-from musetalk.factory import MUSETALK, load_engine, prepare_shipped, shipped_store, warm, warm_ear
-from musetalk.serial import InLine
+from musetalk.factory import MUSETALK, load_engine, prepare_shipped, shipped_store, warm, warm_listening
+from musetalk.serial import SerialEngine
 
 logger = logging.getLogger("ray.serve")
 
@@ -37,22 +37,22 @@ class LipSync:
     """A plain class: `graph.py` makes it a deployment. Requests carry everything, so any replica may answer any segment."""
 
     def __init__(self, config: AppConfig, load: LoadEngine = load_engine) -> None:
-        process.prompt()
+        process.tune_for_latency()
         store = shipped_store(config, config.lipsync.avatar_cache_bytes)
         self._engine = load(config, store)
         if self._engine.info.name == MUSETALK:
             prepare_shipped(config, store)
         warm(self._engine, store, BUILTIN)
         self._metrics = LipSyncMetrics()
-        self._line = InLine(self._engine) if self._engine.info.name != MUSETALK else None
-        self._ears = UrgencyPool([math.inf] * EARS)
+        self._line = SerialEngine(self._engine) if self._engine.info.name != MUSETALK else None
+        self._ears = DeadlineExecutor([math.inf] * EARS)
         if self._line is None:
             self._warm_ears()
         batch = config.lipsync.batch
         batched = serve.batch(max_batch_size=batch.max_frames, batch_wait_timeout_s=batch.wait_s, batch_size_fn=count_frames)
         self._batched, self._batched_first = batched(self.render_batch), batched(self.render_first_batch)
         # A graphics card finds the next batch waiting; a processor has nothing to gain from that, and whoever comes late would wait behind it.
-        self._turns = Turns(batch.max_frames * (1 if self._engine.info.device == "cpu" else 2))
+        self._turns = DeadlineSemaphore(batch.max_frames * (1 if self._engine.info.device == "cpu" else 2))
         logger.info("lip-sync ready: %s", self._engine.info)
 
     def _warm_ears(self) -> None:
@@ -61,12 +61,12 @@ class LipSync:
 
         def hear() -> None:
             together.wait()
-            warm_ear(self._engine)
+            warm_listening(self._engine)
 
         for heard in [self._ears.submit(hear) for _ in range(EARS)]:
             heard.result()
 
-    async def listen(self, speech: Speech) -> Conditioning:
+    async def listen(self, speech: SpeechWindow) -> Conditioning:
         began = time.perf_counter()
         async with _held_when_lost():
             heard = await (self._line.listen(speech) if self._line else self._ears.run(speech.due_s, partial(self._engine.listen, speech)))

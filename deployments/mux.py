@@ -24,11 +24,21 @@ from museserve.media.decode import decode_speech
 from museserve.media.mp4 import to_mp4
 from museserve.media.speech_encode import SpeechEncoder
 from museserve.media.text_track import TextTrack
-from museserve.messages import Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk, SpeechRequest, VideoRequest
-from museserve.pipeline.cache import AskedBefore, Keys, again, recorded, replayed
-from museserve.pipeline.utterance import Utterance
+from museserve.messages import (
+    Conditioning,
+    EngineInfo,
+    Fragment,
+    RenderedCrops,
+    RenderRequest,
+    SpeechChunk,
+    SpeechRequest,
+    SpeechWindow,
+    VideoRequest,
+)
+from museserve.pipeline.cache import CacheKeys, UtteranceCache, recording, replay_speech, with_replay_head
+from museserve.pipeline.utterance import UtterancePipeline
 from museserve.runtime import process
-from museserve.runtime.deadline_executor import UrgencyPool
+from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.timebase import FPS, SPEECH_RATE
 from musetalk.avatars.builtin import BUILTIN
 from musetalk.avatars.format import Avatar
@@ -48,7 +58,7 @@ class Asked:
     began: float
     engine: EngineInfo
     avatar: Avatar
-    keys: Keys | None = None
+    keys: CacheKeys | None = None
     film: list[Fragment] | None = None
     speech: list[SpeechChunk] | None = None
     keeps: bool = False
@@ -58,18 +68,18 @@ class Mux:
     """A plain class: `graph.py` makes it a deployment and binds the handles."""
 
     def __init__(self, config: AppConfig, tts: DeploymentHandle, lipsync: DeploymentHandle) -> None:
-        process.prompt()
+        process.tune_for_latency()
         self._config, self._limits = config.mux, config.limits
         self._tts, self._tts_stream = tts, tts.options(stream=True, **PLAIN_PICKLE)
         self._lipsync = lipsync.options(**PLAIN_PICKLE)
         self._store = shipped_store(config, config.mux.avatar_cache_bytes)
         for avatar_id in BUILTIN:
             self._store.load(avatar_id).background.max()  # brings the pages into memory before anyone waits for them
-        self._pool = UrgencyPool([math.inf] * config.mux.encode_threads)
+        self._pool = DeadlineExecutor([math.inf] * config.mux.encode_threads)
         self._metrics = MuxMetrics()
         self._engine: EngineInfo | None = None
         self._speaks: dict[str, Any] = {}
-        self._before = AskedBefore(config)
+        self._before = UtteranceCache(config)
         self._live = 0
 
     async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
@@ -171,11 +181,11 @@ class Mux:
         speech = None if film is not None else await asyncio.to_thread(self._before.speech, keys)
         self._metrics.cache.inc(tags={"found": "segments" if film is not None else "no" if speech is None else "speech"})
         if film is not None:
-            film = replayed(film, began)
+            film = with_replay_head(film, began)
         return Asked(began, engine, avatar, keys, film, speech, keeps=request.keep or speech is not None)
 
-    def _begin(self, request: VideoRequest, asked: Asked) -> Utterance:
-        utterance = Utterance(
+    def _begin(self, request: VideoRequest, asked: Asked) -> UtterancePipeline:
+        utterance = UtterancePipeline(
             asked.avatar.stage(asked.engine.name),
             self._chunks(request, asked),
             asked.engine,
@@ -196,8 +206,8 @@ class Mux:
         if request.speech is None:
             return self._upload(request.audio or b"")
         if asked.speech is not None:
-            return again(asked.speech)
-        return recorded(self._speech(request.speech), lambda chunks: self._keep_speech(asked, chunks))
+            return replay_speech(asked.speech)
+        return recording(self._speech(request.speech), lambda chunks: self._keep_speech(asked, chunks))
 
     def _keep_speech(self, asked: Asked, chunks: list[SpeechChunk]) -> None:
         if self._lasting(asked, "".join(chunk.notice for chunk in chunks)):
@@ -219,7 +229,7 @@ class Mux:
         for start in range(0, len(pcm), UPLOAD_CHUNK):
             yield SpeechChunk(start, pcm[start : start + UPLOAD_CHUNK], final=start + UPLOAD_CHUNK >= len(pcm), engine="upload")
 
-    async def _listen(self, speech: Speech) -> Conditioning:
+    async def _listen(self, speech: SpeechWindow) -> Conditioning:
         heard: Conditioning = await self._retried(lambda: self._lipsync.listen.remote(speech))
         return heard
 
@@ -264,13 +274,13 @@ class Mux:
         self._live += change
         self._metrics.live.set(self._live)
 
-    def _observe_first(self, utterance: Utterance, request: VideoRequest) -> None:
+    def _observe_first(self, utterance: UtterancePipeline, request: VideoRequest) -> None:
         timings = utterance.timings
         self._metrics.first_fragment_s.observe(timings.first_ms["first_fragment"] / 1e3, tags={"source": "text" if request.speech else "audio"})
         for stage, ms in timings.first_ms.items():
             self._metrics.stage_ms.observe(ms, tags={"stage": stage})
 
-    def _observe_end(self, utterance: Utterance) -> None:
+    def _observe_end(self, utterance: UtterancePipeline) -> None:
         timings = utterance.timings
         if timings.frames:
             self._metrics.encode_ms.observe(timings.encode_ms / timings.frames)

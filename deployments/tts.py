@@ -12,7 +12,7 @@ from configs.models import SpeechConfig
 from deployments.metrics import TTSMetrics
 from museserve.errors import MuseserveError
 from museserve.messages import SpeechChunk, SpeechRequest
-from museserve.runtime import malloc as heap
+from museserve.runtime import malloc
 from museserve.speech.synthesizer import Synthesizer
 
 logger = logging.getLogger("ray.serve")
@@ -25,7 +25,7 @@ class TTS:
     """A plain class: `graph.py` makes it a deployment."""
 
     def __init__(self, config: SpeechConfig) -> None:
-        heap.share()
+        malloc.single_arena()
         self._live = 0
         self._gave_back = time.monotonic()
         self._synthesizer = Synthesizer(config)
@@ -56,7 +56,7 @@ class TTS:
         now = time.monotonic()
         if not self._live and now - self._gave_back >= GIVE_BACK_S:
             self._gave_back = now
-            asyncio.get_running_loop().run_in_executor(None, heap.give_back)
+            asyncio.get_running_loop().run_in_executor(None, malloc.trim)
 
     async def info(self) -> dict[str, Any]:
         return dict(self._synthesizer.info)

@@ -77,7 +77,7 @@ class SpeechRequest:
 
 
 @dataclass(frozen=True)
-class Speech:
+class SpeechWindow:
     """A stretch of speech with context around it: the argument of `listen`.
 
     pcm: float32 (n,) at `SPEECH_RATE`, beginning at sample `start` of the utterance (a multiple of 960, so a frame boundary).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from museserve.messages import ByteArray, Conditioning, EngineInfo, RenderRequest, Speech
+from museserve.messages import ByteArray, Conditioning, EngineInfo, RenderRequest, SpeechWindow
 
 
 class LipSyncEngine(Protocol):
@@ -13,7 +13,7 @@ class LipSyncEngine(Protocol):
 
     info: EngineInfo
 
-    def listen(self, speech: Speech) -> Conditioning:
+    def listen(self, speech: SpeechWindow) -> Conditioning:
         """Rows for frames `speech.first_frame` .. `+ speech.n_frames - 1`."""
         ...
 

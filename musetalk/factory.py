@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from configs.models import AppConfig, AvatarConfig, cache_dir
 from museserve.errors import EngineError, EngineUnavailableError
-from museserve.messages import AvatarRef, Conditioning, Phoneme, RenderRequest, Speech
+from museserve.messages import AvatarRef, Conditioning, Phoneme, RenderRequest, SpeechWindow
 from museserve.timebase import FPS, SPEECH_RATE
 from musetalk.animator.engine import Animator
 from musetalk.animator.rig import Rig
@@ -198,15 +198,15 @@ def _musetalk(config: AppConfig, store: AvatarStore, reason: str) -> LipSyncEngi
     )
 
 
-def warm_ear(engine: LipSyncEngine) -> Conditioning:
+def warm_listening(engine: LipSyncEngine) -> Conditioning:
     """Hear one second, without and with its phonemes; what was heard. On a card every thread that hears has handles and workspaces of its own."""
     noise = np.random.default_rng(0).standard_normal(SPEECH_RATE).astype(np.float32) * 0.1
-    engine.listen(Speech(0, noise, 0, FPS, (Phoneme("a", 0, SPEECH_RATE),), 0.1, True))
-    return engine.listen(Speech(0, noise, 0, FPS, level=0.1, final=True))
+    engine.listen(SpeechWindow(0, noise, 0, FPS, (Phoneme("a", 0, SPEECH_RATE),), 0.1, True))
+    return engine.listen(SpeechWindow(0, noise, 0, FPS, level=0.1, final=True))
 
 
 def warm(engine: LipSyncEngine, store: AvatarStore, avatar_ids: Sequence[str]) -> None:
     """Hear and draw one frame of each avatar, so that the first caller does not pay for loading."""
-    heard = warm_ear(engine)
+    heard = warm_listening(engine)
     for avatar_id in avatar_ids:
         engine.render([RenderRequest(store.resolve(avatar_id), (0,), heard.rows[:1])])

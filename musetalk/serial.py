@@ -10,15 +10,15 @@ from functools import partial
 
 import numpy as np
 
-from museserve.messages import ByteArray, Conditioning, RenderedCrops, RenderRequest, Speech
-from museserve.runtime.deadline_executor import UrgencyPool
+from museserve.messages import ByteArray, Conditioning, RenderedCrops, RenderRequest, SpeechWindow
+from museserve.runtime.deadline_executor import DeadlineExecutor
 from musetalk.engine import LipSyncEngine
 
 FRAMES_AT_ONCE = 2
 FIRST_AHEAD_S = 0.1  # first pictures go before what a viewer needs at the same moment, but not before what he should have had already
 
 
-class InLine:
+class SerialEngine:
     """For an engine that gains nothing from batches: one thread hears and draws for everybody, whoever runs dry first before all others.
 
     Two threads would be slower than one, because the animator's steps are short and each of them needs Python. A piece is drawn two frames
@@ -26,9 +26,9 @@ class InLine:
     """
 
     def __init__(self, engine: LipSyncEngine) -> None:
-        self._engine, self._thread = engine, UrgencyPool([math.inf])
+        self._engine, self._thread = engine, DeadlineExecutor([math.inf])
 
-    async def listen(self, speech: Speech) -> Conditioning:
+    async def listen(self, speech: SpeechWindow) -> Conditioning:
         return await self._thread.run(speech.due_s, partial(self._engine.listen, speech))
 
     async def render(self, request: RenderRequest) -> RenderedCrops:

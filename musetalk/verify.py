@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 
 from musetalk.weights.catalogue import WeightFile
-from musetalk.weights.folder import Found, State, WeightsFolder, mending
+from musetalk.weights.folder import FileState, Found, WeightsFolder, mending
 from musetalk.weights.transfer import Progress
 
 
@@ -36,7 +36,7 @@ def verify(folder: WeightsFolder, file: WeightFile, on_progress: Progress = lamb
 
     found = folder.verify_file(file, count)
     troubles = [_trouble(found)]
-    if found.state is not State.MISSING and not not_looked_inside(folder):
+    if found.state is not FileState.MISSING and not not_looked_inside(folder):
         from musetalk.neural.inspection import faults
 
         troubles.append(faults(folder, file.name))
@@ -45,8 +45,8 @@ def verify(folder: WeightsFolder, file: WeightFile, on_progress: Progress = lamb
 
 def _trouble(found: Found) -> str:
     file, mend = found.file, f"To mend it: {mending(found.file.name)}"
-    if found.state is State.PARTIAL:
+    if found.state is FileState.PARTIAL:
         return f"{found.bytes:,} bytes where {found.expected_bytes:,} are expected. {mend}"
-    if found.state is State.DAMAGED:
+    if found.state is FileState.DAMAGED:
         return f"its SHA-256 is another than the {'published' if file.sha256 else 'recorded'} one. {mend}"
-    return f"it is the {file.about}. {mend}" if found.state is State.MISSING and not file.optional else ""
+    return f"it is the {file.about}. {mend}" if found.state is FileState.MISSING and not file.optional else ""

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import numpy as np
 
 from museserve.errors import SpeechEngineError
-from museserve.media.background import Stage
-from museserve.messages import AvatarRef, Box, ByteArray, Conditioning, EngineInfo, RenderedCrops, RenderRequest, Speech, SpeechChunk, Word
+from museserve.media.background import Background
+from museserve.messages import AvatarRef, Box, ByteArray, Conditioning, EngineInfo, RenderedCrops, RenderRequest, SpeechChunk, SpeechWindow, Word
 from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE
 
 INFO = EngineInfo("fake", "asked for by a test", "1", "cpu", context_s=0.4, lookahead_s=0.2)
@@ -48,7 +48,7 @@ class FakeLips:
         self.in_flight = self.most_in_flight = 0
         self.cancelled = 0
 
-    async def listen(self, speech: Speech) -> Conditioning:
+    async def listen(self, speech: SpeechWindow) -> Conditioning:
         await asyncio.sleep(0)
         frames = np.arange(speech.first_frame, speech.first_frame + speech.n_frames)
         self.heard.extend(frames.tolist())
@@ -71,7 +71,7 @@ class FakeLips:
         return RenderedCrops(np.broadcast_to(levels, (request.n_frames, self.box.h * 3 // 2, self.box.w)).copy(), render_ms=self.render_s * 1e3)
 
 
-def stage(size: int = 64, frames: int = 4 * SEGMENT_FRAMES) -> Stage:
+def stage(size: int = 64, frames: int = 4 * SEGMENT_FRAMES) -> Background:
     """A grey idle loop with a box in its middle."""
     background: ByteArray = np.full((frames, size * 3 // 2, size), 128, np.uint8)
-    return Stage(AvatarRef("grey", "1"), background, Box(size // 4, size // 4, size // 2, size // 2))
+    return Background(AvatarRef("grey", "1"), background, Box(size // 4, size // 4, size // 2, size // 2))

@@ -16,7 +16,7 @@ import torch
 from deployments import lipsync
 from museserve.errors import DeviceLostError
 from musetalk.factory import load_engine
-from musetalk.neural import renderer as face_renderer
+from musetalk.neural import renderer
 from tests.faulty_service import FAULTS
 
 
@@ -42,7 +42,7 @@ def load_faulty(config: Any, store: Any) -> Any:
         if lost.exists():
             raise DeviceLostError("the card is lost: unspecified launch failure; the replica must be replaced")
 
-    engine.render, engine._renderer._decode, face_renderer.probe = noted, failing, probe
+    engine.render, engine._renderer._decode, renderer.probe = noted, failing, probe
     return engine
 
 

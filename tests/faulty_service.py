@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from museserve.app import local as service
+from museserve.app import local
 from museserve.app.cli import main
 
 FAULTS = "MUSESERVE_TEST_FAULTS"  # names the folder that tells the engine to fail
 
-_serve = service._serve
+_serve = local._serve
 
 
 def serve_faulty(*args: Any) -> Iterator[str]:
@@ -22,5 +22,5 @@ def serve_faulty(*args: Any) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    service._serve = serve_faulty
+    local._serve = serve_faulty
     main()

@@ -18,7 +18,7 @@ from museserve.media.decode import decode_speech
 from museserve.media.encode import FragmentEncoder
 from museserve.media.mp4 import to_mp4
 from museserve.media.speech_encode import SpeechEncoder
-from museserve.messages import ByteArray, Conditioning, FloatArray, Phoneme, Speech, SpeechChunk, SpeechRequest
+from museserve.messages import ByteArray, Conditioning, FloatArray, Phoneme, SpeechChunk, SpeechRequest, SpeechWindow
 from museserve.speech.synthesizer import Synthesizer
 from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE
 from musetalk.animator.render import idle_frame, render_crop
@@ -41,9 +41,9 @@ class Take:
     phonemes: tuple[Phoneme, ...] | None
 
     @property
-    def speech(self) -> Speech:
+    def speech(self) -> SpeechWindow:
         """All of it, as one stretch."""
-        return Speech(0, self.pcm, 0, self.n_frames, self.phonemes, final=True)
+        return SpeechWindow(0, self.pcm, 0, self.n_frames, self.phonemes, final=True)
 
 
 class Recorder:

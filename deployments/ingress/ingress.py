@@ -24,9 +24,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 
 from configs.models import AppConfig
-from deployments.ingress import bodies as inputs
-from deployments.ingress import cors
-from deployments.ingress import idle_bundle as idle
+from deployments.ingress import bodies, cors, idle_bundle
 from deployments.ingress.bodies import check_captions, exactly_one, parse, read_body, read_media, speech_request, video_request
 from deployments.ingress.openapi import document
 from deployments.ingress.page import Asset, load_assets
@@ -135,7 +133,7 @@ class Ingress:
 
     async def create_avatar(self, request: Request) -> Response:
         upload = await read_body(request, self._limits, ["image", "video"], max(self._limits.max_clip_bytes, self._limits.max_body_bytes))
-        body = parse(inputs.AvatarBody, upload.fields)
+        body = parse(bodies.AvatarBody, upload.fields)
         image, clip = upload.files.get("image"), upload.files.get("video")
         exactly_one(image=image, video=clip)
         if image is not None and len(image) > self._limits.max_body_bytes:
@@ -172,7 +170,7 @@ class Ingress:
             headers["Cache-Control"] = "public, max-age=31536000, immutable"
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
-        return Response(await asyncio.to_thread(idle.packed, avatar), media_type="application/octet-stream", headers=headers)
+        return Response(await asyncio.to_thread(idle_bundle.packed, avatar), media_type="application/octet-stream", headers=headers)
 
     def _speak(self, asked: VideoRequest) -> AsyncGenerator[Fragment, None]:
         return self._fragments(asked, Captions(), "stream")
@@ -189,7 +187,7 @@ class Ingress:
 
     async def create_video(self, request: Request) -> Response:
         upload = await read_body(request, self._limits, ["audio"])
-        body = parse(inputs.VideoBody, upload.fields)
+        body = parse(bodies.VideoBody, upload.fields)
         audio = upload.files.get("audio")
         exactly_one(text=body.text, audio=audio)
         check_captions(body.captions, stream=body.stream, audio=audio is not None)
@@ -197,7 +195,7 @@ class Ingress:
 
     async def prerender(self, request: Request) -> Response:
         """Speak texts into the cache, one after the other, and say what was there already."""
-        body = parse(inputs.PrerenderBody, (await read_body(request, self._limits)).fields)
+        body = parse(bodies.PrerenderBody, (await read_body(request, self._limits)).fields)
         meta = (await self._avatar(body.avatar or self._config.avatars.default)).meta
         speeches = [speech_request(text, body.voice, body.speed, body.language, self._config, meta.gender) for text in body.texts]
         if not self._config.cache.enabled:
@@ -220,7 +218,7 @@ class Ingress:
 
     async def interview_video(self, request: Request) -> Response:
         upload = await read_body(request, self._limits, ["audio"])
-        body = parse(inputs.InterviewBody, upload.fields)
+        body = parse(bodies.InterviewBody, upload.fields)
         if body.status == "idle":
             avatar = await self._avatar(body.avatar_type)
             return Response(avatar.idle["mp4"], media_type="video/mp4")
@@ -232,7 +230,7 @@ class Ingress:
 
     async def generate(self, request: Request) -> Response:
         upload = await read_body(request, self._limits, ["image", "audio"])
-        parse(inputs.ImageBody, upload.fields)
+        parse(bodies.ImageBody, upload.fields)
         image, audio = _file(upload, "image"), _file(upload, "audio")
         avatar = await self._temporary(image)
         try:
@@ -242,7 +240,7 @@ class Ingress:
 
     async def idle_of_image(self, request: Request) -> Response:
         upload = await read_body(request, self._limits, ["image"])
-        parse(inputs.ImageBody, upload.fields)
+        parse(bodies.ImageBody, upload.fields)
         avatar = await self._temporary(_file(upload, "image"))
         try:
             return Response((await self._avatar(avatar)).idle["mp4"], media_type="video/mp4")
@@ -319,11 +317,11 @@ class Ingress:
     # --- speech ------------------------------------------------------------------------------------------------------
 
     async def create_speech(self, request: Request) -> Response:
-        body = parse(inputs.SpeechBody, (await read_body(request, self._limits)).fields)
+        body = parse(bodies.SpeechBody, (await read_body(request, self._limits)).fields)
         return await self._speech(body.input, body.voice, body.speed, body.language, body.response_format)
 
     async def synthesize(self, request: Request) -> Response:
-        body = parse(inputs.SynthesizeBody, (await read_body(request, self._limits)).fields)
+        body = parse(bodies.SynthesizeBody, (await read_body(request, self._limits)).fields)
         return await self._speech(body.text, body.voice, body.speed, "auto", "mp3")
 
     async def _speech(self, text: str, voice: str, speed: float, language: str, audio_format: str) -> Response:
@@ -393,7 +391,7 @@ def _page(asset: Asset) -> Callable[[Request], Awaitable[Response]]:
     return answer
 
 
-def _file(upload: inputs.Upload, name: str) -> bytes:
+def _file(upload: bodies.Upload, name: str) -> bytes:
     if name not in upload.files:
         raise RequestError(f"the file {name!r} is missing; send multipart/form-data with it")
     return upload.files[name]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from deployments.ingress import bodies as inputs
+from deployments.ingress import bodies
 from deployments.ingress.sessions.protocol import message_schemas
 
 JSON, FORM, MP4, VTT, PNG = "application/json", "multipart/form-data", "video/mp4", "text/vtt", "image/png"
@@ -51,7 +51,7 @@ def document() -> dict[str, Any]:
                     "409": _failure("the id is taken"),
                     "503": _failure("a clip, and MuseTalk does not run here; or busy"),
                 },
-                body=_either(inputs.AvatarBody, "image", "video"),
+                body=_either(bodies.AvatarBody, "image", "video"),
             ),
         },
         "/v1/avatars/{id}": {
@@ -71,14 +71,14 @@ def document() -> dict[str, Any]:
             "post": _operation(
                 "Speak: text or audio in, video out",
                 {"200": _binary(MP4), **found, **busy},
-                body={**_json_body(inputs.VideoBody), **_multipart(inputs.VideoBody, "audio", required=False)},
+                body={**_json_body(bodies.VideoBody), **_multipart(bodies.VideoBody, "audio", required=False)},
             )
         },
         "/v1/prerender": {
             "post": _operation(
                 "Have texts ready",
                 {"200": _json("data: text, cache (miss = made now), frames"), "409": _failure("the cache is off"), **found, **busy},
-                body=_json_body(inputs.PrerenderBody),
+                body=_json_body(bodies.PrerenderBody),
             )
         },
         "/v1/videos/{id}/captions.vtt": {
@@ -89,23 +89,23 @@ def document() -> dict[str, Any]:
             "post": _operation(
                 "Speech alone, OpenAI's contract",
                 {"200": {"description": "audio", "content": audio_types}, **busy},
-                body=_json_body(inputs.SpeechBody),
+                body=_json_body(bodies.SpeechBody),
             )
         },
         "/api/core/tts/synthesize/": {
-            "post": _operation("Speech as mp3", {"200": _binary("audio/mpeg"), **busy}, body=_json_body(inputs.SynthesizeBody))
+            "post": _operation("Speech as mp3", {"200": _binary("audio/mpeg"), **busy}, body=_json_body(bodies.SynthesizeBody))
         },
         "/api/core/interview/video/generate/": {
             "post": _operation(
                 "A finished video, or the idle loop",
                 {"200": _binary(MP4), **busy},
-                body={**_json_body(inputs.InterviewBody), **_multipart(inputs.InterviewBody, "audio", required=False)},
+                body={**_json_body(bodies.InterviewBody), **_multipart(bodies.InterviewBody, "audio", required=False)},
             )
         },
         "/generate": {
-            "post": _operation("A portrait speaks a recording", {"200": _binary(MP4), **busy}, body=_multipart(inputs.ImageBody, "image", "audio"))
+            "post": _operation("A portrait speaks a recording", {"200": _binary(MP4), **busy}, body=_multipart(bodies.ImageBody, "image", "audio"))
         },
-        "/idle": {"post": _operation("The idle loop of a portrait", {"200": _binary(MP4)}, body=_multipart(inputs.ImageBody, "image"))},
+        "/idle": {"post": _operation("The idle loop of a portrait", {"200": _binary(MP4)}, body=_multipart(bodies.ImageBody, "image"))},
     }
     client, server, messages = message_schemas("#/components/schemas/{model}")
     return {

@@ -276,7 +276,7 @@ def download_weights(
 def verify_weights(names: NamesArgument = None, purpose: PurposeOption = None, config: ConfigOption = "local") -> None:
     """Compare sizes and SHA-256 sums, and read each file with the loader that the service uses; exit status 1 when something must be mended."""
     from musetalk.verify import not_looked_inside, verify
-    from musetalk.weights.folder import State, WeightsFolder
+    from musetalk.weights.folder import FileState, WeightsFolder
 
     settings = _config(config)
     folder = WeightsFolder(settings.weights)
@@ -285,7 +285,7 @@ def verify_weights(names: NamesArgument = None, purpose: PurposeOption = None, c
         with _bytes_bar(file.name) as show:
             verdict = verify(folder, file, show)
         state = verdict.found.state
-        mark = "✗" if verdict.trouble else "·" if state is State.MISSING else "✓"
+        mark = "✗" if verdict.trouble else "·" if state is FileState.MISSING else "✓"
         typer.echo(f"{mark} {verdict.found.name}: {state.value}{'; ' if verdict.trouble else ''}{verdict.trouble}")
         wrong += bool(verdict.trouble)
     if reason := not_looked_inside(folder):
@@ -367,10 +367,10 @@ def _lines(questions: Path) -> list[str]:
 def _prerender_here(settings: AppConfig, avatar: str, speeches: list[SpeechRequest]) -> Iterator[tuple[str, bool, int]]:
     from museserve.app.inprocess import Studio
     from museserve.app.inprocess import prerender as film
-    from museserve.pipeline.cache import AskedBefore
+    from museserve.pipeline.cache import UtteranceCache
     from musetalk.avatars.builtin import resolve
 
-    studio, before = Studio(settings), AskedBefore(settings)
+    studio, before = Studio(settings), UtteranceCache(settings)
     meta = studio.store.meta(resolve(avatar))
     for speech in speeches:
         was_there, frames = asyncio.run(film(studio, before, meta.id, replace(speech, gender=meta.gender)))

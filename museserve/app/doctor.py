@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Literal
 
-from museserve.runtime import cpu as cores
+from museserve.runtime import cpu
 
 if TYPE_CHECKING:
     from configs.models import AppConfig
@@ -79,7 +79,9 @@ def _python() -> Check:
 def _machine() -> Check:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     enough = memory >= 3.5
-    return Check("machine", enough, f"{cores.usable()} cores, {memory:.1f} GiB memory", "the service takes about 3 GiB; use a machine with 4 or more")
+    return Check(
+        "machine", enough, f"{cpu.usable_cores()} cores, {memory:.1f} GiB memory", "the service takes about 3 GiB; use a machine with 4 or more"
+    )
 
 
 def _packages() -> Iterator[Check]:

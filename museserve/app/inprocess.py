@@ -13,11 +13,11 @@ from configs.models import AppConfig
 from museserve.media.decode import decode_speech
 from museserve.media.mp4 import to_mp4
 from museserve.media.text_track import TextTrack
-from museserve.messages import Conditioning, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk, SpeechRequest, Word
-from museserve.pipeline.cache import AskedBefore, again, recorded
-from museserve.pipeline.utterance import Utterance
-from museserve.runtime import cpu as cores
-from museserve.runtime.deadline_executor import UrgencyPool
+from museserve.messages import Conditioning, Fragment, RenderedCrops, RenderRequest, SpeechChunk, SpeechRequest, SpeechWindow, Word
+from museserve.pipeline.cache import UtteranceCache, recording, replay_speech
+from museserve.pipeline.utterance import UtterancePipeline
+from museserve.runtime import cpu
+from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.speech.synthesizer import Synthesizer
 from museserve.timebase import SPEECH_RATE
 from musetalk.avatars.builtin import resolve
@@ -38,8 +38,8 @@ class Studio:
         if self.engine.info.name == MUSETALK:
             prepare_shipped(config, self.store)
         self.synthesizer = Synthesizer(config.speech)
-        self._draw = ThreadPoolExecutor(cores.usable(), thread_name_prefix="draw")
-        self._encode = UrgencyPool([math.inf] * config.mux.encode_threads)
+        self._draw = ThreadPoolExecutor(cpu.usable_cores(), thread_name_prefix="draw")
+        self._encode = DeadlineExecutor([math.inf] * config.mux.encode_threads)
 
     def utterance(
         self,
@@ -48,7 +48,7 @@ class Studio:
         audio: bytes | None = None,
         spoken: AsyncIterator[SpeechChunk] | None = None,
         phase: int = 0,
-    ) -> Utterance:
+    ) -> UtterancePipeline:
         """An utterance ready to film. Exactly one of `speech` and `audio` (an encoded file's bytes); spoken: its sound, if it is there.
 
         phase: the idle frame that its first picture is drawn on.
@@ -56,7 +56,7 @@ class Studio:
         prepared = self.store.load(resolve(avatar))
         prepared.require(self.engine.info)
         chunks = spoken or (self.synthesizer.stream(speech) if speech is not None else self._upload(audio or b""))
-        return Utterance(
+        return UtterancePipeline(
             prepared.stage(self.engine.info.name),
             chunks,
             self.engine.info,
@@ -69,7 +69,7 @@ class Studio:
             max_s=self._config.limits.max_utterance_s,
         )
 
-    async def _listen(self, speech: Speech) -> Conditioning:
+    async def _listen(self, speech: SpeechWindow) -> Conditioning:
         return await asyncio.get_running_loop().run_in_executor(self._draw, self.engine.listen, speech)
 
     async def _render(self, request: RenderRequest) -> RenderedCrops:
@@ -93,7 +93,7 @@ async def render_to_file(
     audio: bytes | None = None,
     text_track: bool = False,
     on_progress: Callable[[int, int | None], Any] = lambda frames, total: None,
-) -> tuple[Utterance, list[Word]]:
+) -> tuple[UtterancePipeline, list[Word]]:
     """Film into a finished mp4 at `out`, which appears only when it is complete. text_track: with captions inside.
 
     on_progress(frames so far, total when known).
@@ -116,7 +116,7 @@ async def render_to_file(
     return utterance, words
 
 
-async def prerender(studio: Studio, before: AskedBefore, avatar: str, speech: SpeechRequest) -> tuple[bool, int]:
+async def prerender(studio: Studio, before: UtteranceCache, avatar: str, speech: SpeechRequest) -> tuple[bool, int]:
     """Put an utterance into the cache. Returns whether it was there, and its frames."""
     ref = studio.store.resolve(avatar)
     keys = before.keys(speech, studio.synthesizer.info, ref, studio.engine.info, 0)
@@ -124,7 +124,7 @@ async def prerender(studio: Studio, before: AskedBefore, avatar: str, speech: Sp
     if film is not None:
         return True, _frames(film[-1])
     known = before.speech(keys)
-    spoken = again(known) if known else recorded(studio.synthesizer.stream(speech), lambda chunks: before.keep_speech(keys, chunks))
+    spoken = replay_speech(known) if known else recording(studio.synthesizer.stream(speech), lambda chunks: before.keep_speech(keys, chunks))
     made = [fragment async for fragment in studio.utterance(avatar, speech, spoken=spoken).fragments()]
     before.keep_film(keys, made)
     return False, _frames(made[-1])

@@ -18,7 +18,7 @@ import psutil
 
 from configs.models import AppConfig, ServerConfig, cache_dir
 from museserve.errors import ConfigError, EngineUnavailableError
-from museserve.runtime import cpu as cores
+from museserve.runtime import cpu
 from musetalk.factory import check_choice
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
     for noisy in ("ray", "ray.serve"):  # what matters of it is told by the ready line and the errors raised here
         logging.getLogger(noisy).setLevel(logging.ERROR)
     ray.init(
-        num_cpus=max(cores.usable(), math.ceil(_cpus(config))),
+        num_cpus=max(cpu.usable_cores(), math.ceil(_cpus(config))),
         num_gpus=num_gpus,
         include_dashboard=True,
         dashboard_host="127.0.0.1",

@@ -13,7 +13,7 @@ from museserve.messages import AvatarRef, Box, ByteArray
 
 
 @dataclass(frozen=True)
-class Stage:
+class Background:
     """background: I420 uint8 (n, h * 3 // 2, w). box: the part of it that crops change.
 
     mask: uint8 (box.h, box.w), or one a frame (n, box.h, box.w), or None where crops replace the whole box.

@@ -84,7 +84,7 @@ def read_clip(data: bytes, limits: ClipConfig) -> Generator[ByteArray, None, Cli
         if claimed > limits.max_s + 1 / FPS:
             raise ClipError(f"the clip is {claimed:.1f} s long; up to {limits.max_s:g} s are accepted, cut out a part of it")
         stream.thread_type = "SLICE"  # threads of frames would hold several large ones
-        source = _Source(container, stream)
+        source = _ClipSource(container, stream)
         info: ClipInfo | None = None
         n = 0
         for frame, repeats in _at_fps(source, limits.max_s):
@@ -101,7 +101,7 @@ def read_clip(data: bytes, limits: ClipConfig) -> Generator[ByteArray, None, Cli
     return info
 
 
-def _check_read(info: ClipInfo, source: _Source, claimed: float, limits: ClipConfig) -> None:
+def _check_read(info: ClipInfo, source: _ClipSource, claimed: float, limits: ClipConfig) -> None:
     if source.broken_off or (claimed and info.seconds < CUT_SHORT * claimed - 2 / FPS):
         raise ClipError(f"the clip is cut short: {info.seconds:.1f} s of {claimed:.1f} s could be decoded; upload the whole file")
     if source.damaged > DAMAGED * (source.good + source.damaged):
@@ -151,7 +151,7 @@ def _claimed_s(container: av.container.InputContainer, stream: VideoStream) -> f
     return container.duration / av.time_base if container.duration and len(container.streams) == 1 else 0.0
 
 
-class _Source:
+class _ClipSource:
     """Decoded frames with their times from the first one on, and how regular and how whole they were."""
 
     def __init__(self, container: av.container.InputContainer, stream: VideoStream) -> None:
@@ -211,7 +211,7 @@ class _Source:
                     yield frame
 
 
-def _at_fps(source: _Source, max_s: float) -> Iterator[tuple[av.VideoFrame, int]]:
+def _at_fps(source: _ClipSource, max_s: float) -> Iterator[tuple[av.VideoFrame, int]]:
     """Each source frame with the number of output frames that show it: those nearer to it than to its neighbours."""
     before: tuple[Fraction, av.VideoFrame] | None = None
     given = 0

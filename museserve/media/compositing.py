@@ -7,7 +7,7 @@ import numpy as np
 
 from museserve.messages import Box, ByteArray
 
-Face = tuple[int, int, int, int]
+FaceBox = tuple[int, int, int, int]
 
 
 def planes(frame: ByteArray) -> tuple[ByteArray, ByteArray, ByteArray]:
@@ -24,7 +24,7 @@ def planes(frame: ByteArray) -> tuple[ByteArray, ByteArray, ByteArray]:
     return flat[:luma].reshape(height, width), flat[luma : luma + chroma].reshape(shape), flat[luma + chroma :].reshape(shape)
 
 
-def paste(frame: ByteArray, crop: ByteArray, box: Box, mask: ByteArray | None = None, face: Face | None = None, weight: int = 255) -> None:
+def paste(frame: ByteArray, crop: ByteArray, box: Box, mask: ByteArray | None = None, face: FaceBox | None = None, weight: int = 255) -> None:
     """Put `crop` into `frame` at `box`, or, with `face`, resized to the face box and seen through the mask.
 
     Args:
@@ -57,7 +57,7 @@ def paste(frame: ByteArray, crop: ByteArray, box: Box, mask: ByteArray | None = 
         part[:] = source if alpha is None else _blend(part, source, np.asarray(alpha, np.uint8))
 
 
-def _luma_in(luma: ByteArray, face: Face, box: Box) -> ByteArray:
+def _luma_in(luma: ByteArray, face: FaceBox, box: Box) -> ByteArray:
     """The crop's luma (a, b) resized to its face box, as it lies in `box`; 0 where the face box does not reach."""
     x0, y0, x1, y1 = face
     resized = cv2.resize(luma, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
@@ -70,7 +70,7 @@ def _luma_in(luma: ByteArray, face: Face, box: Box) -> ByteArray:
     return placed
 
 
-def _chroma_in(chroma: ByteArray, face: Face, box: Box) -> ByteArray:
+def _chroma_in(chroma: ByteArray, face: FaceBox, box: Box) -> ByteArray:
     """The same for a chroma plane (a / 2, b / 2), (box.h / 2, box.w / 2). A sample stands for 2 x 2 pixels, wherever the face box begins."""
     x0, y0, x1, y1 = face
     x_scale, y_scale = 2 * chroma.shape[1] / (x1 - x0), 2 * chroma.shape[0] / (y1 - y0)

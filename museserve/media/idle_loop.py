@@ -16,7 +16,7 @@ from configs.models import MediaConfig
 from museserve.media.encode import FragmentEncoder, set_up_video
 from museserve.media.isobmff import parse_fragments, rebase
 from museserve.media.mp4 import to_mp4
-from museserve.media.static_blocks import hold
+from museserve.media.static_blocks import keep_static
 from museserve.messages import ByteArray
 from museserve.timebase import FPS, SEGMENT_FRAMES, SPEECH_SAMPLES_PER_FRAME
 
@@ -106,7 +106,7 @@ class _Screen:
     def show(self, picture: ByteArray) -> tuple[ByteArray, ByteArray]:
         """The picture as it is to be encoded, and as it is seen then."""
         if self._seen is not None:
-            picture = hold(picture, self._seen)
+            picture = keep_static(picture, self._seen)
         frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(picture), format="yuv420p")
         frame.pts, frame.time_base = self._frames, Fraction(1, FPS)
         self._frames += 1

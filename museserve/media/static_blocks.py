@@ -20,7 +20,7 @@ COST = np.full(256, 255, np.uint8)  # a single sample that is farther off takes 
 COST[: MOST_LEVELS + 1] = LEVEL * np.arange(MOST_LEVELS + 1)
 
 
-def hold(picture: ByteArray, before: ByteArray) -> ByteArray:
+def keep_static(picture: ByteArray, before: ByteArray) -> ByteArray:
     """`picture` with the blocks of `before` from which it differs by a level on average, or less, and nowhere by more than 3.
 
     Args:

@@ -35,14 +35,14 @@ LIPS_EXCEPT: Any = {"batch": True, "avatar_cache_bytes": True, "engine": True, "
 
 
 @dataclass(frozen=True)
-class Keys:
+class CacheKeys:
     """speech: None for recordings, which have no text. film: None where fragments are not kept."""
 
     speech: str | None
     film: str | None
 
 
-class AskedBefore:
+class UtteranceCache:
     """The cache of finished utterances. Its calls read and write files: keep them off an event loop.
 
     Args:
@@ -62,32 +62,32 @@ class AskedBefore:
     def enabled(self) -> bool:
         return self._store is not None
 
-    def keys(self, speech: SpeechRequest | None, speaks: dict[str, Any], avatar: AvatarRef, lips: EngineInfo, phase: int) -> Keys:
+    def keys(self, speech: SpeechRequest | None, speaks: dict[str, Any], avatar: AvatarRef, lips: EngineInfo, phase: int) -> CacheKeys:
         """speaks: what speaks, as the TTS tells it; lips: the lip-sync engine."""
         if self._store is None or speech is None:
-            return Keys(None, None)
+            return CacheKeys(None, None)
         said = blob_key(self._speaks, speaks["engine"], speaks.get("model"), speaks["version"], json.dumps(asdict(speech), sort_keys=True))
         film = blob_key(self._films, said, avatar.id, avatar.version, lips.name, lips.version, phase)
-        return Keys(said, film if phase % SEGMENT_FRAMES == 0 else None)
+        return CacheKeys(said, film if phase % SEGMENT_FRAMES == 0 else None)
 
-    def speech(self, keys: Keys) -> list[SpeechChunk] | None:
+    def speech(self, keys: CacheKeys) -> list[SpeechChunk] | None:
         blob = self._store.get(keys.speech) if self._store is not None and keys.speech is not None else None
         return None if blob is None else unpack_speech(blob)
 
-    def film(self, keys: Keys) -> list[Fragment] | None:
+    def film(self, keys: CacheKeys) -> list[Fragment] | None:
         blob = self._store.get(keys.film) if self._store is not None and keys.film is not None else None
         return None if blob is None else unpack_film(blob)
 
-    def keep_speech(self, keys: Keys, chunks: list[SpeechChunk]) -> None:
+    def keep_speech(self, keys: CacheKeys, chunks: list[SpeechChunk]) -> None:
         if self._store is not None and keys.speech is not None:
             self._store.put(keys.speech, pack_speech(chunks))
 
-    def keep_film(self, keys: Keys, fragments: list[Fragment]) -> None:
+    def keep_film(self, keys: CacheKeys, fragments: list[Fragment]) -> None:
         if self._store is not None and keys.film is not None:
             self._store.put(keys.film, pack_film(fragments))
 
 
-async def recorded(chunks: AsyncGenerator[SpeechChunk, None], keep: Callable[[list[SpeechChunk]], None]) -> AsyncGenerator[SpeechChunk, None]:
+async def recording(chunks: AsyncGenerator[SpeechChunk, None], keep: Callable[[list[SpeechChunk]], None]) -> AsyncGenerator[SpeechChunk, None]:
     """The chunks as they come; `keep` is called with all of them once the last is there: who reads it need not ask for another."""
     seen: list[SpeechChunk] = []
     try:
@@ -100,12 +100,12 @@ async def recorded(chunks: AsyncGenerator[SpeechChunk, None], keep: Callable[[li
         await chunks.aclose()
 
 
-async def again(chunks: list[SpeechChunk]) -> AsyncIterator[SpeechChunk]:
+async def replay_speech(chunks: list[SpeechChunk]) -> AsyncIterator[SpeechChunk]:
     for chunk in chunks:
         yield chunk
 
 
-def replayed(fragments: list[Fragment], began: float) -> list[Fragment]:
+def with_replay_head(fragments: list[Fragment], began: float) -> list[Fragment]:
     """Kept fragments with a head that tells the truth about this time."""
     took = {"first_fragment": round((time.perf_counter() - began) * 1e3, 1)}
     head = {**(fragments[0].head or {}), "timings_ms": took, "cached": "segments"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from museserve.messages import FloatArray, Phoneme, Speech, SpeechChunk, Word
+from museserve.messages import FloatArray, Phoneme, SpeechChunk, SpeechWindow, Word
 from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for, whole_segments
 
 LEVEL_WINDOW = SPEECH_RATE // 40  # 25 ms
@@ -62,7 +62,7 @@ class SpeechBuffer:
         self.words.extend(chunk.words)
         self.final = chunk.final
 
-    def take(self) -> Speech | None:
+    def take(self) -> SpeechWindow | None:
         """The next stretch of determined frames with its context. None when there is none yet, or no more.
 
         The first is one segment long, because a picture waits for it; later ones are at most `STRETCH_FRAMES`.
@@ -77,7 +77,7 @@ class SpeechBuffer:
         start -= start % SPEECH_SAMPLES_PER_FRAME
         reach = min(end_frame * SPEECH_SAMPLES_PER_FRAME + self._lookahead, self.samples)
         pcm = self._pcm[max(0, start - self._offset) : max(0, reach - self._offset)]
-        speech = Speech(
+        speech = SpeechWindow(
             start=start,
             pcm=pcm,
             first_frame=first,

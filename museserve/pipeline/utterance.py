@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 
 from configs.models import MuxConfig
 from museserve.errors import AudioError
-from museserve.media.background import Stage, fade_weights
+from museserve.media.background import Background, fade_weights
 from museserve.media.encode import FragmentEncoder
-from museserve.media.static_blocks import hold
-from museserve.messages import ByteArray, Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, Speech, SpeechChunk
+from museserve.media.static_blocks import keep_static
+from museserve.messages import ByteArray, Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, SpeechChunk, SpeechWindow
 from museserve.pipeline.idle_phase import idle_frame
 from museserve.pipeline.speech_buffer import SpeechBuffer
-from museserve.runtime.deadline_executor import UrgencyPool
+from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.timebase import FPS, SEGMENT_FRAMES, SPEECH_RATE, frames_for
 
-Listen = Callable[[Speech], Awaitable[Conditioning]]
+Listen = Callable[[SpeechWindow], Awaitable[Conditioning]]
 Render = Callable[[RenderRequest], Awaitable[RenderedCrops]]
 Pieces = asyncio.Queue["tuple[int, list[int], asyncio.Task[list[ByteArray | None]]] | None"]  # first frame, weight of each, crops
 
@@ -62,7 +62,7 @@ class Timings:
         self.first_ms.setdefault(stage, (time.perf_counter() - self.started) * 1e3)
 
 
-class Utterance:
+class UtterancePipeline:
     """Films one utterance. `fragments()` may be iterated once.
 
     Args:
@@ -76,13 +76,13 @@ class Utterance:
 
     def __init__(
         self,
-        stage: Stage,
+        stage: Background,
         chunks: AsyncIterator[SpeechChunk],
         info: EngineInfo,
         listen: Listen,
         render: Render,
         config: MuxConfig,
-        pool: UrgencyPool,
+        pool: DeadlineExecutor,
         *,
         utterance: str = "",
         paced: bool = True,
@@ -289,9 +289,9 @@ class Utterance:
         frames = [self._stage.picture(self._number(first + i), crop, weight) for i, (crop, weight) in drawn]
         # It follows the idle loop, and is followed by it. What is held from the first picture of the last segment on is there when the loop goes on.
         if first == 0:
-            frames[0] = hold(frames[0], self._stage.background[self._number(-1)])
+            frames[0] = keep_static(frames[0], self._stage.background[self._number(-1)])
         elif self._buffer.total_frames == first + len(frames):
-            frames[0] = hold(frames[0], self._stage.background[self._number(first + len(frames))])
+            frames[0] = keep_static(frames[0], self._stage.background[self._number(first + len(frames))])
         return self._encoder.encode(frames)
 
     async def _pace(self, first: int) -> None:

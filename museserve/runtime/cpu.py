@@ -19,23 +19,23 @@ LEAST_PRIORITY = 19
 CGROUPS = Path("/sys/fs/cgroup")
 
 
-def usable(cgroups: Path = CGROUPS) -> int:
+def usable_cores(cgroups: Path = CGROUPS) -> int:
     """At least 1: the machine's cores, or fewer where this process is bound to some of them or its container has a quota of their time."""
     bound = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     quota = _quota(cgroups)
     return bound if quota is None else max(1, min(bound, round(quota)))
 
 
-def step_back() -> None:
+def lower_priority() -> None:
     """Let the threads that somebody waits for go first, for as long as this one lives. Only Linux tells threads apart."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, thread, min(os.getpriority(os.PRIO_PROCESS, thread) + NICENESS, LEAST_PRIORITY))
 
 
-def side_by_side(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+def parallel_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
     """`work` of each item, in order, by threads that go last. Takes a few items more than there are threads before the first result is wanted."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="patience", initializer=step_back)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="patience", initializer=lower_priority)
     ahead: deque[Future[R]] = deque()
     try:
         for item in items:

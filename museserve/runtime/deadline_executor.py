@@ -17,13 +17,13 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from museserve.runtime import cpu as cores
+from museserve.runtime import cpu
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class UrgencyPool(Executor):
+class DeadlineExecutor(Executor):
     """One thread for each of `horizons_s`, which takes what is due first, if it is due within so many seconds. With `patient_s`, one
     more takes what is due in so many seconds or later, at a lower priority, so that its time must be ample: what it has begun, no other can finish.
 
@@ -68,7 +68,7 @@ class UrgencyPool(Executor):
 
     def _work(self, from_s: float, horizon_s: float, patient: bool = False) -> None:
         if patient:
-            cores.step_back()
+            cpu.lower_priority()
         while (job := self._next(from_s, horizon_s)) is not None:
             work, future = job
             if not future.set_running_or_notify_cancel():

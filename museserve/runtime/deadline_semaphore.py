@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Turns:
+class DeadlineSemaphore:
     """Lets in work of at most `capacity` units at a time (or one larger piece alone), in the order in which it is due. For one event loop."""
 
     def __init__(self, capacity: int) -> None:

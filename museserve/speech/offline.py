@@ -14,9 +14,8 @@ from museserve.speech.engines.engine import Mark, Take, VoiceEngine
 from museserve.speech.engines.espeak import EspeakEngine
 from museserve.speech.engines.hibari import HibariEngine
 from museserve.speech.engines.piper import PiperEngine
-from museserve.speech.text import normalize as spoken_form
 from museserve.speech.text.lexicon import Lexicon
-from museserve.speech.text.normalize import normalize
+from museserve.speech.text.normalize import normalize, warm_normalizer
 from museserve.speech.text.sentences import Clause
 from museserve.timebase import SPEECH_RATE
 
@@ -24,7 +23,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Utterance:
+class Delivery:
     """How the whole text is to be spoken. `voice`: a name that `voices.check` accepts."""
 
     voice: str
@@ -74,16 +73,16 @@ class OfflineVoices:
         """Raises EngineUnavailableError."""
         for engine in self._engines.values():
             engine.warm()
-        spoken_form.warm(self._lexicon)
+        warm_normalizer(self._lexicon)
         for text, language in (("Warm up.", "en"), ("준비 1번 API.", "ko")):
-            list(self.speak([Clause(text, 0, len(text), language, 0.0)], Utterance("auto", "female", 1.0)))
+            list(self.speak([Clause(text, 0, len(text), language, 0.0)], Delivery("auto", "female", 1.0)))
 
-    def speak(self, clauses: Sequence[Clause], utterance: Utterance) -> Iterator[SpokenPiece]:
+    def speak(self, clauses: Sequence[Clause], utterance: Delivery) -> Iterator[SpokenPiece]:
         """Pieces in order, each made when it is asked for. Raises SpeechEngineError."""
         for clause in clauses:
             yield from self._speak(clause, utterance)
 
-    def _speak(self, clause: Clause, utterance: Utterance) -> Iterator[SpokenPiece]:
+    def _speak(self, clause: Clause, utterance: Delivery) -> Iterator[SpokenPiece]:
         voice = voices.offline_voice(utterance.voice, utterance.gender, clause.language)
         engine = self._engines[voice.engine]
         slowest, fastest = engine.speeds

@@ -14,14 +14,14 @@ import numpy as np
 from configs.models import SpeechConfig
 from museserve.errors import ConfigError, SpeechEngineError, TextError
 from museserve.messages import FloatArray, SpeechChunk, SpeechRequest, Word
-from museserve.runtime import cpu as cores
-from museserve.runtime.deadline_executor import UrgencyPool
+from museserve.runtime import cpu
+from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.runtime.versions import stamp
 from museserve.speech import words
 from museserve.speech.engines import voices
 from museserve.speech.engines.openai import MAX_CHARS, OpenAIEngine, has_key
 from museserve.speech.engines.trim import sounding
-from museserve.speech.offline import OfflineVoices, SpokenPiece, Utterance
+from museserve.speech.offline import Delivery, OfflineVoices, SpokenPiece
 from museserve.speech.text import language as languages
 from museserve.speech.text import sentences
 from museserve.speech.text.lexicon import Lexicon
@@ -51,7 +51,7 @@ class Synthesizer:
 
     def __init__(self, config: SpeechConfig) -> None:
         self._config = config
-        self._pool = UrgencyPool([NOW_S] + [SOON_S] * max(1, cores.usable() // 2), patient_s=SOON_S)
+        self._pool = DeadlineExecutor([NOW_S] + [SOON_S] * max(1, cpu.usable_cores() // 2), patient_s=SOON_S)
         lexicon = Lexicon.load(config.lexicon)
         self._offline = OfflineVoices(lexicon, config.threads)
         self._version = f"{stamp(VERSION, *KEPT_LIBRARIES)} lexicon-{lexicon.digest}"
@@ -114,7 +114,7 @@ class Synthesizer:
         clauses = sentences.split(text, self._config.first_clause_chars, MAX_CLAUSE_CHARS, hint)
         voice = voices.check(request.voice)
         if self._openai is None or voices.is_offline(voice):
-            chunks = self._speak_offline(clauses, Utterance(voice, request.gender, request.speed))
+            chunks = self._speak_offline(clauses, Delivery(voice, request.gender, request.speed))
         else:
             chunks = self._speak_openai(self._openai, text, clauses, request, voice)
         async with aclosing(chunks):
@@ -122,7 +122,7 @@ class Synthesizer:
                 yield chunk
 
     async def _speak_offline(
-        self, clauses: list[Clause], utterance: Utterance, start: int = 0, pause_s: float = 0.0, notice: str = ""
+        self, clauses: list[Clause], utterance: Delivery, start: int = 0, pause_s: float = 0.0, notice: str = ""
     ) -> AsyncGenerator[SpeechChunk, None]:
         """`start`: sample at which the first chunk begins; `pause_s`: silence before it; `notice`: what it has to announce."""
         silence = LEAD_SAMPLES if start == 0 else round(pause_s * SPEECH_RATE)
@@ -174,7 +174,7 @@ class Synthesizer:
                     raise
                 logger.warning("speech falls back to an offline voice after %.1f s: %s", position / SPEECH_RATE, error)
                 notice = f"an offline voice speaks{' on' if sound else ''} because {error}"
-                utterance = Utterance(voice, request.gender, request.speed)
+                utterance = Delivery(voice, request.gender, request.speed)
                 said = await self._said(group, utterance, position - group_start) if sound else 0
                 left = group[said:] + clauses[clauses.index(group[-1]) + 1 :]
                 start = 0
@@ -193,7 +193,7 @@ class Synthesizer:
         pcm = np.concatenate([np.zeros(0, np.float32), *pending])
         return SpeechChunk(position - len(pcm), pcm, words=said, final=final, engine=engine)
 
-    async def _said(self, clauses: list[Clause], utterance: Utterance, heard: int) -> int:
+    async def _said(self, clauses: list[Clause], utterance: Delivery, heard: int) -> int:
         """How many of `clauses` are over after `heard` samples, by the pace of the offline voice; the one under way is said again."""
         done = 0
         for number, clause in enumerate(clauses[:-1]):

@@ -105,7 +105,7 @@ def render_crop(rig: Rig, n: int, row: FloatArray) -> ByteArray:
 
 
 @dataclass(frozen=True)
-class Speech:
+class SpeechPose:
     """A row made fit for a rig. weights: (len(SPEECH_FIELDS),). jaw: how far the chin is down, mm; presence: 0..1 of the interior."""
 
     weights: FloatArray
@@ -116,7 +116,7 @@ class Speech:
     gaze: tuple[float, float]
 
 
-def fit_row(rig: Rig, row: FloatArray) -> Speech:
+def fit_row(rig: Rig, row: FloatArray) -> SpeechPose:
     value = [float(v) for v in row]
     jaw, drop, lift, wide, rounding = value[JAW], value[LOWER_DROP], value[UPPER_RAISE], value[WIDE], value[ROUND]
     open_jaw = max(jaw - value[LIP_CLOSE], 0.0)
@@ -150,7 +150,7 @@ def fit_row(rig: Rig, row: FloatArray) -> Speech:
         "rise": value[RISE],
     }
     weights = np.array([by_name[name] for name in SPEECH_FIELDS], np.float32)
-    return Speech(weights, JAW_MM * jaw, value[TONGUE], min(max(rounding, 0.0), 1.0), presence, (value[GAZE_X], value[GAZE_Y]))
+    return SpeechPose(weights, JAW_MM * jaw, value[TONGUE], min(max(rounding, 0.0), 1.0), presence, (value[GAZE_X], value[GAZE_Y]))
 
 
 def _draw(rig: Rig, n: int, row: FloatArray | None) -> ByteArray:
@@ -247,7 +247,7 @@ def _combined_map(rig: Rig, box: Box, upper: FloatArray, lower: FloatArray, cont
     return full
 
 
-def _draw_mouth(rig: Rig, weights: FloatArray, speech: Speech, box: Box, planes: Planes, contours: list[FloatArray]) -> None:
+def _draw_mouth(rig: Rig, weights: FloatArray, speech: SpeechPose, box: Box, planes: Planes, contours: list[FloatArray]) -> None:
     corner = np.array([box.x, box.y], np.float32)
     upper, lower = (points - corner for points in contours)
     inside = np.abs(rig.contour_s) <= 1.0001

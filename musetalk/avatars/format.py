@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from museserve.errors import EngineError, EngineUnavailableError, UnknownAvatarError
-from museserve.media.background import Stage
+from museserve.media.background import Background
 from museserve.messages import AvatarRef, Box, ByteArray, EngineInfo, FloatArray
 from museserve.timebase import FPS
 from musetalk.avatars import arrow_file
@@ -229,9 +229,9 @@ class Avatar:
         name = f"mask-{engine}.arrow"
         return self._read_arrays(name).get("faces") if name in self.meta.files else None
 
-    def stage(self, engine: str) -> Stage:
+    def stage(self, engine: str) -> Background:
         """What this engine's utterances are drawn on. Raises EngineError: not prepared for it, or a file is missing or damaged."""
-        return Stage(self.ref, self.background, self.box(engine), self.mask(engine), self.faces(engine), self.order, self.meta.crf)
+        return Background(self.ref, self.background, self.box(engine), self.mask(engine), self.faces(engine), self.order, self.meta.crf)
 
     def verify(self) -> None:
         """Read every file once and keep none.

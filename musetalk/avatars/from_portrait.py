@@ -43,7 +43,7 @@ KEPT_LIBRARIES = ("av", "mediapipe")  # what encoded the idle loop and found the
 
 
 @dataclass(frozen=True)
-class _Source:
+class _PortraitSource:
     """What an avatar is made from. portrait: RGB uint8 (p, p, 3), framed; landmarks: float32 (478, 3) in it."""
 
     id: str
@@ -94,7 +94,7 @@ def prepare_portrait(
             warning = f"{100 * framing.padded:.0f} % of the portrait lies beyond the picture and is filled in; leave more room around the head"
             report = report.model_copy(update={"warnings": (*report.warnings, warning)})
         png = _png(framing.portrait)
-    source = _Source(
+    source = _PortraitSource(
         id,
         name or id,
         "male" if gender == "male" else "female",
@@ -146,7 +146,7 @@ def prepare_builtin(
             return found
         steps = Steps()
         shipped = shipped_portrait(avatar_id)
-        source = _Source(
+        source = _PortraitSource(
             shipped.id, shipped.name, shipped.gender, True, shipped.sha256, shipped.portrait, shipped.landmarks, shipped.portrait_png, {}
         )
         ref = _make(source, size, store, media, steps, networks)
@@ -183,7 +183,7 @@ def refresh(avatar_id: str, store: AvatarStore, media: MediaConfig | None = None
         if picture is None:
             raise EngineError(f"avatar {avatar_id!r}: portrait.png cannot be decoded")
         rgb = np.asarray(picture[:, :, ::-1], np.uint8)
-        source = _Source(meta.id, meta.name, meta.gender, False, meta.source_sha256, rgb, avatar.landmarks, avatar.portrait_png, meta.report)
+        source = _PortraitSource(meta.id, meta.name, meta.gender, False, meta.source_sha256, rgb, avatar.landmarks, avatar.portrait_png, meta.report)
         ref = _make(source, meta.size, store, media or MediaConfig(), steps, networks)
     logger.info("avatar prepared again: id=%s version=%s %s", ref.id, ref.version, steps)
     return ref
@@ -194,7 +194,7 @@ def animator_version() -> str:
     return content_version(stamp(VERSION, "opencv-python"))
 
 
-def _make(source: _Source, size: int, store: AvatarStore, media: MediaConfig, steps: Steps, networks: FaceNetworks | None) -> AvatarRef:
+def _make(source: _PortraitSource, size: int, store: AvatarStore, media: MediaConfig, steps: Steps, networks: FaceNetworks | None) -> AvatarRef:
     drawn = 0.3 if networks else 0.6
     with steps("rig", 0.15, 0.2):
         rig = Rig.build(source.portrait, source.landmarks, size)

@@ -29,7 +29,7 @@ from pydantic import ValidationError
 from configs.models import cache_dir
 from museserve.errors import ConflictError, EngineError, UnknownAvatarError
 from museserve.messages import AvatarRef
-from museserve.runtime import storage as places
+from museserve.runtime import storage
 from musetalk.avatars import arrow_file
 from musetalk.avatars.format import FORMAT, VERSION_PATTERN, Avatar, AvatarMeta, PreparedAvatar, StoredFile, check_id
 
@@ -58,12 +58,12 @@ class AvatarStore:
 
     def __init__(self, uri: str = "", cache_bytes: int = 512 * 2**20, *, max_avatars: int = 200, filesystem: Any = None) -> None:
         self._fs, self._root = (
-            (filesystem, uri.rstrip("/")) if filesystem is not None else places.resolve(uri, cache_dir() / "avatars", "avatars.uri")
+            (filesystem, uri.rstrip("/")) if filesystem is not None else storage.resolve(uri, cache_dir() / "avatars", "avatars.uri")
         )
         self.uri = uri or self._root
         self._cache_bytes = cache_bytes
         self._max_avatars = max_avatars
-        self._local_root = places.local_path(self._fs, self._root)
+        self._local_root = storage.local_path(self._fs, self._root)
         self._renames = _base(self._fs).type_name not in OBJECT_STORES
         self._lock = threading.Lock()
         self._cache: OrderedDict[AvatarRef, Avatar] = OrderedDict()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from museserve.errors import EngineUnavailableError
 from museserve.messages import ByteArray, FloatArray
-from museserve.runtime import cpu as cores
+from museserve.runtime import cpu
 
 WIDTH, HEIGHT = 288, 384  # of the network's input
 SPLIT = 2.0  # bins a pixel
@@ -113,7 +113,7 @@ class DWPose:
 
     def faces(self, frames: Iterable[ByteArray]) -> Iterator[tuple[Keypoints, FloatArray]]:
         """`face_points` of each frame, in order. Holds a few frames more than threads."""
-        return cores.side_by_side(self.face_points, frames, self._threads)
+        return cpu.parallel_map(self.face_points, frames, self._threads)
 
     def _vectors(self, pixels: FloatArray) -> tuple[FloatArray, FloatArray]:
         if not self._flip:

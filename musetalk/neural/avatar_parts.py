@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from configs.models import AppConfig, MuseTalkConfig
 from museserve.errors import EngineError
 from museserve.messages import Box, ByteArray, FloatArray
-from museserve.runtime import cpu as cores
+from museserve.runtime import cpu
 from museserve.runtime.versions import stamp
 from musetalk.avatars.format import EngineParts, content_version
 from musetalk.avatars.progress import Steps
@@ -35,7 +35,7 @@ from musetalk.neural.restore import layouts, of_crop
 from musetalk.neural.vae import FACE_SIDE
 from musetalk.weights.catalogue import BY_NAME
 from musetalk.weights.checkpoint import load_into, read_checkpoint
-from musetalk.weights.folder import State, WeightsFolder
+from musetalk.weights.folder import FileState, WeightsFolder
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def neural_version(config: AppConfig) -> str:
         WeightsError: the autoencoder's file is missing or cut short.
     """
     weights = WeightsFolder(config.weights)
-    files = [VAE_FILE, *(name for name in (DWPOSE_FILE, PARSER_FILE) if weights.look(BY_NAME[name]).state is not State.MISSING)]
+    files = [VAE_FILE, *(name for name in (DWPOSE_FILE, PARSER_FILE) if weights.look(BY_NAME[name]).state is not FileState.MISSING)]
     parts = [f"{name} {_fingerprint(weights.path(name))}" for name in files]
     return content_version(stamp(PREPARATION, *KEPT_LIBRARIES), box_rule(config.lipsync.musetalk), blend_rule(config.lipsync.musetalk), *parts)
 
@@ -93,7 +93,7 @@ class FaceNetworks:
         del self._vae.decoder, self._vae.post_quant_conv
         cuda = self._device.type == "cuda"
         # Without CUDA onnxruntime takes a third of a second a frame of one core; beside a card most of the cores are free for it.
-        self._threads = max(options.threads, cores.usable() * 3 // 4) if cuda else options.threads
+        self._threads = max(options.threads, cpu.usable_cores() * 3 // 4) if cuda else options.threads
         self._dwpose = DWPose(weights.path(DWPOSE_FILE), cuda=cuda, threads=self._threads) if _is_there(weights, DWPOSE_FILE) else None
         self._parser = _load_parser(weights, str(self._device)) if _is_there(weights, PARSER_FILE) else None
         notes = (
@@ -162,18 +162,18 @@ class FaceNetworks:
             return face_mask(*parsed, rule)
 
         if self._parser is not None:
-            classes = self._in_batches(self._parser.classes, cores.side_by_side(crop, range(n), self._threads))
+            classes = self._in_batches(self._parser.classes, cpu.parallel_map(crop, range(n), self._threads))
         else:
             classes = (drawn_classes(points, box, rule.expand) for points, box in zip(path.points, path.boxes, strict=True))
         masks: list[ByteArray] = []
-        for found in cores.side_by_side(mask, zip(classes, path.boxes, strict=True), self._threads):
+        for found in cpu.parallel_map(mask, zip(classes, path.boxes, strict=True), self._threads):
             masks.append(found)
             tick(len(masks) / n)
         return masks
 
     def _latents(self, background: ByteArray, boxes: list[FaceBox], tick: Callable[[float], None]) -> NDArray[np.float16]:
         n = len(boxes)
-        faces = cores.side_by_side(lambda i: face_crop(to_rgb(background[i]), boxes[i]), range(n), self._threads)
+        faces = cpu.parallel_map(lambda i: face_crop(to_rgb(background[i]), boxes[i]), range(n), self._threads)
         latents: list[Any] = []
         for latent in self._in_batches(self._encode, faces):
             latents.append(latent)
@@ -239,7 +239,7 @@ def _rgb_frames(background: ByteArray) -> Iterator[ByteArray]:
 
 def _is_there(weights: WeightsFolder, name: str) -> bool:
     """Missing files have stand-ins; one that is cut short is an error, which `path` raises."""
-    return weights.look(BY_NAME[name]).state is not State.MISSING
+    return weights.look(BY_NAME[name]).state is not FileState.MISSING
 
 
 def _load_parser(weights: WeightsFolder, device: str) -> FaceParser:

@@ -10,7 +10,7 @@ import torch
 
 from configs.models import MuseTalkConfig
 from museserve.errors import DeviceLostError, EngineUnavailableError
-from museserve.runtime import malloc as heap
+from museserve.runtime import malloc
 
 
 def choose(config: MuseTalkConfig) -> torch.device:
@@ -36,8 +36,8 @@ def set_up(device: torch.device, threads: int, memory_fraction: float | None) ->
     if device.type == "cpu":
         torch.set_num_threads(threads)
         # Pages of one picture serve the next: clearing them anew took a third of the time of what is not a convolution.
-        heap.keep(2**30, 2**31 - 1)
-        heap.share()
+        malloc.keep_freed(2**30, 2**31 - 1)
+        malloc.single_arena()
         return
     torch.cuda.set_device(device)
     if memory_fraction is not None and memory_fraction < 1:

@@ -14,10 +14,10 @@ from torch import nn
 
 from configs.models import MuseTalkConfig
 from museserve.errors import EngineError
-from museserve.messages import ByteArray, Conditioning, EngineInfo, RenderRequest, Speech
+from museserve.messages import ByteArray, Conditioning, EngineInfo, RenderRequest, SpeechWindow
 from musetalk.neural import device as devices
 from musetalk.neural.latents import LatentCache, LoadArrays
-from musetalk.neural.listening import WhisperEar
+from musetalk.neural.listening import WhisperListener
 from musetalk.neural.networks import load_taesd, load_unet, load_vae
 from musetalk.neural.renderer import FaceRenderer
 from musetalk.neural.restore import Restorer
@@ -55,7 +55,7 @@ class MuseTalk:
         device = devices.choose(config)
         dtype = devices.precision(config, device)
         devices.set_up(device, config.threads, config.memory_fraction or gpu_share or None)
-        self._ear = WhisperEar.load(weights, config.version, device, dtype)
+        self._listener = WhisperListener.load(weights, config.version, device, dtype)
         unet = load_unet(weights, config.version, device, dtype)
         decode: nn.Module = load_taesd(weights, device, dtype) if config.decoder == "taesd" else load_vae(weights, device, dtype).decode_only()
         self._row_shape = (AUDIO_TOKENS, unet.config.cross_attention_dim)
@@ -74,13 +74,15 @@ class MuseTalk:
             **({"note": self._renderer.note} if self._renderer.note else {}),
         }
         name = devices.describe(device)
-        self.info = EngineInfo(NAME, reason, f"{config.version}-{VERSION}", name, self._ear.context_s, self._ear.lookahead_s, details, FADE_FRAMES)
+        self.info = EngineInfo(
+            NAME, reason, f"{config.version}-{VERSION}", name, self._listener.context_s, self._listener.lookahead_s, details, FADE_FRAMES
+        )
         logger.info("MuseTalk is warm after %.1f s on %s: %s", time.perf_counter() - began, name, details)
 
-    def listen(self, speech: Speech) -> Conditioning:
+    def listen(self, speech: SpeechWindow) -> Conditioning:
         """Rows (n_frames, 50, 384) float16. Raises EngineError, DeviceLostError as `render`."""
         try:
-            return self._ear.listen(speech)
+            return self._listener.listen(speech)
         except (RuntimeError, MemoryError) as error:
             raise self._renderer.failed(error, "listening") from None
 

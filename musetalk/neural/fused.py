@@ -15,7 +15,7 @@ from torch import Tensor
 
 from musetalk.neural import kernels
 from musetalk.neural.kernels import Moments
-from musetalk.neural.taesd import RANGE, Block, TinyDecoder
+from musetalk.neural.taesd import RANGE, TAESDBlock, TinyDecoder
 from musetalk.neural.unet import UNet
 from musetalk.neural.vae import VAE
 
@@ -83,12 +83,12 @@ def run_tiny(tiny: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
     first, _, *layers, last = tiny.layers
     x = kernels.relu(_bare(first, torch.tanh(latents / RANGE) * RANGE), first.bias)
     for layer in layers:
-        x = _tiny_block(layer.conv, x) if isinstance(layer, Block) else layer(x)
+        x = _tiny_block(layer.conv, x) if isinstance(layer, TAESDBlock) else layer(x)
     return _bare(last, x) * 2, last.bias * 2 - 1
 
 
 def _tiny_block(layers: Any, x: Tensor) -> Tensor:
-    """As `taesd.Block.forward`."""
+    """As `taesd.TAESDBlock.forward`."""
     first, _, second, _, third = layers
     h = kernels.relu(_bare(first, x), first.bias)
     h = kernels.relu(_bare(second, h), second.bias)

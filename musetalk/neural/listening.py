@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from museserve.messages import BoolArray, Conditioning, FloatArray, Speech
+from museserve.messages import BoolArray, Conditioning, FloatArray, SpeechWindow
 from museserve.timebase import FPS, SPEECH_RATE
 from musetalk.neural.networks import read_whisper
 from musetalk.neural.resample import to_whisper_rate
@@ -40,7 +40,7 @@ SILENCE_S = 1.0  # zeros after the sound that is there, as the published zero-pa
 _ROW_SPEECH = SPEECH_RATE // FEATURE_RATE  # 480 samples at 24 kHz
 
 
-class WhisperEar:
+class WhisperListener:
     """Thread-safe; holds no state of an utterance.
 
     Args:
@@ -71,12 +71,12 @@ class WhisperEar:
     @classmethod
     def load(
         cls, weights: WeightsFolder, version: Version = "v15", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-    ) -> WhisperEar:
+    ) -> WhisperListener:
         """Raises WeightsError: Whisper is missing from the folder, damaged, or of another size than `tiny`."""
         return cls(read_whisper(weights), version=version, device=device, dtype=dtype)
 
     @torch.inference_mode()
-    def listen(self, speech: Speech) -> Conditioning:
+    def listen(self, speech: SpeechWindow) -> Conditioning:
         """Rows (n_frames, 50, 384) float16 without the positional encoding; a stretch in which nobody speaks is all zeros, and costs nothing."""
         speaking = is_speaking(speech)
         encoder = self._encoder
@@ -87,7 +87,7 @@ class WhisperEar:
             rows = self.hear(speech).to(torch.float16).cpu().numpy()
         return Conditioning(speech.first_frame, rows, speaking)
 
-    def hear(self, speech: Speech) -> Tensor:
+    def hear(self, speech: SpeechWindow) -> Tensor:
         """Rows (n_frames, 10 x layers, width) in the encoder's dtype, on its device, whoever speaks."""
         origin = speech.start // _ROW_SPEECH
         known = (speech.start + len(speech.pcm)) // _ROW_SPEECH  # rows of the utterance so far; the published pipelines drop a broken one at the end
@@ -113,12 +113,12 @@ class WhisperEar:
         return torch.cat(parts)
 
 
-def is_speaking(speech: Speech) -> BoolArray:
+def is_speaking(speech: SpeechWindow) -> BoolArray:
     """For each frame whether somebody speaks in it, with margins of a few frames; never in the middle of a pause longer than 0.36 s."""
     return np.asarray(voice_activity(speech) > 0.0, np.bool_)
 
 
-def voice_activity(speech: Speech) -> FloatArray:
+def voice_activity(speech: SpeechWindow) -> FloatArray:
     """(n_frames,) from 0, rest, to 1, speech, read in the middle of each frame; by the rule that moves the animator's face."""
     times = (speech.first_frame + np.arange(speech.n_frames) + 0.5) / FPS
     level = usable_level(speech.level, speech.pcm)

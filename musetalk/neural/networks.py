@@ -18,7 +18,7 @@ from musetalk.neural.vae import VAE, VAEConfig, current_names
 from musetalk.neural.whisper import WhisperEncoder
 from musetalk.weights.catalogue import BY_NAME
 from musetalk.weights.checkpoint import load_into, read_checkpoint
-from musetalk.weights.folder import State, WeightsFolder
+from musetalk.weights.folder import FileState, WeightsFolder
 
 Network = TypeVar("Network", bound=nn.Module)
 Version = Literal["v15", "v1"]
@@ -107,7 +107,7 @@ def _placed(network: Network, device: torch.device, dtype: torch.dtype) -> Netwo
 
 def described(weights: WeightsFolder, name: str) -> dict[str, Any]:
     """The description beside the weights; without one they are taken to be the published network's."""
-    if weights.look(BY_NAME[name]).state is State.MISSING:
+    if weights.look(BY_NAME[name]).state is FileState.MISSING:
         return {}
     path = weights.path(name)
     try:

@@ -13,7 +13,7 @@ CHANNELS = 64
 RANGE = 3.0  # latents beyond it are bent back
 
 
-class Block(nn.Module):
+class TAESDBlock(nn.Module):
     """Three 3x3 convolutions around a shortcut."""
 
     def __init__(self, channels: int) -> None:
@@ -32,9 +32,9 @@ class TinyDecoder(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(4, channels, 3, padding=1), nn.ReLU()]
         for blocks in (3, 3, 3):
-            layers += [Block(channels) for _ in range(blocks)]
+            layers += [TAESDBlock(channels) for _ in range(blocks)]
             layers += [nn.Upsample(scale_factor=2), nn.Conv2d(channels, channels, 3, padding=1, bias=False)]
-        layers += [Block(channels), nn.Conv2d(channels, 3, 3, padding=1)]
+        layers += [TAESDBlock(channels), nn.Conv2d(channels, 3, 3, padding=1)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, latents: Tensor) -> Tensor:

@@ -160,7 +160,7 @@ class UpStage(_Stage):
         return x
 
 
-class MidStage(nn.Module):
+class UNetMidStage(nn.Module):
     def __init__(self, channels: int, config: UNetConfig) -> None:
         super().__init__()
         self.attentions = nn.ModuleList([Transformer(channels, config)])
@@ -197,7 +197,7 @@ class UNet(nn.Module):
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.time_embedding: nn.Module | None = _TimeEmbedding(widths[0])
         self.down_blocks = nn.ModuleList(_down_stages(config))
-        self.mid_block = MidStage(widths[-1], config)
+        self.mid_block = UNetMidStage(widths[-1], config)
         self.up_blocks = nn.ModuleList(_up_stages(config))
         self.conv_norm_out = GroupNorm(config.norm_num_groups, widths[0], config.norm_eps)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)

@@ -61,7 +61,7 @@ def current_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-class Attention(nn.Module):
+class VAEAttention(nn.Module):
     """One head over all places of a picture (n, c, h, w), added to it."""
 
     def __init__(self, channels: int, groups: int) -> None:
@@ -84,10 +84,10 @@ class Attention(nn.Module):
         return x + tokens.transpose(1, 2).reshape(x.shape)
 
 
-class MidStage(nn.Module):
+class VAEMidStage(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.attentions = nn.ModuleList([Attention(channels, groups)])
+        self.attentions = nn.ModuleList([VAEAttention(channels, groups)])
         self.resnets = nn.ModuleList([ResnetBlock(channels, channels, groups, EPS) for _ in range(2)])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class MidStage(nn.Module):
         return out
 
 
-class Stage(nn.Module):
+class VAEStage(nn.Module):
     """Residual blocks of one resolution, then a change of size."""
 
     def __init__(self, channels: int, out: int, layers: int, groups: int, *, down: nn.Module | None = None, up: nn.Module | None = None) -> None:
@@ -123,10 +123,10 @@ class Encoder(nn.Module):
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         inputs = (widths[0], *widths[:-1])
         self.down_blocks = nn.ModuleList(
-            Stage(a, b, config.layers_per_block, groups, down=Downsample(b, 0) if i < len(widths) - 1 else None)
+            VAEStage(a, b, config.layers_per_block, groups, down=Downsample(b, 0) if i < len(widths) - 1 else None)
             for i, (a, b) in enumerate(zip(inputs, widths, strict=True))
         )
-        self.mid_block = MidStage(widths[-1], groups)
+        self.mid_block = VAEMidStage(widths[-1], groups)
         self.conv_norm_out = GroupNorm(groups, widths[-1], EPS)
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
@@ -145,10 +145,10 @@ class Decoder(nn.Module):
         super().__init__()
         widths, groups = config.block_out_channels[::-1], config.norm_num_groups
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
-        self.mid_block = MidStage(widths[0], groups)
+        self.mid_block = VAEMidStage(widths[0], groups)
         inputs = (widths[0], *widths[:-1])
         self.up_blocks = nn.ModuleList(
-            Stage(a, b, config.layers_per_block + 1, groups, up=Upsample(b) if i < len(widths) - 1 else None)
+            VAEStage(a, b, config.layers_per_block + 1, groups, up=Upsample(b) if i < len(widths) - 1 else None)
             for i, (a, b) in enumerate(zip(inputs, widths, strict=True))
         )
         self.conv_norm_out = GroupNorm(groups, widths[-1], EPS)
@@ -177,7 +177,7 @@ class VAE(nn.Module):
     def fold(self) -> VAE:
         """Rearrange the loaded weights: see `layers`. Afterwards the state dict is no longer the published one."""
         for part in list(self.modules()):
-            if isinstance(part, (Attention, Upsample)):
+            if isinstance(part, (VAEAttention, Upsample)):
                 part.fold()
         return self.requires_grad_(False).eval()
 

@@ -51,7 +51,7 @@ _OPENAI_NAMES = (
 )
 
 
-class Attention(nn.Module):
+class WhisperAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -67,11 +67,11 @@ class Attention(nn.Module):
         return attended
 
 
-class Block(nn.Module):
+class WhisperBlock(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.self_attn_layer_norm = nn.LayerNorm(width)
-        self.self_attn = Attention(width, heads)
+        self.self_attn = WhisperAttention(width, heads)
         self.final_layer_norm = nn.LayerNorm(width)
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
@@ -90,7 +90,7 @@ class WhisperEncoder(nn.Module):
         self.conv1 = nn.Conv1d(n_mels, width, 3, padding=1)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
         self.embed_positions = nn.Embedding(positions, width)
-        self.layers = nn.ModuleList(Block(width, heads, hidden) for _ in range(layers))
+        self.layers = nn.ModuleList(WhisperBlock(width, heads, hidden) for _ in range(layers))
         self.layer_norm = nn.LayerNorm(width)
         self.n_mels, self.width = n_mels, width
 

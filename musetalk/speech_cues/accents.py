@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from museserve.messages import FloatArray, Speech
+from museserve.messages import FloatArray, SpeechWindow
 from museserve.timebase import FPS, frames_for
 from musetalk.speech_cues.controls import BROW_UP, GAZE_X, GAZE_Y, NOD, RISE
 from musetalk.speech_cues.segments import Segment
@@ -45,7 +45,7 @@ def activity(segments: Sequence[Segment], times: Seconds) -> FloatArray:
     return np.asarray(active * smoothstep((times + 0.04) / BEGIN_S), np.float32)
 
 
-def until_end(speech: Speech, times: Seconds, lead: float) -> FloatArray:
+def until_end(speech: SpeechWindow, times: Seconds, lead: float) -> FloatArray:
     """1 before the end of the utterance and 0 from its last frame on (read at `lead` seconds after a frame begins); 1 where it goes on."""
     if not speech.final:
         return np.ones(len(times), np.float32)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from museserve.messages import Conditioning, FloatArray, Speech
+from museserve.messages import Conditioning, FloatArray, SpeechWindow
 from museserve.timebase import FPS, SPEECH_RATE
 from musetalk.speech_cues.accents import activity, add_life, until_end
 from musetalk.speech_cues.controls import CONTROLS, JAW, LOWER_DROP, N_CONTROLS, ROUND, SEAL, TONGUE, UPPER_RAISE, WIDE
@@ -63,7 +63,7 @@ class Heard:
     onsets: list[float] = field(default_factory=list)
 
 
-def listen(speech: Speech, drive: Drive = "mix", head_motion: float = 1.0) -> Conditioning:
+def listen(speech: SpeechWindow, drive: Drive = "mix", head_motion: float = 1.0) -> Conditioning:
     """Rows (n_frames, N_CONTROLS) float32 for the frames of `speech`.
 
     In a pause everything is exactly zero but `SEAL`, which lips hold for a second; then the whole row is, and not `is_speaking`.
@@ -89,7 +89,7 @@ def listen(speech: Speech, drive: Drive = "mix", head_motion: float = 1.0) -> Co
     return Conditioning(speech.first_frame, rows, np.any(rows != 0.0, axis=1))
 
 
-def by_phonemes(speech: Speech, grid: Seconds, with_sound: bool) -> Heard:
+def by_phonemes(speech: SpeechWindow, grid: Seconds, with_sound: bool) -> Heard:
     """Shapes, contacts and accents from phoneme times; the sound says how loud, where exactly lips meet, and has its share of the opening."""
     level = usable_level(speech.level, speech.pcm)
     start = speech.start / SPEECH_RATE
@@ -116,7 +116,7 @@ def by_phonemes(speech: Speech, grid: Seconds, with_sound: bool) -> Heard:
     )
 
 
-def by_sound(speech: Speech, grid: Seconds) -> Heard:
+def by_sound(speech: SpeechWindow, grid: Seconds) -> Heard:
     """Everything from the sound."""
     level = usable_level(speech.level, speech.pcm)
     start = speech.start / SPEECH_RATE
@@ -134,7 +134,7 @@ def by_sound(speech: Speech, grid: Seconds) -> Heard:
     return Heard(curves, pauses=pauses_in(speech.pcm, start, level, grid), accents=peaks, onsets=[second for second, _ in peaks])
 
 
-def emphasis(speech: Speech, level: float, grid: Seconds, amount: float) -> FloatArray:
+def emphasis(speech: SpeechWindow, level: float, grid: Seconds, amount: float) -> FloatArray:
     """Factors (n, 1) on the opening, 1 - `amount` .. 1 + `amount` / 2, from how loud it is around each instant of `grid`."""
     loud = loudness(speech.pcm, level, 0.06)
     at = speech.start / SPEECH_RATE + np.arange(len(loud)) / LOUDNESS_RATE

@@ -17,7 +17,7 @@ import huggingface_hub as hub
 from configs.models import WeightsConfig
 from museserve.errors import WeightsError
 from musetalk.weights.catalogue import WeightFile
-from musetalk.weights.folder import RECORDED, State, WeightsFolder, mending
+from musetalk.weights.folder import RECORDED, FileState, WeightsFolder, mending
 from musetalk.weights.transfer import PAUSE_S, Progress, Remote, fetch
 
 GITHUB = "https://github.com"
@@ -52,7 +52,7 @@ def download(
             f"{folder.uri} is not on this machine: download into a folder (museserve weights download --to FOLDER) and copy that into {folder.uri}"
         )
     found = folder.look(file)
-    if found.state is State.PRESENT and not again:
+    if found.state is FileState.PRESENT and not again:
         return Downloaded(found.name, False, None, False)
     target = folder.local / file.name
     refusals: list[str] = []

@@ -23,7 +23,7 @@ import pyarrow.fs as pafs
 
 from configs.models import WeightsConfig, cache_dir
 from museserve.errors import WeightsError
-from museserve.runtime import storage as places
+from museserve.runtime import storage
 from musetalk.weights.catalogue import BY_NAME, PURPOSES, Copy, WeightFile, files_for, name_of
 from musetalk.weights.transfer import PART, disk_trouble, locked, write_all
 
@@ -33,7 +33,7 @@ RECORDED = ".sha256"  # ends the name of the sum that was taken when a file came
 Progress = Callable[[int], None]
 
 
-class State(Enum):
+class FileState(Enum):
     MISSING = "missing"
     PARTIAL = "wrong size"  # another size than the published one
     DAMAGED = "damaged"  # the right size, another SHA-256
@@ -47,7 +47,7 @@ class Found:
     """A published file and what lies in the folder for it. name: the local name it was found under; bytes: its size there."""
 
     file: WeightFile
-    state: State
+    state: FileState
     name: str
     bytes: int = 0
     expected_bytes: int | None = None
@@ -67,8 +67,8 @@ class WeightsFolder:
         self.config = WeightsConfig(uri=config) if isinstance(config, str) else config
         uri = self.config.uri
         home = cache_dir() / "models"
-        self._fs, self._root = (filesystem, uri.rstrip("/")) if filesystem is not None else places.resolve(uri, home, "weights.uri")
-        self.local = places.local_path(self._fs, self._root)
+        self._fs, self._root = (filesystem, uri.rstrip("/")) if filesystem is not None else storage.resolve(uri, home, "weights.uri")
+        self.local = storage.local_path(self._fs, self._root)
         self.uri = uri or self._root
         mark = hashlib.sha256(self.uri.encode()).hexdigest()[:16]
         self._copies = (self.config.copies or cache_dir() / "weights-copies") / mark
@@ -80,9 +80,9 @@ class WeightsFolder:
             WeightsError: it is missing or has not the published size; a copy has another SHA-256; the disk is full or read-only.
         """
         found = self.look(_known(name))
-        if found.state is State.MISSING:
+        if found.state is FileState.MISSING:
             raise WeightsError(f"{name} is not in {self.uri}. {_wanted(found.file)}. {self._mend(name)}")
-        if found.state is State.PARTIAL:
+        if found.state is FileState.PARTIAL:
             raise WeightsError(
                 f"{self._place(found.name)} has {found.bytes:,} bytes where {found.expected_bytes:,} are expected: "
                 f"a download was broken off, or it is another file. {self._mend(name)}"
@@ -97,27 +97,27 @@ class WeightsFolder:
 
     def look(self, file: WeightFile) -> Found:
         """Whether the file is there, by its size alone. Its own name comes before the other accepted ones; a whole file before a partial one."""
-        best = Found(file, State.MISSING, file.name, 0, file.bytes)
+        best = Found(file, FileState.MISSING, file.name, 0, file.bytes)
         for accepted in _names(file):
             info = self._info(accepted.name)
             if info is None:
                 continue
             if accepted.bytes is None or info == accepted.bytes or self.config.unpublished:
-                return Found(file, State.PRESENT, accepted.name, info, accepted.bytes)
-            if best.state is State.MISSING:
-                best = Found(file, State.PARTIAL, accepted.name, info, accepted.bytes)
+                return Found(file, FileState.PRESENT, accepted.name, info, accepted.bytes)
+            if best.state is FileState.MISSING:
+                best = Found(file, FileState.PARTIAL, accepted.name, info, accepted.bytes)
         return best
 
     def missing(self, purpose: str = "v15") -> list[Found]:
         """What `purpose` ("v15", "v1", "restore", "taesd", "all") needs and is not there in its full size. Files marked optional are never missed."""
-        return [found for file in files_for(purpose) if not file.optional and (found := self.look(file)).state is not State.PRESENT]
+        return [found for file in files_for(purpose) if not file.optional and (found := self.look(file)).state is not FileState.PRESENT]
 
     def check(self, purpose: str = "v15") -> None:
         """Raises WeightsError that names every missing or partial file of `purpose`, and the command that brings them."""
         missing = self.missing(purpose)
         if missing:
             named = "; ".join(
-                f"{f.name} {'is missing' if f.state is State.MISSING else f'has {f.bytes:,} of {f.expected_bytes:,} bytes'}" for f in missing
+                f"{f.name} {'is missing' if f.state is FileState.MISSING else f'has {f.bytes:,} of {f.expected_bytes:,} bytes'}" for f in missing
             )
             mend = f"museserve weights download --for {purpose}" if self.local is not None else f"put them into {self.uri}"
             raise WeightsError(f"{PURPOSES[purpose]} needs files that are not whole in {self.uri}: {named}. To mend it: {mend}")
@@ -129,14 +129,14 @@ class WeightsFolder:
 
     def verify_file(self, file: WeightFile, on_bytes: Progress = lambda n: None) -> Found:
         found = self.look(file)
-        if found.state is not State.PRESENT:
+        if found.state is not FileState.PRESENT:
             return found
         published, recorded = _published_sum(found), self._recorded_sum(found.name)
         expected = published or recorded
         if expected is None:
             return found
         same = self._sha256(found.name, on_bytes) == expected
-        state = State.DAMAGED if not same else State.VERIFIED if published else State.UNCHANGED
+        state = FileState.DAMAGED if not same else FileState.VERIFIED if published else FileState.UNCHANGED
         return Found(file, state, found.name, found.bytes, found.expected_bytes)
 
     def _copied(self, found: Found) -> Path:

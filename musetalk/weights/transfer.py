@@ -46,7 +46,7 @@ class Remote:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Interrupted(Exception):
+class TransferInterrupted(Exception):
     """The connection failed; another try may help."""
 
 
@@ -165,7 +165,7 @@ def _read_all(part: _Part, remote: Remote, on_progress: Progress, pause_s: float
             try:
                 _read_on(client, part, remote, on_progress)
                 return
-            except (httpx2.TransportError, Interrupted) as error:
+            except (httpx2.TransportError, TransferInterrupted) as error:
                 failures = 1 if part.have > before else failures + 1
                 if failures >= TRIES:
                     kept = f"; {part.have:,} bytes are kept, and the same command goes on from there" if part.have and remote.mark else ""
@@ -188,7 +188,7 @@ def _read_on(client: httpx2.Client, part: _Part, remote: Remote, on_progress: Pr
             part.add(block)
             on_progress(part.have, total)
     if total is not None and part.have != total:
-        raise Interrupted(f"the connection ended at {part.have:,} of {total:,} bytes")
+        raise TransferInterrupted(f"the connection ended at {part.have:,} of {total:,} bytes")
 
 
 def _begun(answer: httpx2.Response, part: _Part, remote: Remote) -> int | None:
@@ -200,9 +200,9 @@ def _begun(answer: httpx2.Response, part: _Part, remote: Remote) -> int | None:
         start, total = (int(found[1] or found[2]), int(found[2])) if found else (-1, None)
         if start != part.have:
             part.restart()
-            raise Interrupted("it does not go on from where the file was broken off")
+            raise TransferInterrupted("it does not go on from where the file was broken off")
     elif status in TRANSIENT:
-        raise Interrupted(f"it answered {_named(status)}")
+        raise TransferInterrupted(f"it answered {_named(status)}")
     elif status == HTTPStatus.OK:
         part.restart()
     else:

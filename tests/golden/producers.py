@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from configs.models import MediaConfig, MuxConfig, SpeechConfig
 from museserve.messages import SpeechRequest
-from museserve.pipeline import cache as asked_before
-from museserve.pipeline.utterance import Utterance
-from museserve.runtime.deadline_executor import UrgencyPool
+from museserve.pipeline import cache
+from museserve.pipeline.utterance import UtterancePipeline
+from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.runtime.versions import stamp
 from museserve.speech import synthesizer
 from museserve.timebase import SPEECH_RATE
@@ -89,8 +89,10 @@ def films() -> Arrays:
 
     async def filmed() -> list[bytes]:
         ground = stage(64)
-        lips, pool = FakeLips(ground.box, silent=range(10, 14)), UrgencyPool([math.inf])
-        utterance = Utterance(ground, FakeSpeech(0.9).stream(), INFO, lips.listen, lips.render, MuxConfig(media=MediaConfig(crf=20)), pool, phase=3)
+        lips, pool = FakeLips(ground.box, silent=range(10, 14)), DeadlineExecutor([math.inf])
+        utterance = UtterancePipeline(
+            ground, FakeSpeech(0.9).stream(), INFO, lips.listen, lips.render, MuxConfig(media=MediaConfig(crf=20)), pool, phase=3
+        )
         return [fragment.data async for fragment in utterance.fragments()]
 
     data = b"".join(asyncio.run(filmed()))
@@ -111,7 +113,7 @@ PRODUCERS = {
         for engine in TEXTS
     },
     "animator": Producer(stamp(rig.VERSION, "opencv-python"), animator, {"crops": 3, "idle": 3}),
-    "films": Producer(stamp(asked_before.VERSION, *asked_before.KEPT_LIBRARIES), films, {"pictures": 1, "sound": 64}),
+    "films": Producer(stamp(cache.VERSION, *cache.KEPT_LIBRARIES), films, {"pictures": 1, "sound": 64}),
 }
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from museserve.messages import AvatarRef, ByteArray, Conditioning, EngineInfo, RenderRequest, Speech
-from musetalk.serial import InLine
+from museserve.messages import AvatarRef, ByteArray, Conditioning, EngineInfo, RenderRequest, SpeechWindow
+from musetalk.serial import SerialEngine
 from tests.fakes import INFO
 
 AVATAR = AvatarRef("grey", "1")
@@ -22,7 +22,7 @@ class Drawer:
         self.calls: list[str] = []
         self.threads: set[int] = set()
 
-    def listen(self, speech: Speech) -> Conditioning:
+    def listen(self, speech: SpeechWindow) -> Conditioning:
         self._note("listen")
         return Conditioning(0, np.zeros((1, 1), np.float32), np.ones(1, np.bool_))
 
@@ -47,13 +47,13 @@ def request(name: str, frames: int, due_s: float, *, first: bool = False) -> Ren
 
 async def test_whoever_runs_dry_first_is_drawn_first_also_in_the_middle_of_a_piece() -> None:
     drawer = Drawer()
-    line = InLine(drawer)
+    line = SerialEngine(drawer)
     calm = asyncio.ensure_future(line.render(request("calm", 6, 2.0)))
     await asyncio.to_thread(drawer.begun.wait)
     others = [
         line.render(request("soon", 3, 0.5)),
         line.render(request("new", 2, 0.5, first=True)),
-        line.listen(Speech(0, np.zeros(9, np.float32), 0, 1)),
+        line.listen(SpeechWindow(0, np.zeros(9, np.float32), 0, 1)),
     ]
     waiting = [asyncio.ensure_future(other) for other in others]
     await asyncio.sleep(0)
@@ -67,7 +67,7 @@ async def test_whoever_runs_dry_first_is_drawn_first_also_in_the_middle_of_a_pie
 
 async def test_what_nobody_waits_for_any_more_is_not_drawn() -> None:
     drawer = Drawer()
-    line = InLine(drawer)
+    line = SerialEngine(drawer)
     gone = asyncio.ensure_future(line.render(request("gone", 8, 0.0)))
     await asyncio.to_thread(drawer.begun.wait)
     gone.cancel()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect
 
-from deployments.ingress import page as web
+from deployments.ingress import page
 from tests.web.browser import until
 
 pytestmark = [pytest.mark.serve, pytest.mark.browser]
@@ -404,12 +404,12 @@ def test_nothing_is_loaded_from_elsewhere(open_page, service) -> None:
     alive(page)
     hosts = page.evaluate("performance.getEntriesByType('resource').map((entry) => new URL(entry.name).origin)")
     assert set(hosts) == {service.url}
-    for path, asset in web.load_assets().items():
+    for path, asset in page.load_assets().items():
         assert not re.search(rb"https?://(?!www\.w3\.org/2000/svg|avatars\.example\.org)", asset.body), path
 
 
 def test_every_module_is_served_under_its_path_with_its_type() -> None:
-    assets = web.load_assets()
+    assets = page.load_assets()
     for path in ("/", "/app.js", "/avatar-player.js", "/page/interview.js", "/page/icons.svg", "/page/setup.css"):
         kind = dict(assets[path].headers)["content-type"].split(";")[0]
         assert kind == {"": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml", ".css": "text/css"}[Path(path).suffix]
@@ -419,8 +419,8 @@ def test_every_module_is_served_under_its_path_with_its_type() -> None:
 def test_installed_package_has_every_file() -> None:
     patterns = re.search(r"^web = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
     assert patterns
-    packed = {path for pattern in re.findall(r'"([^"]+)"', patterns.group(1)) for path in web.WEB_DIR.glob(pattern)}
-    assert packed >= {path for path in web.WEB_DIR.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    packed = {path for pattern in re.findall(r'"([^"]+)"', patterns.group(1)) for path in page.WEB_DIR.glob(pattern)}
+    assert packed >= {path for path in page.WEB_DIR.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
 
 
 def test_words_exist_in_both_languages() -> None:

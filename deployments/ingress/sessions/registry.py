@@ -20,7 +20,7 @@ from deployments.ingress.cors import refused_origin
 from deployments.ingress.idle_bundle import idle_url, media_of
 from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.connection import Connection
-from deployments.ingress.sessions.session import Face, Film, Session
+from deployments.ingress.sessions.session import Film, Session, SessionAvatar
 from deployments.metrics import SessionMetrics
 from museserve.errors import MuseserveError, RequestError
 
@@ -33,7 +33,7 @@ ENDING = frozenset({p.CloseCode.NORMAL, p.CloseCode.FLOOD, p.CloseCode.TOO_BIG, 
 
 
 @dataclass
-class Seat:
+class LiveSession:
     """A session with the connection that has it. lost: since when it has none."""
 
     session: Session
@@ -62,7 +62,7 @@ class Sessions:
     ) -> None:
         self._app, self._config = config, config.sessions
         self._film, self._load, self._describe = film, load, describe
-        self._seats: dict[str, Seat] = {}
+        self._seats: dict[str, LiveSession] = {}
         self._metrics = SessionMetrics()
         self._sweeper: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -106,7 +106,7 @@ class Sessions:
             self._metrics.closed(code)
             self._count()
 
-    async def _seat(self, socket: WebSocket) -> Seat:
+    async def _seat(self, socket: WebSocket) -> LiveSession:
         origins = self._app.server.cors_origins
         if (origin := refused_origin(socket, origins)) is not None:
             accepted = ", ".join(origins) or "none but its own"
@@ -134,22 +134,22 @@ class Sessions:
             raise RefusedError(p.CloseCode.TOO_BIG, f"a message of {len(text):,} is longer than the {self._config.message_bytes:,} accepted")
         return text
 
-    async def _new(self, start: p.Start) -> Seat:
+    async def _new(self, start: p.Start) -> LiveSession:
         if self.live >= self._config.max_sessions:
             raise RefusedError(p.CloseCode.BUSY, f"{self.live} sessions are live, the most this service takes; try again in a moment", "busy")
         speech_request("a", start.voice, start.speed, start.language, self._app)
         avatar = await self._load(start.avatar or self._app.avatars.default)
         runs = await self._describe()
         idle = await asyncio.to_thread(lambda: avatar.idle)
-        face = Face(avatar.ref.id, avatar.meta.gender, avatar.meta.n_frames, idle["init"])
+        face = SessionAvatar(avatar.ref.id, avatar.meta.gender, avatar.meta.n_frames, idle["init"])
         name = f"s_{secrets.token_hex(8)}"
         session = Session(start, face, self._app, self._film, self._metrics, name)
-        self._seats[session.id] = seat = Seat(session, self._ready(session, avatar, runs), lost=time.monotonic())
+        self._seats[session.id] = seat = LiveSession(session, self._ready(session, avatar, runs), lost=time.monotonic())
         if self._sweeper is None or self._sweeper.done():
             self._sweeper = asyncio.create_task(self._sweep())
         return seat
 
-    def _resumed(self, asked: p.Resume) -> Seat:
+    def _resumed(self, asked: p.Resume) -> LiveSession:
         seat = self._seats.get(asked.session)
         if seat is None or (seat.connection is not None and seat.connection.closing in ENDING):  # one on its way out is no longer here
             raise RefusedError(
@@ -167,7 +167,7 @@ class Sessions:
         self._metrics.resumed()
         return seat
 
-    async def _sit(self, seat: Seat, socket: WebSocket) -> int:
+    async def _sit(self, seat: LiveSession, socket: WebSocket) -> int:
         session = seat.session
         connection = seat.connection = Connection(socket, session, self._config)
         resumed = seat.ready.seq > 0
@@ -242,7 +242,7 @@ class Sessions:
                 elif seat.connection is None and now - seat.lost > self._config.resume_s:
                     await self._end(seat)
 
-    async def _end(self, seat: Seat) -> None:
+    async def _end(self, seat: LiveSession) -> None:
         if self._seats.pop(seat.session.id, None) is not None:
             await seat.session.aclose()
             self._count()

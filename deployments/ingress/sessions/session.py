@@ -16,7 +16,7 @@ from configs.models import AppConfig
 from deployments.ingress.bodies import speech_request
 from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.outbox import Outbox
-from deployments.ingress.sessions.utterance import Manner, Turn
+from deployments.ingress.sessions.utterance import Manner, QueuedUtterance
 from museserve.errors import AudioError, BusyError, ConflictError, EngineError, MuseserveError, PayloadTooLargeError, RequestError
 from museserve.media.isobmff import parse_fragments, rebase
 from museserve.messages import Fragment, VideoRequest
@@ -52,7 +52,7 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True)
-class Face:
+class SessionAvatar:
     """What a session must know of its avatar. init: the init segment that the client has."""
 
     id: str
@@ -64,17 +64,17 @@ class Face:
 class Session:
     """`handle` and `handle_bytes` take what a client sends and never wait; what is to be sent comes out of `outbox`. End it with `aclose`."""
 
-    def __init__(self, start: p.Start, face: Face, config: AppConfig, film: Film, observer: Observer, name: str) -> None:
+    def __init__(self, start: p.Start, face: SessionAvatar, config: AppConfig, film: Film, observer: Observer, name: str) -> None:
         self.id = name
         self.token = secrets.token_urlsafe(24)
         self.start = start
         self.outbox = Outbox(config.sessions.window_bytes, keep=start.resumable)
         self.began = self.last_active = time.monotonic()
         self._face, self._config, self._film, self._observer = face, config, film, observer
-        self._queue: list[Turn] = []
+        self._queue: list[QueuedUtterance] = []
         self._outcomes: OrderedDict[str, str] = OrderedDict()
         self._n = 0
-        self._uploading: Turn | None = None
+        self._uploading: QueuedUtterance | None = None
         self._refused_upload: str | None = None
         self._phase = 0  # the idle frame that follows what was spoken last
         self._played_from = 0.0  # when the client began to play what is contiguous with now ...
@@ -167,7 +167,7 @@ class Session:
         self.outbox.say(p.Queued(id=turn.id, n=turn.n, ahead=len(self._queue) - 1))
         self._arrived.set()
 
-    def _turn(self, message: p.Speak, name: str) -> Turn:
+    def _turn(self, message: p.Speak, name: str) -> QueuedUtterance:
         limits = self._config.sessions
         if name in self._outcomes or name in self.queue:
             raise ConflictError(f"the id {name!r} was used before in this session; choose another, or leave it out")
@@ -178,7 +178,7 @@ class Session:
         manner = Manner(message.voice or self.start.voice, message.speed or self.start.speed, message.language or self.start.language)
         # A word stands for the text that is still to come: the rest can be checked now.
         checked = speech_request("a" if message.text is None else message.text, manner.voice, manner.speed, manner.language, self._config)
-        turn = Turn(name, self._n + 1, manner, asked=time.monotonic())
+        turn = QueuedUtterance(name, self._n + 1, manner, asked=time.monotonic())
         if message.text is not None:
             turn.text = checked.text
         elif message.deltas:
@@ -211,13 +211,13 @@ class Session:
         self._told(turn, message.phase)
         self.outbox.say(p.Accepted(what="audio_end", id=turn.id))
 
-    def _told(self, turn: Turn, phase: int | None) -> None:
+    def _told(self, turn: QueuedUtterance, phase: int | None) -> None:
         if phase is not None and turn is self._queue[0]:
             turn.phase = phase
         self.last_active = time.monotonic()
         turn.changed.set()
 
-    def _find(self, utterance: str) -> Turn:
+    def _find(self, utterance: str) -> QueuedUtterance:
         for turn in self._queue:
             if turn.id == utterance:
                 return turn
@@ -234,7 +234,7 @@ class Session:
         reason = "nothing_queued" if utterance is None else "finished" if utterance in self._outcomes else "unknown"
         self.outbox.say(p.NothingToInterrupt(id=utterance, reason=reason))
 
-    def _stop(self, turns: list[Turn], by: str) -> None:
+    def _stop(self, turns: list[QueuedUtterance], by: str) -> None:
         """Drop utterances and all that is on its way for them. Nothing of them is posted after this."""
         if not turns:
             return
@@ -250,7 +250,7 @@ class Session:
         self._frames_since = 0
         self.last_active = time.monotonic()
 
-    def _leave(self, turn: Turn, outcome: str) -> None:
+    def _leave(self, turn: QueuedUtterance, outcome: str) -> None:
         if turn is self._uploading:
             self._uploading, self._refused_upload = None, turn.id
         self._queue.remove(turn)
@@ -264,7 +264,7 @@ class Session:
         said = p.Failure(code=error.code, message=str(error), id=utterance, retry_after_s=error.retry_after_s)
         (self.outbox.say if utterance else self.outbox.say_once)(said)
 
-    def _fail(self, turn: Turn, error: MuseserveError) -> None:
+    def _fail(self, turn: QueuedUtterance, error: MuseserveError) -> None:
         self._refuse(error, turn.id)
         self._leave(turn, "failed")
         self.outbox.say(p.Interrupted(id=turn.id, n=turn.n, frames=turn.frames, by="error"))
@@ -288,13 +288,13 @@ class Session:
                     error = EngineError("the service failed on this utterance; its log has the details")
                 self._fail(turn, error)
 
-    async def _speak(self, turn: Turn) -> None:
+    async def _speak(self, turn: QueuedUtterance) -> None:
         while (part := await self._next_part(turn)) is not None:
             await self._run(turn, part)
         self._leave(turn, "finished")
         self.outbox.say(p.Finished(id=turn.id, n=turn.n, frames=turn.frames, phase=self._phase))
 
-    async def _next_part(self, turn: Turn) -> str | bytes | None:
+    async def _next_part(self, turn: QueuedUtterance) -> str | bytes | None:
         """What to speak next; waits for it, and until the client has little left to play."""
         while not turn.done:
             if self._ahead_s() > START_AHEAD_S:
@@ -310,7 +310,7 @@ class Session:
             await _within(turn.changed.wait(), patience)
         return None
 
-    async def _run(self, turn: Turn, part: str | bytes) -> None:
+    async def _run(self, turn: QueuedUtterance, part: str | bytes) -> None:
         """One call to the graph: a run of fragments, or its continuation without a gap."""
         first = turn.frames
         named = turn.phase if first == 0 or turn.waiting or self._ahead_s() <= 0 else None
@@ -334,14 +334,14 @@ class Session:
             raise EngineError(f"the utterance broke off after {turn.frames} frames")
         self._phase = idle_frame(phase, turn.frames - first, self._face.loop_frames)
 
-    def _request(self, turn: Turn, part: str | bytes, phase: int) -> VideoRequest:
+    def _request(self, turn: QueuedUtterance, part: str | bytes, phase: int) -> VideoRequest:
         name, avatar, manner = secrets.token_hex(8), self._face.id, turn.manner
         if isinstance(part, bytes):
             return VideoRequest(name, avatar, audio=part, phase=phase)
         speech = speech_request(part, manner.voice, manner.speed, manner.language, self._config, self._face.gender)
         return VideoRequest(name, avatar, speech=speech, phase=phase)
 
-    def _say_started(self, turn: Turn, first: int, phase: int, fragment: Fragment) -> None:
+    def _say_started(self, turn: QueuedUtterance, first: int, phase: int, fragment: Fragment) -> None:
         head = fragment.head or {}
         grid = (grid_of(phase, self._face.loop_frames) - first) % self._face.loop_frames
         self.outbox.say(
@@ -358,12 +358,12 @@ class Session:
             )
         )
 
-    def _say_words(self, turn: Turn, fragment: Fragment, first: int) -> None:
+    def _say_words(self, turn: QueuedUtterance, fragment: Fragment, first: int) -> None:
         final = fragment.words_final and turn.done
         if self.start.captions and (fragment.words or (fragment.final and final)):
             self.outbox.say(turn.captions.add(fragment.words, first, final=final, id=turn.id, n=turn.n))
 
-    def _post(self, turn: Turn, fragment: Fragment, first: int, phase: int, *, starts: bool) -> None:
+    def _post(self, turn: QueuedUtterance, fragment: Fragment, first: int, phase: int, *, starts: bool) -> None:
         data, flags = fragment.data, p.FrameFlag(0)
         if fragment.first_frame == 0:
             if data.startswith(self._face.init):

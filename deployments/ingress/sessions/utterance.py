@@ -22,7 +22,7 @@ class Manner:
 
 
 @dataclass
-class Turn:
+class QueuedUtterance:
     """Exactly one of `text`, `deltas` and `audio` is its source. `phase`: the idle frame that the client named for the next run, if it did."""
 
     id: str
@@ -37,7 +37,7 @@ class Turn:
     frames: int = 0
     waiting: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    captions: TurnCaptions = field(default_factory=lambda: TurnCaptions())
+    captions: UtteranceCaptions = field(default_factory=lambda: UtteranceCaptions())
 
     @property
     def done(self) -> bool:
@@ -59,7 +59,7 @@ class Turn:
         return None
 
 
-class TurnCaptions:
+class UtteranceCaptions:
     """Words as they become known, and the cues they make; later words may change the last cues."""
 
     def __init__(self) -> None:

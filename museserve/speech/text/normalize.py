@@ -11,7 +11,7 @@ from museserve.speech.text.normalize_en import english_rules
 from museserve.speech.text.normalize_ko import korean_rules, plain_latin
 from museserve.speech.text.rewrite import Finder, Spoken, rewrite
 
-__all__ = ["Spoken", "normalize", "warm"]
+__all__ = ["Spoken", "normalize", "warm_normalizer"]
 
 
 def normalize(text: str, language: str, lexicon: Lexicon) -> Spoken:
@@ -26,7 +26,7 @@ def normalize(text: str, language: str, lexicon: Lexicon) -> Spoken:
     return rewrite(written, _rules(language, lexicon))
 
 
-def warm(lexicon: Lexicon) -> None:
+def warm_normalizer(lexicon: Lexicon) -> None:
     """Build the rules and read the list of English pronunciations (0.1 s), so that the first request does not."""
     for language in ("ko", "en"):
         normalize("Zyxwv 1", language, lexicon)

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from museserve.speech.text import korean_numbers as numbers
+from museserve.speech.text import korean_numbers
 from museserve.speech.text.rewrite import Finder, Rule
 from museserve.speech.text.transliterate import LETTERS, say_identifier
 
@@ -140,7 +140,8 @@ _NOT_BEFORE = {
     "부분": "적",
 }
 _COUNTERS = "|".join(
-    counter + (f"(?!{_NOT_BEFORE[counter]})" if counter in _NOT_BEFORE else "") for counter in sorted(numbers.NATIVE_COUNTERS, key=len, reverse=True)
+    counter + (f"(?!{_NOT_BEFORE[counter]})" if counter in _NOT_BEFORE else "")
+    for counter in sorted(korean_numbers.NATIVE_COUNTERS, key=len, reverse=True)
 )
 _UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
 _NUMBERED = re.compile(r"(?:문제|질문|문항|선택지|보기|포트|출구|항목|예제|슬라이드|노드|서버)\s?$")
@@ -184,7 +185,9 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
         Rule(_START + r"(?P<y>\d{4})[-./](?P<m>0?[1-9]|1[0-2])[-./](?P<d>[12]\d|3[01]|0?[1-9])(?![\d.]?\d)", _date),
         Rule(_START + r"(?:0\d{1,2}[-. ]\d{3,4}[-. ]\d{4}|1[568]\d\d-\d{4}|01\d{8,9}|\d{3,6}(?:-\d{2,7}){2,})(?!\d)", _phone),
         Rule(_START + r"(?P<h>[01]?\d|2[0-4]):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d))?(?![\d:])", _clock),
-        Rule(_START + r"(?P<a>\d+)(?:\s?:\s?|대)(?P<b>\d+)(?![\d:])", lambda m: f"{numbers.number(m['a'])} 대 {numbers.number(m['b'])}"),
+        Rule(
+            _START + r"(?P<a>\d+)(?:\s?:\s?|대)(?P<b>\d+)(?![\d:])", lambda m: f"{korean_numbers.number(m['a'])} 대 {korean_numbers.number(m['b'])}"
+        ),
         Rule(r"(?<![A-Za-z])[vV](?:er\.?\s?)?(?P<n>\d+(?:\.\d+)*)(?![\w])", lambda m: "버전 " + _dotted(m["n"]), re.ASCII),
         Rule(_START + r"\d+(?:\.\d+){2,}", lambda m: _dotted(m[0])),
         Rule(rf"{_START}(?P<a>{_NUM})\s?[~～∼〜–-]\s?(?P<b>{_NUM})(?P<space>\s?)(?P<unit>{_UNIT})(?![A-Za-z0-9])", _unit_range),
@@ -194,7 +197,7 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
         Rule(r"(?<![\w)\]])[-−](?=\d)", "마이너스 "),
         Rule(rf"{_START}(?P<n>{_NUM})(?P<space>\s?)(?P<unit>{_UNIT})(?![A-Za-z0-9])", _with_unit),
         Rule(rf"{_START}(?P<n>{_NUM})(?=\s?(?P<counter>{_COUNTERS}))", _counted),
-        Rule(rf"(?<![가-힣])제\s?(?P<n>{_NUM})", lambda m: "제" + numbers.number(m["n"])),
+        Rule(rf"(?<![가-힣])제\s?(?P<n>{_NUM})", lambda m: "제" + korean_numbers.number(m["n"])),
         Rule(_NUM, _plain_number),
         Rule(r"[A-Za-z][A-Za-z0-9]*(?:['’](?:s|t|re|ve|ll|d|m)\b)?(?:-\d+(?![\d.]))?", lambda m: _latin(m, known), re.ASCII),
         Rule(r"\^(?P<n>\w+)", lambda m: _power(m["n"]), re.ASCII),
@@ -228,7 +231,7 @@ def _formula(formula: str) -> str:
         elif token[0] == "^":
             said.append(_power(token.strip("^()")))
         elif token[0].isdecimal():
-            said.append(numbers.number(token))
+            said.append(korean_numbers.number(token))
         elif token[0].isascii() and token[0].isalpha():
             said.append(" ".join(LETTERS[letter] for letter in token.upper()) if len(token) <= 2 else say_identifier(token))
         else:
@@ -239,7 +242,7 @@ def _formula(formula: str) -> str:
 def _power(exponent: str) -> str:
     if exponent in ("2", "3"):
         return " 제곱" if exponent == "2" else " 세제곱"
-    return f"의 {numbers.number(exponent) if exponent.isdecimal() else say_identifier(exponent.replace('_', ''))} 제곱"
+    return f"의 {korean_numbers.number(exponent) if exponent.isdecimal() else say_identifier(exponent.replace('_', ''))} 제곱"
 
 
 def _address(match: re.Match[str], known: Callable[[str], str | None]) -> str:
@@ -254,7 +257,7 @@ def _address(match: re.Match[str], known: Callable[[str], str | None]) -> str:
 
 
 def _latin_said(token: str, known: Callable[[str], str | None]) -> str:
-    return numbers.number(token) if token.isdecimal() else known(token) or say_identifier(token, known)
+    return korean_numbers.number(token) if token.isdecimal() else known(token) or say_identifier(token, known)
 
 
 def _latin(match: re.Match[str], known: Callable[[str], str | None]) -> str:
@@ -266,70 +269,70 @@ def _latin(match: re.Match[str], known: Callable[[str], str | None]) -> str:
 
 
 def _date(match: re.Match[str]) -> str:
-    return f"{numbers.sino(int(match['y']))}년 {_month(match['m'])} {numbers.sino(int(match['d']))}일"
+    return f"{korean_numbers.sino(int(match['y']))}년 {_month(match['m'])} {korean_numbers.sino(int(match['d']))}일"
 
 
 def _month(digits: str) -> str:
-    return {6: "유월", 10: "시월"}.get(int(digits)) or numbers.sino(int(digits)) + "월"
+    return {6: "유월", 10: "시월"}.get(int(digits)) or korean_numbers.sino(int(digits)) + "월"
 
 
 def _phone(match: re.Match[str]) -> str:
-    return ", ".join(numbers.one_by_one(group) for group in re.findall(r"\d+", match[0]))
+    return ", ".join(korean_numbers.one_by_one(group) for group in re.findall(r"\d+", match[0]))
 
 
 def _clock(match: re.Match[str]) -> str:
     hour, minute, second = int(match["h"]), int(match["m"]), match["s"]
-    said = numbers.counted(str(hour), "시") + " 시"
+    said = korean_numbers.counted(str(hour), "시") + " 시"
     if minute:
-        said += f" {numbers.sino(minute)} 분"
-    return said + (f" {numbers.sino(int(second))} 초" if second and int(second) else "")
+        said += f" {korean_numbers.sino(minute)} 분"
+    return said + (f" {korean_numbers.sino(int(second))} 초" if second and int(second) else "")
 
 
 def _dotted(digits: str) -> str:
     """A version or an address: 3.11.4 -> 삼 점 십일 점 사."""
-    return " 점 ".join(numbers.number(part) for part in digits.split("."))
+    return " 점 ".join(korean_numbers.number(part) for part in digits.split("."))
 
 
 def _unit_range(match: re.Match[str]) -> str:
     unit = _UNITS[match["unit"]]
-    return f"{numbers.counted(match['a'], unit)}에서 {numbers.counted(match['b'], unit)} {unit}"
+    return f"{korean_numbers.counted(match['a'], unit)}에서 {korean_numbers.counted(match['b'], unit)} {unit}"
 
 
 def _range(match: re.Match[str]) -> str:
     counter = match["counter"]
-    if counter and match["a"].isdecimal() and numbers.counted(match["a"], counter) != numbers.number(match["a"]):
-        return f"{numbers.counted(match['a'], counter)} {counter}에서 {numbers.counted(match['b'], counter)} "
-    return f"{numbers.number(match['a'])}에서 {_said_number(match, match['b'], match.end('b'))}"
+    if counter and match["a"].isdecimal() and korean_numbers.counted(match["a"], counter) != korean_numbers.number(match["a"]):
+        return f"{korean_numbers.counted(match['a'], counter)} {counter}에서 {korean_numbers.counted(match['b'], counter)} "
+    return f"{korean_numbers.number(match['a'])}에서 {_said_number(match, match['b'], match.end('b'))}"
 
 
 def _fraction(match: re.Match[str]) -> str:
     above, below = match["a"], match["b"]
     if len(above) <= 3 and len(below) <= 3 and 0 < int(above) < int(below):
-        return f"{numbers.sino(int(below))}분의 {numbers.sino(int(above))}"
-    return f"{numbers.number(above)} {numbers.number(below)}"
+        return f"{korean_numbers.sino(int(below))}분의 {korean_numbers.sino(int(above))}"
+    return f"{korean_numbers.number(above)} {korean_numbers.number(below)}"
 
 
 def _money(match: re.Match[str]) -> str:
     big = (match["big"] or "").strip()
     big = {"K": "천", "k": "천", "M": "밀리언", "m": "밀리언", "B": "빌리언", "b": "빌리언"}.get(big, big)
     gap = " " if big in ("밀리언", "빌리언") else ""
-    said = numbers.number(match["n"])
+    said = korean_numbers.number(match["n"])
     return f"{'' if said == '일' and big in ('천', '만') else said + gap}{big} {_CURRENCIES[match['sign']]}"
 
 
 def _with_unit(match: re.Match[str]) -> str:
     unit = _UNITS[match["unit"]]
     if match["unit"] in ("m", "g", "s", "h", "B", "L", "l", "W", "x", "X", "pt", "us", "min") and match["space"]:
-        return numbers.number(match["n"]) + " " + say_identifier(match["unit"])  # "3 x" is a letter more often than a unit
+        return korean_numbers.number(match["n"]) + " " + say_identifier(match["unit"])  # "3 x" is a letter more often than a unit
     scale = {"℃": "섭씨 ", "°C": "섭씨 ", "℉": "화씨 ", "°F": "화씨 "}.get(match["unit"], "")
-    return f"{scale}{numbers.counted(match['n'], unit)} {unit}"
+    return f"{scale}{korean_numbers.counted(match['n'], unit)} {unit}"
 
 
 def _counted(match: re.Match[str]) -> str:
     counter, text = match["counter"], match.string
     if counter == "번" and (_NUMBERED.search(text, 0, match.start()) or _NUMBERS.match(text, match.end())):
-        return numbers.number(match["n"]) + " "
-    return numbers.counted(match["n"], counter) + " "
+        return korean_numbers.number(match["n"]) + " "
+    return korean_numbers.counted(match["n"], counter) + " "
 
 
 def _plain_number(match: re.Match[str]) -> str:
@@ -342,7 +345,7 @@ def _plain_number(match: re.Match[str]) -> str:
 def _said_number(match: re.Match[str], digits: str, end: int) -> str:
     """A Sino-Korean number with the space that what follows wants: 삼 단계, but 삼은, 삼만, 이천이십사년, 오월."""
     text = match.string
-    said = numbers.number(digits)
+    said = korean_numbers.number(digits)
     if run := _HANGUL_RUN.match(text, end):
         after = run[0]
         if after[0] == "월" and digits.lstrip("0") in ("6", "10"):
@@ -360,5 +363,5 @@ def _said_number(match: re.Match[str], digits: str, end: int) -> str:
 def _numeral(match: re.Match[str]) -> str:
     value = unicodedata.numeric(match[0])
     if value >= 1:
-        return numbers.sino(int(value))
+        return korean_numbers.sino(int(value))
     return {"½": "이분의 일", "⅓": "삼분의 일", "¼": "사분의 일", "¾": "사분의 삼", "⅔": "삼분의 이"}[match[0]]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from museserve.media.background import Stage, fade_weights
+from museserve.media.background import Background, fade_weights
 from museserve.media.compositing import paste, planes
 from museserve.messages import AvatarRef, Box
 
@@ -16,15 +16,15 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 
 def test_a_loop_shows_its_frames_in_order_and_for_ever() -> None:
     background = noise(4, 96, 64)
-    plain = Stage(AvatarRef("a", "1"), background, BOX)
+    plain = Background(AvatarRef("a", "1"), background, BOX)
     assert [plain.number(i) for i in range(6)] == [0, 1, 2, 3, 0, 1]
-    forth_and_back = Stage(AvatarRef("a", "1"), background, BOX, order=np.array([0, 1, 2, 3, 2, 1]))
+    forth_and_back = Background(AvatarRef("a", "1"), background, BOX, order=np.array([0, 1, 2, 3, 2, 1]))
     assert len(forth_and_back) == 6
     assert [forth_and_back.number(i) for i in range(8)] == [0, 1, 2, 3, 2, 1, 0, 1]
 
 
 def test_the_background_itself_is_not_copied() -> None:
-    stage = Stage(AvatarRef("a", "1"), noise(4, 96, 64), BOX)
+    stage = Background(AvatarRef("a", "1"), noise(4, 96, 64), BOX)
     assert np.shares_memory(stage.picture(2), stage.background)
     before = stage.background.copy()
     assert not np.shares_memory(stage.picture(2, noise(24, 20)), stage.background)
@@ -37,7 +37,7 @@ def test_crops_lie_as_the_avatar_says(kind: str) -> None:
     masks = noise(3, BOX.h, BOX.w, seed=1)
     faces = np.array([[4, 2, 44, 46], [5, 3, 45, 47], [6, 4, 46, 48]], np.int32)
     mask = {"no mask": None, "one mask": masks[0]}.get(kind, masks)
-    stage = Stage(AvatarRef("a", "1"), background, BOX, mask, faces if kind == "faces" else None)
+    stage = Background(AvatarRef("a", "1"), background, BOX, mask, faces if kind == "faces" else None)
     crop = noise(48, 32, seed=2) if kind == "faces" else noise(24, 20, seed=2)
     for number in range(3):
         expected = background[number].copy()

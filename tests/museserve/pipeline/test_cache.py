@@ -7,7 +7,7 @@ import numpy as np
 
 from configs.models import AppConfig, CacheConfig
 from museserve.messages import AvatarRef, Fragment, Phoneme, SpeechChunk, SpeechRequest, Word
-from museserve.pipeline.cache import AskedBefore, again, recorded, replayed
+from museserve.pipeline.cache import UtteranceCache, recording, replay_speech, with_replay_head
 from tests.fakes import INFO
 
 ASKED = SpeechRequest("Tell me about yourself.")
@@ -15,8 +15,8 @@ AVATAR = AvatarRef("woman", "1")
 SPEAKS = {"engine": "offline", "version": "1"}
 
 
-def before(folder: Path, **over: object) -> AskedBefore:
-    return AskedBefore(AppConfig.model_validate({"cache": {"uri": str(folder)}, **over}))
+def before(folder: Path, **over: object) -> UtteranceCache:
+    return UtteranceCache(AppConfig.model_validate({"cache": {"uri": str(folder)}, **over}))
 
 
 def chunks() -> list[SpeechChunk]:
@@ -46,7 +46,7 @@ def test_fragments_come_back_as_they_were(tmp_path: Path) -> None:
     kept.keep_film(keys, made)
     found = before(tmp_path).film(keys)
     assert found == made
-    told = replayed(made, 0.0)[0].head
+    told = with_replay_head(made, 0.0)[0].head
     assert told is not None and told["cached"] == "segments" and told["codecs"] == "c" and list(told["timings_ms"]) == ["first_fragment"]
 
 
@@ -74,7 +74,7 @@ def test_fragments_are_kept_on_the_grid_only_and_recordings_not_at_all(tmp_path:
 
 
 def test_a_cache_that_is_off_keeps_nothing(tmp_path: Path) -> None:
-    off = AskedBefore(AppConfig(cache=CacheConfig(enabled=False, uri=str(tmp_path))))
+    off = UtteranceCache(AppConfig(cache=CacheConfig(enabled=False, uri=str(tmp_path))))
     keys = off.keys(ASKED, SPEAKS, AVATAR, INFO, 0)
     off.keep_speech(keys, chunks())
     assert off.speech(keys) is None and not list(tmp_path.iterdir())
@@ -87,12 +87,12 @@ async def test_only_a_whole_utterance_is_kept() -> None:
         for chunk in chunks()[:count]:
             yield chunk
 
-    async for _ in recorded(source(1), kept.append):
+    async for _ in recording(source(1), kept.append):
         pass
     assert not kept
-    seen = [chunk async for chunk in recorded(source(2), kept.append)]
+    seen = [chunk async for chunk in recording(source(2), kept.append)]
     assert len(kept) == 1 and kept[0] == seen
-    assert [chunk async for chunk in again(seen)] == seen
+    assert [chunk async for chunk in replay_speech(seen)] == seen
 
 
 async def test_who_reads_no_further_than_the_last_chunk_keeps_it_too() -> None:
@@ -102,7 +102,7 @@ async def test_who_reads_no_further_than_the_last_chunk_keeps_it_too() -> None:
         for chunk in chunks():
             yield chunk
 
-    speech = recorded(source(), kept.append)
+    speech = recording(source(), kept.append)
     async for chunk in speech:
         if chunk.final:
             break

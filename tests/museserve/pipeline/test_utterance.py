@@ -13,23 +13,23 @@ from configs.models import MuxConfig
 from museserve.errors import AudioError, SpeechEngineError
 from museserve.media.encode import init_segment
 from museserve.messages import Fragment, RenderedCrops, RenderRequest
-from museserve.pipeline.utterance import Utterance
-from museserve.runtime.deadline_executor import UrgencyPool
+from museserve.pipeline.utterance import UtterancePipeline
+from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.timebase import FPS, SEGMENT_FRAMES
 from tests.fakes import INFO, FakeLips, FakeSpeech, stage
 
 CONFIG = MuxConfig()
 
 
-def utterance(speech: FakeSpeech, lips: FakeLips, **options: object) -> Utterance:
-    pool = UrgencyPool([math.inf] * 2)
+def utterance(speech: FakeSpeech, lips: FakeLips, **options: object) -> UtterancePipeline:
+    pool = DeadlineExecutor([math.inf] * 2)
     config = options.pop("config", CONFIG)
     options.setdefault("paced", False)
     on = options.pop("on", stage())
-    return Utterance(on, speech.stream(), INFO, lips.listen, lips.render, config, pool, **options)  # type: ignore[arg-type]
+    return UtterancePipeline(on, speech.stream(), INFO, lips.listen, lips.render, config, pool, **options)  # type: ignore[arg-type]
 
 
-async def film(made: Utterance) -> list[Fragment]:
+async def film(made: UtterancePipeline) -> list[Fragment]:
     return [fragment async for fragment in made.fragments()]
 
 
@@ -170,9 +170,9 @@ async def test_the_video_ends_on_a_segment_border() -> None:
 async def test_drawn_mouths_come_and_go_by_degrees_for_engines_that_ask() -> None:
     """Levels of the box between the background's 128 and the crop's 0..31, frame by frame, across pieces and the ends of the utterance."""
     lips = FakeLips(stage().box, silent=range(20, 30))
-    pool = UrgencyPool([math.inf] * 2)
+    pool = DeadlineExecutor([math.inf] * 2)
     faded = replace(INFO, fade_frames=3)
-    made = Utterance(stage(), FakeSpeech(2.0).stream(), faded, lips.listen, lips.render, CONFIG, pool, paced=False)
+    made = UtterancePipeline(stage(), FakeSpeech(2.0).stream(), faded, lips.listen, lips.render, CONFIG, pool, paced=False)
     shown = [float(p[24:40, 24:40].mean()) for p in pictures(await film(made))]
     ramp = [0.25, 0.5, 0.75]
     weights = np.array([*ramp, *[1.0] * 14, *ramp[::-1], *[0.0] * 10, *ramp, *[1.0] * 20, *ramp[::-1]])

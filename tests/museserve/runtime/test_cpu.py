@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from museserve.runtime import cpu as cores
+from museserve.runtime import cpu
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no niceness of their own")
 
@@ -25,7 +25,7 @@ def _bound() -> int:
 )
 def test_a_containers_quota(tmp_path: Path, written: str, granted: int | None) -> None:
     (tmp_path / "cpu.max").write_text(written + "\n")
-    assert cores.usable(tmp_path) == (_bound() if granted is None else min(granted, _bound()))
+    assert cpu.usable_cores(tmp_path) == (_bound() if granted is None else min(granted, _bound()))
 
 
 @pytest.mark.parametrize(("quota", "granted"), [("-1", None), ("100000", 1)])
@@ -33,11 +33,11 @@ def test_a_quota_of_the_first_version(tmp_path: Path, quota: str, granted: int |
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(quota)
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000")
-    assert cores.usable(tmp_path) == (granted or _bound())
+    assert cpu.usable_cores(tmp_path) == (granted or _bound())
 
 
 def test_no_quota(tmp_path: Path) -> None:
-    assert cores.usable(tmp_path) == _bound()
+    assert cpu.usable_cores(tmp_path) == _bound()
 
 
 def test_side_by_side_keeps_the_order() -> None:
@@ -45,17 +45,17 @@ def test_side_by_side_keeps_the_order() -> None:
         time.sleep(0.01 * (n % 2 == 0))
         return n * n
 
-    assert list(cores.side_by_side(slow_when_even, iter(range(20)), 3)) == [n * n for n in range(20)]
+    assert list(cpu.parallel_map(slow_when_even, iter(range(20)), 3)) == [n * n for n in range(20)]
 
 
 def test_two_at_a_time() -> None:
     both = threading.Barrier(2, timeout=10)
-    assert len(list(cores.side_by_side(lambda _: both.wait(), range(6), 2))) == 6
+    assert len(list(cpu.parallel_map(lambda _: both.wait(), range(6), 2))) == 6
 
 
 def test_whoever_stops_listening_ends_the_work() -> None:
     begun: list[int] = []
-    results = cores.side_by_side(lambda n: begun.append(n), range(1_000), 2)
+    results = cpu.parallel_map(lambda n: begun.append(n), range(1_000), 2)
     next(results)
     results.close()  # type: ignore[attr-defined]
     seen = len(begun)
@@ -65,7 +65,7 @@ def test_whoever_stops_listening_ends_the_work() -> None:
 
 def test_an_error_reaches_the_caller() -> None:
     with pytest.raises(ZeroDivisionError):
-        list(cores.side_by_side(lambda n: 1 // n, [1, 0], 2))
+        list(cpu.parallel_map(lambda n: 1 // n, [1, 0], 2))
 
 
 @linux
@@ -74,5 +74,5 @@ def test_its_threads_go_last() -> None:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     own = niceness(0)
-    assert set(cores.side_by_side(niceness, range(4), 2)) == {min(own + cores.NICENESS, 19)}
+    assert set(cpu.parallel_map(niceness, range(4), 2)) == {min(own + cpu.NICENESS, 19)}
     assert niceness(0) == own

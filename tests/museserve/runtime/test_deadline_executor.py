@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from museserve.runtime.deadline_executor import UrgencyPool
+from museserve.runtime.deadline_executor import DeadlineExecutor
 
 
 @asynccontextmanager
-async def all_busy(pool: UrgencyPool, threads: int) -> AsyncIterator[None]:
+async def all_busy(pool: DeadlineExecutor, threads: int) -> AsyncIterator[None]:
     """Every thread of the pool is held until the block ends."""
     gate, busy = threading.Event(), [threading.Event() for _ in range(threads)]
 
@@ -33,7 +33,7 @@ async def all_busy(pool: UrgencyPool, threads: int) -> AsyncIterator[None]:
 
 
 async def test_the_most_urgent_waiting_work_comes_first() -> None:
-    pool, done = UrgencyPool([math.inf]), list[float]()
+    pool, done = DeadlineExecutor([math.inf]), list[float]()
     async with all_busy(pool, 1):
         waiting = [pool.run(slack, lambda slack=slack: done.append(slack)) for slack in (2.0, 60.0, 0.5, 1.0)]
     await asyncio.gather(*waiting)
@@ -42,7 +42,7 @@ async def test_the_most_urgent_waiting_work_comes_first() -> None:
 
 
 async def test_a_thread_stays_free_for_what_is_due_now() -> None:
-    pool = UrgencyPool([0.2, 60.0])
+    pool = DeadlineExecutor([0.2, 60.0])
     gate, begun = threading.Event(), threading.Event()
     later = pool.run(30.0, lambda: (begun.set(), gate.wait()))
     await asyncio.to_thread(begun.wait)
@@ -56,24 +56,24 @@ async def test_a_thread_stays_free_for_what_is_due_now() -> None:
 
 
 async def test_what_becomes_due_is_taken_although_nothing_new_comes() -> None:
-    pool = UrgencyPool([0.05])
+    pool = DeadlineExecutor([0.05])
     assert await asyncio.wait_for(pool.run(0.15, lambda: "due"), 5) == "due"
     pool.close()
 
 
 async def test_patient_work_is_done_although_nobody_waits_for_it() -> None:
-    pool = UrgencyPool([0.2], patient_s=3.0)
+    pool = DeadlineExecutor([0.2], patient_s=3.0)
     assert await asyncio.wait_for(pool.run(3_600.0, lambda: threading.current_thread().name), 5) == "patience"
     pool.close()
 
 
 async def test_as_an_executor_all_is_due_at_once() -> None:
-    with UrgencyPool([0.2]) as pool:
+    with DeadlineExecutor([0.2]) as pool:
         assert await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(pool, int, "12"), 5) == 12
 
 
 async def test_errors_arrive_and_cancelled_work_is_dropped() -> None:
-    pool, done = UrgencyPool([math.inf]), list[int]()
+    pool, done = DeadlineExecutor([math.inf]), list[int]()
     with pytest.raises(ZeroDivisionError):
         await pool.run(0.0, lambda: 1 // 0)
     async with all_busy(pool, 1):
@@ -86,7 +86,7 @@ async def test_errors_arrive_and_cancelled_work_is_dropped() -> None:
 
 
 async def test_the_patient_thread_leaves_what_is_due_soon_to_the_others() -> None:
-    pool = UrgencyPool([1.0], patient_s=3.0)
+    pool = DeadlineExecutor([1.0], patient_s=3.0)
     async with all_busy(pool, 1):
         soon = pool.run(2.0, lambda: threading.current_thread().name)
         # Long after it, so that the patient thread had the choice.
@@ -101,7 +101,7 @@ async def test_the_patient_thread_has_a_lower_priority_than_the_process() -> Non
     def niceness() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
-    pool = UrgencyPool([1.0], patient_s=3.0)
+    pool = DeadlineExecutor([1.0], patient_s=3.0)
     patient, urgent = await pool.run(3_600.0, niceness), await pool.run(0.0, niceness)
     pool.close()
     assert urgent == niceness()

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import asyncio
 
-from museserve.runtime.deadline_semaphore import Turns
+from museserve.runtime.deadline_semaphore import DeadlineSemaphore
 
 
-async def took_turns(turns: Turns, asked: list[tuple[float, int]], *, cancelled: int | None = None) -> tuple[list[float], int]:
+async def took_turns(turns: DeadlineSemaphore, asked: list[tuple[float, int]], *, cancelled: int | None = None) -> tuple[list[float], int]:
     """The order in which work of (due_s, size) was done while a first piece filled all room, and the most that was inside at once."""
     done: list[float] = []
     inside, most = 0, 0
@@ -36,29 +36,29 @@ async def took_turns(turns: Turns, asked: list[tuple[float, int]], *, cancelled:
 
 
 async def test_whoever_runs_dry_first_is_let_in_first_whoever_asked_first() -> None:
-    done, most = await took_turns(Turns(16), [(2.0, 16), (0.1, 16), (1.0, 16)])
+    done, most = await took_turns(DeadlineSemaphore(16), [(2.0, 16), (0.1, 16), (1.0, 16)])
     assert done == [0.1, 1.0, 2.0] and most == 16
 
 
 async def test_small_pieces_share_the_room() -> None:
-    done, most = await took_turns(Turns(16), [(0.3, 8), (0.1, 8), (0.2, 8)])
+    done, most = await took_turns(DeadlineSemaphore(16), [(0.3, 8), (0.1, 8), (0.2, 8)])
     assert done == [0.1, 0.2, 0.3] and most == 16
 
 
 async def test_a_piece_larger_than_the_room_goes_alone() -> None:
-    done, most = await took_turns(Turns(16), [(0.1, 32), (0.2, 8)])
+    done, most = await took_turns(DeadlineSemaphore(16), [(0.1, 32), (0.2, 8)])
     assert done == [0.1, 0.2] and most == 32
 
 
 async def test_cancelled_work_gives_its_place_up() -> None:
-    turns = Turns(16)
+    turns = DeadlineSemaphore(16)
     done, _ = await took_turns(turns, [(0.1, 16), (0.2, 16)], cancelled=0)
     assert done == [0.2]
     await asyncio.wait_for(turns.turn(0.0, 16).__aenter__(), 1)
 
 
 async def test_work_that_fails_gives_its_place_up() -> None:
-    turns = Turns(16)
+    turns = DeadlineSemaphore(16)
     for _ in range(2):
         try:
             async with turns.turn(0.0, 16):

@@ -13,7 +13,7 @@ import pytest
 import musetalk
 from configs.models import AnimatorConfig
 from museserve.errors import EngineError, UnknownAvatarError
-from museserve.messages import AvatarRef, RenderRequest, Speech
+from museserve.messages import AvatarRef, RenderRequest, SpeechWindow
 from museserve.timebase import frames_for
 from musetalk.animator.engine import MAX_RIGS, Animator
 from musetalk.animator.render import render_crop
@@ -43,7 +43,7 @@ def request(avatar: AvatarRef, first: int, rows: np.ndarray) -> RenderRequest:  
 @cache
 def spoken_rows() -> np.ndarray:  # type: ignore[type-arg]
     take = english()
-    speech = Speech(0, take.pcm, 0, frames_for(len(take.pcm)), take.phonemes, final=True)
+    speech = SpeechWindow(0, take.pcm, 0, frames_for(len(take.pcm)), take.phonemes, final=True)
     return animator().listen(speech).rows
 
 
@@ -79,7 +79,7 @@ def test_rendering_is_idempotent() -> None:
 
 def test_the_configured_drive_is_used() -> None:
     take = english()
-    speech = Speech(0, take.pcm, 0, frames_for(len(take.pcm)), take.phonemes, final=True)
+    speech = SpeechWindow(0, take.pcm, 0, frames_for(len(take.pcm)), take.phonemes, final=True)
     rows = {drive: Animator(AnimatorConfig(drive=drive), lambda ref: rig_of(ref.id)).listen(speech).rows for drive in ("mix", "phonemes", "sound")}
     assert np.abs(rows["mix"] - rows["phonemes"]).max() > 0.05
     assert np.abs(rows["mix"] - rows["sound"]).max() > 0.05

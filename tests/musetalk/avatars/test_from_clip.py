@@ -19,7 +19,7 @@ from benchmarks.generated_models import write_models  # noqa: E402
 from configs.models import AppConfig, ClipConfig, parse_config  # noqa: E402
 from museserve.errors import ClipError, ConflictError, EngineUnavailableError, WeightsError  # noqa: E402
 from museserve.messages import EngineInfo  # noqa: E402
-from musetalk.avatars import from_portrait as prepare  # noqa: E402
+from musetalk.avatars import from_portrait  # noqa: E402
 from musetalk.avatars.format import EngineParts, content_version  # noqa: E402
 from musetalk.avatars.from_clip import forth_and_back, loop_frames, prepare_clip  # noqa: E402
 from musetalk.avatars.from_portrait import is_current, refresh  # noqa: E402
@@ -225,12 +225,12 @@ def test_shipped_avatars_are_prepared_for_musetalk_once(models: Path, tmp_path: 
     monkeypatch.setattr("musetalk.animator.render.IDLE_FRAMES", 16)
     store, settings = AvatarStore(str(tmp_path)), config(models)
     for avatar in ("interviewer_woman", "interviewer_man"):
-        prepare.prepare_builtin(avatar, store)
+        from_portrait.prepare_builtin(avatar, store)
     networks = FaceNetworks(settings)
     prepare_shipped(settings, store, networks)
     meta = store.meta("interviewer_woman")
     assert set(meta.engines) == {"animator", "musetalk"} and meta.report["musetalk"]["landmarks"] == "MediaPipe"
-    assert prepare.prepare_builtin("interviewer_woman", store) == meta.ref  # without networks it is left as it is
+    assert from_portrait.prepare_builtin("interviewer_woman", store) == meta.ref  # without networks it is left as it is
     monkeypatch.setattr("musetalk.neural.avatar_parts.FaceNetworks", None)  # would fail
     prepare_shipped(settings, store)
     assert store.meta("interviewer_woman") == meta

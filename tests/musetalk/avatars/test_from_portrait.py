@@ -19,7 +19,7 @@ from museserve.messages import Box
 from museserve.timebase import IDLE_FRAMES, SEGMENT_FRAMES
 from musetalk.animator.render import idle_loop
 from musetalk.animator.rig import Rig
-from musetalk.avatars import from_portrait as prepare
+from musetalk.avatars import from_portrait
 from musetalk.avatars.builtin import BUILTIN, is_builtin, resolve, shipped_portrait
 from musetalk.avatars.from_portrait import prepare_builtin, prepare_portrait, refresh
 from musetalk.avatars.store import AvatarStore
@@ -126,7 +126,7 @@ def test_shipped_avatars_are_prepared_once(store, name, monkeypatch):
     ref = prepare_builtin(name, store, SIZE)
     meta = store.meta(name)
     assert meta.builtin and meta.ref == ref and meta.gender == ("male" if name.endswith("_man") else "female")
-    monkeypatch.setattr(prepare, "idle_loop", None)  # would fail
+    monkeypatch.setattr(from_portrait, "idle_loop", None)  # would fail
     assert prepare_builtin(name, store, SIZE) == ref
     assert store.meta(name) == meta
     with pytest.raises(ConflictError):
@@ -169,10 +169,10 @@ assert "mediapipe" not in sys.modules
 def test_an_avatar_of_another_animator_is_prepared_again_without_detection(store, prepared, photo_bytes, monkeypatch):
     old = store.load("astronaut")
     assert refresh("astronaut", store) == old.ref
-    assert not prepare.is_current(old.meta.model_copy(update={"crf": None})), "its background is not what its idle loop shows"
-    current = prepare.animator_version()
-    monkeypatch.setattr(prepare, "animator_version", lambda: "newer")
-    monkeypatch.setattr(prepare, "find_faces", None)
+    assert not from_portrait.is_current(old.meta.model_copy(update={"crf": None})), "its background is not what its idle loop shows"
+    current = from_portrait.animator_version()
+    monkeypatch.setattr(from_portrait, "animator_version", lambda: "newer")
+    monkeypatch.setattr(from_portrait, "find_faces", None)
     new = refresh("astronaut", store)
     assert new != old.ref and current != "newer"
     avatar = store.load("astronaut")

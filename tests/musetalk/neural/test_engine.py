@@ -16,9 +16,9 @@ torch = pytest.importorskip("torch")
 from benchmarks.generated_models import write_models  # noqa: E402
 from configs.models import MuseTalkConfig, WeightsConfig  # noqa: E402
 from museserve.errors import DeviceLostError, EngineError, EngineUnavailableError, WeightsError  # noqa: E402
-from museserve.messages import AvatarRef, RenderRequest, Speech  # noqa: E402
+from museserve.messages import AvatarRef, RenderRequest, SpeechWindow  # noqa: E402
 from musetalk.neural import device as devices  # noqa: E402
-from musetalk.neural import renderer as face_renderer  # noqa: E402
+from musetalk.neural import renderer as renderers  # noqa: E402
 from musetalk.neural.engine import MuseTalk  # noqa: E402
 from musetalk.neural.latents import LatentCache  # noqa: E402
 from musetalk.neural.networks import load_unet, load_vae  # noqa: E402
@@ -83,7 +83,7 @@ def test_sound_moves_the_picture(engine: MuseTalk) -> None:
 
 def test_hears_in_rows_of_its_own_shape(engine: MuseTalk) -> None:
     pcm = np.random.default_rng(0).normal(0, 0.1, 24_000).astype(np.float32)
-    heard = engine.listen(Speech(0, pcm, 0, 25, level=0.1, final=True))
+    heard = engine.listen(SpeechWindow(0, pcm, 0, 25, level=0.1, final=True))
     assert heard.rows.shape == (25, 50, 384) and heard.is_speaking[:20].all()
     assert len(engine.render([RenderRequest(WOMAN, tuple(range(8)), heard.rows[:8])])[0]) == 8
 
@@ -201,12 +201,12 @@ def test_memory_for_nothing_is_an_error_and_the_replica_goes_on(folder: WeightsF
 def test_memory_that_is_gone_while_listening_is_an_error_of_that_call(folder: WeightsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = MuseTalk(CPU, folder, arrays)
 
-    def full(speech: Speech) -> Any:
+    def full(speech: SpeechWindow) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(engine._ear, "listen", full)
+    monkeypatch.setattr(engine._listener, "listen", full)
     with pytest.raises(EngineError, match="out of memory on cpu while listening.*lipsync.musetalk.batch_sizes"):
-        engine.listen(Speech(0, np.zeros(24_000, np.float32), 0, 25))
+        engine.listen(SpeechWindow(0, np.zeros(24_000, np.float32), 0, 25))
     engine.check()
 
 
@@ -248,7 +248,7 @@ def test_compilers_that_are_not_there(folder: WeightsFolder) -> None:
 
 
 def test_kernels_that_cannot_be_had_are_told_and_replaced(folder: WeightsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(face_renderer.KERNELS, "off", ("our own", "PyTorch"))
+    monkeypatch.setitem(renderers.KERNELS, "off", ("our own", "PyTorch"))
     monkeypatch.setitem(sys.modules, "musetalk.neural.fused", None)  # as where Triton is missing
     details = MuseTalk(CPU, folder, arrays).info.details
     assert (details["compile"], details["kernels"]) == ("off", "PyTorch")
@@ -261,7 +261,7 @@ def test_kernels_that_cannot_be_had_are_told_and_replaced(folder: WeightsFolder,
 @pytest.mark.parametrize("mode", ["off", "graphs", "inductor"])
 def test_the_card_draws_what_the_cpu_draws(folder: WeightsFolder, engine: MuseTalk, mode: Any) -> None:
     card = MuseTalk(MuseTalkConfig(batch_sizes=(2, 8), compile=mode), folder, arrays)
-    assert card.info.details["kernels"] == face_renderer.KERNELS[mode][0], card.info.details
+    assert card.info.details["kernels"] == renderers.KERNELS[mode][0], card.info.details
     asked = [RenderRequest(WOMAN, (0, 1, 2), rows(3, 1)), RenderRequest(MAN, (7,) * 19, rows(19, 2))]
     for _ in range(3):
         for got, want in zip(card.render(asked), engine.render(asked), strict=True):
@@ -295,7 +295,7 @@ def test_the_card_hears_what_the_cpu_hears(folder: WeightsFolder, engine: MuseTa
     card = MuseTalk(MuseTalkConfig(batch_sizes=(2,), compile="off"), folder, arrays)
     sound = np.random.default_rng(0).normal(0, 0.1, 2 * 24_000).astype(np.float32)
     for end in range(8_000, len(sound), 7_000):  # a sound that arrives: each time of another length
-        speech = Speech(0, sound[:end], 0, 8, level=0.1)
+        speech = SpeechWindow(0, sound[:end], 0, 8, level=0.1)
         got, want = card.listen(speech).rows.astype(float), engine.listen(speech).rows.astype(float)
         assert np.linalg.norm(got - want) < 0.01 * np.linalg.norm(want)
     assert not torch.backends.cudnn.benchmark, "every new length would be tried out while others are drawn"

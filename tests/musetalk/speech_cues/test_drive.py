@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from museserve.messages import FloatArray, Phoneme, Speech
+from museserve.messages import FloatArray, Phoneme, SpeechWindow
 from museserve.timebase import FPS, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for
 from musetalk.speech_cues.accents import ACCENT_CELL_S, accents, activity, glances
 from musetalk.speech_cues.controls import BROW_UP, FTUCK, GAZE_X, JAW, LIP_CLOSE, LOWER_DROP, N_CONTROLS, NOD, PRESS, ROUND, SEAL, UPPER_RAISE, WIDE
@@ -19,7 +19,7 @@ DRIVES: tuple[Drive, ...] = ("mix", "phonemes", "sound")
 
 
 def whole(pcm: FloatArray, phonemes: tuple[Phoneme, ...] | None, drive: Drive = "mix", head_motion: float = 1.0) -> FloatArray:
-    speech = Speech(0, pcm, 0, frames_for(len(pcm)), phonemes, loud_level(pcm), final=True)
+    speech = SpeechWindow(0, pcm, 0, frames_for(len(pcm)), phonemes, loud_level(pcm), final=True)
     rows: FloatArray = listen(speech, drive, head_motion).rows
     return rows
 
@@ -31,7 +31,7 @@ def in_stretches(pcm: FloatArray, phonemes: tuple[Phoneme, ...], drive: Drive, f
         begin = max(first * SPEECH_SAMPLES_PER_FRAME - round(CONTEXT_S * SPEECH_RATE), 0) // SPEECH_SAMPLES_PER_FRAME * SPEECH_SAMPLES_PER_FRAME
         end = min((first + n) * SPEECH_SAMPLES_PER_FRAME + round(LOOKAHEAD_S * SPEECH_RATE), len(pcm))
         near = tuple(p for p in phonemes if p.end > begin and p.start < end)
-        heard = listen(Speech(begin, pcm[begin:end], first, n, near, loud_level(pcm), final=end == len(pcm)), drive)
+        heard = listen(SpeechWindow(begin, pcm[begin:end], first, n, near, loud_level(pcm), final=end == len(pcm)), drive)
         assert heard.first_frame == first and heard.rows.shape == (n, N_CONTROLS)
         rows.append(heard.rows)
     return np.concatenate(rows)
@@ -123,7 +123,7 @@ def test_loudness_shifts_openings_but_not_their_average(drive: Drive, take) -> N
     pcm = take().pcm
     level = loud_level(pcm)
     grid = np.arange(0.0, len(pcm) / SPEECH_RATE, 0.005)
-    factor = emphasis(Speech(0, pcm, 0, 1, None, level, final=True), level, grid, EMPHASIS[drive])[:, 0]
+    factor = emphasis(SpeechWindow(0, pcm, 0, 1, None, level, final=True), level, grid, EMPHASIS[drive])[:, 0]
     speaking = np.interp(grid, np.arange(len(pcm) // 120 + 1) / LOUDNESS_RATE, loudness(pcm, level, 0.06)) > -25.0
     assert 0.9 < factor[speaking].mean() < 1.15 and factor.max() > 1.3 * factor.min()
 
@@ -132,7 +132,7 @@ def test_loudness_shifts_openings_but_not_their_average(drive: Drive, take) -> N
 def test_silence_is_exactly_the_background(drive: Drive) -> None:
     pcm, phonemes = with_pause(english(), 0.7)
     pcm = np.concatenate([pcm, np.zeros(2 * SPEECH_RATE, np.float32)])
-    heard = listen(Speech(0, pcm, 0, frames_for(len(pcm)), phonemes, 0.0, final=True), drive)
+    heard = listen(SpeechWindow(0, pcm, 0, frames_for(len(pcm)), phonemes, 0.0, final=True), drive)
     middle = int((len(english().pcm) / SPEECH_RATE + 0.35) * FPS)
     pause = np.delete(heard.rows[middle - 1 : middle + 2], SEAL, axis=1)
     assert not pause.any()
@@ -175,9 +175,9 @@ def test_nothing_pops_at_the_ends(drive: Drive) -> None:
 @pytest.mark.parametrize("drive", DRIVES)
 def test_silent_input_moves_nothing(drive: Drive) -> None:
     for pcm in (np.zeros(SPEECH_RATE, np.float32), np.zeros(0, np.float32)):
-        heard = listen(Speech(0, pcm, 0, 10, (), 0.0, final=True), drive)
+        heard = listen(SpeechWindow(0, pcm, 0, 10, (), 0.0, final=True), drive)
         assert heard.rows.shape == (10, N_CONTROLS) and not heard.rows.any() and not heard.is_speaking.any()
-        assert not listen(Speech(0, pcm, 0, 10, None, 0.0, final=True), drive).rows.any()
+        assert not listen(SpeechWindow(0, pcm, 0, 10, None, 0.0, final=True), drive).rows.any()
 
 
 def test_a_louder_voice_looks_the_same() -> None:
@@ -251,5 +251,5 @@ def test_activity_rests_only_in_long_pauses() -> None:
 @pytest.mark.parametrize("behind", [0, 5, 11, 20, 28])
 def test_frames_behind_the_end_of_the_speech_are_at_rest(phonemes: tuple[Phoneme, ...] | None, behind: int) -> None:
     pcm = np.random.default_rng(0).standard_normal(17_500).astype(np.float32) * 0.1
-    heard = listen(Speech(0, pcm, 19 + behind, 1, phonemes, 0.1, final=True))
+    heard = listen(SpeechWindow(0, pcm, 19 + behind, 1, phonemes, 0.1, final=True))
     assert not heard.rows.any() and not heard.is_speaking.any()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from museserve.messages import FloatArray, Speech
+from museserve.messages import FloatArray, SpeechWindow
 from museserve.speech.engines.engine import Take
 from museserve.timebase import SPEECH_RATE, frames_for
 from musetalk.speech_cues.controls import JAW, ROUND, SEAL, WIDE
@@ -39,7 +39,7 @@ def test_the_jaw_is_heard(take, least: float, noise_db: float) -> None:  # type:
 
 def test_sound_alone_draws_what_phonemes_draw() -> None:
     pcm, phonemes = with_pause(english(), 0.5)
-    speech = Speech(0, pcm, 0, frames_for(len(pcm)), phonemes, loud_level(pcm), final=True)
+    speech = SpeechWindow(0, pcm, 0, frames_for(len(pcm)), phonemes, loud_level(pcm), final=True)
     spoken, heard = listen(speech, "phonemes").rows, listen(speech, "sound").rows
     assert correlation(spoken[:, JAW], heard[:, JAW]) > 0.65
     assert correlation(spoken[:, ROUND] - spoken[:, WIDE], heard[:, ROUND] - heard[:, WIDE]) > 0.4
@@ -50,7 +50,7 @@ def test_sound_alone_draws_what_phonemes_draw() -> None:
 def test_a_room_is_not_speech(noise_db: float) -> None:
     pcm, _ = with_pause(english(), 1.5)
     loud = noisy(np.concatenate([np.zeros(SPEECH_RATE, np.float32), pcm]), noise_db)
-    heard = listen(Speech(0, loud, 0, frames_for(len(loud)), None, loud_level(pcm), final=True))
+    heard = listen(SpeechWindow(0, loud, 0, frames_for(len(loud)), None, loud_level(pcm), final=True))
     pause = 1.0 + len(english().pcm) / SPEECH_RATE
     quiet = slice(int((pause + 0.5) * 25), int((pause + 1.2) * 25))
     assert not np.delete(heard.rows[quiet], SEAL, axis=1).any() and not heard.is_speaking[5:18].any()

@@ -15,7 +15,7 @@ from configs.models import WeightsConfig
 from museserve.errors import WeightsError
 from musetalk.weights import catalogue as published
 from musetalk.weights import folder as weights
-from musetalk.weights.folder import State, WeightsFolder
+from musetalk.weights.folder import FileState, WeightsFolder
 
 CONTENT = bytes(range(256)) * 5_000
 NAME = "GFPGANv1.4.pth"
@@ -63,7 +63,7 @@ def test_a_damaged_file_of_a_store_is_not_taken(small: Any, tmp_path: Path) -> N
     folder = Store(CONTENT[::-1]).folder(tmp_path)
     with pytest.raises(WeightsError, match="bucket/models/GFPGANv1.4.pth is damaged: SHA-256.*put the published file into bucket/models"):
         folder.path(NAME)
-    assert left(tmp_path) == [] and folder.verify_file(small).state is State.DAMAGED
+    assert left(tmp_path) == [] and folder.verify_file(small).state is FileState.DAMAGED
 
 
 def test_a_recorded_sum_counts_where_none_is_published(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,9 +112,9 @@ def test_a_read_only_cache_says_what_to_set(small: Any) -> None:
 def test_a_local_folder_is_read_in_place(small: Any, tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(CONTENT)
     folder = WeightsFolder(f"file://{tmp_path}")
-    assert folder.path(NAME) == tmp_path / NAME and folder.verify_file(small).state is State.VERIFIED
+    assert folder.path(NAME) == tmp_path / NAME and folder.verify_file(small).state is FileState.VERIFIED
     (tmp_path / NAME).write_bytes(CONTENT[:10])
-    assert folder.look(small).state is State.PARTIAL
+    assert folder.look(small).state is FileState.PARTIAL
     with pytest.raises(WeightsError, match=f"10 bytes where 1,280,000 are expected.*museserve weights download --again {NAME}"):
         folder.path(NAME)
     assert WeightsFolder(WeightsConfig(uri=str(tmp_path), unpublished=True)).path(NAME) == tmp_path / NAME

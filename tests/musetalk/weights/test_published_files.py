@@ -178,7 +178,7 @@ def test_every_published_file_has_a_reader() -> None:
 LOAD = """
 import json, resource, sys, time
 import torch
-from musetalk import pretrained as p
+from musetalk.neural import networks as p
 from musetalk.inspection import examine
 from musetalk.weights import WeightsFolder
 from configs.models import WeightsConfig
