@@ -7,9 +7,8 @@ half the bytes of RGB, so nothing is converted between the renderer and H.264.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,9 +153,10 @@ class RenderedCrops:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What runs, and why. context_s / lookahead_s: how much speech before / after a frame `listen` wants to see.
+    """A lip-sync engine: what runs, and why. context_s / lookahead_s: how much speech before / after a frame `listen` wants to see.
 
     fade_frames: frames over which the composer blends drawn crops in when speech begins and out when it ends; 0 = the engine sees to that itself.
+    batches: whether drawing many frames by one call is faster than one after the other.
     """
 
     name: str
@@ -167,6 +167,30 @@ class EngineInfo:
     lookahead_s: float
     details: dict[str, Any] = field(default_factory=dict)
     fade_frames: int = 0
+    batches: bool = False
+
+
+@dataclass(frozen=True)
+class SpeechInfo:
+    """What speaks, and why. version: another one whenever the same text may sound otherwise. offline: the voices that need no network.
+
+    model, on_error: of the provider, where one is configured: its model, and what happens when it fails.
+    """
+
+    engine: Literal["offline", "openai"]
+    reason: str
+    version: str
+    offline: tuple[str, ...] = ()
+    model: str | None = None
+    on_error: str | None = None
+
+
+@dataclass(frozen=True)
+class ServiceInfo:
+    """What runs in the graph."""
+
+    lipsync: EngineInfo
+    speech: SpeechInfo
 
 
 @dataclass(frozen=True)
@@ -177,9 +201,6 @@ class Box:
     y: int
     w: int
     h: int
-
-
-FrameNumbers = Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -202,18 +223,53 @@ class VideoRequest:
     text_track: bool = False
 
 
+CacheHit = Literal["no", "speech", "segments"]  # how much of an utterance came out of the cache
+
+
+@dataclass(frozen=True)
+class FragmentHead:
+    """What is known of a video when its first fragment is there.
+
+    codecs: what Media Source Extensions want to know. timings_ms: from the request to the first result of each stage. speech_engine: the voice
+    that spoke; notice: why, when it is not the one that was asked for.
+    """
+
+    codecs: str
+    timings_ms: dict[str, float]
+    speech_engine: str = ""
+    notice: str = ""
+    cached: CacheHit = "no"
+
+
 @dataclass(frozen=True)
 class Fragment:
     """One piece of the streamed video, in order. data: moof + mdat; on the first piece, the init segment (ftyp + moov) comes before it.
 
-    words: those that became known since the piece before; words_final: no more will come. The last fragment has final=True.
-    head, on the first fragment only: codecs, stage timings in ms, engines, notices, and how much came out of the cache (no, speech, segments).
+    words: those that became known since the piece before. total_frames: of the whole utterance, once its last speech is there, else None; no
+    more words come then. head: on the first fragment only.
     """
 
     data: bytes
     first_frame: int
     n_frames: int
     words: tuple[Word, ...] = ()
-    words_final: bool = False
-    final: bool = False
-    head: dict[str, Any] | None = None
+    total_frames: int | None = None
+    head: FragmentHead | None = None
+
+    @property
+    def words_final(self) -> bool:
+        """No more words come."""
+        return self.total_frames is not None
+
+    @property
+    def final(self) -> bool:
+        """No more fragments come."""
+        return self.total_frames == self.first_frame + self.n_frames
+
+
+@dataclass(frozen=True)
+class FilmHead:
+    """What is known of a finished video; its bytes follow."""
+
+    fragments: FragmentHead
+    words: tuple[Word, ...]

@@ -11,7 +11,7 @@ import json
 import struct
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from museserve.runtime.blob_store import BlobStore, blob_key
 from museserve.runtime.versions import stamp
 from museserve.timebase import SEGMENT_FRAMES
 
-FORMAT = 1  # of the blobs
+FORMAT = 2  # of the blobs
 VERSION = 1  # of films: raise it with any change to how the same speech and crops are composed or encoded
 KEPT_LIBRARIES = ("av", "opencv-python")  # what encoded and composed them
 LENGTH = struct.Struct(">I")
@@ -31,15 +31,15 @@ FULL_SCALE = 32_767
 
 # Settings that change nothing that is heard or seen, or that are keys by another name.
 SPEECH_EXCEPT: Any = {"openai": {"api_key", "timeout_s", "max_retries"}, "threads": True, "on_openai_error": True, "engine": True, "lexicon": True}
-LIPS_EXCEPT: Any = {"batch": True, "avatar_cache_bytes": True, "engine": True, "animator": {"threads"}}
+LIPSYNC_EXCEPT: Any = {"batch": True, "avatar_cache_bytes": True, "engine": True, "animator": {"threads"}}
 
 
 @dataclass(frozen=True)
 class CacheKeys:
-    """speech: None for recordings, which have no text. film: None where fragments are not kept."""
+    """fragments: None where they are not kept."""
 
-    speech: str | None
-    film: str | None
+    speech: str
+    fragments: str | None
 
 
 class UtteranceCache:
@@ -50,41 +50,43 @@ class UtteranceCache:
     """
 
     def __init__(self, config: AppConfig) -> None:
-        self._config = config
-        self._store: BlobStore | None = None
-        if config.cache.enabled:
-            self._store = BlobStore(config.cache.uri or str(Path(cache_dir()) / "utterances"), config.cache.max_bytes, config.cache.memory_bytes)
-        self._speaks = blob_key(FORMAT, config.speech.model_dump_json(exclude=SPEECH_EXCEPT))
-        lips = config.lipsync.model_dump_json(exclude=LIPS_EXCEPT)
-        self._films = blob_key(FORMAT, lips, config.mux.media.model_dump_json(), config.mux.first_pieces, stamp(VERSION, *KEPT_LIBRARIES))
+        uri = config.cache.uri or str(cache_dir() / "utterances")
+        self._store = BlobStore(uri, config.cache.max_bytes, config.cache.memory_bytes)
+        self._speech_settings = blob_key(FORMAT, config.speech.model_dump_json(exclude=SPEECH_EXCEPT))
+        lipsync = config.lipsync.model_dump_json(exclude=LIPSYNC_EXCEPT)
+        media, pieces = config.mux.media.model_dump_json(), config.mux.first_pieces
+        self._film_settings = blob_key(FORMAT, lipsync, media, pieces, stamp(VERSION, *KEPT_LIBRARIES))
 
-    @property
-    def enabled(self) -> bool:
-        return self._store is not None
+    @classmethod
+    def of(cls, config: AppConfig) -> UtteranceCache | None:
+        """The configured cache; None when it is off."""
+        return cls(config) if config.cache.enabled else None
 
-    def keys(self, speech: SpeechRequest | None, speaks: dict[str, Any], avatar: AvatarRef, lips: EngineInfo, phase: int) -> CacheKeys:
-        """speaks: what speaks, as the TTS tells it; lips: the lip-sync engine."""
-        if self._store is None or speech is None:
-            return CacheKeys(None, None)
-        said = blob_key(self._speaks, speaks["engine"], speaks.get("model"), speaks["version"], json.dumps(asdict(speech), sort_keys=True))
-        film = blob_key(self._films, said, avatar.id, avatar.version, lips.name, lips.version, phase)
-        return CacheKeys(said, film if phase % SEGMENT_FRAMES == 0 else None)
+    def keys(
+        self, request: SpeechRequest, speech: SpeechInfo, avatar: AvatarRef, lipsync: EngineInfo, phase: int
+    ) -> CacheKeys:
+        """speech, lipsync: what runs, as the engines tell it. phase: the idle frame that the utterance begins on."""
+        text = json.dumps(asdict(request), sort_keys=True)
+        spoken = blob_key(self._speech_settings, speech.engine, speech.model, speech.version, text)
+        if phase % SEGMENT_FRAMES:
+            return CacheKeys(spoken, None)
+        filmed = blob_key(self._film_settings, spoken, avatar.id, avatar.version, lipsync.name, lipsync.version, phase)
+        return CacheKeys(spoken, filmed)
 
     def speech(self, keys: CacheKeys) -> list[SpeechChunk] | None:
-        blob = self._store.get(keys.speech) if self._store is not None and keys.speech is not None else None
+        blob = self._store.get(keys.speech)
         return None if blob is None else unpack_speech(blob)
 
-    def film(self, keys: CacheKeys) -> list[Fragment] | None:
-        blob = self._store.get(keys.film) if self._store is not None and keys.film is not None else None
-        return None if blob is None else unpack_film(blob)
+    def fragments(self, keys: CacheKeys) -> list[Fragment] | None:
+        blob = None if keys.fragments is None else self._store.get(keys.fragments)
+        return None if blob is None else unpack_fragments(blob)
 
     def keep_speech(self, keys: CacheKeys, chunks: list[SpeechChunk]) -> None:
-        if self._store is not None and keys.speech is not None:
-            self._store.put(keys.speech, pack_speech(chunks))
+        self._store.put(keys.speech, pack_speech(chunks))
 
-    def keep_film(self, keys: CacheKeys, fragments: list[Fragment]) -> None:
-        if self._store is not None and keys.film is not None:
-            self._store.put(keys.film, pack_film(fragments))
+    def keep_fragments(self, keys: CacheKeys, fragments: list[Fragment]) -> None:
+        if keys.fragments is not None:
+            self._store.put(keys.fragments, pack_fragments(fragments))
 
 
 async def recording(chunks: AsyncGenerator[SpeechChunk, None], keep: Callable[[list[SpeechChunk]], None]) -> AsyncGenerator[SpeechChunk, None]:
@@ -106,66 +108,57 @@ async def replay_speech(chunks: list[SpeechChunk]) -> AsyncIterator[SpeechChunk]
 
 
 def with_replay_head(fragments: list[Fragment], began: float) -> list[Fragment]:
-    """Kept fragments with a head that tells the truth about this time."""
-    took = {"first_fragment": round((time.perf_counter() - began) * 1e3, 1)}
-    head = {**(fragments[0].head or {}), "timings_ms": took, "cached": "segments"}
+    """Kept fragments with a head that tells the truth about this time. began: `time.perf_counter()` of the request."""
     first = fragments[0]
-    return [Fragment(first.data, first.first_frame, first.n_frames, first.words, first.words_final, first.final, head), *fragments[1:]]
+    assert first.head is not None
+    took = {"first_fragment": round((time.perf_counter() - began) * 1e3, 1)}
+    return [replace(first, head=replace(first.head, timings_ms=took, cached="segments")), *fragments[1:]]
 
 
 def pack_speech(chunks: list[SpeechChunk]) -> bytes:
     """Sound as 16 bits, the rest as JSON."""
-    head = [
-        {
-            "start": chunk.start,
-            "samples": len(chunk.pcm),
-            "phonemes": None if chunk.phonemes is None else [(p.symbol, p.start, p.end, p.stress) for p in chunk.phonemes],
-            "words": _plain(chunk.words),
-            "final": chunk.final,
-            "engine": chunk.engine,
-            "notice": chunk.notice,
-        }
+    rows = [
+        [
+            len(chunk.pcm),
+            chunk.start,
+            None if chunk.phonemes is None else [(p.symbol, p.start, p.end, p.stress) for p in chunk.phonemes],
+            _plain(chunk.words),
+            chunk.final,
+            chunk.engine,
+            chunk.notice,
+        ]
         for chunk in chunks
     ]
-    return _pack(head, [np.round(np.clip(chunk.pcm, -1, 1) * FULL_SCALE).astype("<i2").tobytes() for chunk in chunks])
+    return _pack(rows, [np.round(np.clip(chunk.pcm, -1, 1) * FULL_SCALE).astype("<i2").tobytes() for chunk in chunks])
 
 
 def unpack_speech(blob: bytes) -> list[SpeechChunk]:
-    head, body = _unpack(blob)
+    rows, body = _unpack(blob)
     pcm = np.divide(np.frombuffer(body, "<i2"), np.float32(FULL_SCALE), dtype=np.float32)
     chunks, at = [], 0
-    for kept in head:
-        phonemes = None if kept["phonemes"] is None else tuple(Phoneme(*p) for p in kept["phonemes"])
-        sound = pcm[at : at + kept["samples"]]
-        chunks.append(SpeechChunk(kept["start"], sound, phonemes, _words(kept["words"]), kept["final"], kept["engine"], kept["notice"]))
-        at += kept["samples"]
+    for samples, start, phonemes, words, *rest in rows:
+        known = None if phonemes is None else tuple(Phoneme(*p) for p in phonemes)
+        chunks.append(SpeechChunk(start, pcm[at : at + samples], known, _words(words), *rest))
+        at += samples
     return chunks
 
 
-def pack_film(fragments: list[Fragment]) -> bytes:
-    head = [
-        {
-            "bytes": len(f.data),
-            "first_frame": f.first_frame,
-            "n_frames": f.n_frames,
-            "words": _plain(f.words),
-            "words_final": f.words_final,
-            "final": f.final,
-            "head": f.head,
-        }
+def pack_fragments(fragments: list[Fragment]) -> bytes:
+    rows = [
+        [len(f.data), f.first_frame, f.n_frames, _plain(f.words), f.total_frames, f.head and asdict(f.head)]
         for f in fragments
     ]
-    return _pack(head, [f.data for f in fragments])
+    return _pack(rows, [f.data for f in fragments])
 
 
-def unpack_film(blob: bytes) -> list[Fragment]:
-    head, body = _unpack(blob)
+def unpack_fragments(blob: bytes) -> list[Fragment]:
+    rows, body = _unpack(blob)
     fragments, at = [], 0
-    for kept in head:
-        data = bytes(body[at : at + kept["bytes"]])
-        words = _words(kept["words"])
-        fragments.append(Fragment(data, kept["first_frame"], kept["n_frames"], words, kept["words_final"], kept["final"], kept["head"]))
-        at += kept["bytes"]
+    for size, first_frame, n_frames, words, total_frames, head in rows:
+        data = bytes(body[at : at + size])
+        known = None if head is None else FragmentHead(**head)
+        fragments.append(Fragment(data, first_frame, n_frames, _words(words), total_frames, known))
+        at += size
     return fragments
 
 
@@ -177,11 +170,11 @@ def _words(plain: list[Any]) -> tuple[Word, ...]:
     return tuple(Word(*word) for word in plain)
 
 
-def _pack(head: list[dict[str, Any]], parts: list[bytes]) -> bytes:
-    index = json.dumps(head).encode()
+def _pack(rows: list[Any], parts: list[bytes]) -> bytes:
+    index = json.dumps(rows).encode()
     return b"".join([LENGTH.pack(len(index)), index, *parts])
 
 
-def _unpack(blob: bytes) -> tuple[list[dict[str, Any]], memoryview]:
+def _unpack(blob: bytes) -> tuple[list[Any], memoryview]:
     (length,) = LENGTH.unpack_from(blob)
     return json.loads(blob[LENGTH.size : LENGTH.size + length]), memoryview(blob)[LENGTH.size + length :]

@@ -19,7 +19,7 @@ class DeadlineSemaphore:
         self._numbers = itertools.count()
 
     @asynccontextmanager
-    async def turn(self, due_s: float, size: int) -> AsyncIterator[None]:
+    async def held(self, due_s: float, size: int) -> AsyncIterator[None]:
         """Wait until everything that is due earlier was let in and there is room; due in `due_s` seconds from now."""
         place = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (time.monotonic() + due_s, next(self._numbers), size, place))

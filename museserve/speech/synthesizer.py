@@ -51,7 +51,7 @@ class Synthesizer:
 
     def __init__(self, config: SpeechConfig) -> None:
         self._config = config
-        self._pool = DeadlineExecutor([NOW_S] + [SOON_S] * max(1, cpu.usable_cores() // 2), patient_s=SOON_S)
+        self._pool = DeadlineExecutor([NOW_S] + [SOON_S] * max(1, cpu.usable_cores() // 2), background_s=SOON_S)
         lexicon = Lexicon.load(config.lexicon)
         self._offline = OfflineVoices(lexicon, config.threads)
         self._version = f"{stamp(VERSION, *KEPT_LIBRARIES)} lexicon-{lexicon.digest}"
@@ -87,7 +87,7 @@ class Synthesizer:
         """Close the provider's connections and drop clauses that nobody waits for."""
         if self._openai is not None:
             await self._openai.aclose()
-        self._pool.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def check(self, request: SpeechRequest) -> None:
         """Everything that can be said about a request before work on it begins.

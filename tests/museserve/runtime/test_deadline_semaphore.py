@@ -12,12 +12,12 @@ async def took_turns(turns: DeadlineSemaphore, asked: list[tuple[float, int]], *
     gate = asyncio.Event()
 
     async def fill() -> None:
-        async with turns.turn(0.0, 16):
+        async with turns.held(0.0, 16):
             await gate.wait()
 
     async def work(due_s: float, size: int) -> None:
         nonlocal inside, most
-        async with turns.turn(due_s, size):
+        async with turns.held(due_s, size):
             inside += size
             most = max(most, inside)
             done.append(due_s)
@@ -54,15 +54,15 @@ async def test_cancelled_work_gives_its_place_up() -> None:
     turns = DeadlineSemaphore(16)
     done, _ = await took_turns(turns, [(0.1, 16), (0.2, 16)], cancelled=0)
     assert done == [0.2]
-    await asyncio.wait_for(turns.turn(0.0, 16).__aenter__(), 1)
+    await asyncio.wait_for(turns.held(0.0, 16).__aenter__(), 1)
 
 
 async def test_work_that_fails_gives_its_place_up() -> None:
     turns = DeadlineSemaphore(16)
     for _ in range(2):
         try:
-            async with turns.turn(0.0, 16):
+            async with turns.held(0.0, 16):
                 raise ValueError
         except ValueError:
             pass
-    await asyncio.wait_for(turns.turn(0.0, 16).__aenter__(), 1)
+    await asyncio.wait_for(turns.held(0.0, 16).__aenter__(), 1)

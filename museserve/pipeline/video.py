@@ -1,0 +1,190 @@
+"""From a request to its video: the avatar, the cache, the speech, the utterance. Mux runs it on the cluster's engines, one process on its own."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Protocol
+
+from configs.models import AppConfig
+from museserve.media.decode import decode_speech
+from museserve.media.mp4 import to_mp4
+from museserve.media.text_track import TextTrack
+from museserve.messages import CacheHit, FilmHead, Fragment, SpeechChunk, SpeechInfo, VideoRequest, Word
+from museserve.pipeline.cache import CacheKeys, UtteranceCache, recording, replay_speech, with_replay_head
+from museserve.pipeline.engines import Engines, FilmedAvatar, LipSync, OpenAvatar
+from museserve.pipeline.utterance import Timings, UtterancePipeline, UtterancePlan
+from museserve.runtime.deadline_executor import DeadlineExecutor
+from museserve.timebase import FPS, SPEECH_RATE
+
+UPLOAD_CHUNK = 2 * SPEECH_RATE
+FILE_CHUNK = 2**20
+
+
+class Observer(Protocol):
+    """Who wants to know how it goes."""
+
+    def looked_up(self, found: CacheHit) -> None: ...
+
+    def first_fragment(self, timings: Timings, request: VideoRequest) -> None: ...
+
+    def ended(self, timings: Timings) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Lookup:
+    """An utterance before it is filmed: since when, with what, and what the cache has of it."""
+
+    began: float
+    lipsync: LipSync
+    avatar: FilmedAvatar
+    speech_info: SpeechInfo | None = None
+    keys: CacheKeys | None = None
+    fragments: list[Fragment] | None = None
+    speech: list[SpeechChunk] | None = None
+    keep_fragments: bool = False
+
+    @property
+    def hit(self) -> CacheHit:
+        return "segments" if self.fragments is not None else "no" if self.speech is None else "speech"
+
+    def lasting(self, notice: str) -> bool:
+        """Whether what was made may be kept: not when an offline voice spoke because the provider failed just now."""
+        return self.speech_info is not None and not (notice and self.speech_info.engine == "openai")
+
+
+class VideoPipeline:
+    """`stream` and `film` take requests side by side.
+
+    Args:
+        config: limits, pacing, encoding.
+        open_avatar: an avatar by its id, from a store; called in a thread. Raises UnknownAvatarError, EngineError.
+        executor: where frames are composed and encoded, those that are needed first before all others.
+        cache: of finished utterances; None = nothing is kept.
+    """
+
+    def __init__(
+        self,
+        config: AppConfig,
+        engines: Engines,
+        open_avatar: OpenAvatar,
+        executor: DeadlineExecutor,
+        cache: UtteranceCache | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._config, self._limits = config.mux, config.limits
+        self._engines, self._open_avatar, self._executor = engines, open_avatar, executor
+        self._cache = cache if cache is not None and cache.enabled else None
+        self._observer = observer
+
+    async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
+        """Fragments as they are made, the first with the init segment and the head.
+
+        Raises:
+            RequestError: before the first fragment. EngineError: at any time.
+        """
+        lookup = await self._look_up(request)
+        fragments = self._film(request, lookup) if lookup.fragments is None else self._replay(request, lookup)
+        async with aclosing(fragments):
+            async for fragment in fragments:
+                yield fragment
+
+    async def film(self, request: VideoRequest) -> AsyncGenerator[FilmHead | bytes, None]:
+        """A finished mp4 (faststart): what is known of it, then the file in pieces. Raises as `stream`, before the first item."""
+        fragments = [fragment async for fragment in self.stream(request)]
+        head = fragments[0].head
+        assert head is not None
+        words = tuple(word for fragment in fragments for word in fragment.words)
+        file = io.BytesIO()
+        await asyncio.get_running_loop().run_in_executor(self._executor, write_mp4, request, fragments, words, file)
+        yield FilmHead(head, words)
+        data = file.getbuffer()
+        for at in range(0, len(data), FILE_CHUNK):
+            yield bytes(data[at : at + FILE_CHUNK])
+
+    async def _look_up(self, request: VideoRequest) -> _Lookup:
+        """The avatar, and what is known of this utterance from before."""
+        began = time.perf_counter()
+        lipsync = await self._engines.lipsync()
+        avatar = await asyncio.to_thread(self._open_avatar, request.avatar)
+        avatar.require(lipsync.info)
+        if self._cache is None or request.speech is None:
+            return _Lookup(began, lipsync, avatar)
+        speech_info = await self._engines.speech()
+        keys = self._cache.keys(request.speech, speech_info, avatar.ref, lipsync.info, request.phase)
+        fragments = await asyncio.to_thread(self._cache.fragments, keys)
+        speech = None if fragments is not None else await asyncio.to_thread(self._cache.speech, keys)
+        lookup = _Lookup(began, lipsync, avatar, speech_info, keys, fragments, speech, request.keep or speech is not None)
+        if self._observer is not None:
+            self._observer.looked_up(lookup.hit)
+        return lookup
+
+    async def _film(self, request: VideoRequest, lookup: _Lookup) -> AsyncGenerator[Fragment, None]:
+        utterance = UtterancePipeline(
+            lookup.avatar.background(lookup.lipsync.info.name),
+            self._chunks(request, lookup),
+            lookup.lipsync,
+            self._config,
+            self._executor,
+            UtterancePlan(request.utterance, request.paced, request.phase, self._limits.max_utterance_s),
+            Timings(lookup.began),
+        )
+        utterance.timings.mark("avatar")
+        made: list[Fragment] = []
+        fragments = utterance.fragments()
+        try:
+            async for fragment in fragments:
+                if fragment.head is not None:
+                    if self._observer is not None:
+                        self._observer.first_fragment(utterance.timings, request)
+                    fragment = replace(fragment, head=replace(fragment.head, cached=lookup.hit))
+                if lookup.keep_fragments:
+                    made.append(fragment)
+                yield fragment
+        finally:
+            await fragments.aclose()
+            if self._observer is not None:
+                self._observer.ended(utterance.timings)
+        if made and self._cache is not None and lookup.keys is not None and lookup.lasting(utterance.notice):
+            await asyncio.to_thread(self._cache.keep_fragments, lookup.keys, made)
+
+    async def _replay(self, request: VideoRequest, lookup: _Lookup) -> AsyncGenerator[Fragment, None]:
+        began = time.perf_counter()
+        for fragment in with_replay_head(lookup.fragments or [], lookup.began):
+            wait_s = fragment.first_frame / FPS - self._config.lead_s - (time.perf_counter() - began)
+            if request.paced and wait_s > 0:
+                await asyncio.sleep(wait_s)
+            yield fragment
+
+    def _chunks(self, request: VideoRequest, lookup: _Lookup) -> AsyncIterator[SpeechChunk]:
+        if request.speech is None:
+            return self._uploaded(request.audio or b"")
+        if lookup.speech is not None:
+            return replay_speech(lookup.speech)
+        spoken = self._engines.synthesize(request.speech)
+        return spoken if lookup.keys is None else recording(spoken, lambda chunks: self._keep_speech(lookup, chunks))
+
+    async def _uploaded(self, audio: bytes) -> AsyncIterator[SpeechChunk]:
+        limits = self._limits
+        pcm = await asyncio.get_running_loop().run_in_executor(
+            self._executor, lambda: decode_speech(audio, min_s=limits.min_audio_s, max_s=limits.max_audio_s)
+        )
+        for start in range(0, len(pcm), UPLOAD_CHUNK):
+            chunk = pcm[start : start + UPLOAD_CHUNK]
+            yield SpeechChunk(start, chunk, final=start + UPLOAD_CHUNK >= len(pcm), engine="upload")
+
+    def _keep_speech(self, lookup: _Lookup, chunks: list[SpeechChunk]) -> None:
+        assert self._cache is not None and lookup.keys is not None
+        if lookup.lasting("".join(chunk.notice for chunk in chunks)):
+            asyncio.get_running_loop().run_in_executor(None, self._cache.keep_speech, lookup.keys, chunks)
+
+
+def write_mp4(request: VideoRequest, fragments: list[Fragment], words: tuple[Word, ...], file: BinaryIO) -> None:
+    """The fragments of a whole utterance as a finished mp4, with captions inside where the request wants them."""
+    frames = fragments[-1].first_frame + fragments[-1].n_frames
+    track = TextTrack.of(words, request.speech, frames) if request.text_track and request.speech is not None else None
+    to_mp4([fragment.data for fragment in fragments], file, track)
