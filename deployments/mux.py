@@ -74,7 +74,7 @@ class Mux:
         self._lipsync = lipsync.options(**PLAIN_PICKLE)
         self._store = shipped_store(config, config.mux.avatar_cache_bytes)
         for avatar_id in BUILTIN:
-            self._store.load(avatar_id).background.max()  # brings the pages into memory before anyone waits for them
+            self._store.load(avatar_id).frames.max()  # brings the pages into memory before anyone waits for them
         self._pool = DeadlineExecutor([math.inf] * config.mux.encode_threads)
         self._metrics = MuxMetrics()
         self._engine: EngineInfo | None = None
@@ -186,7 +186,7 @@ class Mux:
 
     def _begin(self, request: VideoRequest, asked: Asked) -> UtterancePipeline:
         utterance = UtterancePipeline(
-            asked.avatar.stage(asked.engine.name),
+            asked.avatar.background(asked.engine.name),
             self._chunks(request, asked),
             asked.engine,
             self._listen,
