@@ -45,11 +45,11 @@ def _avatar(avatar_id: str, config: AppConfig, vae: Any, faces: int) -> Prepared
     (left, top), (right, bottom) = landmarks.min(0).astype(int) // 2 * 2, landmarks.max(0).astype(int) // 2 * 2
     box = Box(int(left), int(top), int(right - left), int(bottom - top))
     frames = [np.clip(picture.astype(int) + i, 0, 255).astype(np.uint8) for i in range(FRAMES)]  # each a little brighter than the last
-    background = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420) for frame in frames])
+    loop = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420) for frame in frames])
     crops = np.stack([cv2.resize(f[top:bottom, left:right], (256, 256), interpolation=cv2.INTER_LANCZOS4) for f in frames[:faces]])
     latents = vae.encode_faces(torch.from_numpy(crops)).numpy().astype(np.float16)
     mask = cv2.ellipse(np.zeros((box.h, box.w), np.uint8), (box.w // 2, box.h * 2 // 3), (box.w // 3, box.h // 4), 0, 0, 360, 255, -1)
-    idle = encode_idle(background, config.mux.media)
+    idle = encode_idle(loop, config.mux.media)
     return PreparedAvatar(
         id=avatar_id,
         version=content_version(settings, "generated"),
@@ -60,7 +60,7 @@ def _avatar(avatar_id: str, config: AppConfig, vae: Any, faces: int) -> Prepared
         source_sha256=shipped.sha256,
         portrait_png=shipped.portrait_png,
         landmarks=shipped.landmarks,
-        background=background,
+        frames=loop,
         engines={
             ANIMATOR: EngineParts(animator_version(), box, {"none": np.zeros(1, np.float32)}),
             MUSETALK: EngineParts(

@@ -71,7 +71,7 @@ class FakeLips:
         return RenderedCrops(np.broadcast_to(levels, (request.n_frames, self.box.h * 3 // 2, self.box.w)).copy(), render_ms=self.render_s * 1e3)
 
 
-def stage(size: int = 64, frames: int = 4 * SEGMENT_FRAMES) -> Background:
+def background(size: int = 64, n_frames: int = 4 * SEGMENT_FRAMES) -> Background:
     """A grey idle loop with a box in its middle."""
-    background: ByteArray = np.full((frames, size * 3 // 2, size), 128, np.uint8)
-    return Background(AvatarRef("grey", "1"), background, Box(size // 4, size // 4, size // 2, size // 2))
+    frames: ByteArray = np.full((n_frames, size * 3 // 2, size), 128, np.uint8)
+    return Background(AvatarRef("grey", "1"), frames, Box(size // 4, size // 4, size // 2, size // 2))

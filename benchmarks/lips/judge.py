@@ -91,7 +91,7 @@ class Judge:
         rows = self._set.intended(take).rows
         telling = most_different(rows, SEAM_ROWS)
         held = read_film(self._set.film_still(f"{case.avatar}-still", still, take), self._reader)
-        mean, spread = sharpness(rig, self._set.background(case.avatar), self._set.portrait(case.avatar))
+        mean, spread = sharpness(rig, self._set.frames(case.avatar), self._set.portrait(case.avatar))
         return {
             "still_jitter": head_motion(held.faces.skull).jitter_median,
             "lower_face_seam": float(lower_face_seam(still, rows[telling])),

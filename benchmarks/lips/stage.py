@@ -94,8 +94,8 @@ class FilmSet:
     def rig(self, avatar: str) -> Rig:
         return Rig.from_arrays(self.studio.store.load(resolve(avatar)).arrays(ENGINE))
 
-    def background(self, avatar: str) -> ByteArray:
-        return self.studio.store.load(resolve(avatar)).background
+    def frames(self, avatar: str) -> ByteArray:
+        return self.studio.store.load(resolve(avatar)).frames
 
     def portrait(self, avatar: str) -> ByteArray:
         """The framed portrait, BGR."""
@@ -105,10 +105,10 @@ class FilmSet:
 
     def frames_with(self, avatar: str, row: FloatArray, count: int) -> list[ByteArray]:
         """RGB frames with the row drawn on `count` places of the idle loop."""
-        rig, background = self.rig(avatar), self.background(avatar)
+        rig, loop = self.rig(avatar), self.frames(avatar)
         frames = []
-        for n in np.linspace(0, len(background), count, endpoint=False).astype(int):
-            frame = background[n].copy()
+        for n in np.linspace(0, len(loop), count, endpoint=False).astype(int):
+            frame = loop[n].copy()
             paste(frame, render_crop(rig, int(n), row), rig.box)
             frames.append(np.asarray(cv2.cvtColor(frame, cv2.COLOR_YUV2RGB_I420), np.uint8))
         return frames

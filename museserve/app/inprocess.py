@@ -57,7 +57,7 @@ class Studio:
         prepared.require(self.engine.info)
         chunks = spoken or (self.synthesizer.stream(speech) if speech is not None else self._upload(audio or b""))
         return UtterancePipeline(
-            prepared.stage(self.engine.info.name),
+            prepared.background(self.engine.info.name),
             chunks,
             self.engine.info,
             self._listen,

@@ -14,7 +14,7 @@ from museserve.messages import AvatarRef, Box, ByteArray
 
 @dataclass(frozen=True)
 class Background:
-    """background: I420 uint8 (n, h * 3 // 2, w). box: the part of it that crops change.
+    """frames: I420 uint8 (n, h * 3 // 2, w). box: the part of it that crops change.
 
     mask: uint8 (box.h, box.w), or one a frame (n, box.h, box.w), or None where crops replace the whole box.
     faces: int (n, 4) x0, y0, x1, y1 of the face that a crop is resized to on each frame; None when crops have the box's size.
@@ -23,7 +23,7 @@ class Background:
     """
 
     avatar: AvatarRef
-    background: ByteArray
+    frames: ByteArray
     box: Box
     mask: ByteArray | None = None
     faces: NDArray[np.integer[Any]] | None = None
@@ -32,7 +32,7 @@ class Background:
 
     def __len__(self) -> int:
         """Frames of the loop."""
-        return len(self.background if self.order is None else self.order)
+        return len(self.frames if self.order is None else self.order)
 
     def number(self, at: int) -> int:
         """Number of the background frame that stands at place `at` of the loop, which repeats for ever."""
@@ -41,7 +41,7 @@ class Background:
 
     def picture(self, number: int, crop: ByteArray | None = None, weight: int = 255) -> ByteArray:
         """Background frame `number`, with a crop on it if there is one; a copy then. weight: 0..255, how much of the crop shows."""
-        frame: ByteArray = self.background[number]
+        frame: ByteArray = self.frames[number]
         if crop is None:
             return frame
         frame = frame.copy()

@@ -66,7 +66,7 @@ class UtterancePipeline:
     """Films one utterance. `fragments()` may be iterated once.
 
     Args:
-        stage: the avatar's background and box for the engine.
+        background: the avatar's frames and box for the engine.
         chunks: the speech, in order; the last has `final` set.
         info: the engine's; `listen`, `render`: its verbs, however far away it runs.
         pool: where frames are composed and encoded, those that are needed first before all others.
@@ -76,7 +76,7 @@ class UtterancePipeline:
 
     def __init__(
         self,
-        stage: Background,
+        background: Background,
         chunks: AsyncIterator[SpeechChunk],
         info: EngineInfo,
         listen: Listen,
@@ -89,11 +89,11 @@ class UtterancePipeline:
         phase: int = 0,
         max_s: float = 900.0,
     ) -> None:
-        self._stage, self._chunks, self._listen, self._render = stage, chunks, listen, render
+        self._background, self._chunks, self._listen, self._render = background, chunks, listen, render
         self._config, self._pool, self._paced, self._phase, self._name = config, pool, paced, phase, utterance
         self._max_samples = round(max_s * SPEECH_RATE)
-        height, width = stage.background.shape[1] * 2 // 3, stage.background.shape[2]
-        media = config.media if stage.crf is None else config.media.model_copy(update={"crf": stage.crf})
+        height, width = background.frames.shape[1] * 2 // 3, background.frames.shape[2]
+        media = config.media if background.crf is None else config.media.model_copy(update={"crf": background.crf})
         self._encoder = FragmentEncoder(width, height, media)
         self._buffer = SpeechBuffer(info.context_s, info.lookahead_s)
         self._fade = info.fade_frames
@@ -220,7 +220,7 @@ class UtterancePipeline:
         if spoken:
             numbers = tuple(self._number(first + i) for i in spoken)
             asked = time.perf_counter()
-            request = RenderRequest(self._stage.avatar, numbers, np.stack(list(spoken.values())), self._name, first == 0, self._due_s(first))
+            request = RenderRequest(self._background.avatar, numbers, np.stack(list(spoken.values())), self._name, first == 0, self._due_s(first))
             rendered = await self._render(request)
             self.timings.wait_ms += (time.perf_counter() - asked) * 1e3
             self.timings.render_ms += rendered.render_ms
@@ -282,16 +282,16 @@ class UtterancePipeline:
 
     def _number(self, frame: int) -> int:
         """The background frame under frame `frame` of the utterance."""
-        return self._stage.number(idle_frame(self._phase, frame, len(self._stage)))
+        return self._background.number(idle_frame(self._phase, frame, len(self._background)))
 
     def _compose_and_encode(self, first: int, crops: list[ByteArray | None], weights: list[int]) -> bytes:
         drawn = enumerate(zip(crops, weights, strict=True))
-        frames = [self._stage.picture(self._number(first + i), crop, weight) for i, (crop, weight) in drawn]
+        frames = [self._background.picture(self._number(first + i), crop, weight) for i, (crop, weight) in drawn]
         # It follows the idle loop, and is followed by it. What is held from the first picture of the last segment on is there when the loop goes on.
         if first == 0:
-            frames[0] = keep_static(frames[0], self._stage.background[self._number(-1)])
+            frames[0] = keep_static(frames[0], self._background.frames[self._number(-1)])
         elif self._buffer.total_frames == first + len(frames):
-            frames[0] = keep_static(frames[0], self._stage.background[self._number(first + len(frames))])
+            frames[0] = keep_static(frames[0], self._background.frames[self._number(first + len(frames))])
         return self._encoder.encode(frames)
 
     async def _pace(self, first: int) -> None:

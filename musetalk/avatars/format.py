@@ -58,7 +58,7 @@ class AvatarMeta(BaseModel):
     boxes: dict[str, tuple[int, int, int, int]] = Field(description="engine -> x, y, w, h of the part it redraws")
     report: dict[str, Any] = Field(default_factory=dict, description="what was found in the portrait or clip, and by which means")
     idle_segments: tuple[int, ...] = Field((), description="byte lengths of the pre-encoded idle loop's fragments")
-    crf: int | None = Field(None, description="quantiser of the idle loop, and so of speech; None: `background` is not what the loop shows")
+    crf: int | None = Field(None, description="quantiser of the idle loop, and so of speech; None: `frames` are not what the loop shows")
     files: dict[str, StoredFile] = Field(default_factory=dict)
 
     @property
@@ -97,11 +97,11 @@ class EngineParts:
 class PreparedAvatar:
     """Everything `AvatarStore.save` writes.
 
-    background: I420 uint8 (n, size * 3 // 2, size), the frames of the idle loop as a viewer sees them, encoded with the quantiser `crf` and decoded
+    frames: I420 uint8 (n, size * 3 // 2, size), the frames of the idle loop as a viewer sees them, encoded with the quantiser `crf` and decoded
     again, in the sequence `order` int32 (m,) when that is given;
     portrait_png: the framed portrait, or a frame of the clip; landmarks: float32 (478, 3) in pixels of that picture; track: of a clip, float32
     (n, 478, 2) in pixels of each background frame, NaN where no face was seen. They are kept so that the avatar can be prepared again with no
-    face detection: of a portrait from the picture, of a clip from its background.
+    face detection: of a portrait from the picture, of a clip from its frames.
     """
 
     id: str
@@ -112,7 +112,7 @@ class PreparedAvatar:
     source_sha256: str
     portrait_png: bytes
     landmarks: FloatArray
-    background: ByteArray
+    frames: ByteArray
     engines: Mapping[str, EngineParts]
     idle: StoredIdle | None = None
     crf: int | None = None
@@ -165,7 +165,7 @@ class Avatar:
             return sum(buffer.size for buffer in self._buffers.values())
 
     @property
-    def background(self) -> ByteArray:
+    def frames(self) -> ByteArray:
         """The idle loop's frames, I420 uint8 (n, size * 3 // 2, size); n is `n_frames` when there is no `order`."""
         frames: ByteArray = self._read_arrays("background.arrow")["background"]
         order = self.order
@@ -177,7 +177,7 @@ class Avatar:
 
     @property
     def order(self) -> NDArray[np.int32] | None:
-        """int32 (n_frames,): which frame of `background` stands at each place of the loop; None = each once."""
+        """int32 (n_frames,): which frame of `frames` stands at each place of the loop; None = each once."""
         order: NDArray[np.int32] | None = self._read_arrays("background.arrow").get("order")
         if order is not None and (order.shape != (self.meta.n_frames,) or order.min(initial=0) < 0):
             raise EngineError(f"avatar {self.ref.id!r}: background.arrow has an order of {order.shape}, its loop {self.meta.n_frames} frames")
@@ -194,7 +194,7 @@ class Avatar:
 
     @property
     def track(self) -> FloatArray | None:
-        """float32 (n, 478, 2), the landmarks on each frame of `background`, NaN where no face was seen; None for a portrait."""
+        """float32 (n, 478, 2), the landmarks on each frame of `frames`, NaN where no face was seen; None for a portrait."""
         return self._read_arrays("landmarks.arrow").get("track")
 
     @property
@@ -224,14 +224,14 @@ class Avatar:
         return self._read_arrays(name)["mask"] if name in self.meta.files else None
 
     def faces(self, engine: str) -> NDArray[np.int32] | None:
-        """int32 (n, 4) x0, y0, x1, y1 on each frame of `background`, or None when the engine's crops have its box's size."""
+        """int32 (n, 4) x0, y0, x1, y1 on each frame of `frames`, or None when the engine's crops have its box's size."""
         self._check_engine(engine)
         name = f"mask-{engine}.arrow"
         return self._read_arrays(name).get("faces") if name in self.meta.files else None
 
-    def stage(self, engine: str) -> Background:
+    def background(self, engine: str) -> Background:
         """What this engine's utterances are drawn on. Raises EngineError: not prepared for it, or a file is missing or damaged."""
-        return Background(self.ref, self.background, self.box(engine), self.mask(engine), self.faces(engine), self.order, self.meta.crf)
+        return Background(self.ref, self.frames, self.box(engine), self.mask(engine), self.faces(engine), self.order, self.meta.crf)
 
     def verify(self) -> None:
         """Read every file once and keep none.

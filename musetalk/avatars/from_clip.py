@@ -82,12 +82,12 @@ def prepare_clip(
     faces = faces[:n]
     square = clip_square(faces, info.width, info.height)
     with steps("read and cut", 0.35, 0.45) as tick:
-        background, poster = _cut_all(data, limits, square, size, n, _best(faces), tick)
+        frames, poster = _cut_all(data, limits, square, size, n, _best(faces), tick)
     scale = size / square.side
     track = np.stack([np.full((478, 2), np.nan, np.float32) if face is None else _in_square(face, square, scale) for face in faces])
     order = forth_and_back(n)
     with steps("encode the idle loop", 0.45, 0.55):
-        idle = encode_idle(background, media, order)
+        idle = encode_idle(frames, media, order)
     made, found = networks.prepare(idle.shown, track, loop=False, steps=steps, begin=0.55, end=0.95)
     if square.side < size:
         text = f"the part of the clip that is shown has {square.side} pixels a side and is enlarged to {size}"
@@ -113,7 +113,7 @@ def prepare_clip(
         source_sha256=hashlib.sha256(data).hexdigest(),
         portrait_png=_png(poster),
         landmarks=np.asarray((best.landmarks - (square.x, square.y, 0)) * scale, np.float32),
-        background=idle.shown,
+        frames=idle.shown,
         engines={MUSETALK: made},
         idle=StoredIdle(init=idle.init, segments=idle.segments, mp4=idle.mp4),
         crf=idle.crf,
@@ -131,15 +131,15 @@ def prepare_clip(
 
 def again_from_background(avatar: Avatar, store: AvatarStore, networks: FaceNetworks, media: MediaConfig, steps: Steps) -> AvatarRef:
     """An avatar made from a clip, with MuseTalk's share of it made anew. Its pictures stay as they are, if they are those that the loop shows."""
-    meta, idle, track, background, crf = avatar.meta, avatar.idle, avatar.track, avatar.background, avatar.meta.crf
+    meta, idle, track, frames, crf = avatar.meta, avatar.idle, avatar.track, avatar.frames, avatar.meta.crf
     settings = meta.settings
     if track is None or idle is None:
         raise EngineError(f"avatar {meta.id!r} lacks its landmarks or its idle loop; make it again from its clip")
     if crf is None:
-        encoded = encode_idle(background, media, avatar.order)
-        idle, background, crf = StoredIdle(init=encoded.init, segments=encoded.segments, mp4=encoded.mp4), encoded.shown, encoded.crf
+        encoded = encode_idle(frames, media, avatar.order)
+        idle, frames, crf = StoredIdle(init=encoded.init, segments=encoded.segments, mp4=encoded.mp4), encoded.shown, encoded.crf
         settings = content_version(stamp(PREPARATION, *KEPT_LIBRARIES), settings)
-    made, found = networks.prepare(background, track, loop=False, steps=steps)
+    made, found = networks.prepare(frames, track, loop=False, steps=steps)
     prepared = PreparedAvatar(
         id=meta.id,
         version=content_version(settings, networks.version),
@@ -149,7 +149,7 @@ def again_from_background(avatar: Avatar, store: AvatarStore, networks: FaceNetw
         source_sha256=meta.source_sha256,
         portrait_png=avatar.portrait_png,
         landmarks=avatar.landmarks,
-        background=background,
+        frames=frames,
         engines={MUSETALK: made},
         idle=idle,
         crf=crf,

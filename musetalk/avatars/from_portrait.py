@@ -217,7 +217,7 @@ def _make(source: _PortraitSource, size: int, store: AvatarStore, media: MediaCo
             source_sha256=source.sha256,
             portrait_png=source.portrait_png,
             landmarks=source.landmarks,
-            background=idle.shown,
+            frames=idle.shown,
             engines=engines,
             idle=StoredIdle(init=idle.init, segments=idle.segments, mp4=idle.mp4),
             crf=idle.crf,

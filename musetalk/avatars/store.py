@@ -371,7 +371,7 @@ class AvatarStore:
 def _contents(prepared: PreparedAvatar) -> Iterator[tuple[str, Any]]:
     yield "portrait.png", prepared.portrait_png
     yield "landmarks.arrow", arrow_file.to_bytes(_given(landmarks=prepared.landmarks, track=prepared.track))
-    yield "background.arrow", arrow_file.to_bytes(_given(background=prepared.background, order=prepared.order))
+    yield "background.arrow", arrow_file.to_bytes(_given(background=prepared.frames, order=prepared.order))
     for engine, parts in prepared.engines.items():
         yield f"engine-{engine}.arrow", arrow_file.to_bytes(parts.arrays)
         if parts.mask is not None:
@@ -394,7 +394,7 @@ def _meta_of(prepared: PreparedAvatar, files: dict[str, StoredFile]) -> AvatarMe
         gender=prepared.gender,
         builtin=prepared.builtin,
         size=prepared.size,
-        n_frames=len(prepared.background if prepared.order is None else prepared.order),
+        n_frames=len(prepared.frames if prepared.order is None else prepared.order),
         source=prepared.source,
         source_sha256=prepared.source_sha256,
         settings=prepared.settings,

@@ -86,11 +86,11 @@ def test_speech_is_drawn_and_silence_is_the_background(service: Service) -> None
     frames = decoded(b"".join(pieces))
     assert len(frames) % 8 == 0 and len(frames) >= 50
     avatar = AvatarStore(str(service.home)).load("interviewer_woman")
-    box, background = avatar.box("musetalk"), avatar.background
+    box, loop = avatar.box("musetalk"), avatar.frames
     changes = []
     for i, frame in enumerate(frames):
         luma = frame.to_ndarray(format="yuv420p")[: avatar.meta.size].astype(int)
-        change = np.abs(luma - background[i % len(background)][: avatar.meta.size])[box.y : box.y + box.h, box.x : box.x + box.w]
+        change = np.abs(luma - loop[i % len(loop)][: avatar.meta.size])[box.y : box.y + box.h, box.x : box.x + box.w]
         changes.append(change.mean())
     spoken, silent = changes[12:24], changes[40:]
     assert min(spoken) > 3 * max(silent) and max(silent) < 4

@@ -31,7 +31,7 @@ from musetalk.animator import rig
 from musetalk.animator.render import idle_loop, render_crop
 from musetalk.avatars.builtin import shipped_portrait
 from musetalk.speech_cues.controls import N_CONTROLS
-from tests.fakes import INFO, FakeLips, FakeSpeech, stage
+from tests.fakes import INFO, FakeLips, FakeSpeech, background
 
 FOLDER = Path(__file__).parent
 Arrays = dict[str, NDArray[Any]]
@@ -88,7 +88,7 @@ def films() -> Arrays:
     """Decoded pictures and sound of an utterance."""
 
     async def filmed() -> list[bytes]:
-        ground = stage(64)
+        ground = background(64)
         lips, pool = FakeLips(ground.box, silent=range(10, 14)), DeadlineExecutor([math.inf])
         utterance = UtterancePipeline(
             ground, FakeSpeech(0.9).stream(), INFO, lips.listen, lips.render, MuxConfig(media=MediaConfig(crf=20)), pool, phase=3

@@ -15,37 +15,37 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def test_a_loop_shows_its_frames_in_order_and_for_ever() -> None:
-    background = noise(4, 96, 64)
-    plain = Background(AvatarRef("a", "1"), background, BOX)
+    frames = noise(4, 96, 64)
+    plain = Background(AvatarRef("a", "1"), frames, BOX)
     assert [plain.number(i) for i in range(6)] == [0, 1, 2, 3, 0, 1]
-    forth_and_back = Background(AvatarRef("a", "1"), background, BOX, order=np.array([0, 1, 2, 3, 2, 1]))
+    forth_and_back = Background(AvatarRef("a", "1"), frames, BOX, order=np.array([0, 1, 2, 3, 2, 1]))
     assert len(forth_and_back) == 6
     assert [forth_and_back.number(i) for i in range(8)] == [0, 1, 2, 3, 2, 1, 0, 1]
 
 
 def test_the_background_itself_is_not_copied() -> None:
-    stage = Background(AvatarRef("a", "1"), noise(4, 96, 64), BOX)
-    assert np.shares_memory(stage.picture(2), stage.background)
-    before = stage.background.copy()
-    assert not np.shares_memory(stage.picture(2, noise(24, 20)), stage.background)
-    assert np.array_equal(stage.background, before)
+    background = Background(AvatarRef("a", "1"), noise(4, 96, 64), BOX)
+    assert np.shares_memory(background.picture(2), background.frames)
+    before = background.frames.copy()
+    assert not np.shares_memory(background.picture(2, noise(24, 20)), background.frames)
+    assert np.array_equal(background.frames, before)
 
 
 @pytest.mark.parametrize("kind", ["no mask", "one mask", "a mask a frame", "faces"])
 def test_crops_lie_as_the_avatar_says(kind: str) -> None:
-    background = noise(3, 96, 64)
+    frames = noise(3, 96, 64)
     masks = noise(3, BOX.h, BOX.w, seed=1)
     faces = np.array([[4, 2, 44, 46], [5, 3, 45, 47], [6, 4, 46, 48]], np.int32)
     mask = {"no mask": None, "one mask": masks[0]}.get(kind, masks)
-    stage = Background(AvatarRef("a", "1"), background, BOX, mask, faces if kind == "faces" else None)
+    background = Background(AvatarRef("a", "1"), frames, BOX, mask, faces if kind == "faces" else None)
     crop = noise(48, 32, seed=2) if kind == "faces" else noise(24, 20, seed=2)
     for number in range(3):
-        expected = background[number].copy()
+        expected = frames[number].copy()
         here = None if mask is None else masks[0] if kind == "one mask" else masks[number]
         paste(expected, crop, BOX, here, tuple(faces[number].tolist()) if kind == "faces" else None)  # type: ignore[arg-type]
-        assert np.array_equal(stage.picture(number, crop), expected)
-    half = planes(stage.picture(0, crop, 128))[0].astype(int)
-    full, none = planes(stage.picture(0, crop))[0].astype(int), planes(background[0])[0].astype(int)
+        assert np.array_equal(background.picture(number, crop), expected)
+    half = planes(background.picture(0, crop, 128))[0].astype(int)
+    full, none = planes(background.picture(0, crop))[0].astype(int), planes(frames[0])[0].astype(int)
     assert np.abs(half - (full * 128 + none * 127) / 255).max() <= 1.6
 
 

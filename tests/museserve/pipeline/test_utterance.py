@@ -16,7 +16,7 @@ from museserve.messages import Fragment, RenderedCrops, RenderRequest
 from museserve.pipeline.utterance import UtterancePipeline
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.timebase import FPS, SEGMENT_FRAMES
-from tests.fakes import INFO, FakeLips, FakeSpeech, stage
+from tests.fakes import INFO, FakeLips, FakeSpeech, background
 
 CONFIG = MuxConfig()
 
@@ -25,7 +25,7 @@ def utterance(speech: FakeSpeech, lips: FakeLips, **options: object) -> Utteranc
     pool = DeadlineExecutor([math.inf] * 2)
     config = options.pop("config", CONFIG)
     options.setdefault("paced", False)
-    on = options.pop("on", stage())
+    on = options.pop("on", background())
     return UtterancePipeline(on, speech.stream(), INFO, lips.listen, lips.render, config, pool, **options)  # type: ignore[arg-type]
 
 
@@ -39,7 +39,7 @@ def pictures(fragments: list[Fragment]) -> list[np.ndarray]:
 
 
 async def test_every_frame_is_drawn_on_its_own_background_and_sent_once_in_order() -> None:
-    lips = FakeLips(stage().box)
+    lips = FakeLips(background().box)
     made = utterance(FakeSpeech(2.0), lips, phase=16)
     fragments = await film(made)
     assert [f.first_frame for f in fragments[:3]] == [0, 2, 8]
@@ -56,26 +56,26 @@ async def test_every_frame_is_drawn_on_its_own_background_and_sent_once_in_order
 
 
 async def test_silence_costs_no_drawing_and_shows_the_background() -> None:
-    lips = FakeLips(stage().box, silent=range(8, 40))
+    lips = FakeLips(background().box, silent=range(8, 40))
     fragments = await film(utterance(FakeSpeech(2.0), lips))
     assert sum(len(a) for a in lips.asked) == 56 - 32
     assert all(abs(int(p[32, 32]) - 130) < 4 for p in pictures(fragments)[8:40])
 
 
 async def test_the_first_picture_keeps_what_it_can_of_the_idle_frame_before_it() -> None:
-    background = stage().background.copy()
-    background[5:] = 129  # a level more than frame 4
-    lips = FakeLips(stage().box, silent=range(40))
-    made = utterance(FakeSpeech(0.6), lips, phase=5, on=replace(stage(), background=background))
+    frames = background().frames.copy()
+    frames[5:] = 129  # a level more than frame 4
+    lips = FakeLips(background().box, silent=range(40))
+    made = utterance(FakeSpeech(0.6), lips, phase=5, on=replace(background(), frames=frames))
     with av.open(io.BytesIO(b"".join(f.data for f in await film(made)))) as container:
         shown = [frame.to_ndarray(format="yuv420p")[2, 2] for frame in container.decode(video=0)]
     assert shown[0] == 128 and shown[8] == 129
 
 
 async def test_the_last_segment_begins_with_what_it_can_of_the_idle_frame_after_it() -> None:
-    background = stage().background.copy()
-    background[16:24] = 129  # a level more than frame 24
-    made = utterance(FakeSpeech(0.6), FakeLips(stage().box, silent=range(40)), on=replace(stage(), background=background))
+    frames = background().frames.copy()
+    frames[16:24] = 129  # a level more than frame 24
+    made = utterance(FakeSpeech(0.6), FakeLips(background().box, silent=range(40)), on=replace(background(), frames=frames))
     fragments = await film(made)
     assert sum(f.n_frames for f in fragments) == 24
     with av.open(io.BytesIO(b"".join(f.data for f in fragments))) as container:
@@ -84,15 +84,15 @@ async def test_the_last_segment_begins_with_what_it_can_of_the_idle_frame_after_
 
 
 async def test_speech_is_encoded_as_the_idle_loop_was() -> None:
-    made = utterance(FakeSpeech(0.4), FakeLips(stage().box), on=replace(stage(), crf=25))
-    size = stage().background.shape[2]
+    made = utterance(FakeSpeech(0.4), FakeLips(background().box), on=replace(background(), crf=25))
+    size = background().frames.shape[2]
     expected = init_segment(size, size, CONFIG.media.model_copy(update={"crf": 25}))
     assert (await film(made))[0].data.startswith(expected)
     assert expected != init_segment(size, size, CONFIG.media)
 
 
 async def test_words_arrive_and_are_announced_as_complete() -> None:
-    fragments = await film(utterance(FakeSpeech(2.0), FakeLips(stage().box)))
+    fragments = await film(utterance(FakeSpeech(2.0), FakeLips(background().box)))
     assert [w.text for f in fragments for w in f.words] == ["w0", "w1", "w2", "w3"]
     assert fragments[-1].words_final
     head = fragments[0].head
@@ -101,14 +101,14 @@ async def test_words_arrive_and_are_announced_as_complete() -> None:
 
 
 async def test_no_more_than_the_allowed_segments_are_in_flight() -> None:
-    lips = FakeLips(stage().box, render_s=0.01)
+    lips = FakeLips(background().box, render_s=0.01)
     await film(utterance(FakeSpeech(4.0), lips))
     assert lips.most_in_flight == CONFIG.segments_in_flight
 
 
 async def test_the_first_picture_does_not_wait_for_the_last_word() -> None:
     speech = FakeSpeech(4.0, delay_s=0.05)
-    fragments = utterance(speech, FakeLips(stage().box)).fragments()
+    fragments = utterance(speech, FakeLips(background().box)).fragments()
     await anext(fragments)
     assert speech.sent < 8
     await fragments.aclose()
@@ -119,7 +119,7 @@ async def test_a_paced_stream_keeps_its_lead() -> None:
     loop = asyncio.get_running_loop()
     speech = FakeSpeech(2.0)
     times = []
-    made = utterance(speech, FakeLips(stage().box), config=config, paced=True)
+    made = utterance(speech, FakeLips(background().box), config=config, paced=True)
     async for fragment in made.fragments():
         times.append((fragment.first_frame / FPS, loop.time()))
     began = times[0][1]
@@ -132,7 +132,7 @@ async def test_closing_stops_everything_below() -> None:
             self.render_s = 0.0 if request.first else 3_600.0
             return await super().render(request)
 
-    speech, lips = FakeSpeech(30.0, delay_s=0.001), FirstOnly(stage().box)
+    speech, lips = FakeSpeech(30.0, delay_s=0.001), FirstOnly(background().box)
     fragments = utterance(speech, lips).fragments()
     await anext(fragments)
     await asyncio.sleep(0.005)
@@ -147,32 +147,32 @@ async def test_closing_stops_everything_below() -> None:
 @pytest.mark.parametrize("fail_after", [0, 3])
 async def test_a_failing_voice_ends_the_video_with_its_error(fail_after: int) -> None:
     with pytest.raises(SpeechEngineError, match="went dead"):
-        await film(utterance(FakeSpeech(4.0, fail_after=fail_after), FakeLips(stage().box)))
+        await film(utterance(FakeSpeech(4.0, fail_after=fail_after), FakeLips(background().box)))
 
 
 async def test_a_failing_renderer_ends_the_video_with_its_error() -> None:
     with pytest.raises(RuntimeError, match="device lost"):
-        await film(utterance(FakeSpeech(4.0), FakeLips(stage().box, fail_at=20)))
+        await film(utterance(FakeSpeech(4.0), FakeLips(background().box, fail_at=20)))
 
 
 async def test_speech_over_the_limit_is_refused() -> None:
     with pytest.raises(AudioError, match="longer than 1 s"):
-        await film(utterance(FakeSpeech(2.0), FakeLips(stage().box), max_s=1.0))
+        await film(utterance(FakeSpeech(2.0), FakeLips(background().box), max_s=1.0))
 
 
 async def test_the_video_ends_on_a_segment_border() -> None:
     for seconds in (0.04, 0.3, 1.13):
-        made = utterance(FakeSpeech(seconds), FakeLips(stage().box))
+        made = utterance(FakeSpeech(seconds), FakeLips(background().box))
         fragments = await film(made)
         assert sum(f.n_frames for f in fragments) % SEGMENT_FRAMES == 0
 
 
 async def test_drawn_mouths_come_and_go_by_degrees_for_engines_that_ask() -> None:
     """Levels of the box between the background's 128 and the crop's 0..31, frame by frame, across pieces and the ends of the utterance."""
-    lips = FakeLips(stage().box, silent=range(20, 30))
+    lips = FakeLips(background().box, silent=range(20, 30))
     pool = DeadlineExecutor([math.inf] * 2)
     faded = replace(INFO, fade_frames=3)
-    made = UtterancePipeline(stage(), FakeSpeech(2.0).stream(), faded, lips.listen, lips.render, CONFIG, pool, paced=False)
+    made = UtterancePipeline(background(), FakeSpeech(2.0).stream(), faded, lips.listen, lips.render, CONFIG, pool, paced=False)
     shown = [float(p[24:40, 24:40].mean()) for p in pictures(await film(made))]
     ramp = [0.25, 0.5, 0.75]
     weights = np.array([*ramp, *[1.0] * 14, *ramp[::-1], *[0.0] * 10, *ramp, *[1.0] * 20, *ramp[::-1]])
@@ -182,7 +182,7 @@ async def test_drawn_mouths_come_and_go_by_degrees_for_engines_that_ask() -> Non
 
 async def test_for_a_viewer_no_more_is_heard_than_the_next_seconds_need_and_a_file_is_heard_at_once() -> None:
     for paced, least, most in ((True, 24, 3 * FPS), (False, 20 * FPS, 20 * FPS + 2 * SEGMENT_FRAMES)):
-        lips = FakeLips(stage().box, render_s=3_600.0)  # nothing is ever drawn
+        lips = FakeLips(background().box, render_s=3_600.0)  # nothing is ever drawn
         made = utterance(FakeSpeech(20.0), lips, paced=paced)
         fragments = made.fragments()
         filming = asyncio.ensure_future(anext(fragments))

@@ -95,7 +95,7 @@ def test_a_clip_becomes_an_avatar(made: Any) -> None:
     avatar, report, said = made
     meta = avatar.meta
     assert meta.source == "clip" and set(meta.engines) == {"musetalk"} and meta.size == SIZE
-    assert avatar.background.shape == (13, SIZE * 3 // 2, SIZE) and meta.n_frames == len(avatar.order) == 24
+    assert avatar.frames.shape == (13, SIZE * 3 // 2, SIZE) and meta.n_frames == len(avatar.order) == 24
     assert len(avatar.idle["segments"]) == 3 and avatar.idle["mp4"]
     assert cv2.imdecode(np.frombuffer(avatar.portrait_png, np.uint8), cv2.IMREAD_COLOR).shape == (SIZE, SIZE, 3)
     assert report.frames == 16 and report.people == 1 and report.frames_without_face == 0 and report.iris_px == pytest.approx(52, abs=3)
@@ -129,7 +129,7 @@ def test_latents_are_those_of_the_faces(made: Any, models: Path) -> None:
     assert arrays["latents"].shape == (13, 8, 32, 32) and arrays["latents"].dtype == np.float16
     assert arrays["latent_index"].tolist() == list(range(13))
     vae = load_vae(WeightsFolder(config(models).weights), torch.device("cpu"), torch.float32)
-    face = face_crop(to_rgb(avatar.background[7]), tuple(map(int, avatar.faces("musetalk")[7])))
+    face = face_crop(to_rgb(avatar.frames[7]), tuple(map(int, avatar.faces("musetalk")[7])))
     with torch.inference_mode():
         want = vae.encode_faces(torch.from_numpy(face[None]))[0].numpy()
     assert np.abs(arrays["latents"][7].astype(np.float32) - want).max() < 2e-3 * np.abs(want).max()
@@ -140,10 +140,10 @@ def test_latents_are_those_of_the_faces(made: Any, models: Path) -> None:
 
 def test_it_can_be_shown(made: Any) -> None:
     avatar, _, _ = made
-    stage = avatar.stage("musetalk")
+    background = avatar.background("musetalk")
     crop = np.full((384, 256), 128, np.uint8)
-    assert len(stage) == 24 and [stage.number(i) for i in (0, 12, 13, 24)] == [0, 12, 11, 0]
-    assert (stage.picture(5, crop) != avatar.background[5]).any()
+    assert len(background) == 24 and [background.number(i) for i in (0, 12, 13, 24)] == [0, 12, 11, 0]
+    assert (background.picture(5, crop) != avatar.frames[5]).any()
 
 
 def test_the_same_clip_again_changes_nothing(made: Any, clip: bytes, networks: FaceNetworks, store: AvatarStore) -> None:
@@ -166,16 +166,16 @@ def test_other_networks_prepare_it_again_from_what_is_kept(made: Any, models: Pa
     ref = refresh("mina", store, networks=other)
     new = store.load("mina")
     assert new.ref == ref != old.ref and new.meta.engines == {"musetalk": other.version}
-    assert np.array_equal(new.background, old.background) and np.array_equal(new.arrays("musetalk")["latents"], old.arrays("musetalk")["latents"])
+    assert np.array_equal(new.frames, old.frames) and np.array_equal(new.arrays("musetalk")["latents"], old.arrays("musetalk")["latents"])
     assert new.mask("musetalk").astype(int).sum() < old.mask("musetalk").astype(int).sum()
     assert new.meta.report["seconds"] == old.meta.report["seconds"]
     assert refresh("mina", store, networks=other) == ref
 
 
-def test_a_clip_whose_loop_does_not_show_its_background_is_encoded_again(made: Any, networks: FaceNetworks, store: AvatarStore) -> None:
+def test_a_clip_whose_loop_does_not_show_its_frames_is_encoded_again(made: Any, networks: FaceNetworks, store: AvatarStore) -> None:
     old = made[0]
     parts = EngineParts(old.meta.engines["musetalk"], old.box("musetalk"), old.arrays("musetalk"), old.mask("musetalk"), old.faces("musetalk"))
-    kept = {name: getattr(old, name) for name in ("portrait_png", "landmarks", "background", "idle", "order", "track")}
+    kept = {name: getattr(old, name) for name in ("portrait_png", "landmarks", "frames", "idle", "order", "track")}
     said = {name: getattr(old.meta, name) for name in ("name", "gender", "size", "source_sha256", "source", "settings", "report")}
     version = content_version(old.meta.settings, networks.version)
     store.save(PreparedAvatar(id="older", version=version, engines={"musetalk": parts}, **kept, **said))
@@ -184,7 +184,7 @@ def test_a_clip_whose_loop_does_not_show_its_background_is_encoded_again(made: A
     assert new.meta.crf is not None and is_current(new.meta, networks)
     with av.open(io.BytesIO(new.idle["mp4"])) as film:
         shown = [frame.to_ndarray(format="yuv420p") for frame in film.decode(video=0)]
-    assert np.array_equal(shown[: len(new.background)], new.background)
+    assert np.array_equal(shown[: len(new.frames)], new.frames)
 
 
 def test_the_version_follows_files_and_settings(models: Path, tmp_path: Path) -> None:

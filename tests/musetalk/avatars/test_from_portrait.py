@@ -54,7 +54,7 @@ def test_a_photograph_becomes_an_avatar(store, prepared, photo_bytes):
     assert (avatar.meta.name, avatar.meta.gender, avatar.meta.builtin) == ("An astronaut", "female", False)
     assert avatar.meta.source_sha256 == hashlib.sha256(photo_bytes).hexdigest()
     assert avatar.meta.report == report.model_dump(mode="json") and report.warnings
-    assert avatar.background.shape == (IDLE_FRAMES, SIZE * 3 // 2, SIZE)
+    assert avatar.frames.shape == (IDLE_FRAMES, SIZE * 3 // 2, SIZE)
     assert avatar.portrait_png.startswith(b"\x89PNG")
     assert Image.open(io.BytesIO(avatar.portrait_png)).size == (2 * SIZE, 2 * SIZE)
     assert [name for name, _ in steps] == ["read", "find the face", "frame", "rig", "draw the idle loop", "encode the idle loop", "save"]
@@ -62,22 +62,22 @@ def test_a_photograph_becomes_an_avatar(store, prepared, photo_bytes):
     assert parts == sorted(parts) and parts[0] == 0 and parts[-1] < 1
 
 
-def test_the_stored_rig_draws_the_stored_background(store, prepared):
+def test_the_stored_rig_draws_the_stored_frames(store, prepared):
     """Idle to speech has no jump only if both come from the same rig: what differs is what the encoder does to a picture."""
     avatar = store.load("astronaut")
     rig = Rig.from_arrays(avatar.arrays("animator"))
     assert rig.box == avatar.box("animator") and isinstance(rig.box, Box)
     assert avatar.mask("animator") is None
-    errors = np.square(idle_loop(rig).astype(int) - avatar.background).reshape(IDLE_FRAMES, -1).mean(axis=1)
+    errors = np.square(idle_loop(rig).astype(int) - avatar.frames).reshape(IDLE_FRAMES, -1).mean(axis=1)
     assert 10 * np.log10(255**2 / errors.max()) > 40  # dB, of the worst frame: at this size a photograph is all detail
 
 
-def test_the_idle_loop_plays_and_shows_the_stored_background(store, prepared):
+def test_the_idle_loop_plays_and_shows_the_stored_frames(store, prepared):
     avatar = store.load("astronaut")
     idle = avatar.idle
     assert len(idle["segments"]) == IDLE_FRAMES // SEGMENT_FRAMES
     with av.open(io.BytesIO(idle["mp4"])) as film:
-        np.testing.assert_array_equal([frame.to_ndarray(format="yuv420p") for frame in film.decode(video=0)], avatar.background)
+        np.testing.assert_array_equal([frame.to_ndarray(format="yuv420p") for frame in film.decode(video=0)], avatar.frames)
     with av.open(io.BytesIO(idle["init"] + idle["segments"][0])) as film:
         assert sum(1 for _ in film.decode(video=0)) == SEGMENT_FRAMES
 
@@ -153,8 +153,8 @@ def test_processes_at_once_prepare_it_once_and_need_no_face_detection(tmp_path):
     code = f"""
 import logging, sys
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-from musetalk.avatar import AvatarStore
-from musetalk.prepare import prepare_builtin
+from musetalk.avatars.store import AvatarStore
+from musetalk.avatars.from_portrait import prepare_builtin
 prepare_builtin("interviewer_woman", AvatarStore({str(tmp_path)!r}), {SIZE})
 assert "mediapipe" not in sys.modules
 """
@@ -169,7 +169,7 @@ assert "mediapipe" not in sys.modules
 def test_an_avatar_of_another_animator_is_prepared_again_without_detection(store, prepared, photo_bytes, monkeypatch):
     old = store.load("astronaut")
     assert refresh("astronaut", store) == old.ref
-    assert not from_portrait.is_current(old.meta.model_copy(update={"crf": None})), "its background is not what its idle loop shows"
+    assert not from_portrait.is_current(old.meta.model_copy(update={"crf": None})), "its frames are not what its idle loop shows"
     current = from_portrait.animator_version()
     monkeypatch.setattr(from_portrait, "animator_version", lambda: "newer")
     monkeypatch.setattr(from_portrait, "find_faces", None)
@@ -178,7 +178,7 @@ def test_an_avatar_of_another_animator_is_prepared_again_without_detection(store
     avatar = store.load("astronaut")
     assert avatar.ref == new and avatar.meta.engines == {"animator": "newer"}
     assert avatar.meta.report == old.meta.report and avatar.portrait_png == old.portrait_png
-    np.testing.assert_array_equal(avatar.background, old.background)
+    np.testing.assert_array_equal(avatar.frames, old.frames)
 
 
 def test_names_of_old_callers_mean_the_shipped_avatars():

@@ -30,7 +30,7 @@ FRAMES = 16
 def make(avatar_id="anna", seed=0, **changes):
     """A small avatar whose arrays are different for every seed."""
     rng = np.random.default_rng(seed)
-    background = rng.integers(0, 256, (FRAMES, SIZE * 3 // 2, SIZE), dtype=np.uint8)
+    frames = rng.integers(0, 256, (FRAMES, SIZE * 3 // 2, SIZE), dtype=np.uint8)
     animator = EngineParts("1", Box(8, 16, 40, 32), {"texture": rng.random((5, 7, 3), dtype=np.float32), "triangles": np.arange(12).reshape(4, 3)})
     masked = EngineParts("1.5", Box(0, 0, 32, 32), {"latents": rng.random((4, 8), dtype=np.float32)}, np.full((32, 32), 200, np.uint8))
     fields = dict(
@@ -42,7 +42,7 @@ def make(avatar_id="anna", seed=0, **changes):
         source_sha256=hashlib.sha256(bytes([seed])).hexdigest(),
         portrait_png=b"\x89PNG" + bytes([seed]),
         landmarks=rng.random((478, 3), dtype=np.float32),
-        background=background,
+        frames=frames,
         engines={"animator": animator, "musetalk": masked},
         idle=StoredIdle(init=b"init", segments=(b"first", b"second fragment"), mp4=b"whole"),
         report={"warnings": [], "iris_px": 73.5},
@@ -81,7 +81,7 @@ def test_a_clip_forth_and_back_with_its_faces_comes_back(store):
     store.save(make(order=order, engines={"musetalk": parts}))
     avatar = store.load("anna")
     assert avatar.meta.n_frames == 2 * FRAMES - 2
-    assert len(avatar.background) == FRAMES and np.array_equal(avatar.order, order)
+    assert len(avatar.frames) == FRAMES and np.array_equal(avatar.order, order)
     assert np.array_equal(avatar.mask("musetalk"), masks) and np.array_equal(avatar.faces("musetalk"), faces)
     store.save(make(seed=1))
     assert store.load("anna").order is None and store.load("anna").faces("musetalk") is None and store.load("anna").faces("animator") is None
@@ -95,7 +95,7 @@ def test_what_is_saved_comes_back(store):
     assert (avatar.meta.name, avatar.meta.gender, avatar.meta.size, avatar.meta.n_frames, avatar.meta.fps) == ("Anna", "female", SIZE, FRAMES, 25)
     assert avatar.meta.engines == {"animator": "1", "musetalk": "1.5"}
     assert avatar.meta.report == {"warnings": [], "iris_px": 73.5}
-    np.testing.assert_array_equal(avatar.background, prepared.background)
+    np.testing.assert_array_equal(avatar.frames, prepared.frames)
     np.testing.assert_array_equal(avatar.landmarks, prepared.landmarks)
     for engine, parts in prepared.engines.items():
         assert avatar.box(engine) == parts.box
@@ -119,7 +119,7 @@ def test_an_avatar_may_have_no_encoded_idle_loop(store):
 def test_arrays_are_read_only(store):
     store.save(make())
     with pytest.raises(ValueError, match="read-only"):
-        store.load("anna").background[0, 0, 0] = 1
+        store.load("anna").frames[0, 0, 0] = 1
 
 
 def test_list_shows_the_current_versions_built_in_first(store):
@@ -135,7 +135,7 @@ def test_a_new_version_replaces_the_old_which_stays_readable_once(store):
     first, second, third = (store.save(make(seed=n)) for n in range(3))
     assert store.resolve("anna") == third
     fresh = AvatarStore(store._root, filesystem=store._fs)
-    np.testing.assert_array_equal(fresh.load("anna", second.version).background, make(seed=1).background)
+    np.testing.assert_array_equal(fresh.load("anna", second.version).frames, make(seed=1).frames)
     with pytest.raises(UnknownAvatarError, match="has no version"):
         fresh.load("anna", first.version)
 
@@ -151,10 +151,10 @@ def test_delete_removes_every_trace_but_not_what_someone_holds(store):
     store.save(make(seed=0))
     store.save(make(seed=1))
     held = store.load("anna")
-    frames = held.background
+    frames = held.frames
     store.delete("anna")
     assert store.ids() == [] and store.list() == [] and not store.exists("anna")
-    np.testing.assert_array_equal(frames, make(seed=1).background)
+    np.testing.assert_array_equal(frames, make(seed=1).frames)
     for ask in (store.delete, store.load, store.resolve):
         with pytest.raises(UnknownAvatarError, match="no avatar 'anna'"):
             ask("anna")
@@ -219,7 +219,7 @@ def files_of(store, ref):
 
 
 OPENERS = {
-    "background.arrow": lambda avatar: avatar.background,
+    "background.arrow": lambda avatar: avatar.frames,
     "portrait.png": lambda avatar: avatar.portrait_png,
     "landmarks.arrow": lambda avatar: avatar.landmarks,
     "engine-animator.arrow": lambda avatar: avatar.arrays("animator"),
@@ -360,8 +360,8 @@ def test_with_room_for_every_file_it_succeeds(tmp_path):
 KILLED = """
 import os, sys
 import pyarrow.fs as pafs
-from tests.musetalk.test_avatar_store import FailingFiles, make
-from musetalk.avatar import AvatarStore
+from tests.musetalk.avatars.test_store import FailingFiles, make
+from musetalk.avatars.store import AvatarStore
 class Dying(FailingFiles):
     def open_output_stream(self, path, metadata):
         if self.written == self.room:
@@ -406,7 +406,7 @@ def test_without_rename_a_version_is_visible_only_at_the_end(tmp_path, monkeypat
     handler.room = 100
     ref = store.save(make())
     assert store.holds(ref)
-    np.testing.assert_array_equal(store.load("anna").background, make().background)
+    np.testing.assert_array_equal(store.load("anna").frames, make().frames)
     store.delete("anna")
     assert store.ids() == []
 
@@ -423,7 +423,7 @@ def test_threads_that_ask_at_once_load_once(local, monkeypatch):
     def ask(_):
         gate.wait()
         avatar = store.load("anna", ref.version)
-        return avatar, avatar.background
+        return avatar, avatar.frames
 
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(ask, range(16)))
@@ -450,13 +450,13 @@ def test_a_failed_load_fails_for_everyone_and_can_be_tried_again(local):
 
 
 def test_the_cache_is_bounded_by_bytes_and_drops_the_least_recently_used(tmp_path):
-    one = make().background.nbytes
+    one = make().frames.nbytes
     store = AvatarStore(str(tmp_path), cache_bytes=int(2.5 * one))
     avatars = {}
     for number, name in enumerate(("a", "b", "c")):
         ref = store.save(make(name, seed=number))
         avatars[name] = store.load(name)
-        assert avatars[name].background.nbytes == one
+        assert avatars[name].frames.nbytes == one
         if name == "b":
             assert store.load("a") is avatars["a"]  # now b is the oldest
         assert store.cached_bytes <= 2.5 * one
@@ -469,25 +469,25 @@ def test_an_avatar_larger_than_the_cache_is_kept_while_it_is_the_newest(tmp_path
     store = AvatarStore(str(tmp_path), cache_bytes=100)
     store.save(make())
     avatar = store.load("anna")
-    assert avatar.background.nbytes > 100
+    assert avatar.frames.nbytes > 100
     assert store.load("anna") is avatar
     store.save(make("ben", seed=1))
-    assert store.load("ben").background is not None
+    assert store.load("ben").frames is not None
     assert store.load("anna") is not avatar
 
 
 def test_a_cached_version_costs_no_reads(local, monkeypatch):
     ref = local.save(make())
     avatar = local.load("anna")
-    _ = avatar.background
+    _ = avatar.frames
     monkeypatch.setattr(local, "_fs", None)
     assert local.load("anna", ref.version) is avatar
-    assert avatar.background.shape == (FRAMES, SIZE * 3 // 2, SIZE)
+    assert avatar.frames.shape == (FRAMES, SIZE * 3 // 2, SIZE)
 
 
 def test_local_frames_are_mapped_not_copied(local):
     ref = local.save(make())
-    frames = AvatarStore(local.uri).load("anna").background
+    frames = AvatarStore(local.uri).load("anna").frames
     address = frames.ctypes.data
     for line in Path("/proc/self/maps").read_text().splitlines():
         low, high = (int(n, 16) for n in line.split()[0].split("-"))
@@ -500,9 +500,9 @@ def test_local_frames_are_mapped_not_copied(local):
 def test_frames_of_other_file_systems_are_read_to_memory(local):
     ref = local.save(make())
     avatar = AvatarStore(local.uri, filesystem=pafs.PyFileSystem(FailingFiles(0))).load("anna")
-    frames = avatar.background
+    frames = avatar.frames
     (files_of(local, ref) / "background.arrow").write_bytes(b"")  # a mapping would be lost now
-    np.testing.assert_array_equal(frames, make().background)
+    np.testing.assert_array_equal(frames, make().frames)
 
 
 def test_processes_that_save_the_same_version_at_once_agree(tmp_path):
