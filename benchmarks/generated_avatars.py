@@ -19,7 +19,7 @@ from musetalk.avatars.builtin import BUILTIN, shipped_portrait
 from musetalk.avatars.format import EngineParts, PreparedAvatar, StoredIdle, content_version
 from musetalk.avatars.from_portrait import ANIMATOR, animator_version, builtin_settings
 from musetalk.avatars.store import AvatarStore
-from musetalk.factory import MUSETALK
+from musetalk.avatars.format import MUSETALK
 from musetalk.neural.avatar_parts import neural_version
 from musetalk.neural.networks import load_vae
 from musetalk.weights.folder import WeightsFolder

@@ -14,7 +14,9 @@ from museserve.messages import AvatarRef
 from musetalk.avatars.from_clip import prepare_clip
 from musetalk.avatars.from_portrait import check_request, prepare_portrait, refresh
 from musetalk.avatars.progress import Progress
-from musetalk.factory import clips_need_musetalk, load_face_networks, prepare_shipped, shipped_store
+from musetalk.avatars.stores import shipped_store
+from musetalk.choice import clips_need_musetalk
+from musetalk.factory import load_face_networks, prepare_shipped
 
 logger = logging.getLogger("ray.serve")
 

@@ -37,7 +37,7 @@ from museserve.pipeline.video import VideoPipeline
 from museserve.runtime import process
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from musetalk.avatars.builtin import BUILTIN
-from musetalk.factory import shipped_store
+from musetalk.avatars.stores import shipped_store
 
 logger = logging.getLogger("ray.serve")
 

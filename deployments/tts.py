@@ -6,12 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator
-from typing import Any
 
 from configs.models import SpeechConfig
 from deployments.metrics import TTSMetrics
 from museserve.errors import MuseserveError
-from museserve.messages import SpeechChunk, SpeechRequest
+from museserve.messages import SpeechChunk, SpeechInfo, SpeechRequest
 from museserve.runtime import malloc
 from museserve.speech.synthesizer import Synthesizer
 
@@ -58,5 +57,5 @@ class TTS:
             self._gave_back = now
             asyncio.get_running_loop().run_in_executor(None, malloc.trim)
 
-    async def info(self) -> dict[str, Any]:
-        return dict(self._synthesizer.info)
+    async def info(self) -> SpeechInfo:
+        return self._synthesizer.info

@@ -1,27 +1,27 @@
-"""Which lip-sync engine runs, and the store its avatars come from."""
+"""Which lip-sync engine runs, and what avatars are prepared with: loaded as the configuration asks for it."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.models import AppConfig, AvatarConfig, cache_dir
+from configs.models import AppConfig
 from museserve.errors import EngineError, EngineUnavailableError
 from museserve.messages import AvatarRef, Conditioning, Phoneme, RenderRequest, SpeechWindow
 from museserve.timebase import FPS, SPEECH_RATE
 from musetalk.animator.engine import Animator
 from musetalk.animator.rig import Rig
 from musetalk.avatars.builtin import BUILTIN
-from musetalk.avatars.from_portrait import ANIMATOR, MUSETALK, prepare_builtin
+from musetalk.avatars.format import ANIMATOR, MUSETALK
+from musetalk.avatars.from_portrait import prepare_builtin
 from musetalk.avatars.store import AvatarStore
+from musetalk.choice import missing_for_musetalk, unmet
 from musetalk.engine import LipSyncEngine
-from musetalk.weights.catalogue import files_for
 from musetalk.weights.folder import WeightsFolder
 
 if TYPE_CHECKING:
@@ -29,25 +29,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STAND_INS = ("dwpose/", "face-parse-bisent/")  # where files are missing without which avatars are prepared less well, and told so
-
-
-def open_store(config: AvatarConfig, cache_bytes: int = 64 * 2**20) -> AvatarStore:
-    """The configured avatar store; an empty URI is the user's cache folder."""
-    uri = config.uri or str(Path(cache_dir()) / "avatars")
-    return AvatarStore(uri, cache_bytes, max_avatars=config.max_avatars)
-
-
-def shipped_store(config: AppConfig, cache_bytes: int) -> AvatarStore:
-    """The store with the shipped avatars prepared in it; costs little when they are."""
-    store = open_store(config.avatars, cache_bytes)
-    for avatar_id in BUILTIN:
-        prepare_builtin(avatar_id, store, config.avatars.size, config.mux.media)
-    return store
-
 
 def load_engine(config: AppConfig, store: AvatarStore) -> LipSyncEngine:
-    """The engine that `config.lipsync.engine` asks for, warm. `auto` is MuseTalk where it can run, else the animator; its `info` has the reason.
+    """The engine that `config.lipsync.engine` asks for, and the shipped avatars prepared for it. `auto` is MuseTalk where it can run, else the
+    animator; its `info` has the reason.
 
     Raises:
         EngineUnavailableError, WeightsError: an explicit choice that cannot be met; never a quiet fallback.
@@ -58,7 +43,7 @@ def load_engine(config: AppConfig, store: AvatarStore) -> LipSyncEngine:
     missing = missing_for_musetalk(config)
     if choice == MUSETALK:
         if missing:
-            raise _unmet(missing)
+            raise unmet(missing)
         return _musetalk(config, store, "configured")
     if not missing:
         try:
@@ -68,16 +53,6 @@ def load_engine(config: AppConfig, store: AvatarStore) -> LipSyncEngine:
     meant = importlib.util.find_spec("torch") is not None  # without PyTorch nobody expects anything else
     logger.log(logging.WARNING if meant else logging.INFO, "MuseTalk cannot run, so the CPU animator speaks: %s", missing)
     return _animator(config, store, f"auto: {missing}, so the CPU animator speaks")
-
-
-def check_choice(config: AppConfig) -> None:
-    """What of `lipsync.engine` can be told without PyTorch, on the machine that serves: known in a moment, before anything is started.
-
-    Raises:
-        EngineUnavailableError: musetalk was asked for, and PyTorch or model files are missing.
-    """
-    if config.lipsync.engine == MUSETALK and (missing := _not_installed(config)):
-        raise _unmet("; ".join(missing))
 
 
 def load_face_networks(config: AppConfig) -> tuple[FaceNetworks | None, str]:
@@ -98,16 +73,9 @@ def load_face_networks(config: AppConfig) -> tuple[FaceNetworks | None, str]:
         except EngineUnavailableError as error:
             missing = str(error)
     if config.lipsync.engine == MUSETALK:
-        raise _unmet(missing)
+        raise unmet(missing)
     logger.warning("avatars are prepared for the animator alone: %s", missing)
     return None, f"auto: {missing}"
-
-
-def clips_need_musetalk(reason: str) -> EngineUnavailableError:
-    """The error for a clip that nothing here can draw."""
-    return EngineUnavailableError(
-        f"an avatar from a clip needs MuseTalk, which does not run here ({reason}); a portrait becomes an avatar without it"
-    )
 
 
 def prepare_shipped(config: AppConfig, store: AvatarStore, networks: FaceNetworks | None = None) -> None:
@@ -120,53 +88,6 @@ def prepare_shipped(config: AppConfig, store: AvatarStore, networks: FaceNetwork
         networks = FaceNetworks(config)
     for avatar_id in lacking:
         prepare_builtin(avatar_id, store, config.avatars.size, config.mux.media, networks)
-
-
-def missing_for_musetalk(config: AppConfig, deployment: str = "lipsync") -> str:
-    """What MuseTalk lacks on this machine and how to mend it, in one line; empty when it can run. Imports PyTorch only when all else is there."""
-    options = config.lipsync.musetalk
-    if found := _not_installed(config):
-        return "; ".join(found)
-    from musetalk.neural import device
-
-    try:
-        device.choose(options)
-    except EngineUnavailableError as error:
-        hidden = f"; deployments.{deployment}.num_gpus is 0, so a replica is shown no card: see configs/gpu.yaml"
-        return f"{error}{'' if getattr(config.deployments, deployment).num_gpus else hidden}"
-    return ""
-
-
-def _not_installed(config: AppConfig) -> list[str]:
-    torch = [] if importlib.util.find_spec("torch") else ["PyTorch is not installed (pip install 'museserve[gpu]')"]
-    return torch + missing_files(config)
-
-
-def _unmet(missing: str) -> EngineUnavailableError:
-    return EngineUnavailableError(f"lipsync.engine: musetalk was asked for, but {missing}; or set lipsync.engine to auto or animator")
-
-
-def missing_files(config: AppConfig) -> list[str]:
-    """One line for each purpose whose model files are not whole; DWPose and the face parser are not counted, because others stand in for them."""
-    options, folder = config.lipsync.musetalk, WeightsFolder(config.weights)
-    lines = []
-    for purpose in (options.version, *(("taesd",) if options.decoder == "taesd" else ()), *(("restore",) if options.restore else ())):
-        names = [found.file.name for found in folder.missing(purpose) if not found.file.name.startswith(STAND_INS)]
-        if names:
-            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            lines.append(f"model files are missing: {shown} (museserve weights download --for {purpose})")
-    return lines
-
-
-def weights_report(config: AppConfig) -> dict[str, str]:
-    """For /health: whether the files of each version of MuseTalk are there, by their sizes."""
-    folder = WeightsFolder(config.weights)
-    report = {}
-    for purpose in ("v15", "v1", "taesd", "restore"):
-        missing = folder.missing(purpose)
-        wanted = sum(not file.optional for file in files_for(purpose))
-        report[purpose] = "present" if not missing else f"{len(missing)} of {wanted} files missing"
-    return report
 
 
 def _animator(config: AppConfig, store: AvatarStore, reason: str) -> LipSyncEngine:
@@ -189,13 +110,15 @@ def _musetalk(config: AppConfig, store: AvatarStore, reason: str) -> LipSyncEngi
             )
         return avatar.arrays(MUSETALK)
 
-    return MuseTalk(
+    engine = MuseTalk(
         config.lipsync.musetalk,
         WeightsFolder(config.weights),
         arrays,
         reason=reason,
         gpu_share=share if 0 < share < 1 else None,
     )
+    prepare_shipped(config, store)
+    return engine
 
 
 def warm_listening(engine: LipSyncEngine) -> Conditioning:

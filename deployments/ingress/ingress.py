@@ -37,7 +37,8 @@ from museserve.media.speech_encode import CONTENT_TYPES
 from museserve.messages import EngineInfo, Fragment, VideoRequest, Word
 from museserve.speech.engines import voices
 from musetalk.avatars.builtin import resolve
-from musetalk.factory import open_store, weights_report
+from musetalk.avatars.stores import open_store
+from musetalk.weights.report import weights_report
 
 logger = logging.getLogger("ray.serve")
 

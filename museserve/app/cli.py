@@ -98,7 +98,7 @@ def say(
     from museserve.app.inprocess import Studio, render_to_file
     from museserve.media.captions import cues, webvtt
     from musetalk.avatars.builtin import resolve
-    from musetalk.factory import shipped_store
+    from musetalk.avatars.stores import shipped_store
 
     store = shipped_store(settings, settings.mux.avatar_cache_bytes)
     meta = store.meta(resolve(avatar or settings.avatars.default))
@@ -183,7 +183,9 @@ def add_avatar(
     from museserve.media.clip import is_clip
     from musetalk.avatars.from_clip import prepare_clip
     from musetalk.avatars.from_portrait import check_request, prepare_portrait
-    from musetalk.factory import clips_need_musetalk, load_face_networks, shipped_store
+    from musetalk.avatars.stores import shipped_store
+    from musetalk.choice import clips_need_musetalk
+    from musetalk.factory import load_face_networks
 
     chosen = avatar_id or _slug(source.stem)
     check_request(chosen, gender.value)
@@ -208,7 +210,7 @@ def add_avatar(
 @avatar_app.command("list")
 def list_avatars(config: ConfigOption = "local") -> None:
     """Print every avatar: id, name, gender, size, built in or added."""
-    from musetalk.factory import shipped_store
+    from musetalk.avatars.stores import shipped_store
 
     settings = _config(config)
     for meta in shipped_store(settings, settings.lipsync.avatar_cache_bytes).list():
@@ -218,7 +220,7 @@ def list_avatars(config: ConfigOption = "local") -> None:
 @avatar_app.command("delete")
 def delete_avatar(avatar_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)], config: ConfigOption = "local") -> None:
     """Delete an avatar that was added."""
-    from musetalk.factory import shipped_store
+    from musetalk.avatars.stores import shipped_store
 
     settings = _config(config)
     shipped_store(settings, settings.lipsync.avatar_cache_bytes).delete(avatar_id)

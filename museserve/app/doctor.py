@@ -132,7 +132,7 @@ def _landmarks() -> Iterator[Check]:
 
 
 def _avatars(config: AppConfig) -> Iterator[Check]:
-    from musetalk.factory import shipped_store
+    from musetalk.avatars.stores import shipped_store
 
     store = shipped_store(config, config.lipsync.avatar_cache_bytes)
     names = [meta.id for meta in store.list()]

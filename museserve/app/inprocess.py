@@ -3,132 +3,103 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from configs.models import AppConfig
-from museserve.media.decode import decode_speech
-from museserve.media.mp4 import to_mp4
-from museserve.media.text_track import TextTrack
-from museserve.messages import Conditioning, Fragment, RenderedCrops, RenderRequest, SpeechChunk, SpeechRequest, SpeechWindow, Word
-from museserve.pipeline.cache import UtteranceCache, recording, replay_speech
-from museserve.pipeline.utterance import UtterancePipeline
+from museserve.messages import (
+    Conditioning,
+    Fragment,
+    RenderedCrops,
+    RenderRequest,
+    SpeechChunk,
+    SpeechInfo,
+    SpeechRequest,
+    SpeechWindow,
+    VideoRequest,
+    Word,
+)
+from museserve.pipeline.cache import UtteranceCache
+from museserve.pipeline.engines import LipSync
+from museserve.pipeline.video import VideoPipeline, write_mp4
 from museserve.runtime import cpu
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.speech.synthesizer import Synthesizer
-from museserve.timebase import SPEECH_RATE
-from musetalk.avatars.builtin import resolve
 from musetalk.avatars.store import AvatarStore
-from musetalk.factory import MUSETALK, load_engine, prepare_shipped, shipped_store
+from musetalk.avatars.stores import shipped_store
+from musetalk.engine import LipSyncEngine
+from musetalk.factory import load_engine
+
+T = TypeVar("T")
+
+
+class LocalEngines:
+    """`museserve.pipeline.engines.Engines` in this process."""
+
+    def __init__(self, config: AppConfig, engine: LipSyncEngine) -> None:
+        self._engine = engine
+        self._synthesizer = Synthesizer(config.speech)
+        self._threads = ThreadPoolExecutor(cpu.usable_cores(), thread_name_prefix="draw")
+
+    async def lipsync(self) -> LipSync:
+        return LipSync(self._engine.info, self._listen, self._render)
+
+    async def speech(self) -> SpeechInfo:
+        return self._synthesizer.info
+
+    def synthesize(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
+        return self._synthesizer.stream(request)
+
+    async def _listen(self, window: SpeechWindow) -> Conditioning:
+        return await self._run(self._engine.listen, window)
+
+    async def _render(self, request: RenderRequest) -> RenderedCrops:
+        (crops,) = await self._run(self._engine.render, [request])
+        return RenderedCrops(crops)
+
+    async def _run(self, verb: Callable[..., T], argument: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, verb, argument)
 
 
 class Studio:
-    """Everything loaded once; `film` as often as wanted.
+    """Everything loaded once; film as often as wanted.
 
-    Raises, when made: EngineUnavailableError, ConfigError.
+    Args:
+        cache: whether finished utterances are looked up and kept.
+    Raises, when made:
+        EngineUnavailableError, ConfigError.
     """
 
-    def __init__(self, config: AppConfig, store: AvatarStore | None = None) -> None:
-        self._config = config
+    def __init__(self, config: AppConfig, store: AvatarStore | None = None, *, cache: bool = False) -> None:
         self.store = store or shipped_store(config, config.mux.avatar_cache_bytes)
-        self.engine = load_engine(config, self.store)
-        if self.engine.info.name == MUSETALK:
-            prepare_shipped(config, self.store)
-        self.synthesizer = Synthesizer(config.speech)
-        self._draw = ThreadPoolExecutor(cpu.usable_cores(), thread_name_prefix="draw")
-        self._encode = DeadlineExecutor([math.inf] * config.mux.encode_threads)
+        engine = load_engine(config, self.store)
+        self.engine = engine.info
+        executor = DeadlineExecutor([float("inf")] * config.mux.encode_threads)
+        kept = UtteranceCache.of(config) if cache else None
+        self.pipeline = VideoPipeline(config, LocalEngines(config, engine), self.store.load, executor, kept)
 
-    def utterance(
-        self,
-        avatar: str,
-        speech: SpeechRequest | None = None,
-        audio: bytes | None = None,
-        spoken: AsyncIterator[SpeechChunk] | None = None,
-        phase: int = 0,
-    ) -> UtterancePipeline:
-        """An utterance ready to film. Exactly one of `speech` and `audio` (an encoded file's bytes); spoken: its sound, if it is there.
-
-        phase: the idle frame that its first picture is drawn on.
-        """
-        prepared = self.store.load(resolve(avatar))
-        prepared.require(self.engine.info)
-        chunks = spoken or (self.synthesizer.stream(speech) if speech is not None else self._upload(audio or b""))
-        return UtterancePipeline(
-            prepared.background(self.engine.info.name),
-            chunks,
-            self.engine.info,
-            self._listen,
-            self._render,
-            self._config.mux,
-            self._encode,
-            paced=False,
-            phase=phase,
-            max_s=self._config.limits.max_utterance_s,
-        )
-
-    async def _listen(self, speech: SpeechWindow) -> Conditioning:
-        return await asyncio.get_running_loop().run_in_executor(self._draw, self.engine.listen, speech)
-
-    async def _render(self, request: RenderRequest) -> RenderedCrops:
-        crops = await asyncio.get_running_loop().run_in_executor(self._draw, self.engine.render, [request])
-        return RenderedCrops(crops[0])
-
-    async def _upload(self, audio: bytes) -> AsyncIterator[SpeechChunk]:
-        limits = self._config.limits
-        pcm = await asyncio.to_thread(lambda: decode_speech(audio, min_s=limits.min_audio_s, max_s=limits.max_audio_s))
-        step = 2 * SPEECH_RATE
-        for start in range(0, len(pcm), step):
-            yield SpeechChunk(start, pcm[start : start + step], final=start + step >= len(pcm), engine="upload")
+    async def fragments(self, request: VideoRequest, on_fragment: Callable[[Fragment], object]) -> list[Fragment]:
+        """The whole utterance; `on_fragment` is told of each as it is made. Raises as `VideoPipeline.stream`."""
+        made = []
+        async for fragment in self.pipeline.stream(request):
+            made.append(fragment)
+            on_fragment(fragment)
+        return made
 
 
 async def render_to_file(
-    studio: Studio,
-    out: Path,
-    *,
-    avatar: str,
-    speech: SpeechRequest | None = None,
-    audio: bytes | None = None,
-    text_track: bool = False,
-    on_progress: Callable[[int, int | None], Any] = lambda frames, total: None,
-) -> tuple[UtterancePipeline, list[Word]]:
-    """Film into a finished mp4 at `out`, which appears only when it is complete. text_track: with captions inside.
-
-    on_progress(frames so far, total when known).
-    """
-    utterance = studio.utterance(avatar, speech, audio)
-    parts: list[bytes] = []
-    words: list[Word] = []
-    async for fragment in utterance.fragments():
-        parts.append(fragment.data)
-        words.extend(fragment.words)
-        on_progress(_frames(fragment), utterance.total_frames)
-    track = TextTrack.of(words, speech, utterance.total_frames or 0) if text_track and speech is not None else None
+    studio: Studio, request: VideoRequest, out: Path, on_fragment: Callable[[Fragment], object] = lambda fragment: None
+) -> tuple[list[Fragment], tuple[Word, ...]]:
+    """Film into a finished mp4 at `out`, which appears only when it is complete. Returns the fragments and the words."""
+    fragments = await studio.fragments(request, on_fragment)
+    words = tuple(word for fragment in fragments for word in fragment.words)
     partial = out.with_name(out.name + ".part")
     try:
         with partial.open("wb") as file:
-            to_mp4(parts, file, track)
+            write_mp4(request, fragments, words, file)
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
-    return utterance, words
-
-
-async def prerender(studio: Studio, before: UtteranceCache, avatar: str, speech: SpeechRequest) -> tuple[bool, int]:
-    """Put an utterance into the cache. Returns whether it was there, and its frames."""
-    ref = studio.store.resolve(avatar)
-    keys = before.keys(speech, studio.synthesizer.info, ref, studio.engine.info, 0)
-    film = before.film(keys)
-    if film is not None:
-        return True, _frames(film[-1])
-    known = before.speech(keys)
-    spoken = replay_speech(known) if known else recording(studio.synthesizer.stream(speech), lambda chunks: before.keep_speech(keys, chunks))
-    made = [fragment async for fragment in studio.utterance(avatar, speech, spoken=spoken).fragments()]
-    before.keep_film(keys, made)
-    return False, _frames(made[-1])
-
-
-def _frames(fragment: Fragment) -> int:
-    return fragment.first_frame + fragment.n_frames
+    return fragments, words

@@ -19,7 +19,7 @@ import psutil
 from configs.models import AppConfig, ServerConfig, cache_dir
 from museserve.errors import ConfigError, EngineUnavailableError
 from museserve.runtime import cpu
-from musetalk.factory import check_choice
+from musetalk.choice import check_choice
 
 logger = logging.getLogger(__name__)
 

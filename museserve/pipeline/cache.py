@@ -1,8 +1,8 @@
-"""What was asked before is there at once: the speech of a text, and its finished fragments on one phase of an avatar's idle loop.
+"""What was filmed before is there at once: the speech of a text, and its finished fragments on one phase of an avatar's idle loop.
 
 Two things are kept, because they differ in what they depend on. Speech (sound, phonemes and word times) does not depend on the avatar or on the
 phase where it joins the idle loop: it is kept for every text, and only drawing and encoding remain. Fragments can be sent as they are, but only where
-the phase is the same: they are kept for a text that is asked again, or prerendered, and for phases on the grid of segments.
+the phase is the same: they are kept for a text that comes a second time, or is prerendered, and for phases on the grid of segments.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import struct
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from configs.models import AppConfig, cache_dir
-from museserve.messages import AvatarRef, EngineInfo, Fragment, Phoneme, SpeechChunk, SpeechRequest, Word
+from museserve.messages import AvatarRef, EngineInfo, Fragment, FragmentHead, Phoneme, SpeechChunk, SpeechInfo, SpeechRequest, Word
 from museserve.runtime.blob_store import BlobStore, blob_key
 from museserve.runtime.versions import stamp
 from museserve.timebase import SEGMENT_FRAMES

@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +24,14 @@ from museserve.errors import AudioError
 from museserve.media.background import Background, fade_weights
 from museserve.media.encode import FragmentEncoder
 from museserve.media.static_blocks import keep_static
-from museserve.messages import ByteArray, Conditioning, EngineInfo, Fragment, RenderedCrops, RenderRequest, SpeechChunk, SpeechWindow
+from museserve.messages import ByteArray, Fragment, FragmentHead, RenderRequest, SpeechChunk
+from museserve.pipeline.engines import LipSync
 from museserve.pipeline.idle_phase import idle_frame
 from museserve.pipeline.speech_buffer import SpeechBuffer
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.timebase import FPS, SEGMENT_FRAMES, SPEECH_RATE, frames_for
 
-Listen = Callable[[SpeechWindow], Awaitable[Conditioning]]
-Render = Callable[[RenderRequest], Awaitable[RenderedCrops]]
-Pieces = asyncio.Queue["tuple[int, list[int], asyncio.Task[list[ByteArray | None]]] | None"]  # first frame, weight of each, crops
+T = TypeVar("T")
 
 FIRST_LEAD_S = 3 * SEGMENT_FRAMES / FPS
 LEAD_GROWTH = 0.25  # seconds of lead gained a second
@@ -62,41 +61,70 @@ class Timings:
         self.first_ms.setdefault(stage, (time.perf_counter() - self.started) * 1e3)
 
 
+@dataclass(frozen=True)
+class UtterancePlan:
+    """How one utterance is filmed.
+
+    paced: keep at most `MuxConfig.lead_s` ahead of a viewer who plays in real time. phase: the idle frame that the first picture is drawn on.
+    max_s: longest speech; longer raises AudioError.
+    """
+
+    name: str = ""
+    paced: bool = True
+    phase: int = 0
+    max_s: float = 900.0
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Frames from `first` on that are being drawn. weights: 0..255, how much of each crop shows. crops: None where the background is the picture."""
+
+    first: int
+    weights: list[int]
+    crops: asyncio.Task[list[ByteArray | None]]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The tasks of an utterance, which end with it."""
+
+    receiving: asyncio.Task[None]
+    hearing: asyncio.Task[None]
+    drawing: asyncio.Task[None]
+
+    @property
+    def all(self) -> tuple[asyncio.Task[None], ...]:
+        return self.receiving, self.hearing, self.drawing
+
+
 class UtterancePipeline:
     """Films one utterance. `fragments()` may be iterated once.
 
     Args:
         background: the avatar's frames and box for the engine.
         chunks: the speech, in order; the last has `final` set.
-        info: the engine's; `listen`, `render`: its verbs, however far away it runs.
-        pool: where frames are composed and encoded, those that are needed first before all others.
-        paced: keep at most `config.lead_s` ahead of a viewer who plays in real time.
-        max_s: longest speech; longer raises AudioError.
+        executor: where frames are composed and encoded, those that are needed first before all others.
+        timings: begun with the request.
     """
 
     def __init__(
         self,
         background: Background,
         chunks: AsyncIterator[SpeechChunk],
-        info: EngineInfo,
-        listen: Listen,
-        render: Render,
+        lipsync: LipSync,
         config: MuxConfig,
-        pool: DeadlineExecutor,
-        *,
-        utterance: str = "",
-        paced: bool = True,
-        phase: int = 0,
-        max_s: float = 900.0,
+        executor: DeadlineExecutor,
+        plan: UtterancePlan,
+        timings: Timings | None = None,
     ) -> None:
-        self._background, self._chunks, self._listen, self._render = background, chunks, listen, render
-        self._config, self._pool, self._paced, self._phase, self._name = config, pool, paced, phase, utterance
-        self._max_samples = round(max_s * SPEECH_RATE)
+        self._background, self._chunks, self._lipsync = background, chunks, lipsync
+        self._config, self._executor, self._plan = config, executor, plan
+        self._max_samples = round(plan.max_s * SPEECH_RATE)
         height, width = background.frames.shape[1] * 2 // 3, background.frames.shape[2]
         media = config.media if background.crf is None else config.media.model_copy(update={"crf": background.crf})
         self._encoder = FragmentEncoder(width, height, media)
-        self._buffer = SpeechBuffer(info.context_s, info.lookahead_s)
-        self._fade = info.fade_frames
+        self._buffer = SpeechBuffer(lipsync.info.context_s, lipsync.info.lookahead_s)
+        self._fade = lipsync.info.fade_frames
         self._spoke: deque[bool] = deque(maxlen=self._fade)  # of the frames drawn last
         self._rows: dict[int, NDArray[Any] | None] = {}  # None where nobody speaks; taken out when drawn
         self._heard = 0
@@ -105,7 +133,7 @@ class UtterancePipeline:
         self._changed = asyncio.Condition()
         self._encoding = asyncio.Lock()  # sound comes in while pictures are encoded; the encoder takes one call at a time
         self._words_sent = 0
-        self.timings = Timings()
+        self.timings = timings or Timings()
         self.notice = ""
         self.speech_engine = ""
 
@@ -119,20 +147,17 @@ class UtterancePipeline:
 
         Raises what the speech source, `listen` or `render` raise.
         """
-        slots = asyncio.Semaphore(self._config.segments_in_flight)
-        pieces: Pieces = asyncio.Queue()
-        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(work) for work in (self._receive(), self._hear(), self._draw(slots, pieces))]
+        slots, pieces = asyncio.Semaphore(self._config.segments_in_flight), asyncio.Queue[_Piece | None]()
+        receiving, hearing = asyncio.create_task(self._receive()), asyncio.create_task(self._hear())
+        work = _Work(receiving, hearing, asyncio.create_task(self._draw(slots, pieces)))
         try:
-            async for fragment in self._encode(slots, pieces, tasks):
+            async for fragment in self._encode(slots, pieces, work):
                 yield fragment
         finally:
-            while not pieces.empty():
-                piece = pieces.get_nowait()
-                if piece:
-                    tasks.append(piece[2])
-            for task in tasks:
+            drawing = [piece.crops for piece in _drained(pieces) if piece is not None]
+            for task in (*work.all, *drawing):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*work.all, *drawing, return_exceptions=True)
             aclose = getattr(self._chunks, "aclose", None)
             if aclose is not None:
                 await aclose()
@@ -151,9 +176,9 @@ class UtterancePipeline:
                 self._changed.notify_all()
             async with self._encoding:
                 due_s = self._due_s(self._encoder.frames_encoded)
-                await self._pool.run(due_s, partial(self._encoder.push_audio, chunk.pcm))
+                await self._executor.run(due_s, partial(self._encoder.push_audio, chunk.pcm))
                 if self._buffer.total_frames is not None:
-                    await self._pool.run(due_s, partial(self._encoder.finish_audio, self._buffer.total_frames))
+                    await self._executor.run(due_s, partial(self._encoder.finish_audio, self._buffer.total_frames))
             async with self._changed:
                 self._changed.notify_all()
                 await self._changed.wait_for(lambda: frames_for(self._buffer.samples) < self._wanted + SPOKEN_AHEAD)
@@ -165,14 +190,14 @@ class UtterancePipeline:
         """Conditioning rows out of what was received, as they come to be needed."""
         while True:
             async with self._changed:
-                await self._changed.wait_for(lambda: not self._paced or self._heard < self._wanted + HEARD_AHEAD)
+                await self._changed.wait_for(lambda: not self._plan.paced or self._heard < self._wanted + HEARD_AHEAD)
                 while (stretch := self._buffer.take()) is None and not self._buffer.final:
                     await self._changed.wait()
                 if stretch is None:
                     self._total = self._buffer.total_frames
                     self._changed.notify_all()
                     return
-            heard = await self._listen(replace(stretch, due_s=self._due_s(stretch.first_frame) - DRAWN_IN_S))
+            heard = await self._lipsync.listen(replace(stretch, due_s=self._due_s(stretch.first_frame) - DRAWN_IN_S))
             self.timings.mark("listen")
             async with self._changed:
                 for i, (row, speaking) in enumerate(zip(heard.rows, heard.is_speaking, strict=True)):
@@ -180,7 +205,7 @@ class UtterancePipeline:
                 self._heard = heard.first_frame + len(heard.rows)
                 self._changed.notify_all()
 
-    async def _draw(self, slots: asyncio.Semaphore, pieces: Pieces) -> None:
+    async def _draw(self, slots: asyncio.Semaphore, pieces: asyncio.Queue[_Piece | None]) -> None:
         """Ask for pictures piece by piece, never more than the allowed number ahead of the encoder."""
         first = 0
         sizes = deque(self._config.first_pieces)
@@ -200,7 +225,7 @@ class UtterancePipeline:
                 weights = self._weights(first, n)
                 rows = [self._rows.pop(first + i, None) for i in range(n)]
                 self._changed.notify_all()
-            pieces.put_nowait((first, weights, asyncio.create_task(self._crops(first, rows))))
+            pieces.put_nowait(_Piece(first, weights, asyncio.create_task(self._crops(first, rows))))
             first += n
         pieces.put_nowait(None)
 
@@ -220,8 +245,8 @@ class UtterancePipeline:
         if spoken:
             numbers = tuple(self._number(first + i) for i in spoken)
             asked = time.perf_counter()
-            request = RenderRequest(self._background.avatar, numbers, np.stack(list(spoken.values())), self._name, first == 0, self._due_s(first))
-            rendered = await self._render(request)
+            request = RenderRequest(self._background.avatar, numbers, np.stack(list(spoken.values())), self._plan.name, first == 0, self._due_s(first))
+            rendered = await self._lipsync.render(request)
             self.timings.wait_ms += (time.perf_counter() - asked) * 1e3
             self.timings.render_ms += rendered.render_ms
             self.timings.render_calls += 1
@@ -231,37 +256,28 @@ class UtterancePipeline:
         return crops
 
     async def _encode(
-        self,
-        slots: asyncio.Semaphore,
-        pieces: Pieces,
-        tasks: list[asyncio.Task[Any]],
+        self, slots: asyncio.Semaphore, pieces: asyncio.Queue[_Piece | None], work: _Work
     ) -> AsyncGenerator[Fragment, None]:
-        while True:
-            piece = await _first_of(pieces.get(), tasks)
-            if piece is None:
-                break
-            first, weights, drawing = piece
-            tasks.append(drawing)
-            crops = await _first_of(drawing, tasks[:3])
-            tasks.remove(drawing)
+        while (piece := await _unless_failed(pieces.get(), work.all)) is not None:
+            crops = await _unless_failed(piece.crops, work.all)
             slots.release()
             self.timings.mark("render")
-            for at in range(0, len(weights), SEGMENT_FRAMES):
+            for at in range(0, len(crops), SEGMENT_FRAMES):
                 part = slice(at, at + SEGMENT_FRAMES)
-                yield await self._fragment(first + at, crops[part], weights[part], tasks)
-                self._watch(first + at)
+                yield await self._fragment(piece.first + at, crops[part], piece.weights[part], work)
+                self._watch(piece.first + at)
 
     async def _sound_for(self, frames: int) -> None:
         async with self._changed:
             await self._changed.wait_for(lambda: self._encoder.frames_ready() >= frames)
 
-    async def _fragment(self, first: int, crops: list[ByteArray | None], weights: list[int], tasks: list[asyncio.Task[Any]]) -> Fragment:
+    async def _fragment(self, first: int, crops: list[ByteArray | None], weights: list[int], work: _Work) -> Fragment:
         n = len(crops)
         if self._encoder.frames_ready() < n:  # the sound that belongs to these pictures, and 43 ms more, must be in the encoder
-            await _first_of(self._sound_for(n), tasks[:1])
+            await _unless_failed(self._sound_for(n), (work.receiving,))
         began = time.perf_counter()
         async with self._encoding:
-            data = await self._pool.run(self._due_s(first), partial(self._compose_and_encode, first, crops, weights))
+            data = await self._executor.run(self._due_s(first), partial(self._compose_and_encode, first, crops, weights))
         self.timings.encode_ms += (time.perf_counter() - began) * 1e3
         self.timings.frames += n
         self.timings.mark("encode")
@@ -271,18 +287,13 @@ class UtterancePipeline:
         if first == 0:
             self.timings.mark("first_fragment")
             data = self._encoder.init_segment + data
-            head = {
-                "codecs": self._encoder.codecs,
-                "timings_ms": {k: round(v, 1) for k, v in self.timings.first_ms.items()},
-                "speech_engine": self.speech_engine,
-                "notice": self.notice,
-                "cached": "no",
-            }
-        return Fragment(data, first, n, words, self._buffer.final, self._buffer.total_frames == first + n, head)
+            timings_ms = {stage: round(ms, 1) for stage, ms in self.timings.first_ms.items()}
+            head = FragmentHead(self._encoder.codecs, timings_ms, self.speech_engine, self.notice)
+        return Fragment(data, first, n, words, self.total_frames, head)
 
     def _number(self, frame: int) -> int:
         """The background frame under frame `frame` of the utterance."""
-        return self._background.number(idle_frame(self._phase, frame, len(self._background)))
+        return self._background.number(idle_frame(self._plan.phase, frame, len(self._background)))
 
     def _compose_and_encode(self, first: int, crops: list[ByteArray | None], weights: list[int]) -> bytes:
         drawn = enumerate(zip(crops, weights, strict=True))
@@ -299,7 +310,7 @@ class UtterancePipeline:
 
         The lead grows with time: if every new stream raced to its full lead, it would take the cores from those that have none.
         """
-        if self._paced and "first_fragment" in self.timings.first_ms:
+        if self._plan.paced and "first_fragment" in self.timings.first_ms:
             in_hand_s = self._due_s(first)
             played_s = first / FPS - in_hand_s
             wait_s = max(
@@ -311,18 +322,18 @@ class UtterancePipeline:
 
     def _watch(self, first: int) -> None:
         """Count an underrun when a piece was ready only after a viewer needed it."""
-        if self._paced and first and self._due_s(first) < -1e-3:
+        if self._plan.paced and first and self._due_s(first) < -1e-3:
             self.timings.underruns += 1
 
     def _due_s(self, first: int) -> float:
         """Seconds until frame `first` is needed by a viewer who started at the first fragment."""
-        if not self._paced:
+        if not self._plan.paced:
             return UNPACED_DUE_S
         start_ms = self.timings.first_ms.get("first_fragment")
         return first / FPS - (0.0 if start_ms is None else time.perf_counter() - self.timings.started - start_ms / 1e3)
 
 
-async def _first_of(wanted: Awaitable[Any], watched: list[asyncio.Task[Any]]) -> Any:
+async def _unless_failed(wanted: Awaitable[T], watched: Sequence[asyncio.Task[None]]) -> T:
     """Await `wanted`; if a watched task fails first, raise its error instead."""
     task = asyncio.ensure_future(wanted)
     try:
@@ -334,3 +345,8 @@ async def _first_of(wanted: Awaitable[Any], watched: list[asyncio.Task[Any]]) ->
         return task.result()
     finally:
         task.cancel()
+
+
+def _drained(queue: asyncio.Queue[T]) -> Iterator[T]:
+    while not queue.empty():
+        yield queue.get_nowait()

@@ -74,8 +74,9 @@ class MuseTalk:
             **({"note": self._renderer.note} if self._renderer.note else {}),
         }
         name = devices.describe(device)
+        version, listener = f"{config.version}-{VERSION}", self._listener
         self.info = EngineInfo(
-            NAME, reason, f"{config.version}-{VERSION}", name, self._listener.context_s, self._listener.lookahead_s, details, FADE_FRAMES
+            NAME, reason, version, name, listener.context_s, listener.lookahead_s, details, FADE_FRAMES, batches=True
         )
         logger.info("MuseTalk is warm after %.1f s on %s: %s", time.perf_counter() - began, name, details)
 

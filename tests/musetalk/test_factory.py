@@ -11,7 +11,9 @@ import pytest
 from configs.models import AppConfig, parse_config
 from museserve.errors import EngineUnavailableError
 from musetalk.avatars.store import AvatarStore
-from musetalk.factory import check_choice, load_engine, weights_report
+from musetalk.choice import check_choice
+from musetalk.factory import load_engine
+from musetalk.weights.report import weights_report
 
 
 def config(folder: Path, **lipsync: Any) -> AppConfig:

@@ -1,0 +1,32 @@
+"""Which published model files are whole, for those who want to run what needs them."""
+
+from __future__ import annotations
+
+from configs.models import AppConfig
+from musetalk.weights.catalogue import files_for
+from musetalk.weights.folder import WeightsFolder
+
+STAND_INS = ("dwpose/", "face-parse-bisent/")  # where files are missing without which avatars are prepared less well, and told so
+
+
+def missing_files(config: AppConfig) -> list[str]:
+    """One line for each purpose whose model files are not whole; DWPose and the face parser are not counted, because others stand in for them."""
+    options, folder = config.lipsync.musetalk, WeightsFolder(config.weights)
+    lines = []
+    for purpose in (options.version, *(("taesd",) if options.decoder == "taesd" else ()), *(("restore",) if options.restore else ())):
+        names = [found.file.name for found in folder.missing(purpose) if not found.file.name.startswith(STAND_INS)]
+        if names:
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            lines.append(f"model files are missing: {shown} (museserve weights download --for {purpose})")
+    return lines
+
+
+def weights_report(config: AppConfig) -> dict[str, str]:
+    """For /health: whether the files of each version of MuseTalk are there, by their sizes."""
+    folder = WeightsFolder(config.weights)
+    report = {}
+    for purpose in ("v15", "v1", "taesd", "restore"):
+        missing = folder.missing(purpose)
+        wanted = sum(not file.optional for file in files_for(purpose))
+        report[purpose] = "present" if not missing else f"{len(missing)} of {wanted} files missing"
+    return report
