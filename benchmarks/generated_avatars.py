@@ -16,10 +16,9 @@ from configs.models import AppConfig
 from museserve.media.idle_loop import encode_idle
 from museserve.messages import Box
 from musetalk.avatars.builtin import BUILTIN, shipped_portrait
-from musetalk.avatars.format import EngineParts, PreparedAvatar, StoredIdle, content_version
+from musetalk.avatars.format import MUSETALK, EngineParts, PreparedAvatar, StoredIdle, content_version
 from musetalk.avatars.from_portrait import ANIMATOR, animator_version, builtin_settings
 from musetalk.avatars.store import AvatarStore
-from musetalk.avatars.format import MUSETALK
 from musetalk.neural.avatar_parts import neural_version
 from musetalk.neural.networks import load_vae
 from musetalk.weights.folder import WeightsFolder

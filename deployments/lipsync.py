@@ -82,9 +82,7 @@ class BatchingEngine:
         self._engine, self._drawn = engine, drawn
         self._listeners = DeadlineExecutor([math.inf] * LISTENERS)
         self._warm_listeners()
-        batched = serve.batch(
-            max_batch_size=config.max_frames, batch_wait_timeout_s=config.wait_s, batch_size_fn=count_frames
-        )
+        batched = serve.batch(max_batch_size=config.max_frames, batch_wait_timeout_s=config.wait_s, batch_size_fn=count_frames)
         self._batched, self._batched_first = batched(self.render_batch), batched(self.render_first_batch)
         # A card finds the next batch waiting; a processor has nothing to gain from that, and whoever comes late would wait behind it.
         self._room = DeadlineSemaphore(config.max_frames * (1 if engine.info.device == "cpu" else 2))

@@ -1,32 +1,14 @@
-"""What callers may send: bodies as strict models, read with a size limit, turned into what the graph takes. Nothing here does media work."""
+"""What callers may send, as strict models."""
 
 from __future__ import annotations
 
-import json
-import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.requests import Request
-from starlette.types import Message
 
-from configs.models import AppConfig, LimitsConfig
-from museserve.errors import MediaPathError, PayloadTooLargeError, RequestError
-from museserve.messages import SpeechRequest, VideoRequest
-from museserve.speech.engines import voices
-from museserve.speech.text import language as languages
-from museserve.speech.text import sentences
+from museserve.errors import RequestError
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class UnsupportedMediaTypeError(RequestError):
-    status = 415
-    code = "unsupported_media_type"
 
 
 class Body(BaseModel):
@@ -102,33 +84,6 @@ class ImageBody(Body):
     """Multipart with the file `image` and, for `/generate`, the file `audio`."""
 
 
-@dataclass(frozen=True)
-class Upload:
-    """fields: plain values; files: whole uploads by field name."""
-
-    fields: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, bytes] = field(default_factory=dict)
-
-
-async def read_body(request: Request, limits: LimitsConfig, files: Iterable[str] = (), max_bytes: int = 0) -> Upload:
-    """A JSON object, a form or a multipart body, at most `max_bytes` long, or `limits.max_body_bytes`.
-
-    Raises:
-        PayloadTooLargeError, UnsupportedMediaTypeError, RequestError: before anything is queued.
-    """
-    most = max_bytes or limits.max_body_bytes
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > most:
-        raise PayloadTooLargeError(f"the body is {int(declared):,} bytes; at most {most:,} are accepted")
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    _limit(request, most)
-    if kind == "application/json":
-        return Upload(_json_object(await request.body()))
-    if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        return await _form(request, set(files))
-    raise UnsupportedMediaTypeError(f"content type {kind or '(none)'!r} is not accepted; send application/json or multipart/form-data")
-
-
 def parse(model: type[Model], fields: dict[str, Any]) -> Model:
     """Raises RequestError naming every field that is wrong."""
     try:
@@ -138,92 +93,8 @@ def parse(model: type[Model], fields: dict[str, Any]) -> Model:
         raise RequestError(f"{faults}. Accepted fields: {', '.join(model.model_fields)}") from None
 
 
-def speech_request(text: str, voice: str, speed: float, language: str, config: AppConfig, gender: str = "female") -> SpeechRequest:
-    """Checked text, voice and language. Raises TextError, UnknownVoiceError, UnknownLanguageError."""
-    voices.check(voice)
-    languages.check(language)
-    return SpeechRequest(sentences.check_text(text, config.speech.max_text_chars), voice, speed, language, gender)
-
-
 def exactly_one(**given: Any) -> None:
     named = [name for name, value in given.items() if value is not None]
     if len(named) != 1:
         seen = " and ".join(named) if named else "none"
         raise RequestError(f"give exactly one of {', '.join(given)}; got {seen}")
-
-
-def check_captions(captions: str, *, stream: bool, audio: bool) -> None:
-    """Raises RequestError for a text track that cannot be made."""
-    if captions == "track" and audio:
-        raise RequestError('captions "track" needs `text`: the words of recorded speech are not known; accepted with `audio`: "link", "none"')
-    if captions == "track" and stream:
-        raise RequestError('captions "track" needs "stream": false: a stream\'s captions are WebVTT; accepted with a stream: "link", "none"')
-
-
-def video_request(avatar: str, speech: SpeechRequest | None, audio: bytes | None, *, paced: bool, text_track: bool = False) -> VideoRequest:
-    return VideoRequest(utterance=secrets.token_hex(8), avatar=avatar, speech=speech, audio=audio, paced=paced, text_track=text_track)
-
-
-def read_media(name: str, limits: LimitsConfig) -> bytes:
-    """The bytes of `audio_path`, which must lie inside the media root, links resolved.
-
-    Raises:
-        MediaPathError, PayloadTooLargeError
-    """
-    if limits.media_root is None:
-        raise MediaPathError("audio_path is not accepted: no limits.media_root is configured; upload `audio` instead")
-    root = limits.media_root.resolve()
-    try:
-        path = (root / name).resolve(strict=True)
-    except (OSError, ValueError, RuntimeError):
-        path = None
-    # One answer for missing and forbidden, so that nobody can probe what exists outside.
-    if Path(name).is_absolute() or path is None or not path.is_relative_to(root) or not path.is_file():
-        raise MediaPathError(f"audio_path {name!r} is not a file inside the media root; give a path relative to it")
-    if path.stat().st_size > limits.max_body_bytes:
-        raise PayloadTooLargeError(f"audio_path {name!r} is {path.stat().st_size:,} bytes; at most {limits.max_body_bytes:,} are accepted")
-    return path.read_bytes()
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"the body is not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise RequestError(f"the body must be a JSON object, got {type(fields).__name__}")
-    return fields
-
-
-async def _form(request: Request, files: set[str]) -> Upload:
-    async with request.form(max_files=4, max_fields=32) as form:
-        fields: dict[str, Any] = {}
-        uploads: dict[str, bytes] = {}
-        for name, value in form.multi_items():
-            if name in fields or name in uploads:
-                raise RequestError(f"field {name!r} was sent more than once")
-            if isinstance(value, UploadFile):
-                if name not in files:
-                    accepted = f"accepted files: {', '.join(sorted(files))}" if files else "no files are accepted here"
-                    raise RequestError(f"file {name!r} is not known; {accepted}")
-                uploads[name] = await value.read()
-            elif name in files:
-                raise RequestError(f"field {name!r} must be a file")
-            else:
-                fields[name] = value
-    return Upload(fields, uploads)
-
-
-def _limit(request: Request, limit: int) -> None:
-    """Count the body as it arrives, because a chunked one declares no length."""
-    receive, seen = request._receive, 0
-
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > limit:
-            raise PayloadTooLargeError(f"the body is longer than the {limit:,} bytes accepted")
-        return message
-
-    request._receive = counted

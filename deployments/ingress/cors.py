@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.websockets import WebSocket
 
 # What a page of another origin may read of a response, beside its body.
 EXPOSED = (
@@ -34,15 +31,3 @@ def middleware(origins: tuple[str, ...]) -> list[Middleware]:
             CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST", "DELETE"], allow_headers=["*"], expose_headers=EXPOSED, max_age=600
         )
     ]
-
-
-def refused_origin(socket: WebSocket, origins: tuple[str, ...]) -> str | None:
-    """The origin of a page that may not open this WebSocket, else None.
-
-    Browsers let every page open a WebSocket to every address and only say which page it was; programs that are no browsers say nothing. Host and
-    port are compared without the scheme, because a proxy in front may have ended TLS.
-    """
-    origin = socket.headers.get("origin")
-    if origin is None or origin in origins or "*" in origins:
-        return None
-    return None if urlsplit(origin).netloc.lower() == socket.headers.get("host", "").lower() else origin

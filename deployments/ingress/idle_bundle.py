@@ -9,9 +9,16 @@ from typing import Any
 from museserve.errors import EngineError
 from museserve.media.codecs import codecs_of
 from museserve.timebase import FPS, OUTPUT_RATE, SEGMENT_FRAMES
-from musetalk.avatars.format import Avatar
+from musetalk.avatars.format import Avatar, StoredIdle
 
 LENGTH = struct.Struct(">I")
+
+
+def stored_idle(avatar: Avatar) -> StoredIdle:
+    """Raises EngineError when the avatar was saved without one."""
+    if avatar.idle is None:
+        raise EngineError(f"avatar {avatar.ref.id!r} was saved without an idle loop; prepare it again")
+    return avatar.idle
 
 
 def idle_url(avatar: Avatar) -> str:
@@ -22,7 +29,7 @@ def idle_url(avatar: Avatar) -> str:
 def media_of(avatar: Avatar) -> dict[str, Any]:
     """What a player must know before it makes its source buffer."""
     return {
-        "codecs": codecs_of(_idle(avatar)["init"]),
+        "codecs": codecs_of(stored_idle(avatar)["init"]),
         "width": avatar.meta.size,
         "height": avatar.meta.size,
         "fps": FPS,
@@ -33,7 +40,7 @@ def media_of(avatar: Avatar) -> dict[str, Any]:
 
 def packed(avatar: Avatar) -> bytes:
     """u32 length of the index, the index as JSON, the init segment, the segments in order; each segment begins at decode time 0."""
-    idle = _idle(avatar)
+    idle = stored_idle(avatar)
     index = {
         "avatar": avatar.ref.id,
         "version": avatar.ref.version,
@@ -44,9 +51,3 @@ def packed(avatar: Avatar) -> bytes:
     }
     head = json.dumps(index).encode()
     return b"".join([LENGTH.pack(len(head)), head, idle["init"], *idle["segments"]])
-
-
-def _idle(avatar: Avatar) -> Any:
-    if avatar.idle is None:
-        raise EngineError(f"avatar {avatar.ref.id!r} was saved without an idle loop; prepare it again")
-    return avatar.idle

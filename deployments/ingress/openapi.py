@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.metadata import version
 from typing import Any
 
 from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
+import museserve
 from deployments.ingress import bodies
-from deployments.ingress.sessions.protocol import message_schemas
+from deployments.ingress.sessions.protocol import message_schemas, schema
 
 JSON, FORM, MP4, VTT, PNG = "application/json", "multipart/form-data", "video/mp4", "text/vtt", "image/png"
 NDJSON = "application/x-ndjson"
@@ -110,10 +112,18 @@ def document() -> dict[str, Any]:
     client, server, messages = message_schemas("#/components/schemas/{model}")
     return {
         "openapi": "3.1.0",
-        "info": {"title": "museserve", "version": version("museserve"), "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "info": {"title": "museserve", "version": museserve.__version__, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
         "paths": paths,
         "components": {"schemas": {"Error": ERROR, **messages, "SessionClientMessage": {"oneOf": client}, "SessionServerMessage": {"oneOf": server}}},
     }
+
+
+async def answer(request: Request) -> Response:
+    return JSONResponse(document())
+
+
+async def answer_session_schema(request: Request) -> Response:
+    return JSONResponse(schema())
 
 
 def _operation(summary: str, responses: dict[str, Any], body: dict[str, Any] | None = None) -> dict[str, Any]:

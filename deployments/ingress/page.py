@@ -1,57 +1,65 @@
-"""The page at `/`: plain files with no build step, read once and served as they are."""
+"""The page at `/`: plain files with no build step, served as they are."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-WEB_DIR = Path(__file__).parents[2] / "web"
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
 
-CONTENT_TYPES = {
+import museserve
+
+TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
     ".ts": "text/plain; charset=utf-8",  # types for editors; browsers never ask for them
 }
+OF_DEVELOPERS = ("node_modules", "eslint.config.js")  # beside the page, and no part of it
 
 # Nothing outside the service is ever loaded. blob: is the MediaSource, the finished-video fallback and the upload's preview.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+HEADERS = {
+    "cache-control": "no-cache",
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self' blob:; media-src 'self' blob:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
 
 
-@dataclass(frozen=True)
-class Asset:
-    """One file of the page with the headers it is answered with, among them Content-Type and ETag."""
-
-    body: bytes
-    headers: tuple[tuple[str, str], ...]
-
-    @property
-    def etag(self) -> str:
-        return dict(self.headers)["etag"]
+def folder() -> Path:
+    """Where the page lies: inside the installed package, or beside it in a checkout or a shipped working directory."""
+    inside = Path(museserve.__file__).parent / "web"
+    return inside if inside.is_dir() else inside.parent.parent / "web"
 
 
-def load_assets() -> dict[str, Asset]:
-    """URL path -> file: `/` is `index.html`, every other file is `/<its path below this folder>`. Paths are known beforehand: none leads outside."""
-    found = {}
-    for path in sorted(WEB_DIR.rglob("*")):
-        if path.suffix in CONTENT_TYPES:
-            found["/" if path == WEB_DIR / "index.html" else f"/{path.relative_to(WEB_DIR).as_posix()}"] = _asset(path)
-    return found
+def files() -> Iterator[Path]:
+    """The page's files, by their paths below its folder."""
+    for path in sorted(folder().rglob("*")):
+        below = path.relative_to(folder())
+        if path.suffix in TYPES and below.parts[0] not in OF_DEVELOPERS:
+            yield below
 
 
-def _asset(path: Path) -> Asset:
-    body = path.read_bytes()
-    headers = (
-        ("content-type", CONTENT_TYPES[path.suffix]),
-        ("etag", f'"{hashlib.sha256(body).hexdigest()[:20]}"'),
-        ("cache-control", "no-cache"),
-        ("content-security-policy", CONTENT_SECURITY_POLICY),
-        ("x-content-type-options", "nosniff"),
-        ("referrer-policy", "no-referrer"),
-    )
-    return Asset(body, headers)
+def routes() -> list[Route]:
+    """`/` is `index.html`, every other file is `/<its path below the folder>`. All are known beforehand: none leads outside."""
+    static = StaticFiles(directory=folder())
+    return [Route("/" if path == Path("index.html") else f"/{path.as_posix()}", _answer(static, path)) for path in files()]
+
+
+def _answer(static: StaticFiles, path: Path) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        response = await static.get_response(str(path), request.scope)
+        response.headers.update(HEADERS)
+        if response.status_code == 200:
+            response.headers["content-type"] = TYPES[path.suffix]
+        return response
+
+    return answer

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from museserve.errors import MuseserveError, RequestError
+from museserve.timebase import FPS
 
 if TYPE_CHECKING:
     from configs.models import AppConfig
-    from museserve.messages import SpeechRequest
+    from museserve.messages import Fragment, SpeechRequest
     from musetalk.weights.catalogue import WeightFile
 
 CONFIG_HELP = "a YAML file, or the name of one that ships with the project"
@@ -95,26 +96,26 @@ def say(
     recorded = None if audio is None else _read(audio, settings.limits.max_body_bytes)
     began = time.perf_counter()
 
-    from museserve.app.inprocess import Studio, render_to_file
+    from museserve.app.inprocess import LocalPipeline, render_to_file
     from museserve.media.captions import cues, webvtt
+    from museserve.messages import VideoRequest
     from musetalk.avatars.builtin import resolve
     from musetalk.avatars.stores import shipped_store
 
     store = shipped_store(settings, settings.mux.avatar_cache_bytes)
     meta = store.meta(resolve(avatar or settings.avatars.default))
-    studio = Studio(settings, store)
+    local = LocalPipeline(settings, store)
     speech = speech and replace(speech, gender=meta.gender)
+    track = captions is CaptionsIn.track
+    request = VideoRequest(output.stem, meta.id, speech, recorded, paced=False, text_track=track)
     loaded = time.perf_counter()
     with _progress() as show:
-        filming = render_to_file(
-            studio, output, avatar=meta.id, speech=speech, audio=recorded, text_track=captions is CaptionsIn.track, on_progress=show
-        )
-        utterance, heard = asyncio.run(filming)
+        fragments, heard = asyncio.run(render_to_file(local, request, output, show))
     if captions is CaptionsIn.vtt:
         output.with_suffix(".vtt").write_text(webvtt(cues(heard)), encoding="utf-8")
-    seconds = (utterance.total_frames or 0) / meta.fps
+    seconds = (fragments[-1].total_frames or 0) / meta.fps
     took = time.perf_counter() - loaded
-    _note(f"{output}: {seconds:.2f} s of video in {took:.2f} s, after {loaded - began:.2f} s of loading; lips: {studio.engine.info.name}")
+    _note(f"{output}: {seconds:.2f} s of video in {took:.2f} s, after {loaded - began:.2f} s of loading; lips: {local.engine.name}")
 
 
 @app.command()
@@ -139,7 +140,7 @@ def prerender(
             raise RequestError("the cache is off in this configuration (cache.enabled); nothing can be prerendered")
         made = _prerender_here(settings, avatar or settings.avatars.default, [_speech(text, voice, speed, language, settings) for text in texts])
     for text, was_there, frames in made:
-        typer.echo(f"{'there' if was_there else 'made':<6} {frames / 25:6.2f} s  {text}")
+        typer.echo(f"{'there' if was_there else 'made':<6} {frames / FPS:6.2f} s  {text}")
 
 
 @app.command()
@@ -367,16 +368,17 @@ def _lines(questions: Path) -> list[str]:
 
 
 def _prerender_here(settings: AppConfig, avatar: str, speeches: list[SpeechRequest]) -> Iterator[tuple[str, bool, int]]:
-    from museserve.app.inprocess import Studio
-    from museserve.app.inprocess import prerender as film
-    from museserve.pipeline.cache import UtteranceCache
+    from museserve.app.inprocess import LocalPipeline
+    from museserve.messages import VideoRequest
     from musetalk.avatars.builtin import resolve
 
-    studio, before = Studio(settings), UtteranceCache(settings)
-    meta = studio.store.meta(resolve(avatar))
+    local = LocalPipeline(settings, cache=True)
+    meta = local.store.meta(resolve(avatar))
     for speech in speeches:
-        was_there, frames = asyncio.run(film(studio, before, meta.id, replace(speech, gender=meta.gender)))
-        yield speech.text, was_there, frames
+        request = VideoRequest("", meta.id, replace(speech, gender=meta.gender), paced=False, keep=True)
+        fragments = asyncio.run(local.fragments(request))
+        was_there = fragments[0].head is not None and fragments[0].head.cached == "segments"
+        yield speech.text, was_there, fragments[-1].total_frames or 0
 
 
 def _prerender_there(url: str, texts: list[str], manner: dict[str, Any]) -> Iterator[tuple[str, bool, int]]:
@@ -420,15 +422,15 @@ def _slug(name: str) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int | None], None]]:
+def _progress() -> Iterator[Callable[[Fragment], None]]:
     """A bar of frames on stderr, drawn only when somebody watches."""
     from tqdm import tqdm
 
     with tqdm(unit=" frames", file=sys.stderr, disable=None, leave=False) as bar:
 
-        def show(frames: int, total: int | None) -> None:
-            bar.total = total
-            bar.update(frames - bar.n)
+        def show(fragment: Fragment) -> None:
+            bar.total = fragment.total_frames
+            bar.update(fragment.n_frames)
 
         yield show
 

@@ -63,7 +63,7 @@ class LocalEngines:
         return await asyncio.get_running_loop().run_in_executor(self._threads, verb, argument)
 
 
-class Studio:
+class LocalPipeline:
     """Everything loaded once; film as often as wanted.
 
     Args:
@@ -80,7 +80,7 @@ class Studio:
         kept = UtteranceCache.of(config) if cache else None
         self.pipeline = VideoPipeline(config, LocalEngines(config, engine), self.store.load, executor, kept)
 
-    async def fragments(self, request: VideoRequest, on_fragment: Callable[[Fragment], object]) -> list[Fragment]:
+    async def fragments(self, request: VideoRequest, on_fragment: Callable[[Fragment], object] = lambda fragment: None) -> list[Fragment]:
         """The whole utterance; `on_fragment` is told of each as it is made. Raises as `VideoPipeline.stream`."""
         made = []
         async for fragment in self.pipeline.stream(request):
@@ -90,10 +90,10 @@ class Studio:
 
 
 async def render_to_file(
-    studio: Studio, request: VideoRequest, out: Path, on_fragment: Callable[[Fragment], object] = lambda fragment: None
+    local: LocalPipeline, request: VideoRequest, out: Path, on_fragment: Callable[[Fragment], object] = lambda fragment: None
 ) -> tuple[list[Fragment], tuple[Word, ...]]:
     """Film into a finished mp4 at `out`, which appears only when it is complete. Returns the fragments and the words."""
-    fragments = await studio.fragments(request, on_fragment)
+    fragments = await local.fragments(request, on_fragment)
     words = tuple(word for fragment in fragments for word in fragment.words)
     partial = out.with_name(out.name + ".part")
     try:

@@ -61,9 +61,7 @@ class UtteranceCache:
         """The configured cache; None when it is off."""
         return cls(config) if config.cache.enabled else None
 
-    def keys(
-        self, request: SpeechRequest, speech: SpeechInfo, avatar: AvatarRef, lipsync: EngineInfo, phase: int
-    ) -> CacheKeys:
+    def keys(self, request: SpeechRequest, speech: SpeechInfo, avatar: AvatarRef, lipsync: EngineInfo, phase: int) -> CacheKeys:
         """speech, lipsync: what runs, as the engines tell it. phase: the idle frame that the utterance begins on."""
         text = json.dumps(asdict(request), sort_keys=True)
         spoken = blob_key(self._speech_settings, speech.engine, speech.model, speech.version, text)
@@ -143,10 +141,7 @@ def unpack_speech(blob: bytes) -> list[SpeechChunk]:
 
 
 def pack_fragments(fragments: list[Fragment]) -> bytes:
-    rows = [
-        [len(f.data), f.first_frame, f.n_frames, _plain(f.words), f.total_frames, f.head and asdict(f.head)]
-        for f in fragments
-    ]
+    rows = [[len(f.data), f.first_frame, f.n_frames, _plain(f.words), f.total_frames, f.head and asdict(f.head)] for f in fragments]
     return _pack(rows, [f.data for f in fragments])
 
 

@@ -245,7 +245,9 @@ class UtterancePipeline:
         if spoken:
             numbers = tuple(self._number(first + i) for i in spoken)
             asked = time.perf_counter()
-            request = RenderRequest(self._background.avatar, numbers, np.stack(list(spoken.values())), self._plan.name, first == 0, self._due_s(first))
+            request = RenderRequest(
+                self._background.avatar, numbers, np.stack(list(spoken.values())), self._plan.name, first == 0, self._due_s(first)
+            )
             rendered = await self._lipsync.render(request)
             self.timings.wait_ms += (time.perf_counter() - asked) * 1e3
             self.timings.render_ms += rendered.render_ms
@@ -255,9 +257,7 @@ class UtterancePipeline:
                 crops[i] = crop
         return crops
 
-    async def _encode(
-        self, slots: asyncio.Semaphore, pieces: asyncio.Queue[_Piece | None], work: _Work
-    ) -> AsyncGenerator[Fragment, None]:
+    async def _encode(self, slots: asyncio.Semaphore, pieces: asyncio.Queue[_Piece | None], work: _Work) -> AsyncGenerator[Fragment, None]:
         while (piece := await _unless_failed(pieces.get(), work.all)) is not None:
             crops = await _unless_failed(piece.crops, work.all)
             slots.release()

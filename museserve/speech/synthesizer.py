@@ -7,13 +7,12 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from configs.models import SpeechConfig
 from museserve.errors import ConfigError, SpeechEngineError, TextError
-from museserve.messages import FloatArray, SpeechChunk, SpeechRequest, Word
+from museserve.messages import FloatArray, SpeechChunk, SpeechInfo, SpeechRequest, Word
 from museserve.runtime import cpu
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.runtime.versions import stamp
@@ -68,12 +67,13 @@ class Synthesizer:
         self._reason = reason
 
     @property
-    def info(self) -> dict[str, Any]:
-        """What speaks, and why; plain values. `version` is another one whenever the same text may sound otherwise."""
-        info: dict[str, Any] = {"engine": "offline" if self._openai is None else "openai", "reason": self._reason, "version": self._version}
-        if self._openai is not None:
-            info |= {"model": self._config.openai.model, "on_error": self._config.on_openai_error}
-        return info | {"offline": self._offline.names}
+    def info(self) -> SpeechInfo:
+        """What speaks, and why."""
+        offline = tuple(self._offline.names)
+        if self._openai is None:
+            return SpeechInfo("offline", self._reason, self._version, offline)
+        provider = self._config.openai.model, self._config.on_openai_error
+        return SpeechInfo("openai", self._reason, self._version, offline, *provider)
 
     def warm(self) -> None:
         """Load the offline voices, unless none can be asked for. Blocks for about two seconds.

@@ -21,7 +21,9 @@ class SessionMetrics:
         self._interrupts = metrics.Counter("museserve_session_interrupts", "interruptions that stopped something")
         self._resumes = metrics.Counter("museserve_session_resumes", "connections that went on with a session")
         self._closes = metrics.Counter("museserve_session_closes", "connections ended", tag_keys=("code",))
-        self._seen_first_ms = metrics.Histogram("museserve_player_first_frame_ms", "speak to first speaking picture painted, at the player", MS_BUCKETS)
+        self._seen_first_ms = metrics.Histogram(
+            "museserve_player_first_frame_ms", "speak to first speaking picture painted, at the player", MS_BUCKETS
+        )
         self._seen_interrupt_ms = metrics.Histogram("museserve_player_interrupt_ms", "interrupt to silence, at the player", MS_BUCKETS)
         self._seen = {
             name: metrics.Counter(f"museserve_player_{name}", described)

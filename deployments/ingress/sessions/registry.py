@@ -10,19 +10,18 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from configs.models import AppConfig
-from deployments.ingress.bodies import speech_request
-from deployments.ingress.cors import refused_origin
-from deployments.ingress.idle_bundle import idle_url, media_of
 from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.connection import Connection
+from deployments.ingress.sessions.metrics import SessionMetrics
+from deployments.ingress.sessions.origin import refused_origin
 from deployments.ingress.sessions.session import Film, Session, SessionAvatar
-from deployments.metrics import SessionMetrics
 from museserve.errors import MuseserveError, RequestError
+from museserve.messages import ServiceInfo
+from museserve.speech.request import parse_delivery
 
 logger = logging.getLogger("ray.serve")
 
@@ -54,15 +53,19 @@ class Sessions:
     """`serve` is the endpoint of `WS /v1/sessions`.
 
     Args:
-        film: one utterance as fragments; load: an avatar by name; describe: what runs, as `Mux.info` tells it.
+        film: one utterance as fragments; open_avatar: an avatar by name; info: what runs.
     """
 
     def __init__(
-        self, config: AppConfig, film: Film, load: Callable[[str], Awaitable[Any]], describe: Callable[[], Awaitable[dict[str, Any]]]
+        self,
+        config: AppConfig,
+        film: Film,
+        open_avatar: Callable[[str], Awaitable[SessionAvatar]],
+        info: Callable[[], Awaitable[ServiceInfo]],
     ) -> None:
         self._app, self._config = config, config.sessions
-        self._film, self._load, self._describe = film, load, describe
-        self._seats: dict[str, LiveSession] = {}
+        self._film, self._open_avatar, self._info = film, open_avatar, info
+        self._live: dict[str, LiveSession] = {}
         self._metrics = SessionMetrics()
         self._sweeper: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -70,7 +73,7 @@ class Sessions:
 
     @property
     def live(self) -> int:
-        return len(self._seats)
+        return len(self._live)
 
     async def serve(self, socket: WebSocket) -> None:
         """One connection, in a task of its own with a context of its own.
@@ -92,8 +95,8 @@ class Sessions:
         await socket.accept()
         code: int = p.CloseCode.FAILED
         try:
-            seat = await self._seat(socket)
-            code = await self._sit(seat, socket)
+            live = await self._admit(socket)
+            code = await self._connect(live, socket)
         except WebSocketDisconnect as gone:
             code = gone.code
         except RefusedError as error:
@@ -106,7 +109,7 @@ class Sessions:
             self._metrics.closed(code)
             self._count()
 
-    async def _seat(self, socket: WebSocket) -> LiveSession:
+    async def _admit(self, socket: WebSocket) -> LiveSession:
         origins = self._app.server.cors_origins
         if (origin := refused_origin(socket, origins)) is not None:
             accepted = ", ".join(origins) or "none but its own"
@@ -137,72 +140,70 @@ class Sessions:
     async def _new(self, start: p.Start) -> LiveSession:
         if self.live >= self._config.max_sessions:
             raise RefusedError(p.CloseCode.BUSY, f"{self.live} sessions are live, the most this service takes; try again in a moment", "busy")
-        speech_request("a", start.voice, start.speed, start.language, self._app)
-        avatar = await self._load(start.avatar or self._app.avatars.default)
-        runs = await self._describe()
-        idle = await asyncio.to_thread(lambda: avatar.idle)
-        face = SessionAvatar(avatar.ref.id, avatar.meta.gender, avatar.meta.n_frames, idle["init"])
-        name = f"s_{secrets.token_hex(8)}"
-        session = Session(start, face, self._app, self._film, self._metrics, name)
-        self._seats[session.id] = seat = LiveSession(session, self._ready(session, avatar, runs), lost=time.monotonic())
+        parse_delivery(start.voice, start.speed, start.language)
+        avatar = await self._open_avatar(start.avatar or self._app.avatars.default)
+        info = await self._info()
+        session = Session(start, avatar, self._app, self._film, self._metrics, f"s_{secrets.token_hex(8)}")
+        live = LiveSession(session, self._ready(session, avatar, info), lost=time.monotonic())
+        self._live[session.id] = live
         if self._sweeper is None or self._sweeper.done():
             self._sweeper = asyncio.create_task(self._sweep())
-        return seat
+        return live
 
-    def _resumed(self, asked: p.Resume) -> LiveSession:
-        seat = self._seats.get(asked.session)
-        if seat is None or (seat.connection is not None and seat.connection.closing in ENDING):  # one on its way out is no longer here
+    def _resumed(self, wanted: p.Resume) -> LiveSession:
+        live = self._live.get(wanted.session)
+        if live is None or (live.connection is not None and live.connection.closing in ENDING):  # one on its way out is no longer here
             raise RefusedError(
-                p.CloseCode.UNKNOWN_SESSION, f"there is no session {asked.session!r} here, or no longer; start anew", "unknown_session"
+                p.CloseCode.UNKNOWN_SESSION, f"there is no session {wanted.session!r} here, or no longer; start anew", "unknown_session"
             )
-        if not hmac.compare_digest(seat.session.token.encode(), asked.token.encode()):
+        if not hmac.compare_digest(live.session.token.encode(), wanted.token.encode()):
             raise RefusedError(p.CloseCode.BAD_TOKEN, "the token does not belong to this session", "bad_token")
-        if seat.connection is not None:
-            seat.connection.close(p.CloseCode.REPLACED)
-        outbox = seat.session.outbox
-        if not outbox.rewind(asked.seq):
+        if live.connection is not None:
+            live.connection.close(p.CloseCode.REPLACED)
+        outbox = live.session.outbox
+        if not outbox.rewind(wanted.seq):
             raise RequestError(
-                f"cannot go on after message {asked.seq}: messages up to {outbox.acknowledged} were acknowledged, {outbox.last_seq} were made"
+                f"cannot go on after message {wanted.seq}: messages up to {outbox.acknowledged} were acknowledged, {outbox.last_seq} were made"
             )
         self._metrics.resumed()
-        return seat
+        return live
 
-    async def _sit(self, seat: LiveSession, socket: WebSocket) -> int:
-        session = seat.session
-        connection = seat.connection = Connection(socket, session, self._config)
-        resumed = seat.ready.seq > 0
+    async def _connect(self, live: LiveSession, socket: WebSocket) -> int:
+        session = live.session
+        connection = live.connection = Connection(socket, session, self._config)
+        resumed = live.ready.seq > 0
         if resumed:
-            session.outbox.say_first(seat.ready.model_copy(update={"seq": 0, "resumed": True, "queue": session.queue}))
+            session.outbox.say_first(live.ready.model_copy(update={"seq": 0, "resumed": True, "queue": session.queue}))
         else:
-            session.outbox.say(seat.ready)
-            seat.ready = seat.ready.model_copy(update={"seq": session.outbox.last_seq})
+            session.outbox.say(live.ready)
+            live.ready = live.ready.model_copy(update={"seq": session.outbox.last_seq})
         self._count()
         code = int(p.CloseCode.FAILED)
         try:
             code = await connection.run()
             return code
         finally:
-            if seat.connection is connection:  # it was not replaced
-                seat.connection, seat.lost = None, time.monotonic()
+            if live.connection is connection:  # it was not replaced
+                live.connection, live.lost = None, time.monotonic()
                 if code in ENDING or not session.start.resumable:
-                    await self._end(seat)
+                    await self._end(live)
 
-    def _ready(self, session: Session, avatar: Any, runs: dict[str, Any]) -> p.Ready:
-        limits, engine, speech = self._config, runs["engine"], runs["speech"]
+    def _ready(self, session: Session, avatar: SessionAvatar, info: ServiceInfo) -> p.Ready:
+        limits, engine, speech = self._config, info.lipsync, info.speech
         notices = ()
         if self._app.deployments.ingress.max_replicas > 1 and session.start.resumable:
             notices = ("several ingress replicas run: resuming works only where the connection reaches the same one; else it is closed with 4004",)
         return p.Ready(
             session=session.id,
             token=session.token,
-            avatar=avatar.ref.id,
-            avatar_version=avatar.ref.version,
+            avatar=avatar.id,
+            avatar_version=avatar.version,
             voice=session.start.voice,
             lips=p.Engine(name=engine.name, reason=engine.reason),
-            speech=p.Engine(name=speech["engine"], reason=speech["reason"]),
+            speech=p.Engine(name=speech.engine, reason=speech.reason),
             notices=notices,
-            idle=p.Idle(url=idle_url(avatar), frames=avatar.meta.n_frames, segments=len(avatar.meta.idle_segments)),
-            media=p.Media(**media_of(avatar)),
+            idle=avatar.idle,
+            media=avatar.media,
             limits=p.Limits(
                 queued_utterances=limits.queued_utterances,
                 message_bytes=limits.message_bytes,
@@ -229,24 +230,24 @@ class Sessions:
 
     async def _sweep(self) -> None:
         """End what nobody comes back to, and what went on for too long. Lives as long as there are sessions."""
-        while self._seats:
+        while self._live:
             await asyncio.sleep(SWEEP_S)
             now = time.monotonic()
-            for seat in list(self._seats.values()):
-                session = seat.session
+            for live in list(self._live.values()):
+                session = live.session
                 if now - session.began > self._config.session_s or now - session.last_active > self._config.idle_s:
-                    if seat.connection is not None:
-                        seat.connection.close(p.CloseCode.EXPIRED)  # which ends it
+                    if live.connection is not None:
+                        live.connection.close(p.CloseCode.EXPIRED)  # which ends it
                     else:
-                        await self._end(seat)
-                elif seat.connection is None and now - seat.lost > self._config.resume_s:
-                    await self._end(seat)
+                        await self._end(live)
+                elif live.connection is None and now - live.lost > self._config.resume_s:
+                    await self._end(live)
 
-    async def _end(self, seat: LiveSession) -> None:
-        if self._seats.pop(seat.session.id, None) is not None:
-            await seat.session.aclose()
+    async def _end(self, live: LiveSession) -> None:
+        if self._live.pop(live.session.id, None) is not None:
+            await live.session.aclose()
             self._count()
 
     def _count(self) -> None:
-        connected = sum(seat.connection is not None for seat in self._seats.values())
-        self._metrics.sessions(connected, len(self._seats) - connected)
+        connected = sum(live.connection is not None for live in self._live.values())
+        self._metrics.sessions(connected, len(self._live) - connected)

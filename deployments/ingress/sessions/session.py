@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from configs.models import AppConfig
-from deployments.ingress.bodies import speech_request
 from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.outbox import Outbox
-from deployments.ingress.sessions.utterance import Manner, QueuedUtterance
+from deployments.ingress.sessions.utterance import QueuedUtterance
 from museserve.errors import AudioError, BusyError, ConflictError, EngineError, MuseserveError, PayloadTooLargeError, RequestError
 from museserve.media.isobmff import parse_fragments, rebase
-from museserve.messages import Fragment, VideoRequest
+from museserve.messages import Delivery, Fragment, FragmentHead, SpeechRequest, VideoRequest
 from museserve.pipeline.idle_phase import grid_of, idle_frame
+from museserve.speech.request import parse_delivery, parse_speech
 from museserve.speech.text.deltas import TextDeltas
-from museserve.timebase import AUDIO_TIMESCALE, FPS, OUTPUT_SAMPLES_PER_FRAME, VIDEO_TIMESCALE
+from museserve.timebase import FPS, OUTPUT_SAMPLES_PER_FRAME, VIDEO_TIMESCALE
 
 logger = logging.getLogger("ray.serve")
 
@@ -56,21 +56,24 @@ class SessionAvatar:
     """What a session must know of its avatar. init: the init segment that the client has."""
 
     id: str
+    version: str
     gender: str
-    loop_frames: int
     init: bytes
+    idle: p.Idle
+    media: p.Media
 
 
 class Session:
     """`handle` and `handle_bytes` take what a client sends and never wait; what is to be sent comes out of `outbox`. End it with `aclose`."""
 
-    def __init__(self, start: p.Start, face: SessionAvatar, config: AppConfig, film: Film, observer: Observer, name: str) -> None:
+    def __init__(self, start: p.Start, avatar: SessionAvatar, config: AppConfig, film: Film, observer: Observer, name: str) -> None:
         self.id = name
         self.token = secrets.token_urlsafe(24)
         self.start = start
         self.outbox = Outbox(config.sessions.window_bytes, keep=start.resumable)
         self.began = self.last_active = time.monotonic()
-        self._face, self._config, self._film, self._observer = face, config, film, observer
+        self._avatar, self._config, self._film, self._observer = avatar, config, film, observer
+        self._loop_frames = avatar.idle.frames
         self._queue: list[QueuedUtterance] = []
         self._outcomes: OrderedDict[str, str] = OrderedDict()
         self._n = 0
@@ -85,7 +88,7 @@ class Session:
 
     @property
     def queue(self) -> tuple[str, ...]:
-        return tuple(turn.id for turn in self._queue)
+        return tuple(queued.id for queued in self._queue)
 
     def handle(self, text: str) -> p.ClientMessage | None:
         """One text message; what is wrong with it is answered. Returns it when it is for the connection to act upon: `end`."""
@@ -123,15 +126,15 @@ class Session:
         """One binary message: a piece of the recording that is being sent."""
         if self._refused_upload is not None:
             return  # the error was told; the rest of it is on its way
-        turn = self._uploading
-        if turn is None or turn.audio is None:
+        queued = self._uploading
+        if queued is None or queued.audio is None:
             self._refuse(OutOfPlaceError('a binary message came, but no recording was announced; send {"type":"speak","audio":true} first'), None)
             return
-        turn.audio += data
+        queued.audio += data
         limit = self._config.sessions.audio_bytes
-        if len(turn.audio) > limit:
-            self._uploading, self._refused_upload = None, turn.id
-            self._fail(turn, PayloadTooLargeError(f"the recording is longer than the {limit:,} bytes accepted"))
+        if len(queued.audio) > limit:
+            self._uploading, self._refused_upload = None, queued.id
+            self._fail(queued, PayloadTooLargeError(f"the recording is longer than the {limit:,} bytes accepted"))
 
     async def aclose(self) -> None:
         """Stop all work."""
@@ -149,7 +152,7 @@ class Session:
     def _announce(self, message: p.Speak) -> None:
         name = message.id or f"u-{secrets.token_hex(6)}"
         try:
-            turn = self._turn(message, name)
+            queued = self._new(message, name)
         except MuseserveError:
             if message.audio:
                 self._refused_upload = name
@@ -157,17 +160,17 @@ class Session:
         if message.interrupt:
             self._stop(list(self._queue), "client")
             self._frames_since = 0
-        turn.phase = message.phase if not self._queue else None
+        queued.phase = message.phase if not self._queue else None
         if message.audio:
-            self._uploading, self._refused_upload = turn, None
-        self._n = turn.n
-        self._queue.append(turn)
+            self._uploading, self._refused_upload = queued, None
+        self._n = queued.n
+        self._queue.append(queued)
         self._observer.queued(+1)
-        self.last_active = turn.asked
-        self.outbox.say(p.Queued(id=turn.id, n=turn.n, ahead=len(self._queue) - 1))
+        self.last_active = queued.queued_at
+        self.outbox.say(p.Queued(id=queued.id, n=queued.n, ahead=len(self._queue) - 1))
         self._arrived.set()
 
-    def _turn(self, message: p.Speak, name: str) -> QueuedUtterance:
+    def _new(self, message: p.Speak, name: str) -> QueuedUtterance:
         limits = self._config.sessions
         if name in self._outcomes or name in self.queue:
             raise ConflictError(f"the id {name!r} was used before in this session; choose another, or leave it out")
@@ -175,57 +178,65 @@ class Session:
             raise QueueFullError(f"{len(self._queue)} utterances are queued, the most accepted; wait for one to finish, or interrupt")
         if message.audio and self._uploading is not None:
             raise OutOfPlaceError(f"the recording of {self._uploading.id!r} is not complete; send its audio_end first")
-        manner = Manner(message.voice or self.start.voice, message.speed or self.start.speed, message.language or self.start.language)
-        # A word stands for the text that is still to come: the rest can be checked now.
-        checked = speech_request("a" if message.text is None else message.text, manner.voice, manner.speed, manner.language, self._config)
-        turn = QueuedUtterance(name, self._n + 1, manner, asked=time.monotonic())
-        if message.text is not None:
-            turn.text = checked.text
-        elif message.deltas:
-            turn.deltas = TextDeltas(self._config.speech.max_text_chars)
-        else:
-            turn.audio = bytearray()
-        return turn
+        delivery = self._delivery(message)
+        # All that can be said of it now: the text, or the voice for what is still to come.
+        speech = None if message.text is None else self._speech(message.text, delivery)
+        queued = QueuedUtterance(name, self._n + 1, delivery, speech, queued_at=time.monotonic())
+        if message.deltas:
+            queued.deltas = TextDeltas(self._config.speech.max_text_chars)
+        elif message.audio:
+            queued.audio = bytearray()
+        return queued
+
+    def _delivery(self, message: p.Speak) -> Delivery:
+        """Raises UnknownVoiceError, UnknownLanguageError."""
+        start = self.start
+        voice, speed = message.voice or start.voice, message.speed or start.speed
+        return parse_delivery(voice, speed, message.language or start.language, self._avatar.gender)
+
+    def _speech(self, text: str, delivery: Delivery) -> SpeechRequest:
+        """Raises TextError."""
+        return parse_speech(text, delivery, self._config.speech.max_text_chars)
 
     def _more_text(self, message: p.Text) -> None:
-        turn = self._find(message.id)
-        if turn.deltas is None:
+        queued = self._find(message.id)
+        if queued.deltas is None:
             raise OutOfPlaceError(f"utterance {message.id!r} was not announced with deltas")
-        turn.deltas.add(message.delta, flush=message.flush, final=message.final)
-        self._told(turn, message.phase)
-        self.outbox.say(p.Accepted(what="text", id=turn.id, pending_chars=turn.deltas.pending_chars))
+        queued.deltas.add(message.delta, flush=message.flush, final=message.final)
+        self._continued(queued, message.phase)
+        self.outbox.say(p.Accepted(what="text", id=queued.id, pending_chars=queued.deltas.pending_chars))
 
     def _end_upload(self, message: p.AudioEnd) -> None:
         if message.id == self._refused_upload:
             self._refused_upload = None
             raise OutOfPlaceError(f"utterance {message.id!r} was refused; the error before says why")
-        turn = self._uploading
-        if turn is None or turn.id != message.id:
+        queued = self._uploading
+        if queued is None or queued.id != message.id:
             raise OutOfPlaceError(f"no recording of {message.id!r} is being sent")
         self._uploading = None
-        if not turn.audio:
+        if not queued.audio:
             error = AudioError("audio_end came, but no binary message with audio before it")
-            self._fail(turn, error)
+            self._fail(queued, error)
             return
-        turn.audio_complete = True
-        self._told(turn, message.phase)
-        self.outbox.say(p.Accepted(what="audio_end", id=turn.id))
+        queued.audio_complete = True
+        self._continued(queued, message.phase)
+        self.outbox.say(p.Accepted(what="audio_end", id=queued.id))
 
-    def _told(self, turn: QueuedUtterance, phase: int | None) -> None:
-        if phase is not None and turn is self._queue[0]:
-            turn.phase = phase
+    def _continued(self, queued: QueuedUtterance, phase: int | None) -> None:
+        if phase is not None and queued is self._queue[0]:
+            queued.phase = phase
         self.last_active = time.monotonic()
-        turn.changed.set()
+        queued.changed.set()
 
     def _find(self, utterance: str) -> QueuedUtterance:
-        for turn in self._queue:
-            if turn.id == utterance:
-                return turn
+        for queued in self._queue:
+            if queued.id == utterance:
+                return queued
         outcome = self._outcomes.get(utterance)
         raise OutOfPlaceError(f"utterance {utterance!r} is {outcome}" if outcome else f"there is no utterance {utterance!r}")
 
     def _interrupt(self, utterance: str | None) -> None:
-        stopped = [turn for turn in self._queue if utterance in (None, turn.id)]
+        stopped = [queued for queued in self._queue if utterance in (None, queued.id)]
         if stopped:
             self._stop(stopped, "client")
             return
@@ -242,19 +253,19 @@ class Session:
         if turns[0] is self._queue[0] and self._work is not None:
             self._work.cancel()
             self._work = None
-        for turn in turns:
-            unsent = self.outbox.drop(turn.n)
-            frames = turn.frames if unsent is None else unsent
-            self._leave(turn, "interrupted")
-            self.outbox.say(p.Interrupted.model_validate({"id": turn.id, "n": turn.n, "frames": frames, "by": by}))
+        for queued in turns:
+            unsent = self.outbox.drop(queued.n)
+            frames = queued.frames if unsent is None else unsent
+            self._leave(queued, "interrupted")
+            self.outbox.say(p.Interrupted.model_validate({"id": queued.id, "n": queued.n, "frames": frames, "by": by}))
         self._frames_since = 0
         self.last_active = time.monotonic()
 
-    def _leave(self, turn: QueuedUtterance, outcome: str) -> None:
-        if turn is self._uploading:
-            self._uploading, self._refused_upload = None, turn.id
-        self._queue.remove(turn)
-        self._outcomes[turn.id] = outcome
+    def _leave(self, queued: QueuedUtterance, outcome: str) -> None:
+        if queued is self._uploading:
+            self._uploading, self._refused_upload = None, queued.id
+        self._queue.remove(queued)
+        self._outcomes[queued.id] = outcome
         while len(self._outcomes) > IDS_KEPT:
             self._outcomes.popitem(last=False)
         self._observer.queued(-1)
@@ -264,10 +275,10 @@ class Session:
         said = p.Failure(code=error.code, message=str(error), id=utterance, retry_after_s=error.retry_after_s)
         (self.outbox.say if utterance else self.outbox.say_once)(said)
 
-    def _fail(self, turn: QueuedUtterance, error: MuseserveError) -> None:
-        self._refuse(error, turn.id)
-        self._leave(turn, "failed")
-        self.outbox.say(p.Interrupted(id=turn.id, n=turn.n, frames=turn.frames, by="error"))
+    def _fail(self, queued: QueuedUtterance, error: MuseserveError) -> None:
+        self._refuse(error, queued.id)
+        self._leave(queued, "failed")
+        self.outbox.say(p.Interrupted(id=queued.id, n=queued.n, frames=queued.frames, by="error"))
 
     # --- speaking ----------------------------------------------------------------------------------------------------
 
@@ -276,110 +287,109 @@ class Session:
             while not self._queue:
                 self._arrived.clear()
                 await self._arrived.wait()
-            turn = self._queue[0]
-            work = self._work = asyncio.create_task(self._speak(turn))
+            queued = self._queue[0]
+            work = self._work = asyncio.create_task(self._speak(queued))
             try:
                 await asyncio.wait({work})
             finally:
                 work.cancel()
-            if not work.cancelled() and (error := work.exception()) is not None and turn in self._queue:
+            if not work.cancelled() and (error := work.exception()) is not None and queued in self._queue:
                 if not isinstance(error, MuseserveError):
                     logger.error("utterance failed in session %s", self.id, exc_info=error)
                     error = EngineError("the service failed on this utterance; its log has the details")
-                self._fail(turn, error)
+                self._fail(queued, error)
 
-    async def _speak(self, turn: QueuedUtterance) -> None:
-        while (part := await self._next_part(turn)) is not None:
-            await self._run(turn, part)
-        self._leave(turn, "finished")
-        self.outbox.say(p.Finished(id=turn.id, n=turn.n, frames=turn.frames, phase=self._phase))
+    async def _speak(self, queued: QueuedUtterance) -> None:
+        while (part := await self._next_part(queued)) is not None:
+            await self._run(queued, part)
+        self._leave(queued, "finished")
+        self.outbox.say(p.Finished(id=queued.id, n=queued.n, frames=queued.frames, phase=self._phase))
 
-    async def _next_part(self, turn: QueuedUtterance) -> str | bytes | None:
+    async def _next_part(self, queued: QueuedUtterance) -> SpeechRequest | str | bytes | None:
         """What to speak next; waits for it, and until the client has little left to play."""
-        while not turn.done:
+        while not queued.done:
             if self._ahead_s() > START_AHEAD_S:
                 await asyncio.sleep(self._ahead_s() - START_AHEAD_S)
-            turn.changed.clear()
-            if (part := turn.take()) is not None:
+            queued.changed.clear()
+            if (part := queued.take()) is not None:
                 return part
-            patience = self._ahead_s() - WAITING_S if turn.frames and not turn.waiting else None
+            patience = self._ahead_s() - WAITING_S if queued.frames and not queued.waiting else None
             if patience is not None and patience <= 0:
-                turn.waiting = True
-                self.outbox.say(p.Waiting(id=turn.id, n=turn.n, frames=turn.frames, phase=self._phase))
+                queued.waiting = True
+                self.outbox.say(p.Waiting(id=queued.id, n=queued.n, frames=queued.frames, phase=self._phase))
                 continue
-            await _within(turn.changed.wait(), patience)
+            await _within(queued.changed.wait(), patience)
         return None
 
-    async def _run(self, turn: QueuedUtterance, part: str | bytes) -> None:
+    async def _run(self, queued: QueuedUtterance, part: SpeechRequest | str | bytes) -> None:
         """One call to the graph: a run of fragments, or its continuation without a gap."""
-        first = turn.frames
-        named = turn.phase if first == 0 or turn.waiting or self._ahead_s() <= 0 else None
-        continues = first > 0 and not turn.waiting and named is None
-        phase = (self._phase if named is None else named) % self._face.loop_frames
-        asked = self._request(turn, part, phase)
-        turn.phase, turn.waiting = None, False
+        first = queued.frames
+        named = queued.phase if first == 0 or queued.waiting or self._ahead_s() <= 0 else None
+        continues = first > 0 and not queued.waiting and named is None
+        phase = (self._phase if named is None else named) % self._loop_frames
+        request = self._request(queued, part, phase)
+        queued.phase, queued.waiting = None, False
         final = False
-        async with aclosing(self._film(asked)) as fragments:
+        async with aclosing(self._film(request)) as fragments:
             async for fragment in fragments:
                 final = fragment.final
                 await self.outbox.room()
                 if fragment.head is not None:
                     if first == 0:
-                        self._observer.first_fragment(time.monotonic() - turn.asked, fragment.head["cached"])
+                        self._observer.first_fragment(time.monotonic() - queued.queued_at, fragment.head.cached)
                     if not continues:
-                        self._say_started(turn, first, phase, fragment)
-                self._say_words(turn, fragment, first)
-                self._post(turn, fragment, first, phase, starts=not continues)
+                        self._say_started(queued, first, phase, fragment.head)
+                self._say_words(queued, fragment, first)
+                self._post(queued, fragment, first, phase, starts=not continues)
         if not final:
-            raise EngineError(f"the utterance broke off after {turn.frames} frames")
-        self._phase = idle_frame(phase, turn.frames - first, self._face.loop_frames)
+            raise EngineError(f"the utterance broke off after {queued.frames} frames")
+        self._phase = idle_frame(phase, queued.frames - first, self._loop_frames)
 
-    def _request(self, turn: QueuedUtterance, part: str | bytes, phase: int) -> VideoRequest:
-        name, avatar, manner = secrets.token_hex(8), self._face.id, turn.manner
+    def _request(self, queued: QueuedUtterance, part: SpeechRequest | str | bytes, phase: int) -> VideoRequest:
+        name, avatar = secrets.token_hex(8), self._avatar.id
         if isinstance(part, bytes):
             return VideoRequest(name, avatar, audio=part, phase=phase)
-        speech = speech_request(part, manner.voice, manner.speed, manner.language, self._config, self._face.gender)
-        return VideoRequest(name, avatar, speech=speech, phase=phase)
+        speech = self._speech(part, queued.delivery) if isinstance(part, str) else part
+        return VideoRequest(name, avatar, speech, phase=phase)
 
-    def _say_started(self, turn: QueuedUtterance, first: int, phase: int, fragment: Fragment) -> None:
-        head = fragment.head or {}
-        grid = (grid_of(phase, self._face.loop_frames) - first) % self._face.loop_frames
+    def _say_started(self, queued: QueuedUtterance, first: int, phase: int, head: FragmentHead) -> None:
+        grid = (grid_of(phase, self._loop_frames) - first) % self._loop_frames
         self.outbox.say(
             p.Started(
-                id=turn.id,
-                n=turn.n,
+                id=queued.id,
+                n=queued.n,
                 first_frame=first,
                 phase=phase,
                 grid=grid,
-                cached=head["cached"],
-                speech_engine=head["speech_engine"],
-                notice=head["notice"],
-                timings_ms=head["timings_ms"],
+                cached=head.cached,
+                speech_engine=head.speech_engine,
+                notice=head.notice,
+                timings_ms=head.timings_ms,
             )
         )
 
-    def _say_words(self, turn: QueuedUtterance, fragment: Fragment, first: int) -> None:
-        final = fragment.words_final and turn.done
+    def _say_words(self, queued: QueuedUtterance, fragment: Fragment, first: int) -> None:
+        final = fragment.words_final and queued.done
         if self.start.captions and (fragment.words or (fragment.final and final)):
-            self.outbox.say(turn.captions.add(fragment.words, first, final=final, id=turn.id, n=turn.n))
+            self.outbox.say(queued.captions.add(fragment.words, first, final=final, id=queued.id, n=queued.n))
 
-    def _post(self, turn: QueuedUtterance, fragment: Fragment, first: int, phase: int, *, starts: bool) -> None:
+    def _post(self, queued: QueuedUtterance, fragment: Fragment, first: int, phase: int, *, starts: bool) -> None:
         data, flags = fragment.data, p.FrameFlag(0)
         if fragment.first_frame == 0:
-            if data.startswith(self._face.init):
-                data = data[len(self._face.init) :]
+            if data.startswith(self._avatar.init):
+                data = data[len(self._avatar.init) :]
             else:
                 flags |= p.FrameFlag.INIT
             if starts:
                 flags |= p.FrameFlag.STARTS
-        if fragment.final and turn.done:
+        if fragment.final and queued.done:
             flags |= p.FrameFlag.ENDS
         if first:
             data = _later(data, first)
         at = first + fragment.first_frame
-        shown = idle_frame(phase, fragment.first_frame, self._face.loop_frames)
-        self.outbox.post(lambda seq: p.FrameHeader(seq, turn.n, at, fragment.n_frames, shown, flags).pack() + data, turn.n, at)
-        turn.frames = at + fragment.n_frames
+        shown = idle_frame(phase, fragment.first_frame, self._loop_frames)
+        self.outbox.post(lambda seq: p.FrameHeader(seq, queued.n, at, fragment.n_frames, shown, flags).pack() + data, queued.n, at)
+        queued.frames = at + fragment.n_frames
         self.last_active = time.monotonic()
         if self._ahead_s() <= 0:
             self._played_from, self._frames_since = time.monotonic(), 0
@@ -404,6 +414,6 @@ def _later(data: bytes, frames: int) -> bytes:
     times = {}
     for info in parse_fragments(data):
         for number, track in enumerate(info.tracks):
-            by = frames * (VIDEO_TIMESCALE // FPS if number == 0 else AUDIO_TIMESCALE * OUTPUT_SAMPLES_PER_FRAME // AUDIO_TIMESCALE)
+            by = frames * (VIDEO_TIMESCALE // FPS if number == 0 else OUTPUT_SAMPLES_PER_FRAME)
             times[track.track] = track.decode_time + by
     return rebase(data, times)

@@ -7,33 +7,24 @@ from dataclasses import dataclass, field
 
 from deployments.ingress.sessions.protocol import CueLines, Words, WordTime
 from museserve.media.captions import Cue, cues
-from museserve.messages import Word
+from museserve.messages import Delivery, SpeechRequest, Word
 from museserve.speech.text.deltas import TextDeltas
 from museserve.timebase import SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME
 
 
-@dataclass(frozen=True)
-class Manner:
-    """How it is spoken."""
-
-    voice: str
-    speed: float
-    language: str
-
-
 @dataclass
 class QueuedUtterance:
-    """Exactly one of `text`, `deltas` and `audio` is its source. `phase`: the idle frame that the client named for the next run, if it did."""
+    """Exactly one of `speech`, `deltas` and `audio` is its source. `phase`: the idle frame that the client named for the next run, if it did."""
 
     id: str
     n: int
-    manner: Manner
-    text: str | None = None
+    delivery: Delivery
+    speech: SpeechRequest | None = None
     deltas: TextDeltas | None = None
     audio: bytearray | None = None
     audio_complete: bool = False
     phase: int | None = None
-    asked: float = 0.0
+    queued_at: float = 0.0
     frames: int = 0
     waiting: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -44,15 +35,15 @@ class QueuedUtterance:
         """Whether `take` will never give anything more."""
         if self.deltas is not None:
             return self.deltas.done
-        return self.text is None and self.audio is None
+        return self.speech is None and self.audio is None
 
-    def take(self) -> str | bytes | None:
-        """The next piece to speak in one go: text, or a whole recording. None when there is none yet, or no more."""
+    def take(self) -> SpeechRequest | str | bytes | None:
+        """The next piece to speak in one go: a text, a part of one, or a whole recording. None when there is none yet, or no more."""
         if self.deltas is not None:
             return self.deltas.take() or None
-        if self.text is not None:
-            text, self.text = self.text, None
-            return text
+        if self.speech is not None:
+            speech, self.speech = self.speech, None
+            return speech
         if self.audio is not None and self.audio_complete:
             audio, self.audio = bytes(self.audio), None
             return audio

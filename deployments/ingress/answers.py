@@ -1,0 +1,69 @@
+"""Errors as answers, and what several answers share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from typing import Any, TypeVar
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from deployments.remote import unwrap
+from museserve.errors import EngineError, MuseserveError, RequestError
+
+logger = logging.getLogger("ray.serve")
+
+T = TypeVar("T")
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    """Our own errors with their status; anything else is logged with its traceback and answered without it."""
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=499)
+    error = told(error, f"{request.method} {request.url.path}")
+    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else None
+    return JSONResponse({"error": {"code": error.code, "message": str(error)}}, error.status, headers)
+
+
+def told(error: BaseException, what: str) -> MuseserveError:
+    """The error that a caller is told; what went wrong on our side is logged. what: the call."""
+    error = unwrap(error)
+    if not isinstance(error, MuseserveError):
+        logger.error("request failed: %s", what, exc_info=error)
+        return EngineError("the service failed on this request; the log has the details")
+    if not isinstance(error, RequestError):
+        logger.warning("%s: %s: %s", what, error.code, error)
+    return error
+
+
+async def answer_http_error(request: Request, error: HTTPException) -> Response:
+    named = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+    plain = error.detail in ("Not Found", "Method Not Allowed")
+    message = f"{error.detail}: {request.method} {request.url.path}" if plain else error.detail
+    return JSONResponse({"error": {"code": named, "message": message}}, error.status_code, error.headers)
+
+
+HANDLERS: dict[Any, Any] = {MuseserveError: answer_error, HTTPException: answer_http_error, Exception: answer_error}
+
+
+def is_known(request: Request, etag: str) -> bool:
+    """Whether the caller has what `etag` names: one of a list, weak or strong (RFC 9110, 13.1.2)."""
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    return etag in known or known == ["*"]
+
+
+async def begun(items: AsyncGenerator[T, None]) -> tuple[T, AsyncGenerator[T, None]]:
+    """The first item, before which errors still have a status of their own, and all items, that one included."""
+    first = await anext(items)
+
+    async def everything() -> AsyncGenerator[T, None]:
+        try:
+            yield first
+            async for item in items:
+                yield item
+        finally:
+            await items.aclose()
+
+    return first, everything()

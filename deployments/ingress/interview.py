@@ -1,0 +1,53 @@
+"""What the interview app calls: names, methods and fields are fixed. Each is one of the other calls in other words."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from configs.models import AppConfig
+from deployments.ingress.avatars import Avatars
+from deployments.ingress.bodies import ImageBody, InterviewBody, SpeechBody, SynthesizeBody, VideoBody, exactly_one, parse
+from deployments.ingress.idle_bundle import stored_idle
+from deployments.ingress.speech import Speech
+from deployments.ingress.uploads import read_body, read_media
+from deployments.ingress.videos import Videos
+
+
+class Interview:
+    def __init__(self, config: AppConfig, avatars: Avatars, videos: Videos, speech: Speech) -> None:
+        self._limits, self._avatars, self._videos, self._speech = config.limits, avatars, videos, speech
+
+    async def synthesize(self, request: Request) -> Response:
+        body = parse(SynthesizeBody, (await read_body(request)).fields)
+        return await self._speech.answer(SpeechBody(input=body.text, voice=body.voice, speed=body.speed))
+
+    async def video(self, request: Request) -> Response:
+        upload = await read_body(request, ["audio"])
+        body = parse(InterviewBody, upload.fields)
+        if body.status == "idle":
+            return await self._idle(body.avatar_type)
+        audio = upload.files.get("audio")
+        exactly_one(text=body.text, audio_path=body.audio_path, audio=audio)
+        if body.audio_path is not None:
+            audio = await asyncio.to_thread(read_media, body.audio_path, self._limits)
+        spoken = VideoBody(text=body.text, avatar=body.avatar_type, voice=body.voice, speed=body.speed, language="auto", stream=False)
+        return await self._videos.answer(spoken, audio)
+
+    async def generate(self, request: Request) -> Response:
+        upload = await read_body(request, ["image", "audio"])
+        parse(ImageBody, upload.fields)
+        image, audio = upload.file("image"), upload.file("audio")
+        async with self._avatars.temporary(image) as avatar_id:
+            return await self._videos.answer(VideoBody(avatar=avatar_id, stream=False), audio)
+
+    async def idle_of_image(self, request: Request) -> Response:
+        upload = await read_body(request, ["image"])
+        parse(ImageBody, upload.fields)
+        async with self._avatars.temporary(upload.file("image")) as avatar_id:
+            return await self._idle(avatar_id)
+
+    async def _idle(self, avatar: str) -> Response:
+        return Response(stored_idle(await self._avatars.open(avatar))["mp4"], media_type="video/mp4")

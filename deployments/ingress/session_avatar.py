@@ -1,0 +1,28 @@
+"""What a live session must know of its avatar."""
+
+from __future__ import annotations
+
+import asyncio
+
+from deployments.ingress.avatars import Avatars
+from deployments.ingress.idle_bundle import idle_url, media_of, stored_idle
+from deployments.ingress.sessions.protocol import Idle, Media
+from deployments.ingress.sessions.session import SessionAvatar
+from musetalk.avatars.format import Avatar
+
+
+async def session_avatar(avatars: Avatars, name: str) -> SessionAvatar:
+    """Raises UnknownAvatarError, EngineError."""
+    return await asyncio.to_thread(_of, await avatars.open(name))
+
+
+def _of(avatar: Avatar) -> SessionAvatar:
+    meta = avatar.meta
+    return SessionAvatar(
+        id=meta.id,
+        version=meta.version,
+        gender=meta.gender,
+        init=stored_idle(avatar)["init"],
+        idle=Idle(url=idle_url(avatar), frames=meta.n_frames, segments=len(meta.idle_segments)),
+        media=Media(**media_of(avatar)),
+    )

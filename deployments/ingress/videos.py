@@ -1,0 +1,125 @@
+"""`/v1/videos` and `/v1/prerender`: text or audio in, video out."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from configs.models import AppConfig
+from deployments.ingress.answers import begun
+from deployments.ingress.avatars import Avatars
+from deployments.ingress.bodies import PrerenderBody, VideoBody, exactly_one, parse
+from deployments.ingress.captions import CaptionsStore
+from deployments.ingress.graph_client import GraphClient
+from deployments.ingress.uploads import read_body
+from museserve.errors import ConflictError, RequestError
+from museserve.messages import FilmHead, Fragment, FragmentHead, SpeechRequest, VideoRequest
+from museserve.speech.request import parse_delivery, parse_speech
+
+CACHE_SAYS = {"no": "miss", "speech": "hit; speech", "segments": "hit; segments"}
+
+
+class Videos:
+    def __init__(self, config: AppConfig, graph: GraphClient, avatars: Avatars) -> None:
+        self._config, self._graph, self._avatars = config, graph, avatars
+        self._captions = CaptionsStore()
+
+    async def create(self, request: Request) -> Response:
+        upload = await read_body(request, ["audio"])
+        body = parse(VideoBody, upload.fields)
+        audio = upload.files.get("audio")
+        exactly_one(text=body.text, audio=audio)
+        return await self.answer(body, audio)
+
+    async def answer(self, body: VideoBody, audio: bytes | None) -> Response:
+        """The video of `body.text` or of the recording `audio`, one of which is given."""
+        _check_captions(body, audio)
+        meta = await self._avatars.meta(body.avatar or self._config.avatars.default)
+        speech = None if body.text is None else self._speech(body.text, body, meta.gender)
+        track = body.captions == "track"
+        asked = VideoRequest(_utterance_id(), meta.id, speech, audio, paced=body.stream, text_track=track)
+        return await (self._stream(asked, body) if body.stream else self._film(asked, body))
+
+    async def captions(self, request: Request) -> Response:
+        """Answers once every word is known, which is long before the last picture is sent."""
+        text = await self._captions.get(request.path_params["id"]).webvtt()
+        return Response(text, media_type="text/vtt; charset=utf-8", headers={"Cache-Control": "no-store"})
+
+    async def prerender(self, request: Request) -> Response:
+        """Speak texts into the cache, one after the other, and say what was there already."""
+        body = parse(PrerenderBody, (await read_body(request)).fields)
+        meta = await self._avatars.meta(body.avatar or self._config.avatars.default)
+        speeches = [self._speech(text, body, meta.gender) for text in body.texts]
+        if not self._config.cache.enabled:
+            raise ConflictError("the cache is off (cache.enabled); nothing can be prerendered")
+        done = []
+        for speech in speeches:
+            asked = VideoRequest(_utterance_id(), meta.id, speech, paced=False, keep=True)
+            fragments = [fragment async for fragment in self._graph.stream(asked)]
+            frames = sum(fragment.n_frames for fragment in fragments)
+            done.append({"text": speech.text, "cache": CACHE_SAYS[_head(fragments[0]).cached], "frames": frames})
+        return JSONResponse({"data": done})
+
+    def _speech(self, text: str, body: VideoBody | PrerenderBody, gender: str) -> SpeechRequest:
+        delivery = parse_delivery(body.voice, body.speed, body.language, gender)
+        return parse_speech(text, delivery, self._config.speech.max_text_chars)
+
+    async def _stream(self, asked: VideoRequest, body: VideoBody) -> Response:
+        first, fragments = await self._begun(asked, body, self._graph.stream(asked))
+        head = _head(first)
+        data = (fragment.data async for fragment in fragments)
+        return StreamingResponse(data, media_type=f'video/mp4; codecs="{head.codecs}"', headers=await self._headers(asked, body, head))
+
+    async def _film(self, asked: VideoRequest, body: VideoBody) -> Response:
+        first, parts = await self._begun(asked, body, self._graph.film(asked))
+        assert isinstance(first, FilmHead)
+        data = b"".join([part async for part in parts if isinstance(part, bytes)])
+        return Response(data, media_type="video/mp4", headers=await self._headers(asked, body, first.fragments))
+
+    async def _begun(self, asked: VideoRequest, body: VideoBody, video: AsyncGenerator) -> tuple:
+        if body.captions == "none":
+            return await begun(video)
+        try:
+            return await begun(self._captions.keep(asked.utterance).heard(video))
+        except BaseException:
+            self._captions.drop(asked.utterance)
+            raise
+
+    async def _headers(self, asked: VideoRequest, body: VideoBody, head: FragmentHead) -> dict[str, str]:
+        lipsync = (await self._graph.info()).lipsync
+        headers = {
+            "X-Utterance-Id": asked.utterance,
+            "X-Codecs": head.codecs,
+            "X-Engine": f"{lipsync.name}; {lipsync.reason}",
+            "X-Speech-Engine": head.speech_engine,
+            "Server-Timing": ", ".join(f"{stage};dur={ms}" for stage, ms in head.timings_ms.items()),
+            "X-Cache": CACHE_SAYS[head.cached],
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "X-Accel-Buffering": "no",
+        }
+        if head.notice:
+            headers["X-Notice"] = head.notice.encode("ascii", "replace").decode()
+        if body.captions != "none":
+            headers["Link"] = f'</v1/videos/{asked.utterance}/captions.vtt>; rel="captions"; type="text/vtt"'
+        return headers
+
+
+def _utterance_id() -> str:
+    return secrets.token_hex(8)
+
+
+def _head(first: Fragment) -> FragmentHead:
+    assert first.head is not None, "the first fragment has the head"
+    return first.head
+
+
+def _check_captions(body: VideoBody, audio: bytes | None) -> None:
+    """Raises RequestError for a text track that cannot be made."""
+    if body.captions == "track" and audio is not None:
+        raise RequestError('captions "track" needs `text`: the words of recorded speech are not known; accepted with `audio`: "link", "none"')
+    if body.captions == "track" and body.stream:
+        raise RequestError('captions "track" needs "stream": false: a stream\'s captions are WebVTT; accepted with a stream: "link", "none"')
