@@ -21,10 +21,9 @@ import cv2
 import numpy as np
 
 from configs.models import load_config
-from museserve.app.inprocess import Studio
-from museserve.messages import ByteArray, FloatArray, SpeechRequest
+from museserve.app.inprocess import LocalPipeline
+from museserve.messages import ByteArray, FloatArray, SpeechRequest, VideoRequest
 from museserve.pipeline.idle_phase import idle_frame
-from museserve.pipeline.utterance import UtterancePipeline
 from museserve.timebase import FPS, SEGMENT_FRAMES
 from musetalk.animator.render import idle_loop
 from musetalk.animator.rig import Rig
@@ -50,11 +49,7 @@ def psnr(a: ByteArray, b: ByteArray) -> float:
     return round(float(10 * np.log10(255**2 / np.mean((a.astype(np.float32) - b) ** 2))), 2)
 
 
-async def _film(utterance: UtterancePipeline) -> bytes:
-    return b"".join([fragment.data async for fragment in utterance.fragments()])
-
-
-def measure(studio: Studio) -> dict[str, Any]:
+def measure(local: LocalPipeline) -> dict[str, Any]:
     jumps: dict[str, list[float]] = defaultdict(list)
     idle_bytes, speech_bytes, speech_frames, quality = 0, 0, 0, []
 
@@ -66,7 +61,7 @@ def measure(studio: Studio) -> dict[str, Any]:
             note(f"{kind} border" if i % SEGMENT_FRAMES == 0 else kind, pictures[i - 1], pictures[i])
 
     for name in BUILTIN:
-        avatar = studio.store.load(name)
+        avatar = local.store.load(name)
         assert avatar.idle is not None
         drawn = idle_loop(Rig.from_arrays(avatar.arrays("animator")))[:, : avatar.meta.size]
         loop = decoded(avatar.idle["mp4"])
@@ -76,7 +71,8 @@ def measure(studio: Studio) -> dict[str, Any]:
         follow("drawn", small(drawn), 0)
         follow("idle", shown, 0)
         for n, phase in enumerate(PHASES):
-            film = asyncio.run(_film(studio.utterance(name, SpeechRequest(TEXTS[n % len(TEXTS)]), phase=phase)))
+            request = VideoRequest("", name, SpeechRequest(TEXTS[n % len(TEXTS)]), paced=False, phase=phase)
+            film = b"".join(fragment.data for fragment in asyncio.run(local.fragments(request)))
             spoken = small(decoded(film))
             speech_bytes, speech_frames = speech_bytes + len(film), speech_frames + len(spoken)
             note("into speech", shown[phase - 1], spoken[0])
@@ -103,7 +99,7 @@ def main() -> None:
     args = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(Studio(load_config("local", {"avatars": {"uri": folder}, "lipsync": {"engine": "animator"}})))
+        result = measure(LocalPipeline(load_config("local", {"avatars": {"uri": folder}, "lipsync": {"engine": "animator"}})))
     print(json.dumps(result, indent=1))
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -23,9 +23,9 @@ import psutil
 
 from benchmarks.viewer import Viewing, watch
 from configs.models import AppConfig, load_config
-from museserve.app.inprocess import Studio, render_to_file
+from museserve.app.inprocess import LocalPipeline, render_to_file
 from museserve.app.local import running
-from museserve.messages import SpeechRequest
+from museserve.messages import SpeechRequest, VideoRequest
 from museserve.timebase import FPS
 
 QUESTIONS = (
@@ -110,8 +110,8 @@ def watch_later(url: str, body: dict[str, object], delay_s: float) -> Viewing:
 
 def graph_cost(url: str, config: AppConfig, rounds: int) -> dict[str, Any]:
     """A 10 s utterance as a finished file through the service and in this process, in turns."""
-    studio = Studio(config)
-    speech = SpeechRequest(TEN_SECONDS, "nova", 1.1)
+    local = LocalPipeline(config)
+    request = VideoRequest("", "interviewer_woman", SpeechRequest(TEN_SECONDS, "nova", 1.1), paced=False)
     through, alone, length = [], [], 0.0
     with tempfile.TemporaryDirectory() as folder:
         for r in range(rounds + 1):
@@ -119,11 +119,11 @@ def graph_cost(url: str, config: AppConfig, rounds: int) -> dict[str, Any]:
             answer = httpx.post(f"{url}/v1/videos", json={"text": TEN_SECONDS, "voice": "nova", "stream": False}, timeout=120)
             answer.raise_for_status()
             middle = time.perf_counter()
-            made, _ = asyncio.run(render_to_file(studio, Path(folder) / "a.mp4", avatar="interviewer_woman", speech=speech))
+            made, _ = asyncio.run(render_to_file(local, request, Path(folder) / "a.mp4"))
             if r:  # the first round warms both
                 through.append(middle - began)
                 alone.append(time.perf_counter() - middle)
-            length = (made.total_frames or 0) / FPS
+            length = (made[-1].total_frames or 0) / FPS
     ratios = [a / b for a, b in zip(through, alone, strict=True)]
     return {
         "video_s": length,

@@ -12,13 +12,13 @@ import numpy as np
 
 from benchmarks.lips.cases import PHOTO, SILENCE_S, Case
 from configs.models import AppConfig, load_config
-from museserve.app.inprocess import Studio, render_to_file
+from museserve.app.inprocess import LocalPipeline, render_to_file
 from museserve.media.compositing import paste
 from museserve.media.decode import decode_speech
 from museserve.media.encode import FragmentEncoder
 from museserve.media.mp4 import to_mp4
 from museserve.media.speech_encode import SpeechEncoder
-from museserve.messages import ByteArray, Conditioning, FloatArray, Phoneme, SpeechChunk, SpeechRequest, SpeechWindow
+from museserve.messages import ByteArray, Conditioning, FloatArray, Phoneme, SpeechChunk, SpeechRequest, SpeechWindow, VideoRequest
 from museserve.speech.synthesizer import Synthesizer
 from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE
 from musetalk.animator.render import idle_frame, render_crop
@@ -77,29 +77,29 @@ def with_silence(chunk: SpeechChunk) -> SpeechChunk:
 
 
 class FilmSet:
-    """A studio with a store of its own under `folder`; films land there too."""
+    """A pipeline with a store of its own under `folder`; films land there too."""
 
     def __init__(self, folder: Path) -> None:
         overrides = {"avatars": {"uri": str(folder / "avatars")}, "speech": {"engine": "offline", "max_text_chars": 20_000}}
         self.config: AppConfig = load_config("local", overrides)
-        self.studio = Studio(self.config)
+        self.local = LocalPipeline(self.config)
         self.folder = folder
-        self._recorder = Recorder(self.studio.synthesizer)
-        self.studio.synthesizer = self._recorder  # type: ignore[assignment]
+        self._recorder = Recorder(self.local.engines.synthesizer)
+        self.local.engines.synthesizer = self._recorder  # type: ignore[assignment]
 
     def add_photograph(self) -> None:
         """The astronaut Eileen Collins, a public-domain photograph by NASA: a smile with teeth."""
-        prepare_portrait(PHOTOGRAPH.read_bytes(), id=PHOTO, gender="female", size=self.config.avatars.size, store=self.studio.store)
+        prepare_portrait(PHOTOGRAPH.read_bytes(), id=PHOTO, gender="female", size=self.config.avatars.size, store=self.local.store)
 
     def rig(self, avatar: str) -> Rig:
-        return Rig.from_arrays(self.studio.store.load(resolve(avatar)).arrays(ENGINE))
+        return Rig.from_arrays(self.local.store.load(resolve(avatar)).arrays(ENGINE))
 
     def frames(self, avatar: str) -> ByteArray:
-        return self.studio.store.load(resolve(avatar)).frames
+        return self.local.store.load(resolve(avatar)).frames
 
     def portrait(self, avatar: str) -> ByteArray:
         """The framed portrait, BGR."""
-        picture = cv2.imdecode(np.frombuffer(self.studio.store.load(resolve(avatar)).portrait_png, np.uint8), cv2.IMREAD_COLOR)
+        picture = cv2.imdecode(np.frombuffer(self.local.store.load(resolve(avatar)).portrait_png, np.uint8), cv2.IMREAD_COLOR)
         assert picture is not None
         return np.asarray(picture, np.uint8)
 
@@ -121,16 +121,18 @@ class FilmSet:
             audio = self._mp3()
             limits = self.config.limits
             pcm, phonemes = decode_speech(audio, min_s=limits.min_audio_s, max_s=limits.max_audio_s), None
-            utterance, _ = asyncio.run(render_to_file(self.studio, path, avatar=case.avatar, audio=audio))
+            film = VideoRequest(case.id, resolve(case.avatar), audio=audio, paced=False)
         else:
-            utterance, _ = asyncio.run(render_to_file(self.studio, path, avatar=case.avatar, speech=request))
+            film, pcm, phonemes = VideoRequest(case.id, resolve(case.avatar), request, paced=False), None, None
+        fragments, _ = asyncio.run(render_to_file(self.local, film, path))
+        if pcm is None:
             pcm, phonemes = self._recorder.pcm, self._recorder.phonemes
-        assert utterance.total_frames is not None
-        return Take(path, utterance.total_frames, pcm, phonemes)
+        assert fragments[-1].total_frames is not None
+        return Take(path, fragments[-1].total_frames, pcm, phonemes)
 
     def intended(self, take: Take) -> Conditioning:
         """What the engine means to show when it hears the whole utterance at once. Its memory grows with the square of the length."""
-        return self.studio.engine.listen(take.speech)
+        return self.local.engine.listen(take.speech)
 
     def film_still(self, name: str, rig: Rig, take: Take) -> Path:
         """The same speech by a head that is held still: no sway, no nods, no blinks. Encoded as the service encodes."""

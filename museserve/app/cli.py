@@ -115,7 +115,7 @@ def say(
         output.with_suffix(".vtt").write_text(webvtt(cues(heard)), encoding="utf-8")
     seconds = (fragments[-1].total_frames or 0) / meta.fps
     took = time.perf_counter() - loaded
-    _note(f"{output}: {seconds:.2f} s of video in {took:.2f} s, after {loaded - began:.2f} s of loading; lips: {local.engine.name}")
+    _note(f"{output}: {seconds:.2f} s of video in {took:.2f} s, after {loaded - began:.2f} s of loading; lips: {local.engine.info.name}")
 
 
 @app.command()

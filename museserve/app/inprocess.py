@@ -40,17 +40,17 @@ class LocalEngines:
 
     def __init__(self, config: AppConfig, engine: LipSyncEngine) -> None:
         self._engine = engine
-        self._synthesizer = Synthesizer(config.speech)
+        self.synthesizer = Synthesizer(config.speech)
         self._threads = ThreadPoolExecutor(cpu.usable_cores(), thread_name_prefix="draw")
 
     async def lipsync(self) -> LipSync:
         return LipSync(self._engine.info, self._listen, self._render)
 
     async def speech(self) -> SpeechInfo:
-        return self._synthesizer.info
+        return self.synthesizer.info
 
     def synthesize(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
-        return self._synthesizer.stream(request)
+        return self.synthesizer.stream(request)
 
     async def _listen(self, window: SpeechWindow) -> Conditioning:
         return await self._run(self._engine.listen, window)
@@ -74,11 +74,11 @@ class LocalPipeline:
 
     def __init__(self, config: AppConfig, store: AvatarStore | None = None, *, cache: bool = False) -> None:
         self.store = store or shipped_store(config, config.mux.avatar_cache_bytes)
-        engine = load_engine(config, self.store)
-        self.engine = engine.info
+        self.engine = load_engine(config, self.store)
+        self.engines = LocalEngines(config, self.engine)
         executor = DeadlineExecutor([float("inf")] * config.mux.encode_threads)
         kept = UtteranceCache.of(config) if cache else None
-        self.pipeline = VideoPipeline(config, LocalEngines(config, engine), self.store.load, executor, kept)
+        self.pipeline = VideoPipeline(config, self.engines, self.store.load, executor, kept)
 
     async def fragments(self, request: VideoRequest, on_fragment: Callable[[Fragment], object] = lambda fragment: None) -> list[Fragment]:
         """The whole utterance; `on_fragment` is told of each as it is made. Raises as `VideoPipeline.stream`."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from numpy.typing import NDArray
 from configs.models import MediaConfig, MuxConfig, SpeechConfig
 from museserve.messages import SpeechRequest
 from museserve.pipeline import cache
-from museserve.pipeline.utterance import UtterancePipeline
+from museserve.pipeline.engines import LipSync
+from museserve.pipeline.utterance import UtterancePipeline, UtterancePlan
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.runtime.versions import stamp
 from museserve.speech import synthesizer
@@ -89,10 +89,10 @@ def films() -> Arrays:
 
     async def filmed() -> list[bytes]:
         ground = background(64)
-        lips, pool = FakeLips(ground.box, silent=range(10, 14)), DeadlineExecutor([math.inf])
-        utterance = UtterancePipeline(
-            ground, FakeSpeech(0.9).stream(), INFO, lips.listen, lips.render, MuxConfig(media=MediaConfig(crf=20)), pool, phase=3
-        )
+        lips, pool = FakeLips(ground.box, silent=range(10, 14)), DeadlineExecutor()
+        engine, plan = LipSync(INFO, lips.listen, lips.render), UtterancePlan(phase=3)
+        config = MuxConfig(media=MediaConfig(crf=20))
+        utterance = UtterancePipeline(ground, FakeSpeech(0.9).stream(), engine, config, pool, plan)
         return [fragment.data async for fragment in utterance.fragments()]
 
     data = b"".join(asyncio.run(filmed()))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect
 
-from deployments.ingress import page
+from deployments.ingress import page as web
 from tests.web.browser import until
 
 pytestmark = [pytest.mark.serve, pytest.mark.browser]
@@ -404,23 +404,27 @@ def test_nothing_is_loaded_from_elsewhere(open_page, service) -> None:
     alive(page)
     hosts = page.evaluate("performance.getEntriesByType('resource').map((entry) => new URL(entry.name).origin)")
     assert set(hosts) == {service.url}
-    for path, asset in page.load_assets().items():
-        assert not re.search(rb"https?://(?!www\.w3\.org/2000/svg|avatars\.example\.org)", asset.body), path
+    for path in web.files():
+        text = (web.folder() / path).read_bytes()
+        assert not re.search(rb"https?://(?!www\.w3\.org/2000/svg|avatars\.example\.org)", text), path
 
 
-def test_every_module_is_served_under_its_path_with_its_type() -> None:
-    assets = page.load_assets()
-    for path in ("/", "/app.js", "/avatar-player.js", "/page/interview.js", "/page/icons.svg", "/page/setup.css"):
-        kind = dict(assets[path].headers)["content-type"].split(";")[0]
-        assert kind == {"": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml", ".css": "text/css"}[Path(path).suffix]
-    assert not [path for path in assets if ".." in path or path.endswith(".py")]
+def test_every_module_is_served_under_its_path_with_its_type(client) -> None:
+    kinds = {"/": "text/html", "/app.js": "text/javascript", "/page/icons.svg": "image/svg+xml", "/page/setup.css": "text/css"}
+    for path, kind in kinds.items():
+        answer = client.get(path)
+        assert answer.status_code == 200 and answer.headers["content-type"].split(";")[0] == kind
+        assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["cache-control"] == "no-cache"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        tag = answer.headers["etag"]
+        for known in (tag, f"W/{tag}", f'"other", {tag}'):
+            assert client.get(path, headers={"If-None-Match": known}).status_code == 304
+        assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
-def test_installed_package_has_every_file() -> None:
-    patterns = re.search(r"^web = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
-    assert patterns
-    packed = {path for pattern in re.findall(r'"([^"]+)"', patterns.group(1)) for path in page.WEB_DIR.glob(pattern)}
-    assert packed >= {path for path in page.WEB_DIR.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+def test_what_is_for_developers_is_not_served(client) -> None:
+    for path in ("/package.json", "/eslint.config.js", "/node_modules/typescript/package.json", "/tsconfig.json", "/../pyproject.toml"):
+        assert client.get(path).status_code == 404, path
 
 
 def test_words_exist_in_both_languages() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from deployments.ingress import page
+from deployments.ingress.page import folder
 from tests.conftest import Service
 from tests.web.player_page import CHROMIUM, FLAGS, LONG, SHORT, VIDEO, Stage, opened, wait_until_heard
 
@@ -392,7 +392,7 @@ def test_tts_manager_queues_and_shows_the_avatar(stage: Stage) -> None:
 
 
 def test_types_name_what_the_element_has(stage: Stage) -> None:
-    declared = (page.WEB_DIR / "avatar-player.d.ts").read_text()
+    declared = (folder() / "avatar-player.d.ts").read_text()
     for name in stage.js("Object.getOwnPropertyNames(Object.getPrototypeOf(player))"):
         if name.endswith("Callback") or name in ("constructor", "internals"):
             continue

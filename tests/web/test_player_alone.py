@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 import tests.conftest as common
-from deployments.ingress import page
+from deployments.ingress.page import folder
 from tests.conftest import Service
 from tests.web.player_page import LONG, SHORT, VIDEO, Stage, opened, wait_until_heard
 
@@ -52,7 +52,7 @@ def elsewhere() -> Iterator[Callable[[str], str]]:
             pass
 
     def serve(origin: str) -> str:
-        servers.append(ThreadingHTTPServer(("127.0.0.1", urlsplit(origin).port or 0), functools.partial(Empty, directory=page.WEB_DIR)))
+        servers.append(ThreadingHTTPServer(("127.0.0.1", urlsplit(origin).port or 0), functools.partial(Empty, directory=folder())))
         threading.Thread(target=functools.partial(servers[-1].serve_forever, poll_interval=0.05), daemon=True).start()
         return f"http://127.0.0.1:{servers[-1].server_address[1]}/"
 

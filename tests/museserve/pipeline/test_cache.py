@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from configs.models import AppConfig, CacheConfig
-from museserve.messages import AvatarRef, Fragment, Phoneme, SpeechChunk, SpeechRequest, Word
+from museserve.messages import AvatarRef, Fragment, FragmentHead, Phoneme, SpeechChunk, SpeechInfo, SpeechRequest, Word
 from museserve.pipeline.cache import UtteranceCache, recording, replay_speech, with_replay_head
 from tests.fakes import INFO
 
-ASKED = SpeechRequest("Tell me about yourself.")
+REQUEST = SpeechRequest("Tell me about yourself.")
 AVATAR = AvatarRef("woman", "1")
-SPEAKS = {"engine": "offline", "version": "1"}
+SPEAKS = SpeechInfo("offline", "configured", "1")
 
 
 def before(folder: Path, **over: object) -> UtteranceCache:
@@ -29,7 +29,7 @@ def chunks() -> list[SpeechChunk]:
 
 def test_speech_comes_back_as_it_was_to_sixteen_bits(tmp_path: Path) -> None:
     kept = before(tmp_path)
-    keys = kept.keys(ASKED, SPEAKS, AVATAR, INFO, 5)
+    keys = kept.keys(REQUEST, SPEAKS, AVATAR, INFO, 5)
     assert kept.speech(keys) is None
     kept.keep_speech(keys, chunks())
     found = before(tmp_path).speech(keys)
@@ -41,43 +41,41 @@ def test_speech_comes_back_as_it_was_to_sixteen_bits(tmp_path: Path) -> None:
 
 def test_fragments_come_back_as_they_were(tmp_path: Path) -> None:
     kept = before(tmp_path)
-    keys = kept.keys(ASKED, SPEAKS, AVATAR, INFO, 16)
-    made = [Fragment(b"init moof", 0, 2, (Word("a", 0, 9),), head={"codecs": "c", "cached": "no"}), Fragment(b"moof", 2, 6, (), True, True)]
-    kept.keep_film(keys, made)
-    found = before(tmp_path).film(keys)
-    assert found == made
+    keys = kept.keys(REQUEST, SPEAKS, AVATAR, INFO, 16)
+    head = FragmentHead("c", {"tts": 1.5}, "fake", "said")
+    made = [Fragment(b"init moof", 0, 2, (Word("a", 0, 9),), None, head), Fragment(b"moof", 2, 6, (), 8)]
+    kept.keep_fragments(keys, made)
+    found = before(tmp_path).fragments(keys)
+    assert found == made and found[-1].final and not found[0].words_final
     told = with_replay_head(made, 0.0)[0].head
-    assert told is not None and told["cached"] == "segments" and told["codecs"] == "c" and list(told["timings_ms"]) == ["first_fragment"]
+    assert told is not None and told.cached == "segments" and told.codecs == "c" and list(told.timings_ms) == ["first_fragment"]
 
 
 def test_keys_tell_apart_what_sounds_or_looks_different(tmp_path: Path) -> None:
     kept = before(tmp_path)
-    base = kept.keys(ASKED, SPEAKS, AVATAR, INFO, 0)
-    for other in (replace(ASKED, text="Else."), replace(ASKED, voice="onyx"), replace(ASKED, speed=1.0), replace(ASKED, language="ko")):
+    base = kept.keys(REQUEST, SPEAKS, AVATAR, INFO, 0)
+    for other in (replace(REQUEST, text="Else."), replace(REQUEST, voice="onyx"), replace(REQUEST, speed=1.0), replace(REQUEST, language="ko")):
         assert kept.keys(other, SPEAKS, AVATAR, INFO, 0).speech != base.speech
-    for speaks in ({**SPEAKS, "engine": "openai", "model": "x"}, {**SPEAKS, "version": "2"}):
-        assert kept.keys(ASKED, speaks, AVATAR, INFO, 0).speech != base.speech
+    for speaks in (replace(SPEAKS, engine="openai", model="x"), replace(SPEAKS, version="2")):
+        assert kept.keys(REQUEST, speaks, AVATAR, INFO, 0).speech != base.speech
     for elsewhere in (
-        kept.keys(ASKED, SPEAKS, AvatarRef("woman", "2"), INFO, 0),
-        kept.keys(ASKED, SPEAKS, AVATAR, replace(INFO, version="2"), 0),
-        kept.keys(ASKED, SPEAKS, AVATAR, INFO, 8),
-        before(tmp_path, mux={"media": {"crf": 20}}).keys(ASKED, SPEAKS, AVATAR, INFO, 0),
+        kept.keys(REQUEST, SPEAKS, AvatarRef("woman", "2"), INFO, 0),
+        kept.keys(REQUEST, SPEAKS, AVATAR, replace(INFO, version="2"), 0),
+        kept.keys(REQUEST, SPEAKS, AVATAR, INFO, 8),
+        before(tmp_path, mux={"media": {"crf": 20}}).keys(REQUEST, SPEAKS, AVATAR, INFO, 0),
     ):
-        assert elsewhere.speech == base.speech and elsewhere.film != base.film
-    assert before(tmp_path, mux={"lead_s": 1.0}, lipsync={"batch": {"wait_s": 0.1}}).keys(ASKED, SPEAKS, AVATAR, INFO, 0) == base
+        assert elsewhere.speech == base.speech and elsewhere.fragments != base.fragments
+    assert before(tmp_path, mux={"lead_s": 1.0}, lipsync={"batch": {"wait_s": 0.1}}).keys(REQUEST, SPEAKS, AVATAR, INFO, 0) == base
 
 
-def test_fragments_are_kept_on_the_grid_only_and_recordings_not_at_all(tmp_path: Path) -> None:
+def test_fragments_are_kept_on_the_grid_only(tmp_path: Path) -> None:
     kept = before(tmp_path)
-    assert kept.keys(ASKED, SPEAKS, AVATAR, INFO, 3).film is None
-    assert kept.keys(None, SPEAKS, AVATAR, INFO, 0).speech is None
+    assert kept.keys(REQUEST, SPEAKS, AVATAR, INFO, 3).fragments is None
 
 
-def test_a_cache_that_is_off_keeps_nothing(tmp_path: Path) -> None:
-    off = UtteranceCache(AppConfig(cache=CacheConfig(enabled=False, uri=str(tmp_path))))
-    keys = off.keys(ASKED, SPEAKS, AVATAR, INFO, 0)
-    off.keep_speech(keys, chunks())
-    assert off.speech(keys) is None and not list(tmp_path.iterdir())
+def test_a_cache_can_be_off(tmp_path: Path) -> None:
+    assert UtteranceCache.of(AppConfig(cache=CacheConfig(enabled=False, uri=str(tmp_path)))) is None
+    assert UtteranceCache.of(AppConfig(cache=CacheConfig(uri=str(tmp_path)))) is not None
 
 
 async def test_only_a_whole_utterance_is_kept() -> None:

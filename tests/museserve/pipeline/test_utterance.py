@@ -4,6 +4,7 @@ import asyncio
 import io
 import math
 from dataclasses import replace
+from typing import Any
 
 import av
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 
 from configs.models import MuxConfig
 from museserve.errors import AudioError, SpeechEngineError
+from museserve.media.background import Background
 from museserve.media.encode import init_segment
 from museserve.messages import Fragment, RenderedCrops, RenderRequest
-from museserve.pipeline.utterance import UtterancePipeline
+from museserve.pipeline.engines import LipSync
+from museserve.pipeline.utterance import UtterancePipeline, UtterancePlan
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.timebase import FPS, SEGMENT_FRAMES
 from tests.fakes import INFO, FakeLips, FakeSpeech, background
@@ -21,12 +24,19 @@ from tests.fakes import INFO, FakeLips, FakeSpeech, background
 CONFIG = MuxConfig()
 
 
-def utterance(speech: FakeSpeech, lips: FakeLips, **options: object) -> UtterancePipeline:
-    pool = DeadlineExecutor([math.inf] * 2)
-    config = options.pop("config", CONFIG)
-    options.setdefault("paced", False)
-    on = options.pop("on", background())
-    return UtterancePipeline(on, speech.stream(), INFO, lips.listen, lips.render, config, pool, **options)  # type: ignore[arg-type]
+def utterance(
+    speech: FakeSpeech,
+    lips: FakeLips,
+    *,
+    config: MuxConfig = CONFIG,
+    on: Background | None = None,
+    fade_frames: int = 0,
+    **plan: Any,
+) -> UtterancePipeline:
+    engine = LipSync(replace(INFO, fade_frames=fade_frames), lips.listen, lips.render)
+    plan = {"paced": False, **plan}
+    ground = on or background()
+    return UtterancePipeline(ground, speech.stream(), engine, config, DeadlineExecutor([math.inf] * 2), UtterancePlan(**plan))
 
 
 async def film(made: UtterancePipeline) -> list[Fragment]:
@@ -96,8 +106,8 @@ async def test_words_arrive_and_are_announced_as_complete() -> None:
     assert [w.text for f in fragments for w in f.words] == ["w0", "w1", "w2", "w3"]
     assert fragments[-1].words_final
     head = fragments[0].head
-    assert head is not None and head["codecs"].startswith("avc1.") and head["speech_engine"] == "fake"
-    assert list(head["timings_ms"])[-1] == "first_fragment"
+    assert head is not None and head.codecs.startswith("avc1.") and head.speech_engine == "fake"
+    assert list(head.timings_ms)[-1] == "first_fragment"
 
 
 async def test_no_more_than_the_allowed_segments_are_in_flight() -> None:
@@ -170,9 +180,7 @@ async def test_the_video_ends_on_a_segment_border() -> None:
 async def test_drawn_mouths_come_and_go_by_degrees_for_engines_that_ask() -> None:
     """Levels of the box between the background's 128 and the crop's 0..31, frame by frame, across pieces and the ends of the utterance."""
     lips = FakeLips(background().box, silent=range(20, 30))
-    pool = DeadlineExecutor([math.inf] * 2)
-    faded = replace(INFO, fade_frames=3)
-    made = UtterancePipeline(background(), FakeSpeech(2.0).stream(), faded, lips.listen, lips.render, CONFIG, pool, paced=False)
+    made = utterance(FakeSpeech(2.0), lips, fade_frames=3)
     shown = [float(p[24:40, 24:40].mean()) for p in pictures(await film(made))]
     ramp = [0.25, 0.5, 0.75]
     weights = np.array([*ramp, *[1.0] * 14, *ramp[::-1], *[0.0] * 10, *ramp, *[1.0] * 20, *ramp[::-1]])
