@@ -17,9 +17,7 @@ from starlette.types import Message
 from configs.models import AppConfig, LimitsConfig
 from museserve.errors import MediaPathError, PayloadTooLargeError, RequestError
 from museserve.messages import SpeechRequest, VideoRequest
-from museserve.speech.engines import voices
-from museserve.speech.text import language as languages
-from museserve.speech.text import sentences
+from museserve.speech.request import parse_delivery, parse_speech
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -139,10 +137,8 @@ def parse(model: type[Model], fields: dict[str, Any]) -> Model:
 
 
 def speech_request(text: str, voice: str, speed: float, language: str, config: AppConfig, gender: str = "female") -> SpeechRequest:
-    """Checked text, voice and language. Raises TextError, UnknownVoiceError, UnknownLanguageError."""
-    voices.check(voice)
-    languages.check(language)
-    return SpeechRequest(sentences.check_text(text, config.speech.max_text_chars), voice, speed, language, gender)
+    """Raises TextError, UnknownVoiceError, UnknownLanguageError, RequestError."""
+    return parse_speech(text, parse_delivery(voice, speed, language, gender), config.speech.max_text_chars)
 
 
 def exactly_one(**given: Any) -> None:
