@@ -33,7 +33,7 @@ class TTS:
         logger.info("tts ready: %s", self._synthesizer.info)
 
     async def stream(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
-        """Chunks in order, the first as soon as the first clause is spoken. Raises SpeechEngineError, TextError, UnknownVoiceError."""
+        """Chunks in order, the first as soon as the first clause is spoken. Raises SpeechEngineError, TextError."""
         began, first = time.perf_counter(), True
         self._live += 1
         try:

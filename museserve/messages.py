@@ -62,10 +62,25 @@ class SpeechChunk:
 
 
 @dataclass(frozen=True)
-class SpeechRequest:
-    """One utterance to synthesise, already validated. `speed` 0.25..4; `language` a BCP 47 tag or "auto".
+class Delivery:
+    """How a text is to be spoken. Whoever constructs one has parsed it, as `museserve.speech.request.parse_delivery` does.
 
-    `gender` ("female" | "male") is what an offline engine falls back on when it does not have `voice`.
+    voice: a name as `voices.parse_name` spells it. speed: 0.25..4 times the voice's own pace.
+    language: a base tag of BCP 47 ("en"), or "auto".
+    gender: "female" or "male", what an offline engine falls back on when it does not have `voice`.
+    """
+
+    voice: str
+    speed: float
+    language: str
+    gender: str
+
+
+@dataclass(frozen=True)
+class SpeechRequest:
+    """One utterance to synthesise: `text` in NFC, trimmed, with something in it to speak; the other fields as in `Delivery`.
+
+    Whoever constructs one has parsed it, as `museserve.speech.request.parse_speech` does: nobody checks it again.
     """
 
     text: str
@@ -73,6 +88,10 @@ class SpeechRequest:
     speed: float = 1.1
     language: str = "auto"
     gender: str = "female"
+
+    @property
+    def delivery(self) -> Delivery:
+        return Delivery(self.voice, self.speed, self.language, self.gender)
 
 
 @dataclass(frozen=True)

@@ -338,14 +338,9 @@ def _config(source: str, overrides: dict[str, Any] | None = None) -> AppConfig:
 
 def _speech(text: str, voice: str, speed: float, language: str, settings: AppConfig) -> SpeechRequest:
     """Checked before anything is loaded."""
-    from museserve.messages import SpeechRequest
-    from museserve.speech.engines import voices
-    from museserve.speech.text import language as languages
-    from museserve.speech.text import sentences
+    from museserve.speech.request import parse_delivery, parse_speech
 
-    voices.check(voice)
-    languages.check(language)
-    return SpeechRequest(sentences.check_text(text, settings.speech.max_text_chars), voice, speed, language)
+    return parse_speech(text, parse_delivery(voice, speed, language), settings.speech.max_text_chars)
 
 
 def _weight_files(settings: AppConfig, names: list[str] | None, purpose: Purpose | None) -> tuple[WeightFile, ...]:

@@ -40,7 +40,7 @@ class Engines(Protocol):
     async def speech(self) -> SpeechInfo: ...
 
     def synthesize(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
-        """Chunks in order. Raises TextError, UnknownVoiceError, UnknownLanguageError, SpeechEngineError."""
+        """Chunks in order. Raises TextError, SpeechEngineError."""
         ...
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from museserve.messages import Phoneme, SpeechChunk, Word
+from museserve.messages import Delivery, Phoneme, SpeechChunk, Word
 from museserve.speech import words
 from museserve.speech.engines import trim, voices
 from museserve.speech.engines.engine import Mark, Take, VoiceEngine
@@ -20,15 +20,6 @@ from museserve.speech.text.sentences import Clause
 from museserve.timebase import SPEECH_RATE
 
 Span = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """How the whole text is to be spoken. `voice`: a name that `voices.check` accepts."""
-
-    voice: str
-    gender: str
-    speed: float
 
 
 @dataclass(frozen=True)
@@ -75,23 +66,23 @@ class OfflineVoices:
             engine.warm()
         warm_normalizer(self._lexicon)
         for text, language in (("Warm up.", "en"), ("준비 1번 API.", "ko")):
-            list(self.speak([Clause(text, 0, len(text), language, 0.0)], Delivery("auto", "female", 1.0)))
+            list(self.speak([Clause(text, 0, len(text), language, 0.0)], Delivery("auto", 1.0, language, "female")))
 
-    def speak(self, clauses: Sequence[Clause], utterance: Delivery) -> Iterator[SpokenPiece]:
+    def speak(self, clauses: Sequence[Clause], delivery: Delivery) -> Iterator[SpokenPiece]:
         """Pieces in order, each made when it is asked for. Raises SpeechEngineError."""
         for clause in clauses:
-            yield from self._speak(clause, utterance)
+            yield from self._speak(clause, delivery)
 
-    def _speak(self, clause: Clause, utterance: Delivery) -> Iterator[SpokenPiece]:
-        voice = voices.offline_voice(utterance.voice, utterance.gender, clause.language)
+    def _speak(self, clause: Clause, delivery: Delivery) -> Iterator[SpokenPiece]:
+        voice = voices.offline_voice(delivery.voice, delivery.gender, clause.language)
         engine = self._engines[voice.engine]
         slowest, fastest = engine.speeds
-        speed = min(max(utterance.speed, slowest), fastest)
+        speed = min(max(delivery.speed, slowest), fastest)
         notices = []
-        if voices.is_offline(utterance.voice) and voice.name != utterance.voice:
-            notices.append(f"{utterance.voice} does not speak {clause.language}: {voice.name} does")
-        if speed != utterance.speed:
-            notices.append(f"{voice.name} speaks at {slowest:.2f} to {fastest:.2f} times its pace, not {utterance.speed:g}: {speed:.2f} was used")
+        if voices.is_offline(delivery.voice) and voice.name != delivery.voice:
+            notices.append(f"{delivery.voice} does not speak {clause.language}: {voice.name} does")
+        if speed != delivery.speed:
+            notices.append(f"{voice.name} speaks at {slowest:.2f} to {fastest:.2f} times its pace, not {delivery.speed:g}: {speed:.2f} was used")
         notice = "; ".join(notices)
         spoken = normalize(clause.text, clause.language, self._lexicon)
         if not spoken.words:

@@ -12,7 +12,7 @@ import numpy as np
 
 from configs.models import SpeechConfig
 from museserve.errors import ConfigError, SpeechEngineError, TextError
-from museserve.messages import FloatArray, SpeechChunk, SpeechInfo, SpeechRequest, Word
+from museserve.messages import Delivery, FloatArray, SpeechChunk, SpeechInfo, SpeechRequest, Word
 from museserve.runtime import cpu
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.runtime.versions import stamp
@@ -20,8 +20,7 @@ from museserve.speech import words
 from museserve.speech.engines import voices
 from museserve.speech.engines.openai import MAX_CHARS, OpenAIEngine, has_key
 from museserve.speech.engines.trim import sounding
-from museserve.speech.offline import Delivery, OfflineVoices, SpokenPiece
-from museserve.speech.text import language as languages
+from museserve.speech.offline import OfflineVoices, SpokenPiece
 from museserve.speech.text import sentences
 from museserve.speech.text.lexicon import Lexicon
 from museserve.speech.text.sentences import Clause
@@ -89,46 +88,32 @@ class Synthesizer:
             await self._openai.aclose()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def check(self, request: SpeechRequest) -> None:
-        """Everything that can be said about a request before work on it begins.
-
-        Raises:
-            TextError, UnknownVoiceError, UnknownLanguageError
-        """
-        sentences.check_text(request.text, self._config.max_text_chars)
-        languages.check(request.language)
-        voices.check(request.voice)
-
     async def stream(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
         """Chunks in order, the first as soon as the first clause is spoken; the last has `final`.
 
         Closing the generator drops what is not spoken yet.
 
         Raises:
-            TextError, UnknownVoiceError, UnknownLanguageError: before the first chunk.
+            TextError: no offline voice can speak anything of it.
             SpeechEngineError: the provider failed and no offline voice may take over.
         """
-        self.check(request)
-        text = sentences.check_text(request.text, self._config.max_text_chars)
-        hint = languages.check(request.language)
-        clauses = sentences.split(text, self._config.first_clause_chars, MAX_CLAUSE_CHARS, hint)
-        voice = voices.check(request.voice)
-        if self._openai is None or voices.is_offline(voice):
-            chunks = self._speak_offline(clauses, Delivery(voice, request.gender, request.speed))
+        clauses = sentences.split(request.text, self._config.first_clause_chars, MAX_CLAUSE_CHARS, request.language)
+        if self._openai is None or voices.is_offline(request.voice):
+            chunks = self._speak_offline(clauses, request.delivery)
         else:
-            chunks = self._speak_openai(self._openai, text, clauses, request, voice)
+            chunks = self._speak_openai(self._openai, clauses, request)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
 
     async def _speak_offline(
-        self, clauses: list[Clause], utterance: Delivery, start: int = 0, pause_s: float = 0.0, notice: str = ""
+        self, clauses: list[Clause], delivery: Delivery, start: int = 0, pause_s: float = 0.0, notice: str = ""
     ) -> AsyncGenerator[SpeechChunk, None]:
         """`start`: sample at which the first chunk begins; `pause_s`: silence before it; `notice`: what it has to announce."""
         silence = LEAD_SAMPLES if start == 0 else round(pause_s * SPEECH_RATE)
         spoken, announced = False, ""
         left = len(clauses)
-        pieces = self._offline.speak(clauses, utterance)
+        pieces = self._offline.speak(clauses, delivery)
         ahead = self._pool.run(0.0, lambda: next(pieces))
         began, heard_from = time.monotonic(), start
         try:
@@ -150,17 +135,15 @@ class Synthesizer:
         finally:
             ahead.cancel()
 
-    async def _speak_openai(
-        self, engine: OpenAIEngine, text: str, clauses: list[Clause], request: SpeechRequest, voice: str
-    ) -> AsyncGenerator[SpeechChunk, None]:
+    async def _speak_openai(self, engine: OpenAIEngine, clauses: list[Clause], request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
         """The provider's sound as it comes; words are estimated when a request's sound is complete."""
+        voice = voices.openai_name(request.voice, request.gender)
         position, pending = LEAD_SAMPLES, [np.zeros(LEAD_SAMPLES, np.float32)]
-        for group in _groups(text, clauses):
+        for group in _groups(clauses):
             group_start, sound = position, list[FloatArray]()
             try:
-                async with aclosing(
-                    engine.stream(text[group[0].start : group[-1].end], voices.openai_name(voice, request.gender), request.speed)
-                ) as pieces:
+                text = request.text[group[0].start : group[-1].end]
+                async with aclosing(engine.stream(text, voice, request.speed)) as pieces:
                     async for pcm in pieces:
                         sound.append(pcm)
                         pending.append(pcm)
@@ -174,14 +157,13 @@ class Synthesizer:
                     raise
                 logger.warning("speech falls back to an offline voice after %.1f s: %s", position / SPEECH_RATE, error)
                 notice = f"an offline voice speaks{' on' if sound else ''} because {error}"
-                utterance = Delivery(voice, request.gender, request.speed)
-                said = await self._said(group, utterance, position - group_start) if sound else 0
+                said = await self._said(group, request.delivery, position - group_start) if sound else 0
                 left = group[said:] + clauses[clauses.index(group[-1]) + 1 :]
                 start = 0
                 if position > LEAD_SAMPLES:
                     yield self._rest(pending, position, _estimate(group[:said], group_start, sound), engine.name)
                     start = position
-                async with aclosing(self._speak_offline(left, utterance, start, SWITCH_PAUSE_S, notice)) as chunks:
+                async with aclosing(self._speak_offline(left, request.delivery, start, SWITCH_PAUSE_S, notice)) as chunks:
                     async for chunk in chunks:
                         yield chunk
                 return
@@ -193,11 +175,11 @@ class Synthesizer:
         pcm = np.concatenate([np.zeros(0, np.float32), *pending])
         return SpeechChunk(position - len(pcm), pcm, words=said, final=final, engine=engine)
 
-    async def _said(self, clauses: list[Clause], utterance: Delivery, heard: int) -> int:
+    async def _said(self, clauses: list[Clause], delivery: Delivery, heard: int) -> int:
         """How many of `clauses` are over after `heard` samples, by the pace of the offline voice; the one under way is said again."""
         done = 0
         for number, clause in enumerate(clauses[:-1]):
-            spoken = partial(list[SpokenPiece], self._offline.speak([clause], utterance))
+            spoken = partial(list[SpokenPiece], self._offline.speak([clause], delivery))
             pieces = await self._pool.run(0.0, spoken)
             done += sum(len(piece.take.pcm) for piece in pieces) + round(clause.pause_s * SPEECH_RATE)
             if done > heard:
@@ -205,7 +187,7 @@ class Synthesizer:
         return len(clauses) - 1
 
 
-def _groups(text: str, clauses: list[Clause]) -> list[list[Clause]]:
+def _groups(clauses: list[Clause]) -> list[list[Clause]]:
     """Clauses that fit into one request to the provider."""
     groups: list[list[Clause]] = []
     for clause in clauses:

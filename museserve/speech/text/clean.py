@@ -6,10 +6,15 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NewType
+
+# Text as `canonical` gives it, of which `is_heard` is true.
+Speakable = NewType("Speakable", str)
 
 _KEPT_SYMBOLS = "°℃℉№©®™"  # of category So, where the emoji are
 _SILENT = {"Cc": " ", "Cn": "", "Co": "", "Cs": "", "Cf": "", "So": " ", "Me": "", "Zl": "\n", "Zp": "\n", "Zs": " "}
 _MAYBE_MARKDOWN = re.compile(r"[*`~_|#>\[•‣▪·]|(?:^|\n)[ \t]*[-+=]")
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 # Markdown. The group "drop" goes, the rest of the match stays.
 _LINK = re.compile(r"(?P<open>!?\[)(?=[^\[\]\n]*\w[^\[\]\n]*\]\()[^\[\]\n]*(?P<drop>\]\([^()\s]*\))")
@@ -84,6 +89,16 @@ def _spoken_char(char: str) -> str:
     return _SILENT.get(unicodedata.category(char), char)
 
 
+def canonical(text: str) -> str:
+    """`text` in NFC, without halves of surrogate pairs."""
+    return unicodedata.normalize("NFC", _SURROGATES.sub("", text))
+
+
+def is_heard(text: str) -> bool:
+    """Whether anything in `text`, as somebody wrote it, can be heard."""
+    return is_speakable(clean(text.strip()).text)
+
+
 def is_speakable(text: str) -> bool:
-    """Whether anything in `text` can be heard: a letter or a digit."""
+    """Whether anything in `text`, cleaned, can be heard: a letter or a digit."""
     return any(char.isalnum() for char in text)

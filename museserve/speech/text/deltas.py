@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+from typing import Literal
 
 from museserve.errors import TextError
-from museserve.speech.text.clean import clean, is_speakable
+from museserve.speech.text.clean import Speakable, canonical, is_heard
 from museserve.speech.text.sentences import complete
 
 LOOK_CHARS = 40  # a text that grew by so much is looked at again, whatever came: a long sentence is cut
@@ -55,7 +55,7 @@ class TextDeltas:
         self._flushed = self._flushed or flush or final
         self._look()
 
-    def take(self) -> str:
+    def take(self) -> Speakable | Literal[""]:
         """What can be spoken now, "" when there is nothing."""
         if not self._end:
             return ""
@@ -64,7 +64,7 @@ class TextDeltas:
             self._flushed = self.final
         self._end = self._looked_at = 0
         self._look()
-        return unicodedata.normalize("NFC", text)
+        return Speakable(canonical(text))
 
     def _look(self) -> None:
         """Find out what can be spoken, when the end of the text gives a reason to."""
@@ -72,7 +72,7 @@ class TextDeltas:
             return
         self._looked_at = len(self._pending)
         end = len(self._pending) if self._flushed else complete(self._pending)
-        if is_speakable(clean(unicodedata.normalize("NFC", self._pending[:end])).text):
+        if is_heard(canonical(self._pending[:end])):
             self._end = end
         else:  # signs alone
             self._pending, self._looked_at = self._pending[end:], 0

@@ -77,7 +77,7 @@ _ADDRESS = re.compile(r"://|@|\w\.\w")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 
 
-def check(tag: str) -> str:
+def base_tag(tag: str) -> str:
     """The base tag of `tag` ("en-US" -> "en"), or "auto".
 
     Raises:
@@ -95,10 +95,9 @@ def detect(text: str, hint: str = AUTO, fallback: str = "en") -> str:
 
     Args:
         text: any text; Korean sentences usually contain English terms and stay Korean.
-        hint: what the caller asked for, or "auto". It is followed unless the script rules it out: an English voice cannot read Hangul.
+        hint: the base tag the caller asked for, or "auto"; followed unless the script rules it out: an English voice cannot read Hangul.
         fallback: the answer when nothing tells, such as "3." or "OK" (the language of the text around it).
     """
-    hint = check(hint)
     counts = _scripts(text)
     latin = counts.pop("LATIN", 0)
     words = _words(text) if latin else []

@@ -7,7 +7,6 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from museserve.errors import TextError
 from museserve.speech.text import language
 from museserve.speech.text.clean import Cleaned, clean, is_speakable
 
@@ -67,31 +66,13 @@ _NOT_BORDERS = frozenset(
 _AUXILIARY = re.compile(r"(?:있|싶|계[시셨신]|나서|나면|말[고아았]|합니까|보[았는니면]|가[고는]|오[고는])")
 
 
-def check_text(text: str, max_chars: int) -> str:
-    """`text` trimmed and in NFC.
-
-    Raises:
-        TextError: nothing to speak, or more than `max_chars` characters.
-    """
-    trimmed = unicodedata.normalize("NFC", "".join(char for char in text if not "\ud800" <= char <= "\udfff")).strip()
-    if not trimmed:
-        raise TextError(f"the text is empty (seen: {len(text)} characters, all blank); accepted: 1 to {max_chars:,} characters")
-    if len(trimmed) > max_chars:
-        raise TextError(f"the text has {len(trimmed):,} characters; accepted: 1 to {max_chars:,}")
-    if not is_speakable(clean(trimmed).text):
-        raise TextError(
-            f"the text has nothing to speak (seen: {len(trimmed)} characters, no letter or digit); accepted: 1 to {max_chars:,} characters"
-        )
-    return trimmed
-
-
 def split(text: str, first_clause_chars: int = 48, max_chars: int = 300, hint: str = language.AUTO) -> list[Clause]:
     """The pieces of `text` in order; their spans do not overlap and together hold every letter.
 
     Args:
         first_clause_chars: near this length the first sentence is cut at a clause border (Hangul counts double).
         max_chars: no piece is longer.
-        hint: the language the caller asked for, or "auto".
+        hint: as in `language.detect`.
     """
     cleaned = clean(text)
     sentences = list(_sentences(cleaned.text))

@@ -13,13 +13,13 @@ from museserve.speech.text import language
 
 @pytest.mark.parametrize(("given", "name"), [("nova", "nova"), (" Nova ", "nova"), ("AUTO", "auto"), ("joe", "joe"), ("espeak-ko-f", "espeak-ko-f")])
 def test_known_names(given: str, name: str) -> None:
-    assert voices.check(given) == name
+    assert voices.parse_name(given) == name
 
 
 @pytest.mark.parametrize("given", ["", "novaa", "espeak", "espeak-xx-f", "espeak-ko-x", "../nova", "nova\n\nx", "해피"])
 def test_unknown_names_are_refused_with_what_is_accepted(given: str) -> None:
     with pytest.raises(UnknownVoiceError) as caught:
-        voices.check(given)
+        voices.parse_name(given)
     message = str(caught.value)
     assert repr(given) in message
     assert all(name in message for name in ("auto", "nova", "onyx", "hibari", "joe", "espeak-f"))
@@ -27,7 +27,7 @@ def test_unknown_names_are_refused_with_what_is_accepted(given: str) -> None:
 
 def test_a_long_name_does_not_flood_the_message() -> None:
     with pytest.raises(UnknownVoiceError) as caught:
-        voices.check("x" * 10_000)
+        voices.parse_name("x" * 10_000)
     assert len(str(caught.value)) < 400
 
 

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from museserve.errors import TextError
 from museserve.speech.text.clean import clean
-from museserve.speech.text.sentences import MIN_PIECE_CHARS, PAUSE_CLAUSE_S, PAUSE_PARAGRAPH_S, PAUSE_QUESTION_S, PAUSE_SENTENCE_S, check_text, split
+from museserve.speech.text.sentences import MIN_PIECE_CHARS, PAUSE_CLAUSE_S, PAUSE_PARAGRAPH_S, PAUSE_QUESTION_S, PAUSE_SENTENCE_S, split
 
 
 def texts(text: str, **options: int) -> list[str]:
@@ -136,23 +135,6 @@ def test_long_sentences_are_cut_at_commas() -> None:
 def test_languages_by_sentence() -> None:
     clauses = split("안녕하세요. Tell me about your team. 좋습니다. OK?")
     assert [clause.language for clause in clauses] == ["ko", "en", "ko", "ko"]
-
-
-@pytest.mark.parametrize("text", ["", "   ", "\n\t", "😀😀", "...", "?!", "***", "\u200b\u200b", "\ud800"])
-def test_nothing_to_speak_is_refused(text: str) -> None:
-    with pytest.raises(TextError, match="accepted: 1 to 4,096 characters"):
-        check_text(text, 4096)
-    assert split(text) == []
-
-
-def test_too_long_a_text_is_refused_with_both_counts() -> None:
-    with pytest.raises(TextError, match=r"10,000 characters; accepted: 1 to 4,096"):
-        check_text("a" * 10_000, 4096)
-    assert check_text("a" * 4096, 4096) == "a" * 4096
-
-
-def test_checked_text_is_trimmed_and_composed() -> None:
-    assert check_text("  \u1112\u1161\u11ab \n", 10) == "한"
 
 
 ANY_TEXT = st.one_of(st.text(), st.text(alphabet="가다고요 .,?!\nabAB12#*_`[]()…\"'-~/:%$@^+", max_size=400))
