@@ -28,7 +28,8 @@ def build(config: AppConfig) -> Application:
     tts = _deployment(TTS, scale.tts).bind(config.speech)
     lipsync = _deployment(LipSync, scale.lipsync, health_check_period_s=1).bind(config)  # a lost card is known after three of them
     mux = _deployment(Mux, scale.mux).bind(config, tts, lipsync)
-    return _deployment(serve.ingress()(Ingress), scale.ingress, name="Ingress").bind(config, mux, face_prep)
+    app: Application = _deployment(serve.ingress()(Ingress), scale.ingress, name="Ingress").bind(config, mux, face_prep)
+    return app
 
 
 def _deployment(cls: type, scale: AutoscaleConfig, name: str | None = None, health_check_period_s: float = 5) -> Any:

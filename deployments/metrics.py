@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ray.serve import metrics
 
-MS_BUCKETS = [1, 2, 5, 10, 20, 50, 100, 150, 200, 300, 400, 600, 800, 1_200, 2_000, 5_000, 10_000]
-FRAME_BUCKETS = [1, 2, 4, 8, 16, 24, 32, 48, 64]
+MS_BUCKETS: list[float] = [1, 2, 5, 10, 20, 50, 100, 150, 200, 300, 400, 600, 800, 1_200, 2_000, 5_000, 10_000]
+FRAME_BUCKETS: list[float] = [1, 2, 4, 8, 16, 24, 32, 48, 64]
 
 
 class MuxMetrics:

@@ -48,7 +48,7 @@ PLAIN_PICKLE: dict[str, Any] = {"request_serialization": "pickle", "response_ser
 class Mux:
     """A plain class: `graph.py` makes it a deployment and binds the handles."""
 
-    def __init__(self, config: AppConfig, tts: DeploymentHandle, lipsync: DeploymentHandle) -> None:
+    def __init__(self, config: AppConfig, tts: DeploymentHandle[Any], lipsync: DeploymentHandle[Any]) -> None:
         process.tune_for_latency()
         store = shipped_store(config, config.mux.avatar_cache_bytes)
         for avatar_id in BUILTIN:
@@ -111,7 +111,7 @@ class Mux:
 class RemoteEngines:
     """`museserve.pipeline.engines.Engines` by the replicas of TTS and LipSync."""
 
-    def __init__(self, tts: DeploymentHandle, lipsync: DeploymentHandle, config: MuxConfig, metrics: MuxMetrics) -> None:
+    def __init__(self, tts: DeploymentHandle[Any], lipsync: DeploymentHandle[Any], config: MuxConfig, metrics: MuxMetrics) -> None:
         self._tts, self._tts_stream = tts, tts.options(stream=True, **PLAIN_PICKLE)
         self._lipsync_replicas = lipsync.options(**PLAIN_PICKLE)
         self._config, self._metrics = config, metrics

@@ -9,6 +9,8 @@ import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import asdict
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -120,8 +122,7 @@ async def _lines(preparation: Preparation) -> AsyncIterator[bytes]:
     async with aclosing(preparation):
         try:
             async for item in preparation:
-                step = isinstance(item, PreparationProgress)
-                line = {"step": item.step, "done": item.done} if step else {"avatar": item.to_json()}
+                line: dict[str, Any] = {"avatar": item.to_json()} if isinstance(item, AvatarMeta) else asdict(item)
                 yield json.dumps(line).encode() + b"\n"
         except Exception as error:
             failed = told(error, "POST /v1/avatars")

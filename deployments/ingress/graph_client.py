@@ -20,7 +20,7 @@ class GraphClient:
     max_live: videos made at once, from which on more are refused.
     """
 
-    def __init__(self, mux: DeploymentHandle, face_prep: DeploymentHandle, max_live: int) -> None:
+    def __init__(self, mux: DeploymentHandle[Any], face_prep: DeploymentHandle[Any], max_live: int) -> None:
         self._mux, self._mux_stream = mux, mux.options(stream=True)
         self._face_prep = face_prep.options(stream=True)
         self._max_live = max_live

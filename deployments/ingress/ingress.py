@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
@@ -26,7 +27,7 @@ from deployments.ingress.videos import Videos
 class Ingress:
     """A plain class: `graph.py` makes it the application's HTTP side."""
 
-    def __init__(self, config: AppConfig, mux: DeploymentHandle, face_prep: DeploymentHandle) -> None:
+    def __init__(self, config: AppConfig, mux: DeploymentHandle[Any], face_prep: DeploymentHandle[Any]) -> None:
         self._config = config
         graph = GraphClient(mux, face_prep, config.limits.max_live_utterances)
         self._avatars = Avatars(config, graph)

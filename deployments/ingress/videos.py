@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -19,6 +20,7 @@ from museserve.errors import ConflictError, RequestError
 from museserve.messages import FilmHead, Fragment, FragmentHead, SpeechRequest, VideoRequest
 from museserve.speech.request import parse_delivery, parse_speech
 
+T = TypeVar("T")
 CACHE_SAYS = {"no": "miss", "speech": "hit; speech", "segments": "hit; segments"}
 
 
@@ -79,7 +81,7 @@ class Videos:
         data = b"".join([part async for part in parts if isinstance(part, bytes)])
         return Response(data, media_type="video/mp4", headers=await self._headers(asked, body, first.fragments))
 
-    async def _begun(self, asked: VideoRequest, body: VideoBody, video: AsyncGenerator) -> tuple:
+    async def _begun(self, asked: VideoRequest, body: VideoBody, video: AsyncGenerator[T, None]) -> tuple[T, AsyncGenerator[T, None]]:
         if body.captions == "none":
             return await begun(video)
         try:

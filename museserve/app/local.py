@@ -91,7 +91,7 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
     finally:
         started = _descendants(str(Path(ray.__file__).parent))
         try:
-            serve.shutdown()
+            serve.shutdown()  # type: ignore[no-untyped-call]
         finally:
             ray.shutdown()
             _end(started)

@@ -78,7 +78,7 @@ class VideoPipeline:
     ) -> None:
         self._config, self._limits = config.mux, config.limits
         self._engines, self._open_avatar, self._executor = engines, open_avatar, executor
-        self._cache = cache if cache is not None and cache.enabled else None
+        self._cache = cache
         self._observer = observer
 
     async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:

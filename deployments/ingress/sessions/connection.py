@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketState
 
 from configs.models import SessionsConfig
@@ -66,18 +68,19 @@ class Connection:
 
     async def _read(self) -> int | None:
         """The peer's close code, or None when `close` was called."""
-        receiving: asyncio.Task[object] | None = None
+        receiving: asyncio.Task[Message] | None = None
         try:
             while not self._closing.done():
-                receiving = receiving or asyncio.create_task(self._socket.receive())  # type: ignore[arg-type]
-                await asyncio.wait({receiving, self._closing}, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+                receiving = receiving or asyncio.ensure_future(self._socket.receive())
+                either: set[asyncio.Future[Any]] = {receiving, self._closing}
+                await asyncio.wait(either, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
                 if self._closing.done():
                     break
                 if receiving.done():
                     message, receiving = receiving.result(), None
-                    if message["type"] == "websocket.disconnect":  # type: ignore[index]
-                        return int(message.get("code") or 1005)  # type: ignore[attr-defined]
-                    self._take(message.get("text"), message.get("bytes"))  # type: ignore[attr-defined]
+                    if message["type"] == "websocket.disconnect":
+                        return int(message.get("code") or 1005)
+                    self._take(message.get("text"), message.get("bytes"))
                 self._watch()
             return None
         finally:

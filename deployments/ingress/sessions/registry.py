@@ -190,7 +190,7 @@ class Sessions:
 
     def _ready(self, session: Session, avatar: SessionAvatar, info: ServiceInfo) -> p.Ready:
         limits, engine, speech = self._config, info.lipsync, info.speech
-        notices = ()
+        notices: tuple[str, ...] = ()
         if self._app.deployments.ingress.max_replicas > 1 and session.start.resumable:
             notices = ("several ingress replicas run: resuming works only where the connection reaches the same one; else it is closed with 4004",)
         return p.Ready(

@@ -20,7 +20,8 @@ from museserve.errors import AudioError, BusyError, ConflictError, EngineError, 
 from museserve.media.isobmff import parse_fragments, rebase
 from museserve.messages import Delivery, Fragment, FragmentHead, SpeechRequest, VideoRequest
 from museserve.pipeline.idle_phase import grid_of, idle_frame
-from museserve.speech.request import parse_delivery, parse_speech
+from museserve.speech.request import parse_delivery, parse_speech, speech_of
+from museserve.speech.text.clean import Speakable
 from museserve.speech.text.deltas import TextDeltas
 from museserve.timebase import FPS, OUTPUT_SAMPLES_PER_FRAME, VIDEO_TIMESCALE
 
@@ -180,10 +181,11 @@ class Session:
             raise OutOfPlaceError(f"the recording of {self._uploading.id!r} is not complete; send its audio_end first")
         delivery = self._delivery(message)
         # All that can be said of it now: the text, or the voice for what is still to come.
-        speech = None if message.text is None else self._speech(message.text, delivery)
+        most = self._config.speech.max_text_chars
+        speech = None if message.text is None else parse_speech(message.text, delivery, most)
         queued = QueuedUtterance(name, self._n + 1, delivery, speech, queued_at=time.monotonic())
         if message.deltas:
-            queued.deltas = TextDeltas(self._config.speech.max_text_chars)
+            queued.deltas = TextDeltas(most)
         elif message.audio:
             queued.audio = bytearray()
         return queued
@@ -193,10 +195,6 @@ class Session:
         start = self.start
         voice, speed = message.voice or start.voice, message.speed or start.speed
         return parse_delivery(voice, speed, message.language or start.language, self._avatar.gender)
-
-    def _speech(self, text: str, delivery: Delivery) -> SpeechRequest:
-        """Raises TextError."""
-        return parse_speech(text, delivery, self._config.speech.max_text_chars)
 
     def _more_text(self, message: p.Text) -> None:
         queued = self._find(message.id)
@@ -305,7 +303,7 @@ class Session:
         self._leave(queued, "finished")
         self.outbox.say(p.Finished(id=queued.id, n=queued.n, frames=queued.frames, phase=self._phase))
 
-    async def _next_part(self, queued: QueuedUtterance) -> SpeechRequest | str | bytes | None:
+    async def _next_part(self, queued: QueuedUtterance) -> SpeechRequest | Speakable | bytes | None:
         """What to speak next; waits for it, and until the client has little left to play."""
         while not queued.done:
             if self._ahead_s() > START_AHEAD_S:
@@ -321,7 +319,7 @@ class Session:
             await _within(queued.changed.wait(), patience)
         return None
 
-    async def _run(self, queued: QueuedUtterance, part: SpeechRequest | str | bytes) -> None:
+    async def _run(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes) -> None:
         """One call to the graph: a run of fragments, or its continuation without a gap."""
         first = queued.frames
         named = queued.phase if first == 0 or queued.waiting or self._ahead_s() <= 0 else None
@@ -345,11 +343,11 @@ class Session:
             raise EngineError(f"the utterance broke off after {queued.frames} frames")
         self._phase = idle_frame(phase, queued.frames - first, self._loop_frames)
 
-    def _request(self, queued: QueuedUtterance, part: SpeechRequest | str | bytes, phase: int) -> VideoRequest:
+    def _request(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes, phase: int) -> VideoRequest:
         name, avatar = secrets.token_hex(8), self._avatar.id
         if isinstance(part, bytes):
             return VideoRequest(name, avatar, audio=part, phase=phase)
-        speech = self._speech(part, queued.delivery) if isinstance(part, str) else part
+        speech = speech_of(part, queued.delivery) if isinstance(part, str) else part
         return VideoRequest(name, avatar, speech, phase=phase)
 
     def _say_started(self, queued: QueuedUtterance, first: int, phase: int, head: FragmentHead) -> None:

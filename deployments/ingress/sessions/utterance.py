@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from deployments.ingress.sessions.protocol import CueLines, Words, WordTime
 from museserve.media.captions import Cue, cues
 from museserve.messages import Delivery, SpeechRequest, Word
+from museserve.speech.text.clean import Speakable
 from museserve.speech.text.deltas import TextDeltas
 from museserve.timebase import SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME
 
@@ -37,7 +38,7 @@ class QueuedUtterance:
             return self.deltas.done
         return self.speech is None and self.audio is None
 
-    def take(self) -> SpeechRequest | str | bytes | None:
+    def take(self) -> SpeechRequest | Speakable | bytes | None:
         """The next piece to speak in one go: a text, a part of one, or a whole recording. None when there is none yet, or no more."""
         if self.deltas is not None:
             return self.deltas.take() or None
