@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -21,15 +21,13 @@ from museserve.runtime import process
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.runtime.deadline_semaphore import DeadlineSemaphore
 from musetalk.avatars.builtin import BUILTIN
-from musetalk.avatars.store import AvatarStore
 from musetalk.avatars.stores import shipped_store
 from musetalk.engine import LipSyncEngine
-from musetalk.factory import load_engine, warm, warm_listening
+from musetalk.factory import LoadEngine, load_engine, ready_engine, warm, warm_listening
 from musetalk.serial import Drawn, SerialEngine
 
 logger = logging.getLogger("ray.serve")
 
-LoadEngine = Callable[[AppConfig, AvatarStore], LipSyncEngine]
 LISTENERS = 2  # threads that listen beside batches: one prepares its kernels while those of the other run
 HELD_S = 1.0  # a replica that fails at once would look idle, and be sent everything
 
@@ -40,7 +38,7 @@ class LipSync:
     def __init__(self, config: AppConfig, load: LoadEngine = load_engine) -> None:
         process.tune_for_latency()
         store = shipped_store(config, config.lipsync.avatar_cache_bytes)
-        self._engine = load(config, store)
+        self._engine = ready_engine(config, store, load)
         warm(self._engine, store, BUILTIN)
         self._metrics = LipSyncMetrics()
         self._calls: BatchingEngine | SerialEngine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LoadEngine = Callable[[AppConfig, AvatarStore], LipSyncEngine]
+
 
 def load_engine(config: AppConfig, store: AvatarStore) -> LipSyncEngine:
-    """The engine that `config.lipsync.engine` asks for, and the shipped avatars prepared for it. `auto` is MuseTalk where it can run, else the
-    animator; its `info` has the reason.
+    """The engine that `config.lipsync.engine` asks for. `auto` is MuseTalk where it can run, else the animator; its `info` has the reason.
 
     Raises:
         EngineUnavailableError, WeightsError: an explicit choice that cannot be met; never a quiet fallback.
@@ -53,6 +54,14 @@ def load_engine(config: AppConfig, store: AvatarStore) -> LipSyncEngine:
     meant = importlib.util.find_spec("torch") is not None  # without PyTorch nobody expects anything else
     logger.log(logging.WARNING if meant else logging.INFO, "MuseTalk cannot run, so the CPU animator speaks: %s", missing)
     return _animator(config, store, f"auto: {missing}, so the CPU animator speaks")
+
+
+def ready_engine(config: AppConfig, store: AvatarStore, load: LoadEngine = load_engine) -> LipSyncEngine:
+    """The engine that `load` gives, and the shipped avatars prepared for it. Raises as `load_engine`."""
+    engine = load(config, store)
+    if engine.info.name == MUSETALK:
+        prepare_shipped(config, store)
+    return engine
 
 
 def load_face_networks(config: AppConfig) -> tuple[FaceNetworks | None, str]:
@@ -110,15 +119,13 @@ def _musetalk(config: AppConfig, store: AvatarStore, reason: str) -> LipSyncEngi
             )
         return avatar.arrays(MUSETALK)
 
-    engine = MuseTalk(
+    return MuseTalk(
         config.lipsync.musetalk,
         WeightsFolder(config.weights),
         arrays,
         reason=reason,
         gpu_share=share if 0 < share < 1 else None,
     )
-    prepare_shipped(config, store)
-    return engine
 
 
 def warm_listening(engine: LipSyncEngine) -> Conditioning:

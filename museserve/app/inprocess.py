@@ -30,7 +30,7 @@ from museserve.speech.synthesizer import Synthesizer
 from musetalk.avatars.store import AvatarStore
 from musetalk.avatars.stores import shipped_store
 from musetalk.engine import LipSyncEngine
-from musetalk.factory import load_engine
+from musetalk.factory import ready_engine
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class LocalPipeline:
 
     def __init__(self, config: AppConfig, store: AvatarStore | None = None, *, cache: bool = False) -> None:
         self.store = store or shipped_store(config, config.mux.avatar_cache_bytes)
-        self.engine = load_engine(config, self.store)
+        self.engine = ready_engine(config, self.store)
         self.engines = LocalEngines(config, self.engine)
         executor = DeadlineExecutor([float("inf")] * config.mux.encode_threads)
         kept = UtteranceCache.of(config) if cache else None
