@@ -18,7 +18,7 @@ from configs.models import WeightsConfig
 from museserve.errors import WeightsError
 from musetalk.weights.catalogue import WeightFile
 from musetalk.weights.folder import RECORDED, FileState, WeightsFolder, mending
-from musetalk.weights.transfer import PAUSE_S, Progress, Remote, fetch
+from musetalk.weights.transfer import BACKOFF_S, Progress, RemoteFile, fetch
 
 GITHUB = "https://github.com"
 
@@ -40,7 +40,7 @@ def download(
     again: bool = False,
     on_progress: Progress = lambda have, total: None,
     on_wait: Callable[[], None] = lambda: None,
-    pause_s: float = PAUSE_S,
+    backoff_s: float = BACKOFF_S,
 ) -> Downloaded:
     """Bring one file, from the first of its places that gives it; nothing is done when it lies there in its full size, unless `again`.
 
@@ -59,7 +59,7 @@ def download(
     for source in (file.source, *file.elsewhere):
         try:
             remote = remote_of(file, source, folder.config)
-            digest = fetch(remote, target, on_progress=on_progress, on_wait=on_wait, pause_s=pause_s)
+            digest = fetch(remote, target, on_progress=on_progress, on_wait=on_wait, backoff_s=backoff_s)
         except WeightsError as error:
             refusals.append(str(error))
             continue
@@ -70,11 +70,11 @@ def download(
     raise WeightsError(f"{file.name}: {'; '.join(refusals)}. To mend it: {mending(file.name)}; other servers: weights.mirror, weights.releases")
 
 
-def remote_of(file: WeightFile, source: str, config: WeightsConfig) -> Remote:
+def remote_of(file: WeightFile, source: str, config: WeightsConfig) -> RemoteFile:
     """Where to read `file` from, and how to know it. Raises WeightsError: the hub does not have it, or cannot be asked."""
     if not source.startswith("hf:"):
         url = config.releases.rstrip("/") + source.removeprefix(GITHUB) if config.releases and source.startswith(GITHUB) else source
-        return Remote(url, file.bytes, file.sha256, mark=file.sha256)
+        return RemoteFile(url, file.bytes, file.sha256, version=file.sha256)
     repository, _, revision = source.removeprefix("hf:").partition("@")
     url = hub.hf_hub_url(repository, file.remote, revision=revision or None, endpoint=config.mirror)
     if hub.is_offline_mode():
@@ -82,14 +82,14 @@ def remote_of(file: WeightFile, source: str, config: WeightsConfig) -> Remote:
     token = hub.get_token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if file.sha256 is not None:
-        return Remote(url, file.bytes, file.sha256, file.sha256, headers)
+        return RemoteFile(url, file.bytes, file.sha256, file.sha256, headers)
     try:
         known = hub.get_hf_file_metadata(url, endpoint=config.mirror)
     except (httpx2.HTTPError, OSError) as error:
         raise WeightsError(f"{url} cannot be read: {_first_line(error)}") from None
     # Large files have their SHA-256 for a tag, small ones git's own sum.
     sha256 = known.etag if known.etag and re.fullmatch("[0-9a-f]{64}", known.etag) else None
-    return Remote(url, file.bytes or known.size, sha256, known.etag, headers)
+    return RemoteFile(url, file.bytes or known.size, sha256, known.etag, headers)
 
 
 def _record(path: os.PathLike[str], digest: str, name: str) -> None:

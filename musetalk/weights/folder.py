@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow.fs as pafs
 
@@ -25,7 +25,7 @@ from configs.models import WeightsConfig, cache_dir
 from museserve.errors import WeightsError
 from museserve.runtime import storage
 from musetalk.weights.catalogue import BY_NAME, PURPOSES, Copy, WeightFile, files_for, name_of
-from musetalk.weights.transfer import PART, disk_trouble, locked, write_all
+from musetalk.weights.transfer import PART, disk_error, locked
 
 BLOCK = 4 * 2**20
 RECORDED = ".sha256"  # ends the name of the sum that was taken when a file came, for files without a published one
@@ -150,38 +150,37 @@ class WeightsFolder:
             return target
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with locked(target.with_name(target.name + PART)) as (part, _):
-                if is_there():
-                    os.unlink(part.name)
-                else:
-                    self._copy(found, part, target.parent)
-                    os.replace(part.name, target)
+            with locked(target):
+                if not is_there():
+                    self._copy(found, target)
         except OSError as error:
-            raise WeightsError(f"{self._place(found.name)}: {disk_trouble(target, error)}, or set weights.copies") from None
+            raise WeightsError(f"{self._place(found.name)}: {disk_error(target, error)}, or set weights.copies") from None
         return target
 
-    def _copy(self, found: Found, part: IO[bytes], folder: Path) -> None:
-        """Raises OSError, WeightsError; what has come is then given up, since it is read again from the start anyway."""
+    def _copy(self, found: Found, target: Path) -> None:
+        """Raises OSError, WeightsError; what has come is then deleted, since it is read again from the start anyway."""
         expected = None if self.config.unpublished else _published_sum(found) or self._recorded_sum(found.name)
-        part.truncate(0)
-        free = shutil.disk_usage(folder).free
+        free = shutil.disk_usage(target.parent).free
         if free < found.bytes:
-            raise WeightsError(f"{found.name} takes {found.bytes:,} bytes and {folder} has {free:,} free: make room, or set weights.copies")
+            room = f"{target.parent} has {free:,} free: make room, or set weights.copies"
+            raise WeightsError(f"{found.name} takes {found.bytes:,} bytes and {room}")
+        part = target.with_name(target.name + PART)
         digest, size = hashlib.sha256(), 0
         try:
-            for block in self._blocks(found.name):
-                digest.update(block)
-                write_all(part, block)
-                size += len(block)
+            with part.open("wb") as file:
+                for block in self._blocks(found.name):
+                    digest.update(block)
+                    file.write(block)
+                    size += len(block)
             if size != found.bytes:
                 raise WeightsError(f"{self._place(found.name)}: {size:,} bytes came of {found.bytes:,}. Try again, or {self._mend(found.file.name)}")
             if expected is not None and digest.hexdigest() != expected:
                 raise WeightsError(
                     f"{self._place(found.name)} is damaged: SHA-256 {digest.hexdigest()} where {expected} is expected. {self._mend(found.file.name)}"
                 )
-        except BaseException:
-            os.unlink(part.name)
-            raise
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
 
     def _info(self, name: str) -> int | None:
         """Bytes of a file in the folder, None when it is not there. Raises WeightsError when the folder cannot be read."""

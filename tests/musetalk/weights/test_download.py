@@ -15,7 +15,7 @@ from museserve.errors import WeightsError
 from musetalk.weights.catalogue import BY_NAME, FILES, WeightFile
 from musetalk.weights.download import download, remote_of
 from musetalk.weights.folder import FileState, WeightsFolder
-from musetalk.weights.transfer import Remote
+from musetalk.weights.transfer import RemoteFile
 from tests.musetalk.weights.file_server import FileServer, Served, file_server
 
 CONTENT = bytes(range(256)) * 400
@@ -52,7 +52,7 @@ def hub_path(file: WeightFile) -> str:
 
 
 def bring(folder: WeightsFolder, file: WeightFile, **options: Any) -> Any:
-    return download(folder, file, pause_s=0.0, **options)
+    return download(folder, file, backoff_s=0.0, **options)
 
 
 def contents(folder: WeightsFolder) -> list[str]:
@@ -169,4 +169,4 @@ def test_every_published_file_has_a_place_a_licence_and_a_purpose(file: WeightFi
     assert file.sha256 is None or len(file.sha256) == 64
     if file.sha256 is not None:  # others are asked for on the hub
         remote = remote_of(file, file.source, WeightsConfig())
-        assert isinstance(remote, Remote) and (remote.url, remote.sha256, remote.bytes) == (file.place, file.sha256, file.bytes)
+        assert isinstance(remote, RemoteFile) and (remote.url, remote.sha256, remote.bytes) == (file.place, file.sha256, file.bytes)
