@@ -75,6 +75,8 @@ def remote_of(file: WeightFile, source: str, config: WeightsConfig) -> RemoteFil
     if not source.startswith("hf:"):
         url = config.releases.rstrip("/") + source.removeprefix(GITHUB) if config.releases and source.startswith(GITHUB) else source
         return RemoteFile(url, file.bytes, file.sha256, version=file.sha256)
+    # Not `hf_hub_download` (2.4): killed or given up, it starts again from the first byte, it compares no sum, and a file
+    # has its name before we could.
     repository, _, revision = source.removeprefix("hf:").partition("@")
     url = hub.hf_hub_url(repository, file.remote, revision=revision or None, endpoint=config.mirror)
     if hub.is_offline_mode():
