@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
+from museserve.errors import MuseserveError
 from musetalk.weights.catalogue import WeightFile
 from musetalk.weights.folder import FileState, Found, WeightsFolder, mending
 from musetalk.weights.transfer import Progress
@@ -25,22 +26,23 @@ def not_looked_inside(folder: WeightsFolder) -> str:
     return "" if importlib.util.find_spec("torch") else "PyTorch is not installed"
 
 
-def verify(folder: WeightsFolder, file: WeightFile, on_progress: Progress = lambda have, total: None) -> Verdict:
-    """Compare size and SHA-256, and read the file with its loader. `on_progress` is told of the bytes whose sum is taken."""
-    seen, total = 0, folder.look(file).bytes
+def verify(folder: WeightsFolder, file: WeightFile, on_progress: Progress = lambda received, total: None) -> Verdict:
+    """Compare size and SHA-256, and read a file that is not condemned by them with its loader.
 
-    def count(n: int) -> None:
-        nonlocal seen
-        seen += n
-        on_progress(seen, total)
+    on_progress: bytes whose sum is taken, of so many.
+    """
+    found = folder.verify(file, on_progress)
+    trouble = _trouble(found)
+    # A network of the user's own has another sum than the published one, and may still be in order.
+    readable = not trouble or folder.config.unpublished
+    if readable and found.state is not FileState.MISSING and not not_looked_inside(folder):
+        from musetalk.neural.inspection import examine
 
-    found = folder.verify_file(file, count)
-    troubles = [_trouble(found)]
-    if found.state is not FileState.MISSING and not not_looked_inside(folder):
-        from musetalk.neural.inspection import faults
-
-        troubles.append(faults(folder, file.name))
-    return Verdict(found, "; ".join(filter(None, troubles)))
+        try:
+            examine(folder, file.name)
+        except MuseserveError as error:
+            trouble = "; ".join(filter(None, (trouble, str(error))))
+    return Verdict(found, trouble)
 
 
 def _trouble(found: Found) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from museserve.errors import MuseserveError, WeightsError
+from museserve.errors import WeightsError
 from musetalk.faces.dwpose import HEIGHT, WIDTH, DWPose
 from musetalk.neural.gfpgan import tensor_shapes
 from musetalk.neural.networks import (
@@ -28,8 +28,7 @@ from musetalk.neural.networks import (
 from musetalk.neural.unet import UNetConfig
 from musetalk.neural.vae import VAEConfig
 from musetalk.weights.catalogue import BY_NAME
-from musetalk.weights.checkpoint import compare, listed, read_checkpoint
-from musetalk.weights.cut_short import cut_tensors
+from musetalk.weights.checkpoint import compare, read_checkpoint
 from musetalk.weights.folder import WeightsFolder, mending
 
 POSE_FILE = "dwpose/dw-ll_ucoco_384.onnx"
@@ -37,12 +36,12 @@ RESTORER_FILE = "GFPGANv1.4.pth"
 
 
 def examine(weights: WeightsFolder, name: str) -> None:
-    """Read one published file of a local folder, whatever its size. Takes little memory where the format can be mapped, else as much as the file.
+    """Read one published file of a local folder. Takes little memory where the format can be mapped, else as much as the file.
 
     Raises:
-        WeightsError, ConfigError: it is missing or damaged, or tensors are missing, left over, cut off or of another shape; each is named.
+        WeightsError, ConfigError: it is missing or damaged, or tensors are missing, left over or of another shape; each is named.
     """
-    READERS[name](weights.of_any_size())
+    READERS[name](weights)
 
 
 def _read_pose(weights: WeightsFolder) -> None:
@@ -51,9 +50,7 @@ def _read_pose(weights: WeightsFolder) -> None:
     try:
         DWPose(path).keypoints(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     except Exception as error:  # ONNX Runtime's errors have no common base
-        cut = cut_tensors(path)
-        seen = f"it was cut short, and {len(cut)} tensors are not whole: {listed(cut)}" if cut else str(error)
-        raise WeightsError(f"{path}: {seen}. To mend it: {mending(POSE_FILE)}") from None
+        raise WeightsError(f"{path}: {error}. To mend it: {mending(POSE_FILE)}") from None
 
 
 def _read_restorer(weights: WeightsFolder) -> None:
@@ -74,12 +71,3 @@ READERS: dict[str, Callable[[WeightsFolder], object]] = {
     RESTORER_FILE: _read_restorer,
 }
 assert READERS.keys() == BY_NAME.keys()
-
-
-def faults(weights: WeightsFolder, name: str) -> str:
-    """What `examine` says against the file; empty when it is in order."""
-    try:
-        examine(weights, name)
-    except MuseserveError as error:
-        return str(error)
-    return ""

@@ -8,12 +8,11 @@ at all.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -24,13 +23,11 @@ import pyarrow.fs as pafs
 from configs.models import WeightsConfig, cache_dir
 from museserve.errors import WeightsError
 from museserve.runtime import storage
-from musetalk.weights.catalogue import BY_NAME, PURPOSES, Copy, WeightFile, files_for, name_of
-from musetalk.weights.transfer import PART, disk_error, locked
+from musetalk.weights.catalogue import BY_NAME, Copy, WeightFile, files_for, name_of
+from musetalk.weights.transfer import PART, Progress, disk_error, locked
 
 BLOCK = 4 * 2**20
 RECORDED = ".sha256"  # ends the name of the sum that was taken when a file came, for files without a published one
-
-Progress = Callable[[int], None]
 
 
 class FileState(Enum):
@@ -89,12 +86,6 @@ class WeightsFolder:
             )
         return self.local / found.name if self.local is not None else self._copied(found)
 
-    def of_any_size(self) -> WeightsFolder:
-        """The same folder, whose files are taken whatever their size, so that what is wrong inside can be told."""
-        same = copy.copy(self)
-        same.config = self.config.model_copy(update={"unpublished": True})
-        return same
-
     def look(self, file: WeightFile) -> Found:
         """Whether the file is there, by its size alone. Its own name comes before the other accepted ones; a whole file before a partial one."""
         best = Found(file, FileState.MISSING, file.name, 0, file.bytes)
@@ -112,22 +103,8 @@ class WeightsFolder:
         """What `purpose` ("v15", "v1", "restore", "taesd", "all") needs and is not there in its full size. Files marked optional are never missed."""
         return [found for file in files_for(purpose) if not file.optional and (found := self.look(file)).state is not FileState.PRESENT]
 
-    def check(self, purpose: str = "v15") -> None:
-        """Raises WeightsError that names every missing or partial file of `purpose`, and the command that brings them."""
-        missing = self.missing(purpose)
-        if missing:
-            named = "; ".join(
-                f"{f.name} {'is missing' if f.state is FileState.MISSING else f'has {f.bytes:,} of {f.expected_bytes:,} bytes'}" for f in missing
-            )
-            mend = f"museserve weights download --for {purpose}" if self.local is not None else f"put them into {self.uri}"
-            raise WeightsError(f"{PURPOSES[purpose]} needs files that are not whole in {self.uri}: {named}. To mend it: {mend}")
-
-    def verify(self, purpose: str = "all", on_bytes: Progress = lambda n: None) -> Iterator[Found]:
-        """Every file of `purpose` with its state; reads all that are there and have a known SHA-256. `on_bytes` is told of each block read."""
-        for file in files_for(purpose):
-            yield self.verify_file(file, on_bytes)
-
-    def verify_file(self, file: WeightFile, on_bytes: Progress = lambda n: None) -> Found:
+    def verify(self, file: WeightFile, on_progress: Progress = lambda received, total: None) -> Found:
+        """The file's state by its size and, where one is known, its SHA-256."""
         found = self.look(file)
         if found.state is not FileState.PRESENT:
             return found
@@ -135,7 +112,7 @@ class WeightsFolder:
         expected = published or recorded
         if expected is None:
             return found
-        same = self._sha256(found.name, on_bytes) == expected
+        same = self._sha256(found, on_progress) == expected
         state = FileState.DAMAGED if not same else FileState.VERIFIED if published else FileState.UNCHANGED
         return Found(file, state, found.name, found.bytes, found.expected_bytes)
 
@@ -200,11 +177,12 @@ class WeightsFolder:
             raise WeightsError(f"{self._place(name + RECORDED)} holds no SHA-256: delete it, or {self._mend(name)}")
         return found[0].decode()
 
-    def _sha256(self, name: str, on_bytes: Progress) -> str:
-        digest = hashlib.sha256()
-        for block in self._blocks(name):
+    def _sha256(self, found: Found, on_progress: Progress) -> str:
+        digest, size = hashlib.sha256(), 0
+        for block in self._blocks(found.name):
             digest.update(block)
-            on_bytes(len(block))
+            size += len(block)
+            on_progress(size, found.bytes)
         return digest.hexdigest()
 
     def _blocks(self, name: str) -> Iterator[bytes]:

@@ -67,7 +67,7 @@ def test_a_file_of_the_hub_comes_from_the_mirror_at_its_pinned_revision(server: 
     assert (done.name, done.fetched, done.sha256, done.checked) == (file.name, True, SUM, True)
     assert contents(folder) == ["musetalkV15/unet.pth"]
     assert [method for method, *_ in server.asked] == ["GET"] and server.tokens == ["Bearer hf_secret"]
-    assert folder.verify_file(file).state is FileState.VERIFIED
+    assert folder.verify(file).state is FileState.VERIFIED
 
 
 def test_a_release_comes_from_the_mirror_without_a_token(server: FileServer, folder: WeightsFolder) -> None:
@@ -83,8 +83,8 @@ def test_what_is_there_is_not_fetched_unless_it_must_be_again(server: FileServer
     assert not bring(folder, file).fetched and len(server.asked) == 1
     assert folder.local is not None
     (folder.local / file.name).write_bytes(bytes(len(CONTENT)))
-    assert folder.verify_file(file).state is FileState.DAMAGED
-    assert bring(folder, file, again=True).fetched and folder.verify_file(file).state is FileState.VERIFIED
+    assert folder.verify(file).state is FileState.DAMAGED
+    assert bring(folder, file, again=True).fetched and folder.verify(file).state is FileState.VERIFIED
 
 
 def test_another_accepted_name_is_enough(server: FileServer, folder: WeightsFolder) -> None:
@@ -104,7 +104,7 @@ def test_a_file_of_the_wrong_size_is_replaced(server: FileServer, folder: Weight
     folder.local.mkdir()
     (folder.local / file.name).write_bytes(CONTENT[:100])
     assert folder.look(file).state is FileState.PARTIAL
-    assert bring(folder, file).fetched and folder.verify_file(file).state is FileState.VERIFIED
+    assert bring(folder, file).fetched and folder.verify(file).state is FileState.VERIFIED
 
 
 def test_without_a_published_sum_the_hubs_own_is_compared_and_recorded(server: FileServer, folder: WeightsFolder) -> None:
@@ -114,9 +114,9 @@ def test_without_a_published_sum_the_hubs_own_is_compared_and_recorded(server: F
     assert bring(folder, file).checked
     assert folder.local is not None
     assert (folder.local / "musetalk/pytorch_model.bin.sha256").read_text() == f"{SUM}  pytorch_model.bin\n"
-    assert folder.verify_file(file).state is FileState.UNCHANGED
+    assert folder.verify(file).state is FileState.UNCHANGED
     (folder.local / file.name).write_bytes(CONTENT[::-1])
-    assert folder.verify_file(file).state is FileState.DAMAGED
+    assert folder.verify(file).state is FileState.DAMAGED
 
     server.files[path].tag = hashlib.sha256(b"other").hexdigest()
     with pytest.raises(WeightsError, match="SHA-256 .* is expected"):
@@ -128,7 +128,7 @@ def test_a_small_file_without_any_sum_is_only_recorded(server: FileServer, folde
     server.files[hub_path(file)] = Served(CONTENT, tag="a" * 40)
     done = bring(folder, file)
     assert (done.fetched, done.sha256, done.checked) == (True, SUM, False)
-    assert folder.verify_file(file).state is FileState.UNCHANGED
+    assert folder.verify(file).state is FileState.UNCHANGED
 
 
 def test_the_next_place_is_tried_when_one_fails(server: FileServer, folder: WeightsFolder) -> None:
