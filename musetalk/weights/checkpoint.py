@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from museserve.errors import WeightsError
-from musetalk.weights.folder import mending
+from musetalk.weights.folder import repair_hint
 
 WRAPPERS = ("params_ema", "state_dict", "model_state_dict", "params")
 LISTED = 8  # names of each kind that an error lists
@@ -40,7 +40,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         # Only zip archives can be mapped; an older file is read into memory.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=head[:4] == b"PK\x03\x04")
     except Exception as error:  # the readers raise almost any kind on damaged bytes
-        raise WeightsError(f"{path} cannot be read: {_reason(head, error)}. To mend it: {mending(path)}") from None
+        raise WeightsError(f"{path} cannot be read: {_reason(head, error)}. {repair_hint(path)}") from None
     tensors = _tensors(content)
     if not tensors:
         inside = ", ".join(map(str, list(content)[:LISTED])) if isinstance(content, Mapping) else type(content).__name__
@@ -64,24 +64,25 @@ def load_into(
         file: its published name, for the error ("musetalkV15/unet.pth").
         rename: the module's name of a tensor, from the file's. ignore: whether a tensor, by the file's name, is to be left out.
     Raises:
-        WeightsError: names are missing, left over or double, or shapes or kinds of numbers differ; each is named, at most `LISTED` of a kind.
+        WeightsError: names are missing, left over or duplicated, or shapes or kinds of numbers differ;
+            each is named, at most `LISTED` of a kind.
     """
     renamed: dict[str, Tensor] = {}
-    double: list[str] = []
+    duplicates: list[str] = []
     for name, tensor in state.items():
         if ignore is not None and ignore(name):
             continue
         new = rename(name) if rename is not None else name
         if new in renamed:
-            double.append(f"{new} (again as {name})")
+            duplicates.append(f"{new} (again as {name})")
         renamed[new] = tensor
-    compare(renamed, module.state_dict(), file=file, double=double)
+    check_state_dict(renamed, module.state_dict(), file=file, duplicates=duplicates)
     module.load_state_dict(renamed, strict=True, assign=True)
     module.requires_grad_(False)
 
 
-def compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, file: str, double: Sequence[str] = ()) -> None:
-    """Whether the tensors are exactly those of a network, by name, shape and kind of number; `expected` may be on the meta device.
+def check_state_dict(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, file: str, duplicates: Sequence[str] = ()) -> None:
+    """Compare the tensors with a network's by name, shape and kind of number; `expected` may be on the meta device.
 
     Raises:
         WeightsError: as `load_into`.
@@ -89,7 +90,7 @@ def compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, file
     wrong = {
         "missing": [name for name in expected if name not in state],
         "not part of this model": [name for name in state if name not in expected],
-        "double": list(double),
+        "double": list(duplicates),
         "of another shape": [
             f"{name} {_shape(state[name])} where {_shape(want)} is expected" for name, want in expected.items() if _differs(state.get(name), want)
         ],
@@ -100,8 +101,9 @@ def compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, file
         ],
     }
     if any(wrong.values()):
-        parts = "; ".join(f"{len(names)} {kind}: {listed(names)}" for kind, names in wrong.items() if names)
-        raise WeightsError(f"{file} does not fit ({len(state)} tensors, {len(expected)} expected). {parts}. To mend it: {mending(file)}")
+        parts = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in wrong.items() if names)
+        counts = f"{len(state)} tensors, {len(expected)} expected"
+        raise WeightsError(f"{file} does not fit ({counts}). {parts}. {repair_hint(file)}")
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
@@ -135,6 +137,6 @@ def _shape(tensor: Tensor) -> str:
     return f"({', '.join(map(str, tensor.shape))})"
 
 
-def listed(names: list[str]) -> str:
+def _listed(names: list[str]) -> str:
     """The first `LISTED` of them, and how many more there are."""
     return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")

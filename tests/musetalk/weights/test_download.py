@@ -13,7 +13,7 @@ import pytest
 from configs.models import WeightsConfig
 from museserve.errors import WeightsError
 from musetalk.weights.catalogue import BY_NAME, FILES, WeightFile
-from musetalk.weights.download import download, remote_of
+from musetalk.weights.download import download, remote_file
 from musetalk.weights.folder import FileState, WeightsFolder
 from musetalk.weights.transfer import RemoteFile
 from tests.musetalk.weights.file_server import FileServer, Served, file_server
@@ -43,7 +43,7 @@ def folder(server: FileServer, tmp_path: Path) -> WeightsFolder:
 
 def known(name: str, **changed: Any) -> WeightFile:
     """A published file, with the size and the sum of CONTENT."""
-    return replace(BY_NAME[name], **{"bytes": len(CONTENT), "sha256": SUM, "also": (), "elsewhere": (), **changed})
+    return replace(BY_NAME[name], **{"bytes": len(CONTENT), "sha256": SUM, "variants": (), "mirrors": (), **changed})
 
 
 def hub_path(file: WeightFile) -> str:
@@ -103,7 +103,7 @@ def test_a_file_of_the_wrong_size_is_replaced(server: FileServer, folder: Weight
     assert folder.local is not None
     folder.local.mkdir()
     (folder.local / file.name).write_bytes(CONTENT[:100])
-    assert folder.look(file).state is FileState.PARTIAL
+    assert folder.status(file).state is FileState.PARTIAL
     assert bring(folder, file).fetched and folder.verify(file).state is FileState.VERIFIED
 
 
@@ -132,7 +132,7 @@ def test_a_small_file_without_any_sum_is_only_recorded(server: FileServer, folde
 
 
 def test_the_next_place_is_tried_when_one_fails(server: FileServer, folder: WeightsFolder) -> None:
-    file = known("face-parse-bisent/79999_iter.pth", elsewhere=(f"{server.url}/drive?id=1", f"{server.url}/other"))
+    file = known("face-parse-bisent/79999_iter.pth", mirrors=(f"{server.url}/drive?id=1", f"{server.url}/other"))
     server.files["/drive?id=1"] = Served(b"<html>quota exceeded</html>", content_type="text/html")
     server.files["/other"] = Served(CONTENT)
     assert bring(folder, file).checked
@@ -140,14 +140,14 @@ def test_the_next_place_is_tried_when_one_fails(server: FileServer, folder: Weig
 
 
 def test_an_error_names_every_place_and_the_command(server: FileServer, folder: WeightsFolder) -> None:
-    file = known("face-parse-bisent/79999_iter.pth", elsewhere=(f"{server.url}/other",))
+    file = known("face-parse-bisent/79999_iter.pth", mirrors=(f"{server.url}/other",))
     with pytest.raises(WeightsError) as raised:
         bring(folder, file)
     message = str(raised.value)
     for part in (hub_path(file), "/other answered 404", "museserve weights download --again face-parse-bisent/79999_iter.pth", "weights.mirror"):
         assert part in message
     assert contents(folder) == []
-    assert folder.look(file).state is FileState.MISSING
+    assert folder.status(file).state is FileState.MISSING
 
 
 def test_a_repository_that_is_not_there_is_named(server: FileServer, folder: WeightsFolder) -> None:
@@ -165,8 +165,8 @@ def test_a_remote_folder_is_not_downloaded_into(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_every_published_file_has_a_place_a_licence_and_a_purpose(file: WeightFile) -> None:
-    assert file.licence and file.needed_for and file.about and file.place.startswith("https://")
+    assert file.licence and file.needed_for and file.description and file.url.startswith("https://")
     assert file.sha256 is None or len(file.sha256) == 64
     if file.sha256 is not None:  # others are asked for on the hub
-        remote = remote_of(file, file.source, WeightsConfig())
-        assert isinstance(remote, RemoteFile) and (remote.url, remote.sha256, remote.bytes) == (file.place, file.sha256, file.bytes)
+        remote = remote_file(file, file.source, WeightsConfig())
+        assert isinstance(remote, RemoteFile) and (remote.url, remote.sha256, remote.bytes) == (file.url, file.sha256, file.bytes)

@@ -24,7 +24,7 @@ NAME = "GFPGANv1.4.pth"
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> published.WeightFile:
     """A published file with the size and the sum of CONTENT."""
-    file = replace(published.BY_NAME[NAME], bytes=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest(), also=())
+    file = replace(published.BY_NAME[NAME], bytes=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest(), variants=())
     monkeypatch.setitem(weights.BY_NAME, NAME, file)
     return file
 
@@ -114,7 +114,7 @@ def test_a_local_folder_is_read_in_place(small: Any, tmp_path: Path) -> None:
     folder = WeightsFolder(f"file://{tmp_path}")
     assert folder.path(NAME) == tmp_path / NAME and folder.verify(small).state is FileState.VERIFIED
     (tmp_path / NAME).write_bytes(CONTENT[:10])
-    assert folder.look(small).state is FileState.PARTIAL
+    assert folder.status(small).state is FileState.PARTIAL
     with pytest.raises(WeightsError, match=f"10 bytes where 1,280,000 are expected.*museserve weights download --again {NAME}"):
         folder.path(NAME)
     assert WeightsFolder(WeightsConfig(uri=str(tmp_path), unpublished=True)).path(NAME) == tmp_path / NAME

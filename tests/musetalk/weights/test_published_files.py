@@ -19,7 +19,7 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'm
 from configs.models import WeightsConfig  # noqa: E402
 from museserve.errors import MuseserveError, WeightsError  # noqa: E402
 from musetalk.neural.gfpgan import tensor_shapes  # noqa: E402
-from musetalk.neural.inspection import POSE_FILE, READERS, examine  # noqa: E402
+from musetalk.neural.inspection import LOADERS, POSE_FILE, check_file  # noqa: E402
 from musetalk.weights.catalogue import BY_NAME  # noqa: E402
 from musetalk.weights.folder import WeightsFolder  # noqa: E402
 from tests.musetalk.faces.pose_model import pose_model, save_pose  # noqa: E402
@@ -51,7 +51,7 @@ def of_any_size(folder: Path) -> WeightsFolder:
 def found_in(folder: Path, name: str) -> str:
     """What is said against the file; empty when it is in order."""
     try:
-        examine(of_any_size(folder), name)
+        check_file(of_any_size(folder), name)
     except MuseserveError as error:
         return str(error)
     return ""
@@ -65,7 +65,7 @@ def used(kind: str, state: State) -> list[str]:
 
 @EACH
 def test_the_published_names_and_shapes_are_taken(tmp_path: Path, kind: str) -> None:
-    examine(of_any_size(tmp_path), written(tmp_path, kind, flat(shapes(kind))))
+    check_file(of_any_size(tmp_path), written(tmp_path, kind, flat(shapes(kind))))
 
 
 @EACH
@@ -148,7 +148,7 @@ def test_what_is_wrong_in_the_pose_network_is_named(tmp_path: Path, pose: onnx.M
     spoil(model)
     save_pose(tmp_path / POSE_FILE, model)
     with pytest.raises(WeightsError, match=f"{says}.*museserve weights download --again {POSE_FILE}"):
-        examine(of_any_size(tmp_path), POSE_FILE)
+        check_file(of_any_size(tmp_path), POSE_FILE)
 
 
 def test_the_pose_network_is_taken_whole_and_a_cut_one_is_refused(tmp_path: Path, pose: onnx.ModelProto) -> None:
@@ -161,7 +161,7 @@ def test_the_pose_network_is_taken_whole_and_a_cut_one_is_refused(tmp_path: Path
 
 
 def test_every_published_file_has_a_reader() -> None:
-    assert READERS.keys() == BY_NAME.keys()
+    assert LOADERS.keys() == BY_NAME.keys()
 
 
 # --- full size -----------------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ LOAD = """
 import json, resource, sys, time
 import torch
 from musetalk.neural import networks as p
-from musetalk.neural.inspection import examine
+from musetalk.neural.inspection import check_file
 from musetalk.weights.folder import WeightsFolder
 from configs.models import WeightsConfig
 folder, kind, name = WeightsFolder(WeightsConfig(uri=sys.argv[1], unpublished=True)), sys.argv[2], sys.argv[3]
@@ -186,7 +186,7 @@ loaders = {
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before, began = peak(), time.perf_counter()
-loaders.get(kind, lambda: examine(folder, name))()
+loaders.get(kind, lambda: check_file(folder, name))()
 print(json.dumps({"kind": kind, "seconds": round(time.perf_counter() - began, 2), "peak": peak() - before}))
 """
 

@@ -27,12 +27,13 @@ def folder_with(tmp_path: Path, **config: bool) -> WeightsFolder:
 
 def test_a_sum_condemns_a_file_without_its_being_read(tmp_path: Path) -> None:
     verdict = verify(folder_with(tmp_path), BY_NAME[TAESD])
-    assert verdict.found.state is FileState.DAMAGED and "recorded one" in verdict.trouble and "fit" not in verdict.trouble
+    assert verdict.status.state is FileState.DAMAGED
+    assert "recorded one" in verdict.problem and "fit" not in verdict.problem
 
 
 def test_files_of_the_users_own_are_read_whatever_their_sum(tmp_path: Path) -> None:
     verdict = verify(folder_with(tmp_path, unpublished=True), BY_NAME[TAESD])
-    assert "recorded one" in verdict.trouble and "does not fit" in verdict.trouble
+    assert "recorded one" in verdict.problem and "does not fit" in verdict.problem
 
 
 def test_a_file_that_nothing_condemns_is_read(tmp_path: Path) -> None:
@@ -40,4 +41,4 @@ def test_a_file_that_nothing_condemns_is_read(tmp_path: Path) -> None:
     (tmp_path / f"{TAESD}.sha256").unlink()
     seen: list[tuple[int, int | None]] = []
     verdict = verify(folder, BY_NAME[TAESD], lambda received, total: seen.append((received, total)))
-    assert verdict.found.state is FileState.PRESENT and "does not fit" in verdict.trouble and seen == []
+    assert verdict.status.state is FileState.PRESENT and "does not fit" in verdict.problem and seen == []
