@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from musetalk.faces.bisenet import BiSeNet
-from musetalk.neural.networks import TAESD_FILE, UNETS, VAE_DESCRIPTION, VAE_FILE, Version
+from musetalk.neural.networks import TAESD_FILE, UNETS, VAE_CONFIG, VAE_FILE, Version
 from musetalk.neural.taesd import TinyDecoder
 from musetalk.neural.unet import UNet, UNetConfig
 from musetalk.neural.vae import LEGACY_ATTENTION, VAE, VAEConfig
@@ -56,7 +56,7 @@ def write_models(folder: Path, size: Size = "tiny", version: Version = "v15", se
 
 def write_autoencoder(folder: Path, size: Size = "tiny") -> None:
     config = VAEConfig.parse(VAE_VALUES[size])
-    _write_json(folder / VAE_DESCRIPTION, {"_class_name": "AutoencoderKL", **config.model_dump(mode="json")})
+    _write_json(folder / VAE_CONFIG, {"_class_name": "AutoencoderKL", **config.model_dump(mode="json")})
     _save(legacy_names(VAE(config).state_dict()), folder / VAE_FILE)
 
 

@@ -5,48 +5,50 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
+from museserve.errors import MuseserveError
 from musetalk.weights.catalogue import WeightFile
-from musetalk.weights.folder import FileState, Found, WeightsFolder, mending
+from musetalk.weights.folder import FileState, FileStatus, WeightsFolder, repair_hint
 from musetalk.weights.transfer import Progress
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """trouble: what must be mended and how, in one line; empty when all is well."""
+    """problem: what must be mended and how, in one line; empty when all is well."""
 
-    found: Found
-    trouble: str
+    status: FileStatus
+    problem: str
 
 
-def not_looked_inside(folder: WeightsFolder) -> str:
-    """Why `verify` cannot see the tensors; empty when it can."""
+def skip_reason(folder: WeightsFolder) -> str:
+    """Why `verify` does not read the tensors; empty when it can."""
     if folder.local is None:
         return "the folder is a remote one"
     return "" if importlib.util.find_spec("torch") else "PyTorch is not installed"
 
 
-def verify(folder: WeightsFolder, file: WeightFile, on_progress: Progress = lambda have, total: None) -> Verdict:
-    """Compare size and SHA-256, and read the file with its loader. `on_progress` is told of the bytes whose sum is taken."""
-    seen, total = 0, folder.look(file).bytes
+def verify(folder: WeightsFolder, file: WeightFile, on_progress: Progress = lambda received, total: None) -> Verdict:
+    """Compare size and SHA-256, and read a file that is not condemned by them with its loader.
 
-    def count(n: int) -> None:
-        nonlocal seen
-        seen += n
-        on_progress(seen, total)
+    on_progress: bytes whose sum is taken, of so many.
+    """
+    status = folder.verify(file, on_progress)
+    problem = _problem(status)
+    # A network of the user's own has another sum than the published one, and may still be in order.
+    readable = not problem or folder.config.unpublished
+    if readable and status.state is not FileState.MISSING and not skip_reason(folder):
+        from musetalk.neural.inspection import check_file
 
-    found = folder.verify_file(file, count)
-    troubles = [_trouble(found)]
-    if found.state is not FileState.MISSING and not not_looked_inside(folder):
-        from musetalk.neural.inspection import faults
-
-        troubles.append(faults(folder, file.name))
-    return Verdict(found, "; ".join(filter(None, troubles)))
+        try:
+            check_file(folder, file.name)
+        except MuseserveError as error:
+            problem = "; ".join(filter(None, (problem, str(error))))
+    return Verdict(status, problem)
 
 
-def _trouble(found: Found) -> str:
-    file, mend = found.file, f"To mend it: {mending(found.file.name)}"
-    if found.state is FileState.PARTIAL:
-        return f"{found.bytes:,} bytes where {found.expected_bytes:,} are expected. {mend}"
-    if found.state is FileState.DAMAGED:
+def _problem(status: FileStatus) -> str:
+    file, mend = status.file, repair_hint(status.file.name)
+    if status.state is FileState.PARTIAL:
+        return f"{status.bytes:,} bytes where {status.variant.bytes:,} are expected. {mend}"
+    if status.state is FileState.DAMAGED:
         return f"its SHA-256 is another than the {'published' if file.sha256 else 'recorded'} one. {mend}"
-    return f"it is the {file.about}. {mend}" if found.state is FileState.MISSING and not file.optional else ""
+    return f"it is the {file.description}. {mend}" if status.state is FileState.MISSING and not file.optional else ""

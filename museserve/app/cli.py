@@ -237,11 +237,11 @@ def list_weights(purpose: PurposeOption = None, config: ConfigOption = "local") 
     folder = WeightsFolder(settings.weights)
     typer.echo(f"in {folder.uri}:")
     for file in _weight_files(settings, None, purpose or Purpose.all):
-        found = folder.look(file)
+        status = folder.status(file)
         size = f"{file.bytes:,} bytes" if file.bytes else "size not published"
-        other = f" as {found.name}" if found.name != file.name else ""
-        typer.echo(f"{found.state.value:<13} {file.name}{other}: {file.about}, {size}")
-        typer.echo(f"{'':<13} for {', '.join(file.needed_for)}{', can be left out' if file.optional else ''}; from {file.place}")
+        other = f" as {status.name}" if status.name != file.name else ""
+        typer.echo(f"{status.state.value:<13} {file.name}{other}: {file.description}, {size}")
+        typer.echo(f"{'':<13} for {', '.join(file.needed_for)}{', can be left out' if file.optional else ''}; from {file.url}")
         typer.echo(f"{'':<13} licence: {file.licence}")
 
 
@@ -260,7 +260,7 @@ def download_weights(
     settings = _config(config, {"weights": {"uri": str(to)}} if to else None)
     folder = WeightsFolder(settings.weights)
     for file in _weight_files(settings, names, purpose):
-        _note(f"{file.name}: {file.about}; licence: {file.licence}")
+        _note(f"{file.name}: {file.description}; licence: {file.licence}")
         with _bytes_bar(file.name) as show:
             try:
                 done = download(
@@ -278,7 +278,7 @@ def download_weights(
 @weights_app.command("verify")
 def verify_weights(names: NamesArgument = None, purpose: PurposeOption = None, config: ConfigOption = "local") -> None:
     """Compare sizes and SHA-256 sums, and read each file with the loader that the service uses; exit status 1 when something must be mended."""
-    from musetalk.verify import not_looked_inside, verify
+    from musetalk.verify import skip_reason, verify
     from musetalk.weights.folder import FileState, WeightsFolder
 
     settings = _config(config)
@@ -287,11 +287,11 @@ def verify_weights(names: NamesArgument = None, purpose: PurposeOption = None, c
     for file in _weight_files(settings, names, purpose):
         with _bytes_bar(file.name) as show:
             verdict = verify(folder, file, show)
-        state = verdict.found.state
-        mark = "✗" if verdict.trouble else "·" if state is FileState.MISSING else "✓"
-        typer.echo(f"{mark} {verdict.found.name}: {state.value}{'; ' if verdict.trouble else ''}{verdict.trouble}")
-        wrong += bool(verdict.trouble)
-    if reason := not_looked_inside(folder):
+        state = verdict.status.state
+        mark = "✗" if verdict.problem else "·" if state is FileState.MISSING else "✓"
+        typer.echo(f"{mark} {verdict.status.name}: {state.value}{'; ' if verdict.problem else ''}{verdict.problem}")
+        wrong += bool(verdict.problem)
+    if reason := skip_reason(folder):
         _note(f"what is inside the files was not looked at: {reason}")
     if wrong:
         raise typer.Exit(1)

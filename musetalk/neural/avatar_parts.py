@@ -53,7 +53,7 @@ def neural_version(config: AppConfig) -> str:
         WeightsError: the autoencoder's file is missing or cut short.
     """
     weights = WeightsFolder(config.weights)
-    files = [VAE_FILE, *(name for name in (DWPOSE_FILE, PARSER_FILE) if weights.look(BY_NAME[name]).state is not FileState.MISSING)]
+    files = [VAE_FILE, *(name for name in (DWPOSE_FILE, PARSER_FILE) if weights.status(BY_NAME[name]).state is not FileState.MISSING)]
     parts = [f"{name} {_fingerprint(weights.path(name))}" for name in files]
     return content_version(stamp(PREPARATION, *KEPT_LIBRARIES), box_rule(config.lipsync.musetalk), blend_rule(config.lipsync.musetalk), *parts)
 
@@ -239,7 +239,7 @@ def _rgb_frames(background: ByteArray) -> Iterator[ByteArray]:
 
 def _is_there(weights: WeightsFolder, name: str) -> bool:
     """Missing files have stand-ins; one that is cut short is an error, which `path` raises."""
-    return weights.look(BY_NAME[name]).state is not FileState.MISSING
+    return weights.status(BY_NAME[name]).state is not FileState.MISSING
 
 
 def _load_parser(weights: WeightsFolder, device: str) -> FaceParser:

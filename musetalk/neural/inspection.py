@@ -8,17 +8,17 @@ from functools import partial
 import numpy as np
 import torch
 
-from museserve.errors import MuseserveError, WeightsError
+from museserve.errors import WeightsError
 from musetalk.faces.dwpose import HEIGHT, WIDTH, DWPose
 from musetalk.neural.gfpgan import tensor_shapes
 from musetalk.neural.networks import (
     PARSER_FILE,
     TAESD_FILE,
     UNETS,
-    VAE_DESCRIPTION,
+    VAE_CONFIG,
     VAE_FILE,
     WHISPER_FILE,
-    described,
+    read_config,
     read_parser,
     read_taesd,
     read_unet,
@@ -28,21 +28,20 @@ from musetalk.neural.networks import (
 from musetalk.neural.unet import UNetConfig
 from musetalk.neural.vae import VAEConfig
 from musetalk.weights.catalogue import BY_NAME
-from musetalk.weights.checkpoint import compare, listed, read_checkpoint
-from musetalk.weights.cut_short import cut_tensors
-from musetalk.weights.folder import WeightsFolder, mending
+from musetalk.weights.checkpoint import check_state_dict, read_checkpoint
+from musetalk.weights.folder import WeightsFolder, repair_hint
 
 POSE_FILE = "dwpose/dw-ll_ucoco_384.onnx"
 RESTORER_FILE = "GFPGANv1.4.pth"
 
 
-def examine(weights: WeightsFolder, name: str) -> None:
-    """Read one published file of a local folder, whatever its size. Takes little memory where the format can be mapped, else as much as the file.
+def check_file(weights: WeightsFolder, name: str) -> None:
+    """Read one published file of a local folder. Takes little memory where the format can be mapped, else as much as the file.
 
     Raises:
-        WeightsError, ConfigError: it is missing or damaged, or tensors are missing, left over, cut off or of another shape; each is named.
+        WeightsError, ConfigError: it is missing or damaged, or tensors are missing, left over or of another shape; each is named.
     """
-    READERS[name](weights.of_any_size())
+    LOADERS[name](weights)
 
 
 def _read_pose(weights: WeightsFolder) -> None:
@@ -51,35 +50,24 @@ def _read_pose(weights: WeightsFolder) -> None:
     try:
         DWPose(path).keypoints(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     except Exception as error:  # ONNX Runtime's errors have no common base
-        cut = cut_tensors(path)
-        seen = f"it was cut short, and {len(cut)} tensors are not whole: {listed(cut)}" if cut else str(error)
-        raise WeightsError(f"{path}: {seen}. To mend it: {mending(POSE_FILE)}") from None
+        raise WeightsError(f"{path}: {error}. {repair_hint(POSE_FILE)}") from None
 
 
 def _read_restorer(weights: WeightsFolder) -> None:
     expected = {name: torch.empty(shape, device="meta") for name, shape in tensor_shapes().items()}
-    compare(read_checkpoint(weights.path(RESTORER_FILE)), expected, file=RESTORER_FILE)
+    check_state_dict(read_checkpoint(weights.path(RESTORER_FILE)), expected, file=RESTORER_FILE)
 
 
-READERS: dict[str, Callable[[WeightsFolder], object]] = {
+LOADERS: dict[str, Callable[[WeightsFolder], object]] = {
     **{file: partial(read_unet, version=version) for version, (file, _) in UNETS.items()},
-    **{name: lambda weights, name=name: UNetConfig.parse(described(weights, name), name) for _, name in UNETS.values()},  # type: ignore[misc]
+    **{name: lambda weights, name=name: UNetConfig.parse(read_config(weights, name), name) for _, name in UNETS.values()},  # type: ignore[misc]
     VAE_FILE: read_vae,
-    VAE_DESCRIPTION: lambda weights: VAEConfig.parse(described(weights, VAE_DESCRIPTION), VAE_DESCRIPTION),
+    VAE_CONFIG: lambda weights: VAEConfig.parse(read_config(weights, VAE_CONFIG), VAE_CONFIG),
     TAESD_FILE: read_taesd,
     WHISPER_FILE: read_whisper,
-    "whisper/config.json": partial(described, name="whisper/config.json"),
+    "whisper/config.json": partial(read_config, name="whisper/config.json"),
     PARSER_FILE: read_parser,
     POSE_FILE: _read_pose,
     RESTORER_FILE: _read_restorer,
 }
-assert READERS.keys() == BY_NAME.keys()
-
-
-def faults(weights: WeightsFolder, name: str) -> str:
-    """What `examine` says against the file; empty when it is in order."""
-    try:
-        examine(weights, name)
-    except MuseserveError as error:
-        return str(error)
-    return ""
+assert LOADERS.keys() == BY_NAME.keys()

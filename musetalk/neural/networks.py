@@ -26,7 +26,7 @@ UNETS: dict[Version, tuple[str, str]] = {
     "v15": ("musetalkV15/unet.pth", "musetalkV15/musetalk.json"),
     "v1": ("musetalk/pytorch_model.bin", "musetalk/musetalk.json"),
 }
-VAE_FILE, VAE_DESCRIPTION = "sd-vae/diffusion_pytorch_model.bin", "sd-vae/config.json"
+VAE_FILE, VAE_CONFIG = "sd-vae/diffusion_pytorch_model.bin", "sd-vae/config.json"
 TAESD_FILE = "taesd/diffusion_pytorch_model.safetensors"
 WHISPER_FILE = "whisper/pytorch_model.bin"
 PARSER_FILE = "face-parse-bisent/79999_iter.pth"
@@ -34,17 +34,17 @@ PARSER_FILE = "face-parse-bisent/79999_iter.pth"
 
 def load_unet(weights: WeightsFolder, version: Version, device: torch.device, dtype: torch.dtype) -> UNet:
     """Raises WeightsError, ConfigError: its files are missing, damaged or of another network; what is wrong is named."""
-    return _placed(read_unet(weights, version).fold(), device, dtype)
+    return _to_device(read_unet(weights, version).fold(), device, dtype)
 
 
 def load_vae(weights: WeightsFolder, device: torch.device, dtype: torch.dtype) -> VAE:
     """Encoder and decoder. Raises as `load_unet`."""
-    return _placed(read_vae(weights).fold(), device, dtype)
+    return _to_device(read_vae(weights).fold(), device, dtype)
 
 
 def load_taesd(weights: WeightsFolder, device: torch.device, dtype: torch.dtype) -> TinyDecoder:
     """Raises as `load_unet`."""
-    return _placed(read_taesd(weights).eval(), device, dtype)
+    return _to_device(read_taesd(weights).eval(), device, dtype)
 
 
 def load_parser(weights: WeightsFolder, device: str = "cpu") -> FaceParser:
@@ -56,16 +56,16 @@ def load_parser(weights: WeightsFolder, device: str = "cpu") -> FaceParser:
 
 
 def read_unet(weights: WeightsFolder, version: Version) -> UNet:
-    file, description = UNETS[version]
+    file, config = UNETS[version]
     with torch.device("meta"):
-        unet = UNet(UNetConfig.parse(described(weights, description), description))
+        unet = UNet(UNetConfig.parse(read_config(weights, config), config))
     load_into(unet, read_checkpoint(weights.path(file)), file=file)
     return unet
 
 
 def read_vae(weights: WeightsFolder) -> VAE:
     with torch.device("meta"):
-        vae = VAE(VAEConfig.parse(described(weights, VAE_DESCRIPTION), VAE_DESCRIPTION))
+        vae = VAE(VAEConfig.parse(read_config(weights, VAE_CONFIG), VAE_CONFIG))
     load_into(vae, current_names(read_checkpoint(weights.path(VAE_FILE))), file=VAE_FILE)
     return vae
 
@@ -92,7 +92,7 @@ def read_parser(weights: WeightsFolder) -> BiSeNet:
     return parser
 
 
-def _placed(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
+def _to_device(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
     """Convolutions take pictures with the channels last: half precision on tensor cores asks for it, and a CPU is faster so too.
 
     Not so the encoder on a CPU: half of what it sees is one black, and there PyTorch's GroupNorm loses digits in that layout.
@@ -105,9 +105,9 @@ def _placed(network: Network, device: torch.device, dtype: torch.dtype) -> Netwo
     return network
 
 
-def described(weights: WeightsFolder, name: str) -> dict[str, Any]:
-    """The description beside the weights; without one they are taken to be the published network's."""
-    if weights.look(BY_NAME[name]).state is FileState.MISSING:
+def read_config(weights: WeightsFolder, name: str) -> dict[str, Any]:
+    """The JSON beside the weights; empty without one, when they are taken to be the published network's."""
+    if weights.status(BY_NAME[name]).state is FileState.MISSING:
         return {}
     path = weights.path(name)
     try:

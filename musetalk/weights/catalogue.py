@@ -26,8 +26,8 @@ NO_LICENCE = "not stated by its authors (code MIT); trained on CelebAMask-HQ, a 
 
 
 @dataclass(frozen=True)
-class Copy:
-    """The same model under another local name or in another format, accepted where it lies and not downloaded. None = not known."""
+class Variant:
+    """A model under one local name and in one format. None = not known."""
 
     name: str
     bytes: int | None = None
@@ -40,7 +40,8 @@ class WeightFile:
 
     name: path below the folder, and what commands and errors call it. source: "hf:<repository>@<revision>" or "https://...".
     remote: path in the repository; empty for a URL. needed_for: what does not work without it. optional: fetched along, and never missed.
-    elsewhere: other sources of the same bytes, tried in turn when the first one fails.
+    variants: accepted where they lie, and not downloaded.
+    mirrors: other sources of the same bytes, tried in turn when the first one fails.
     """
 
     name: str
@@ -50,14 +51,19 @@ class WeightFile:
     sha256: str | None
     licence: str
     needed_for: tuple[Purpose, ...]
-    about: str
-    also: tuple[Copy, ...] = ()
+    description: str
+    variants: tuple[Variant, ...] = ()
     optional: bool = False
-    elsewhere: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
 
     @property
-    def place(self) -> str:
-        """What to type into a browser."""
+    def accepted(self) -> tuple[Variant, ...]:
+        """The file as published, and its variants."""
+        return Variant(self.name, self.bytes, self.sha256), *self.variants
+
+    @property
+    def url(self) -> str:
+        """Address of the file for a browser."""
         if not self.source.startswith("hf:"):
             return self.source
         repository, _, revision = self.source.removeprefix("hf:").partition("@")
@@ -125,10 +131,10 @@ FILES: tuple[WeightFile, ...] = (
         "MIT",
         _BOTH,
         "VAE, 83,653,863 parameters",
-        also=(
-            Copy("sd-vae-ft-mse/diffusion_pytorch_model.bin", *_VAE_BIN),
-            Copy("sd-vae/diffusion_pytorch_model.safetensors", *_VAE_SAFETENSORS),
-            Copy("sd-vae-ft-mse/diffusion_pytorch_model.safetensors", *_VAE_SAFETENSORS),
+        variants=(
+            Variant("sd-vae-ft-mse/diffusion_pytorch_model.bin", *_VAE_BIN),
+            Variant("sd-vae/diffusion_pytorch_model.safetensors", *_VAE_SAFETENSORS),
+            Variant("sd-vae-ft-mse/diffusion_pytorch_model.safetensors", *_VAE_SAFETENSORS),
         ),
     ),
     WeightFile(
@@ -140,7 +146,7 @@ FILES: tuple[WeightFile, ...] = (
         "MIT",
         _BOTH,
         "what the VAE looks like",
-        also=(Copy("sd-vae-ft-mse/config.json"),),
+        variants=(Variant("sd-vae-ft-mse/config.json"),),
         optional=True,
     ),
     WeightFile(
@@ -152,9 +158,9 @@ FILES: tuple[WeightFile, ...] = (
         "Apache-2.0 by its card, MIT by OpenAI's repository",
         _BOTH,
         "Whisper tiny; its encoder is used",
-        also=(
-            Copy("whisper/tiny.pt", 75_572_083, "65147644a518d12f04e32d6f3b26facc3f8dd46e5390956a9424a650c0ce22b9"),
-            Copy("whisper/model.safetensors"),
+        variants=(
+            Variant("whisper/tiny.pt", 75_572_083, "65147644a518d12f04e32d6f3b26facc3f8dd46e5390956a9424a650c0ce22b9"),
+            Variant("whisper/model.safetensors"),
         ),
     ),
     WeightFile(
@@ -187,7 +193,7 @@ FILES: tuple[WeightFile, ...] = (
         NO_LICENCE,
         _BOTH,
         "BiSeNet face parser",
-        elsewhere=("https://drive.usercontent.google.com/download?id=154JgKpzCPW82qINcVieuPH3fZ2e0P812&export=download&confirm=t",),
+        mirrors=("https://drive.usercontent.google.com/download?id=154JgKpzCPW82qINcVieuPH3fZ2e0P812&export=download&confirm=t",),
     ),
     WeightFile(
         "taesd/diffusion_pytorch_model.safetensors",
@@ -207,7 +213,7 @@ FILES: tuple[WeightFile, ...] = (
         "Apache-2.0; its licence file names parts of others under non-commercial terms",
         ("restore",),
         "GFPGAN 1.4 face restoration",
-        also=(Copy("gfpgan/weights/GFPGANv1.4.pth", *_GFPGAN),),
+        variants=(Variant("gfpgan/weights/GFPGANv1.4.pth", *_GFPGAN),),
     ),
 )
 
@@ -223,10 +229,11 @@ def files_for(purpose: str) -> tuple[WeightFile, ...]:
     return tuple(file for file in FILES if purpose in file.needed_for)
 
 
-def name_of(path: Path) -> str | None:
-    """The published name of a file by where it lies, under its own or another accepted name; None when it is none of them."""
+def published_name(path: Path) -> str | None:
+    """The published name of a file by the end of its path, whichever accepted name that is; None when it is none."""
     for file in FILES:
-        for name in (file.name, *(copy.name for copy in file.also)):
-            if path.parts[-name.count("/") - 1 :] == tuple(name.split("/")):
+        for variant in file.accepted:
+            name = Path(variant.name).parts
+            if path.parts[-len(name) :] == name:
                 return file.name
     return None

@@ -1,34 +1,24 @@
 """Reading model files of every published format, safely, and putting them into modules, strictly.
 
-Formats: safetensors; PyTorch's zip archives; the streams that PyTorch wrote before 1.6, and its tar archives before 0.1.10. No pickle in them can run
-code: PyTorch's own restricted reader takes the first three, and what it refuses is read again with one that knows tensors and ordered dictionaries
-only and puts an inert stand-in wherever a file names anything else (training state that some published files carry along).
+Formats: safetensors; PyTorch's zip archives, and the streams that it wrote before 1.6. Pickles are read by PyTorch's
+restricted reader alone, so nothing in a file can run. It refuses the tar archives of before 0.1.10; no published file
+is one, since those are whole blocks of 512 bytes.
 """
 
 from __future__ import annotations
 
-import pickle
-import struct
-import tarfile
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from museserve.errors import WeightsError
-from musetalk.weights.cut_short import cut_tensors
-from musetalk.weights.folder import mending
-from musetalk.weights.old_checkpoint import TensorsOnly, is_tar, read_tar
+from musetalk.weights.folder import repair_hint
 
 WRAPPERS = ("params_ema", "state_dict", "model_state_dict", "params")
-UNREADABLE = (
-    *(pickle.UnpicklingError, SafetensorError, tarfile.TarError, struct.error, RuntimeError, ValueError, EOFError, OSError),
-    *(KeyError, TypeError, AttributeError, IndexError, OverflowError),
-)
 LISTED = 8  # names of each kind that an error lists
 
 
@@ -41,20 +31,16 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: the file is missing, cut short, damaged, of no known format, or holds no tensors.
     """
+    head = b""
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(512)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}. To mend it: {mending(path)}") from None
-    try:
         if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        content = read_tar(path) if is_tar(head) else _read_torch(path, zipped=head[:4] == b"PK\x03\x04")
-    except WeightsError:
-        raise
-    except UNREADABLE as error:
-        raise WeightsError(_unreadable(path, size, head, error)) from None
+            return load_file(path)
+        # Only zip archives can be mapped; an older file is read into memory.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=head[:4] == b"PK\x03\x04")
+    except Exception as error:  # the readers raise almost any kind on damaged bytes
+        raise WeightsError(f"{path} cannot be read: {_reason(head, error)}. {repair_hint(path)}") from None
     tensors = _tensors(content)
     if not tensors:
         inside = ", ".join(map(str, list(content)[:LISTED])) if isinstance(content, Mapping) else type(content).__name__
@@ -78,24 +64,25 @@ def load_into(
         file: its published name, for the error ("musetalkV15/unet.pth").
         rename: the module's name of a tensor, from the file's. ignore: whether a tensor, by the file's name, is to be left out.
     Raises:
-        WeightsError: names are missing, left over or double, or shapes or kinds of numbers differ; each is named, at most `LISTED` of a kind.
+        WeightsError: names are missing, left over or duplicated, or shapes or kinds of numbers differ;
+            each is named, at most `LISTED` of a kind.
     """
     renamed: dict[str, Tensor] = {}
-    double: list[str] = []
+    duplicates: list[str] = []
     for name, tensor in state.items():
         if ignore is not None and ignore(name):
             continue
         new = rename(name) if rename is not None else name
         if new in renamed:
-            double.append(f"{new} (again as {name})")
+            duplicates.append(f"{new} (again as {name})")
         renamed[new] = tensor
-    compare(renamed, module.state_dict(), file=file, double=double)
+    check_state_dict(renamed, module.state_dict(), file=file, duplicates=duplicates)
     module.load_state_dict(renamed, strict=True, assign=True)
     module.requires_grad_(False)
 
 
-def compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, file: str, double: Sequence[str] = ()) -> None:
-    """Whether the tensors are exactly those of a network, by name, shape and kind of number; `expected` may be on the meta device.
+def check_state_dict(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, file: str, duplicates: Sequence[str] = ()) -> None:
+    """Compare the tensors with a network's by name, shape and kind of number; `expected` may be on the meta device.
 
     Raises:
         WeightsError: as `load_into`.
@@ -103,7 +90,7 @@ def compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, file
     wrong = {
         "missing": [name for name in expected if name not in state],
         "not part of this model": [name for name in state if name not in expected],
-        "double": list(double),
+        "double": list(duplicates),
         "of another shape": [
             f"{name} {_shape(state[name])} where {_shape(want)} is expected" for name, want in expected.items() if _differs(state.get(name), want)
         ],
@@ -114,23 +101,9 @@ def compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, file
         ],
     }
     if any(wrong.values()):
-        parts = "; ".join(f"{len(names)} {kind}: {listed(names)}" for kind, names in wrong.items() if names)
-        raise WeightsError(f"{file} does not fit ({len(state)} tensors, {len(expected)} expected). {parts}. To mend it: {mending(file)}")
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    with safe_open(path, framework="pt", device="cpu") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-
-
-def _read_torch(path: Path, zipped: bool) -> Any:
-    """`mmap` exists only for the zip format; an older file is read into memory."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        if "Unsupported" not in str(error) and "WeightsUnpickler" not in str(error):
-            raise
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=TensorsOnly, mmap=zipped)
+        parts = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in wrong.items() if names)
+        counts = f"{len(state)} tensors, {len(expected)} expected"
+        raise WeightsError(f"{file} does not fit ({counts}). {parts}. {repair_hint(file)}")
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
@@ -143,22 +116,17 @@ def _tensors(content: Any) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in content.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
 
 
-def _unreadable(path: Path, size: int, head: bytes, error: Exception) -> str:
-    seen = f"{path} ({size:,} bytes) cannot be read"
-    mend = f"To mend it: {mending(path)}"
-    if size == 0:
-        return f"{path} is empty. {mend}"
+def _reason(head: bytes, error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:  # it could not be opened
+        return str(error.strerror)
     if head.lstrip()[:1] == b"<":
-        return f"{seen}: it holds a web page, not a model; the download got an error page or a login. {mend}"
+        return "it holds a web page, not a model; the download got an error page or a login"
     if head.startswith(b"version https://git-lfs"):
-        return f"{seen}: it is a Git LFS pointer, not the model itself. {mend}"
-    cut = cut_tensors(path)
-    if cut:
-        return f"{seen}: it was cut short, and {len(cut)} tensors are not whole: {listed(cut)}. {mend}"
-    if head[:4] == b"PK\x03\x04" and not zipfile.is_zipfile(path):
-        return f"{seen}: its end is missing, so it was cut short. {mend}"
-    detail = (str(error).splitlines() or [""])[0][:200]
-    return f"{seen}: it is cut short, damaged, or of no known format ({type(error).__name__}: {detail}). {mend}"
+        return "it is a Git LFS pointer, not the model itself"
+    # The first sentence; what PyTorch adds is advice to read the file unrestricted.
+    detail = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0].partition(". ")[0][:200]
+    kind = type(error).__name__
+    return f"it is empty, cut short, damaged, of no known format, or holds more than tensors ({kind}: {detail})"
 
 
 def _differs(got: Tensor | None, want: Tensor) -> bool:
@@ -169,6 +137,6 @@ def _shape(tensor: Tensor) -> str:
     return f"({', '.join(map(str, tensor.shape))})"
 
 
-def listed(names: list[str]) -> str:
+def _listed(names: list[str]) -> str:
     """The first `LISTED` of them, and how many more there are."""
     return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx2
 import huggingface_hub as hub
@@ -17,8 +18,8 @@ import huggingface_hub as hub
 from configs.models import WeightsConfig
 from museserve.errors import WeightsError
 from musetalk.weights.catalogue import WeightFile
-from musetalk.weights.folder import RECORDED, FileState, WeightsFolder, mending
-from musetalk.weights.transfer import PAUSE_S, Progress, Remote, fetch
+from musetalk.weights.folder import RECORDED, FileState, WeightsFolder, repair_hint
+from musetalk.weights.transfer import BACKOFF_S, PART, Progress, RemoteFile, fetch
 
 GITHUB = "https://github.com"
 
@@ -38,11 +39,11 @@ def download(
     file: WeightFile,
     *,
     again: bool = False,
-    on_progress: Progress = lambda have, total: None,
+    on_progress: Progress = lambda received, total: None,
     on_wait: Callable[[], None] = lambda: None,
-    pause_s: float = PAUSE_S,
+    backoff_s: float = BACKOFF_S,
 ) -> Downloaded:
-    """Bring one file, from the first of its places that gives it; nothing is done when it lies there in its full size, unless `again`.
+    """Download one file from the first of its sources that has it, unless it is there in its full size and not `again`.
 
     Raises:
         WeightsError: as `transfer.fetch`, with what to do; or the folder is a remote one.
@@ -51,30 +52,32 @@ def download(
         raise WeightsError(
             f"{folder.uri} is not on this machine: download into a folder (museserve weights download --to FOLDER) and copy that into {folder.uri}"
         )
-    found = folder.look(file)
-    if found.state is FileState.PRESENT and not again:
-        return Downloaded(found.name, False, None, False)
+    status = folder.status(file)
+    if status.state is FileState.PRESENT and not again:
+        return Downloaded(status.name, False, None, False)
     target = folder.local / file.name
-    refusals: list[str] = []
-    for source in (file.source, *file.elsewhere):
+    failures: list[str] = []
+    for source in (file.source, *file.mirrors):
         try:
-            remote = remote_of(file, source, folder.config)
-            digest = fetch(remote, target, on_progress=on_progress, on_wait=on_wait, pause_s=pause_s)
+            remote = remote_file(file, source, folder.config)
+            digest = fetch(remote, target, on_progress=on_progress, on_wait=on_wait, backoff_s=backoff_s)
         except WeightsError as error:
-            refusals.append(str(error))
+            failures.append(str(error))
             continue
-        record = target.with_name(target.name + RECORDED)
         if file.sha256 is None:
-            _record(record, digest, target.name)
+            _write_sum(target, digest)
         return Downloaded(file.name, True, digest, remote.sha256 is not None)
-    raise WeightsError(f"{file.name}: {'; '.join(refusals)}. To mend it: {mending(file.name)}; other servers: weights.mirror, weights.releases")
+    settings = "other servers: weights.mirror, weights.releases"
+    raise WeightsError(f"{file.name}: {'; '.join(failures)}. {repair_hint(file.name)}; {settings}")
 
 
-def remote_of(file: WeightFile, source: str, config: WeightsConfig) -> Remote:
-    """Where to read `file` from, and how to know it. Raises WeightsError: the hub does not have it, or cannot be asked."""
+def remote_file(file: WeightFile, source: str, config: WeightsConfig) -> RemoteFile:
+    """Address, size and sum of `file` at `source`. Raises WeightsError: the hub lacks it, or cannot be asked."""
     if not source.startswith("hf:"):
         url = config.releases.rstrip("/") + source.removeprefix(GITHUB) if config.releases and source.startswith(GITHUB) else source
-        return Remote(url, file.bytes, file.sha256, mark=file.sha256)
+        return RemoteFile(url, file.bytes, file.sha256, version=file.sha256)
+    # Not `hf_hub_download` (2.4): killed or given up, it starts again from the first byte, it compares no sum, and a file
+    # has its name before we could.
     repository, _, revision = source.removeprefix("hf:").partition("@")
     url = hub.hf_hub_url(repository, file.remote, revision=revision or None, endpoint=config.mirror)
     if hub.is_offline_mode():
@@ -82,22 +85,22 @@ def remote_of(file: WeightFile, source: str, config: WeightsConfig) -> Remote:
     token = hub.get_token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if file.sha256 is not None:
-        return Remote(url, file.bytes, file.sha256, file.sha256, headers)
+        return RemoteFile(url, file.bytes, file.sha256, file.sha256, headers)
     try:
-        known = hub.get_hf_file_metadata(url, endpoint=config.mirror)
+        metadata = hub.get_hf_file_metadata(url, endpoint=config.mirror)
     except (httpx2.HTTPError, OSError) as error:
         raise WeightsError(f"{url} cannot be read: {_first_line(error)}") from None
     # Large files have their SHA-256 for a tag, small ones git's own sum.
-    sha256 = known.etag if known.etag and re.fullmatch("[0-9a-f]{64}", known.etag) else None
-    return Remote(url, file.bytes or known.size, sha256, known.etag, headers)
+    sha256 = metadata.etag if metadata.etag and re.fullmatch("[0-9a-f]{64}", metadata.etag) else None
+    return RemoteFile(url, file.bytes or metadata.size, sha256, metadata.etag, headers)
 
 
-def _record(path: os.PathLike[str], digest: str, name: str) -> None:
-    """In the form that `sha256sum -c` reads."""
-    part = f"{os.fspath(path)}.part"
+def _write_sum(target: Path, digest: str) -> None:
+    """Beside the file, in the form that `sha256sum -c` reads."""
+    path = target.with_name(target.name + RECORDED)
+    part = path.with_name(path.name + PART)
     try:
-        with open(part, "w", encoding="utf-8") as out:
-            out.write(f"{digest}  {name}\n")
+        part.write_text(f"{digest}  {target.name}\n", encoding="utf-8")
         os.replace(part, path)
     except OSError as error:
         raise WeightsError(f"{path} cannot be written: {error.strerror}") from None

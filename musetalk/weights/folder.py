@@ -8,29 +8,26 @@ at all.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow.fs as pafs
 
 from configs.models import WeightsConfig, cache_dir
 from museserve.errors import WeightsError
 from museserve.runtime import storage
-from musetalk.weights.catalogue import BY_NAME, PURPOSES, Copy, WeightFile, files_for, name_of
-from musetalk.weights.transfer import PART, disk_trouble, locked, write_all
+from musetalk.weights.catalogue import BY_NAME, Variant, WeightFile, files_for, published_name
+from musetalk.weights.transfer import PART, Progress, disk_error, locked
 
 BLOCK = 4 * 2**20
 RECORDED = ".sha256"  # ends the name of the sum that was taken when a file came, for files without a published one
-
-Progress = Callable[[int], None]
 
 
 class FileState(Enum):
@@ -43,14 +40,18 @@ class FileState(Enum):
 
 
 @dataclass(frozen=True)
-class Found:
-    """A published file and what lies in the folder for it. name: the local name it was found under; bytes: its size there."""
+class FileStatus:
+    """A published file and what lies in the folder for it. variant: which accepted one; bytes: its size there."""
 
     file: WeightFile
     state: FileState
-    name: str
+    variant: Variant
     bytes: int = 0
-    expected_bytes: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Path below the folder."""
+        return self.variant.name
 
 
 class WeightsFolder:
@@ -70,8 +71,8 @@ class WeightsFolder:
         self._fs, self._root = (filesystem, uri.rstrip("/")) if filesystem is not None else storage.resolve(uri, home, "weights.uri")
         self.local = storage.local_path(self._fs, self._root)
         self.uri = uri or self._root
-        mark = hashlib.sha256(self.uri.encode()).hexdigest()[:16]
-        self._copies = (self.config.copies or cache_dir() / "weights-copies") / mark
+        digest = hashlib.sha256(self.uri.encode()).hexdigest()[:16]
+        self._copies = (self.config.copies or cache_dir() / "weights-copies") / digest
 
     def path(self, name: str) -> Path:
         """Where this published file lies on this machine, under its own or another accepted name; a remote one is copied first.
@@ -79,111 +80,91 @@ class WeightsFolder:
         Raises:
             WeightsError: it is missing or has not the published size; a copy has another SHA-256; the disk is full or read-only.
         """
-        found = self.look(_known(name))
-        if found.state is FileState.MISSING:
-            raise WeightsError(f"{name} is not in {self.uri}. {_wanted(found.file)}. {self._mend(name)}")
-        if found.state is FileState.PARTIAL:
-            raise WeightsError(
-                f"{self._place(found.name)} has {found.bytes:,} bytes where {found.expected_bytes:,} are expected: "
-                f"a download was broken off, or it is another file. {self._mend(name)}"
-            )
-        return self.local / found.name if self.local is not None else self._copied(found)
+        status = self.status(_published(name))
+        if status.state is FileState.MISSING:
+            raise WeightsError(f"{name} is not in {self.uri}. {_description(status.file)}. {self._repair_hint(name)}")
+        if status.state is FileState.PARTIAL:
+            sizes = f"has {status.bytes:,} bytes where {status.variant.bytes:,} are expected"
+            why = f"a download was broken off, or it is another file. {self._repair_hint(name)}"
+            raise WeightsError(f"{self._location(status.name)} {sizes}: {why}")
+        return self.local / status.name if self.local is not None else self._copied(status)
 
-    def of_any_size(self) -> WeightsFolder:
-        """The same folder, whose files are taken whatever their size, so that what is wrong inside can be told."""
-        same = copy.copy(self)
-        same.config = self.config.model_copy(update={"unpublished": True})
-        return same
-
-    def look(self, file: WeightFile) -> Found:
-        """Whether the file is there, by its size alone. Its own name comes before the other accepted ones; a whole file before a partial one."""
-        best = Found(file, FileState.MISSING, file.name, 0, file.bytes)
-        for accepted in _names(file):
-            info = self._info(accepted.name)
-            if info is None:
+    def status(self, file: WeightFile) -> FileStatus:
+        """Whether the file is there, by its size alone: a whole one rather than a partial one, by its own name first."""
+        best = FileStatus(file, FileState.MISSING, file.accepted[0])
+        for variant in file.accepted:
+            size = self._size(variant.name)
+            if size is None:
                 continue
-            if accepted.bytes is None or info == accepted.bytes or self.config.unpublished:
-                return Found(file, FileState.PRESENT, accepted.name, info, accepted.bytes)
+            if variant.bytes in (None, size) or self.config.unpublished:
+                return FileStatus(file, FileState.PRESENT, variant, size)
             if best.state is FileState.MISSING:
-                best = Found(file, FileState.PARTIAL, accepted.name, info, accepted.bytes)
+                best = FileStatus(file, FileState.PARTIAL, variant, size)
         return best
 
-    def missing(self, purpose: str = "v15") -> list[Found]:
-        """What `purpose` ("v15", "v1", "restore", "taesd", "all") needs and is not there in its full size. Files marked optional are never missed."""
-        return [found for file in files_for(purpose) if not file.optional and (found := self.look(file)).state is not FileState.PRESENT]
+    def missing(self, purpose: str = "v15") -> list[FileStatus]:
+        """What `purpose` (of `PURPOSES`, or "all") needs and is not there in full size; optional files are never missed."""
+        statuses = (self.status(file) for file in files_for(purpose) if not file.optional)
+        return [status for status in statuses if status.state is not FileState.PRESENT]
 
-    def check(self, purpose: str = "v15") -> None:
-        """Raises WeightsError that names every missing or partial file of `purpose`, and the command that brings them."""
-        missing = self.missing(purpose)
-        if missing:
-            named = "; ".join(
-                f"{f.name} {'is missing' if f.state is FileState.MISSING else f'has {f.bytes:,} of {f.expected_bytes:,} bytes'}" for f in missing
-            )
-            mend = f"museserve weights download --for {purpose}" if self.local is not None else f"put them into {self.uri}"
-            raise WeightsError(f"{PURPOSES[purpose]} needs files that are not whole in {self.uri}: {named}. To mend it: {mend}")
-
-    def verify(self, purpose: str = "all", on_bytes: Progress = lambda n: None) -> Iterator[Found]:
-        """Every file of `purpose` with its state; reads all that are there and have a known SHA-256. `on_bytes` is told of each block read."""
-        for file in files_for(purpose):
-            yield self.verify_file(file, on_bytes)
-
-    def verify_file(self, file: WeightFile, on_bytes: Progress = lambda n: None) -> Found:
-        found = self.look(file)
-        if found.state is not FileState.PRESENT:
-            return found
-        published, recorded = _published_sum(found), self._recorded_sum(found.name)
-        expected = published or recorded
+    def verify(self, file: WeightFile, on_progress: Progress = lambda received, total: None) -> FileStatus:
+        """The file's state by its size and, where one is known, its SHA-256."""
+        status = self.status(file)
+        if status.state is not FileState.PRESENT:
+            return status
+        published = status.variant.sha256
+        expected = published or self._recorded_sum(status.name)
         if expected is None:
-            return found
-        same = self._sha256(found.name, on_bytes) == expected
+            return status
+        same = self._sha256(status, on_progress) == expected
         state = FileState.DAMAGED if not same else FileState.VERIFIED if published else FileState.UNCHANGED
-        return Found(file, state, found.name, found.bytes, found.expected_bytes)
+        return replace(status, state=state)
 
-    def _copied(self, found: Found) -> Path:
-        """The local copy of a remote file; made now unless a whole one is there. Whoever else wants the same one meanwhile waits for it."""
-        target = self._copies / found.name
+    def _copied(self, status: FileStatus) -> Path:
+        """The local copy of a remote file, made now unless a whole one is there; others who want it meanwhile wait."""
+        target = self._copies / status.name
 
         def is_there() -> bool:
-            return target.is_file() and target.stat().st_size == found.bytes
+            return target.is_file() and target.stat().st_size == status.bytes
 
         if is_there():
             return target
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with locked(target.with_name(target.name + PART)) as (part, _):
-                if is_there():
-                    os.unlink(part.name)
-                else:
-                    self._copy(found, part, target.parent)
-                    os.replace(part.name, target)
+            with locked(target):
+                if not is_there():
+                    self._copy(status, target)
         except OSError as error:
-            raise WeightsError(f"{self._place(found.name)}: {disk_trouble(target, error)}, or set weights.copies") from None
+            trouble = disk_error(target, error)
+            raise WeightsError(f"{self._location(status.name)}: {trouble}, or set weights.copies") from None
         return target
 
-    def _copy(self, found: Found, part: IO[bytes], folder: Path) -> None:
-        """Raises OSError, WeightsError; what has come is then given up, since it is read again from the start anyway."""
-        expected = None if self.config.unpublished else _published_sum(found) or self._recorded_sum(found.name)
-        part.truncate(0)
-        free = shutil.disk_usage(folder).free
-        if free < found.bytes:
-            raise WeightsError(f"{found.name} takes {found.bytes:,} bytes and {folder} has {free:,} free: make room, or set weights.copies")
+    def _copy(self, status: FileStatus, target: Path) -> None:
+        """Raises OSError, WeightsError; what has come is then deleted, since it is read again from the start anyway."""
+        expected = None if self.config.unpublished else status.variant.sha256 or self._recorded_sum(status.name)
+        free = shutil.disk_usage(target.parent).free
+        if free < status.bytes:
+            room = f"{target.parent} has {free:,} free: make room, or set weights.copies"
+            raise WeightsError(f"{status.name} takes {status.bytes:,} bytes and {room}")
+        part = target.with_name(target.name + PART)
+        location, hint = self._location(status.name), self._repair_hint(status.file.name)
         digest, size = hashlib.sha256(), 0
         try:
-            for block in self._blocks(found.name):
-                digest.update(block)
-                write_all(part, block)
-                size += len(block)
-            if size != found.bytes:
-                raise WeightsError(f"{self._place(found.name)}: {size:,} bytes came of {found.bytes:,}. Try again, or {self._mend(found.file.name)}")
-            if expected is not None and digest.hexdigest() != expected:
-                raise WeightsError(
-                    f"{self._place(found.name)} is damaged: SHA-256 {digest.hexdigest()} where {expected} is expected. {self._mend(found.file.name)}"
-                )
-        except BaseException:
-            os.unlink(part.name)
-            raise
+            with part.open("wb") as file:
+                for block in self._blocks(status.name):
+                    digest.update(block)
+                    file.write(block)
+                    size += len(block)
+            if size != status.bytes:
+                raise WeightsError(f"{location}: {size:,} bytes came of {status.bytes:,}. Try again. {hint}")
+            if expected not in (None, digest.hexdigest()):
+                wanted = f"where {expected} is expected"
+                raise WeightsError(f"{location} is damaged: SHA-256 {digest.hexdigest()} {wanted}. {hint}")
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
 
-    def _info(self, name: str) -> int | None:
+    def _size(self, name: str) -> int | None:
         """Bytes of a file in the folder, None when it is not there. Raises WeightsError when the folder cannot be read."""
         try:
             info = self._fs.get_file_info(f"{self._root}/{name}")
@@ -193,19 +174,21 @@ class WeightsFolder:
 
     def _recorded_sum(self, name: str) -> str | None:
         """What `museserve weights download` wrote beside the file. Raises WeightsError when that is no such record."""
-        if self._info(name + RECORDED) is None:
+        if self._size(name + RECORDED) is None:
             return None
         with self._fs.open_input_stream(f"{self._root}/{name}{RECORDED}") as source:
             found = re.match(rb"[0-9a-f]{64}\b", source.read(64))
         if found is None:
-            raise WeightsError(f"{self._place(name + RECORDED)} holds no SHA-256: delete it, or {self._mend(name)}")
+            record = self._location(name + RECORDED)
+            raise WeightsError(f"{record} holds no SHA-256: delete it. {self._repair_hint(name)}")
         return found[0].decode()
 
-    def _sha256(self, name: str, on_bytes: Progress) -> str:
-        digest = hashlib.sha256()
-        for block in self._blocks(name):
+    def _sha256(self, status: FileStatus, on_progress: Progress) -> str:
+        digest, size = hashlib.sha256(), 0
+        for block in self._blocks(status.name):
             digest.update(block)
-            on_bytes(len(block))
+            size += len(block)
+            on_progress(size, status.bytes)
         return digest.hexdigest()
 
     def _blocks(self, name: str) -> Iterator[bytes]:
@@ -214,37 +197,30 @@ class WeightsFolder:
                 while block := source.read(BLOCK):
                     yield block
         except OSError as error:
-            raise WeightsError(f"{self._place(name)} cannot be read: {error}") from None
+            raise WeightsError(f"{self._location(name)} cannot be read: {error}") from None
 
-    def _place(self, name: str) -> str:
+    def _location(self, name: str) -> str:
         return f"{self.uri.rstrip('/')}/{name}"
 
-    def _mend(self, name: str) -> str:
-        return f"To mend it: {mending(name)}" if self.local is not None else f"To mend it: put the published file into {self.uri}"
+    def _repair_hint(self, name: str) -> str:
+        return repair_hint(name) if self.local is not None else f"To mend it: put the published file into {self.uri}"
 
 
-def mending(name: str | Path) -> str:
-    """The command that brings a file anew, by its published name or by where it lies."""
-    published = name_of(name) if isinstance(name, Path) else name
-    return f"museserve weights download --again {published}" if published else f"put a whole {name} in its place"
+def repair_hint(name: str | Path) -> str:
+    """The command that downloads a file anew, by its published name or by its path."""
+    published = published_name(name) if isinstance(name, Path) else name
+    command = f"museserve weights download --again {published}"
+    return f"To mend it: {command if published else f'put a whole {name} in its place'}"
 
 
-def _known(name: str) -> WeightFile:
+def _published(name: str) -> WeightFile:
     try:
         return BY_NAME[name]
     except KeyError:
         raise WeightsError(f"{name!r} is not a published file; known: {', '.join(BY_NAME)}") from None
 
 
-def _published_sum(found: Found) -> str | None:
-    return next((copy.sha256 for copy in _names(found.file) if copy.name == found.name), None)
-
-
-def _names(file: WeightFile) -> tuple[Copy, ...]:
-    return (Copy(file.name, file.bytes, file.sha256), *file.also)
-
-
-def _wanted(file: WeightFile) -> str:
+def _description(file: WeightFile) -> str:
     size = f"{file.bytes:,} bytes, " if file.bytes else ""
-    others = f"; {', '.join(copy.name for copy in file.also)} would do as well" if file.also else ""
-    return f"It is the {file.about} ({size}from {file.place}{others})"
+    others = f"; {', '.join(variant.name for variant in file.variants)} would do as well" if file.variants else ""
+    return f"It is the {file.description} ({size}from {file.url}{others})"

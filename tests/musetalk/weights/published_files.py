@@ -18,7 +18,6 @@ from torch import Tensor
 from musetalk.neural.gfpgan import tensor_shapes
 from tests.musetalk.faces.parser_weights import parser_weights
 from tests.musetalk.neural.networks import _VAE_TYPES, FULL_UNET, FULL_VAE
-from tests.musetalk.weights.old_files import write_tar
 
 State = dict[str, Tensor]
 LEGACY = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
@@ -100,8 +99,7 @@ PUBLISHED: dict[str, tuple[str, Shapes, Save]] = {
     "unet 1.0": ("musetalk/pytorch_model.bin", unet_shapes, save_stream),
     "vae": ("sd-vae/diffusion_pytorch_model.bin", vae_shapes, save_zip),
     "whisper": ("whisper/pytorch_model.bin", whisper_shapes, save_stream),
-    "parser": ("face-parse-bisent/79999_iter.pth", parser_shapes, write_tar),
-    "parser, stream": ("face-parse-bisent/79999_iter.pth", parser_shapes, save_stream),
+    "parser": ("face-parse-bisent/79999_iter.pth", parser_shapes, save_stream),
     "restorer": ("GFPGANv1.4.pth", restorer_shapes, save_wrapped),
     "taesd": ("taesd/diffusion_pytorch_model.safetensors", taesd_shapes, save_safetensors),
 }

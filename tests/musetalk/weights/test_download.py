@@ -13,9 +13,9 @@ import pytest
 from configs.models import WeightsConfig
 from museserve.errors import WeightsError
 from musetalk.weights.catalogue import BY_NAME, FILES, WeightFile
-from musetalk.weights.download import download, remote_of
+from musetalk.weights.download import download, remote_file
 from musetalk.weights.folder import FileState, WeightsFolder
-from musetalk.weights.transfer import Remote
+from musetalk.weights.transfer import RemoteFile
 from tests.musetalk.weights.file_server import FileServer, Served, file_server
 
 CONTENT = bytes(range(256)) * 400
@@ -43,7 +43,7 @@ def folder(server: FileServer, tmp_path: Path) -> WeightsFolder:
 
 def known(name: str, **changed: Any) -> WeightFile:
     """A published file, with the size and the sum of CONTENT."""
-    return replace(BY_NAME[name], **{"bytes": len(CONTENT), "sha256": SUM, "also": (), "elsewhere": (), **changed})
+    return replace(BY_NAME[name], **{"bytes": len(CONTENT), "sha256": SUM, "variants": (), "mirrors": (), **changed})
 
 
 def hub_path(file: WeightFile) -> str:
@@ -52,7 +52,7 @@ def hub_path(file: WeightFile) -> str:
 
 
 def bring(folder: WeightsFolder, file: WeightFile, **options: Any) -> Any:
-    return download(folder, file, pause_s=0.0, **options)
+    return download(folder, file, backoff_s=0.0, **options)
 
 
 def contents(folder: WeightsFolder) -> list[str]:
@@ -67,7 +67,7 @@ def test_a_file_of_the_hub_comes_from_the_mirror_at_its_pinned_revision(server: 
     assert (done.name, done.fetched, done.sha256, done.checked) == (file.name, True, SUM, True)
     assert contents(folder) == ["musetalkV15/unet.pth"]
     assert [method for method, *_ in server.asked] == ["GET"] and server.tokens == ["Bearer hf_secret"]
-    assert folder.verify_file(file).state is FileState.VERIFIED
+    assert folder.verify(file).state is FileState.VERIFIED
 
 
 def test_a_release_comes_from_the_mirror_without_a_token(server: FileServer, folder: WeightsFolder) -> None:
@@ -83,8 +83,8 @@ def test_what_is_there_is_not_fetched_unless_it_must_be_again(server: FileServer
     assert not bring(folder, file).fetched and len(server.asked) == 1
     assert folder.local is not None
     (folder.local / file.name).write_bytes(bytes(len(CONTENT)))
-    assert folder.verify_file(file).state is FileState.DAMAGED
-    assert bring(folder, file, again=True).fetched and folder.verify_file(file).state is FileState.VERIFIED
+    assert folder.verify(file).state is FileState.DAMAGED
+    assert bring(folder, file, again=True).fetched and folder.verify(file).state is FileState.VERIFIED
 
 
 def test_another_accepted_name_is_enough(server: FileServer, folder: WeightsFolder) -> None:
@@ -103,8 +103,8 @@ def test_a_file_of_the_wrong_size_is_replaced(server: FileServer, folder: Weight
     assert folder.local is not None
     folder.local.mkdir()
     (folder.local / file.name).write_bytes(CONTENT[:100])
-    assert folder.look(file).state is FileState.PARTIAL
-    assert bring(folder, file).fetched and folder.verify_file(file).state is FileState.VERIFIED
+    assert folder.status(file).state is FileState.PARTIAL
+    assert bring(folder, file).fetched and folder.verify(file).state is FileState.VERIFIED
 
 
 def test_without_a_published_sum_the_hubs_own_is_compared_and_recorded(server: FileServer, folder: WeightsFolder) -> None:
@@ -114,9 +114,9 @@ def test_without_a_published_sum_the_hubs_own_is_compared_and_recorded(server: F
     assert bring(folder, file).checked
     assert folder.local is not None
     assert (folder.local / "musetalk/pytorch_model.bin.sha256").read_text() == f"{SUM}  pytorch_model.bin\n"
-    assert folder.verify_file(file).state is FileState.UNCHANGED
+    assert folder.verify(file).state is FileState.UNCHANGED
     (folder.local / file.name).write_bytes(CONTENT[::-1])
-    assert folder.verify_file(file).state is FileState.DAMAGED
+    assert folder.verify(file).state is FileState.DAMAGED
 
     server.files[path].tag = hashlib.sha256(b"other").hexdigest()
     with pytest.raises(WeightsError, match="SHA-256 .* is expected"):
@@ -128,11 +128,11 @@ def test_a_small_file_without_any_sum_is_only_recorded(server: FileServer, folde
     server.files[hub_path(file)] = Served(CONTENT, tag="a" * 40)
     done = bring(folder, file)
     assert (done.fetched, done.sha256, done.checked) == (True, SUM, False)
-    assert folder.verify_file(file).state is FileState.UNCHANGED
+    assert folder.verify(file).state is FileState.UNCHANGED
 
 
 def test_the_next_place_is_tried_when_one_fails(server: FileServer, folder: WeightsFolder) -> None:
-    file = known("face-parse-bisent/79999_iter.pth", elsewhere=(f"{server.url}/drive?id=1", f"{server.url}/other"))
+    file = known("face-parse-bisent/79999_iter.pth", mirrors=(f"{server.url}/drive?id=1", f"{server.url}/other"))
     server.files["/drive?id=1"] = Served(b"<html>quota exceeded</html>", content_type="text/html")
     server.files["/other"] = Served(CONTENT)
     assert bring(folder, file).checked
@@ -140,14 +140,14 @@ def test_the_next_place_is_tried_when_one_fails(server: FileServer, folder: Weig
 
 
 def test_an_error_names_every_place_and_the_command(server: FileServer, folder: WeightsFolder) -> None:
-    file = known("face-parse-bisent/79999_iter.pth", elsewhere=(f"{server.url}/other",))
+    file = known("face-parse-bisent/79999_iter.pth", mirrors=(f"{server.url}/other",))
     with pytest.raises(WeightsError) as raised:
         bring(folder, file)
     message = str(raised.value)
     for part in (hub_path(file), "/other answered 404", "museserve weights download --again face-parse-bisent/79999_iter.pth", "weights.mirror"):
         assert part in message
     assert contents(folder) == []
-    assert folder.look(file).state is FileState.MISSING
+    assert folder.status(file).state is FileState.MISSING
 
 
 def test_a_repository_that_is_not_there_is_named(server: FileServer, folder: WeightsFolder) -> None:
@@ -165,8 +165,8 @@ def test_a_remote_folder_is_not_downloaded_into(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_every_published_file_has_a_place_a_licence_and_a_purpose(file: WeightFile) -> None:
-    assert file.licence and file.needed_for and file.about and file.place.startswith("https://")
+    assert file.licence and file.needed_for and file.description and file.url.startswith("https://")
     assert file.sha256 is None or len(file.sha256) == 64
     if file.sha256 is not None:  # others are asked for on the hub
-        remote = remote_of(file, file.source, WeightsConfig())
-        assert isinstance(remote, Remote) and (remote.url, remote.sha256, remote.bytes) == (file.place, file.sha256, file.bytes)
+        remote = remote_file(file, file.source, WeightsConfig())
+        assert isinstance(remote, RemoteFile) and (remote.url, remote.sha256, remote.bytes) == (file.url, file.sha256, file.bytes)

@@ -24,7 +24,7 @@ NAME = "GFPGANv1.4.pth"
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> published.WeightFile:
     """A published file with the size and the sum of CONTENT."""
-    file = replace(published.BY_NAME[NAME], bytes=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest(), also=())
+    file = replace(published.BY_NAME[NAME], bytes=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest(), variants=())
     monkeypatch.setitem(weights.BY_NAME, NAME, file)
     return file
 
@@ -63,7 +63,7 @@ def test_a_damaged_file_of_a_store_is_not_taken(small: Any, tmp_path: Path) -> N
     folder = Store(CONTENT[::-1]).folder(tmp_path)
     with pytest.raises(WeightsError, match="bucket/models/GFPGANv1.4.pth is damaged: SHA-256.*put the published file into bucket/models"):
         folder.path(NAME)
-    assert left(tmp_path) == [] and folder.verify_file(small).state is FileState.DAMAGED
+    assert left(tmp_path) == [] and folder.verify(small).state is FileState.DAMAGED
 
 
 def test_a_recorded_sum_counts_where_none_is_published(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,16 +112,17 @@ def test_a_read_only_cache_says_what_to_set(small: Any) -> None:
 def test_a_local_folder_is_read_in_place(small: Any, tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(CONTENT)
     folder = WeightsFolder(f"file://{tmp_path}")
-    assert folder.path(NAME) == tmp_path / NAME and folder.verify_file(small).state is FileState.VERIFIED
+    assert folder.path(NAME) == tmp_path / NAME and folder.verify(small).state is FileState.VERIFIED
     (tmp_path / NAME).write_bytes(CONTENT[:10])
-    assert folder.look(small).state is FileState.PARTIAL
+    assert folder.status(small).state is FileState.PARTIAL
     with pytest.raises(WeightsError, match=f"10 bytes where 1,280,000 are expected.*museserve weights download --again {NAME}"):
         folder.path(NAME)
     assert WeightsFolder(WeightsConfig(uri=str(tmp_path), unpublished=True)).path(NAME) == tmp_path / NAME
 
 
 def test_what_is_missing_is_named_with_the_command(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="musetalkV15/unet.pth is missing;.*museserve weights download --for v15"):
-        WeightsFolder(str(tmp_path)).check("v15")
+    assert "musetalkV15/unet.pth" in [found.file.name for found in WeightsFolder(str(tmp_path)).missing("v15")]
+    with pytest.raises(WeightsError, match="unet.pth is not in .*museserve weights download --again musetalkV15/unet.pth"):
+        WeightsFolder(str(tmp_path)).path("musetalkV15/unet.pth")
     with pytest.raises(WeightsError, match="'x' is not a published file"):
         WeightsFolder(str(tmp_path)).path("x")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from museserve.errors import WeightsError
-from musetalk.weights.transfer import PART, TRIES, Remote, fetch, locked
+from musetalk.weights.transfer import MAX_ATTEMPTS, PART, RemoteFile, fetch, locked
 from tests.musetalk.weights.file_server import FileServer, Served, file_server
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
@@ -37,13 +37,13 @@ def server(running: FileServer) -> FileServer:
     return running
 
 
-def remote(server: FileServer, path: str = "/f", **changed: object) -> Remote:
-    known = {"bytes": len(CONTENT), "sha256": SUM, "mark": SUM, **changed}
-    return Remote(server.url + path, **known)  # type: ignore[arg-type]
+def remote(server: FileServer, path: str = "/f", **changed: object) -> RemoteFile:
+    known = {"bytes": len(CONTENT), "sha256": SUM, "version": SUM, **changed}
+    return RemoteFile(server.url + path, **known)  # type: ignore[arg-type]
 
 
-def bring(source: Remote, target: Path, **options: object) -> str:
-    return fetch(source, target, pause_s=0.0, **options)  # type: ignore[arg-type]
+def bring(source: RemoteFile, target: Path, **options: object) -> str:
+    return fetch(source, target, backoff_s=0.0, **options)  # type: ignore[arg-type]
 
 
 def parts(target: Path) -> list[Path]:
@@ -82,8 +82,8 @@ def test_busy_servers_are_asked_again(server: FileServer, target: Path) -> None:
 
 
 def test_a_line_that_brings_nothing_more_is_given_up_and_the_rest_comes_next_time(server: FileServer, target: Path) -> None:
-    server.files["/f"].cuts = [HALF] + [0] * TRIES
-    with pytest.raises(WeightsError, match=f"closed connection.*{TRIES} times in a row; {HALF:,} bytes are kept") as raised:
+    server.files["/f"].cuts = [HALF] + [0] * MAX_ATTEMPTS
+    with pytest.raises(WeightsError, match=f"closed connection.*{MAX_ATTEMPTS} times in a row; {HALF:,} bytes are kept") as raised:
         bring(remote(server), target)
     assert server.url in str(raised.value)
     assert not target.exists() and [part.stat().st_size for part in parts(target)] == [HALF]
@@ -96,8 +96,8 @@ def test_a_killed_download_goes_on(server: FileServer, target: Path) -> None:
     server.files["/f"].cuts = [HALF, 0]
     server.files["/f"].lag_s = 0.0
     code = (
-        "import sys, time, pathlib; from musetalk import transfer as t\n"
-        f"t.fetch(t.Remote(sys.argv[1], {len(CONTENT)}, {SUM!r}, {SUM!r}), pathlib.Path(sys.argv[2]), pause_s=60)"
+        "import sys, time, pathlib; from musetalk.weights import transfer as t\n"
+        f"t.fetch(t.RemoteFile(sys.argv[1], {len(CONTENT)}, {SUM!r}, {SUM!r}), pathlib.Path(sys.argv[2]), backoff_s=60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, f"{server.url}/f", str(target)])
     deadline = time.monotonic() + 60
@@ -118,7 +118,7 @@ def test_a_server_that_cannot_resume_starts_again(server: FileServer, target: Pa
 
 def test_a_rest_that_is_longer_than_the_file_is_dropped(server: FileServer, target: Path) -> None:
     source = remote(server, bytes=None)
-    server.files["/f"].cuts = [HALF] + [0] * TRIES
+    server.files["/f"].cuts = [HALF] + [0] * MAX_ATTEMPTS
     with pytest.raises(WeightsError):
         bring(source, target)
     with parts(target)[0].open("ab") as part:
@@ -129,7 +129,7 @@ def test_a_rest_that_is_longer_than_the_file_is_dropped(server: FileServer, targ
 
 
 def test_a_damaged_rest_is_fetched_once_more_from_the_start(server: FileServer, target: Path) -> None:
-    server.files["/f"].cuts = [HALF] + [0] * TRIES
+    server.files["/f"].cuts = [HALF] + [0] * MAX_ATTEMPTS
     with pytest.raises(WeightsError):
         bring(remote(server), target)
     parts(target)[0].write_bytes(bytes(HALF))
@@ -139,11 +139,11 @@ def test_a_damaged_rest_is_fetched_once_more_from_the_start(server: FileServer, 
 
 
 def test_the_rest_of_one_version_is_not_continued_with_another(server: FileServer, target: Path) -> None:
-    server.files["/f"].cuts = [HALF] + [0] * TRIES
+    server.files["/f"].cuts = [HALF] + [0] * MAX_ATTEMPTS
     with pytest.raises(WeightsError):
-        bring(remote(server, bytes=None, sha256=None, mark="old"), target)
+        bring(remote(server, bytes=None, sha256=None, version="old"), target)
     server.files["/f"] = Served(CONTENT[::-1])
-    bring(remote(server, bytes=None, sha256=None, mark="new"), target)
+    bring(remote(server, bytes=None, sha256=None, version="new"), target)
     assert target.read_bytes() == CONTENT[::-1] and parts(target) == []
 
 
@@ -177,7 +177,7 @@ def test_a_missing_file_and_a_missing_server(server: FileServer, target: Path) -
     with pytest.raises(WeightsError, match="/g answered 404 Not Found"):
         bring(remote(server, "/g"), target)
     with pytest.raises(WeightsError, match="http://127.0.0.1:1/f cannot be read: .*refused.*5 times in a row"):
-        bring(Remote("http://127.0.0.1:1/f", mark="x"), target)
+        bring(RemoteFile("http://127.0.0.1:1/f", version="x"), target)
 
 
 def test_redirects_to_another_host_keep_the_token_back(server: FileServer, target: Path) -> None:
@@ -202,21 +202,21 @@ def test_two_downloaders_fetch_once(server: FileServer, target: Path) -> None:
     assert sums == [SUM, SUM] and len(server.asked) == 1 and waited.is_set()
 
 
-def test_the_lock_outlives_a_rename(tmp_path: Path) -> None:
-    part, order = tmp_path / "x.part", []
+def test_the_lock_is_held_by_one_at_a_time_and_leaves_no_file(tmp_path: Path) -> None:
+    order: list[tuple[str, bool]] = []
 
     def second() -> None:
-        with locked(part) as (file, waited):
-            order.append(("second", waited, os.fstat(file.fileno()).st_ino == part.stat().st_ino))
+        with locked(tmp_path / "x") as waited:
+            order.append(("second", waited))
 
-    with locked(part) as (_, waited):
-        order.append(("first", waited, True))
+    with locked(tmp_path / "x") as waited:
+        order.append(("first", waited))
         thread = threading.Thread(target=second)
         thread.start()
         time.sleep(0.1)
-        os.replace(part, tmp_path / "x")
+        order.append(("first", waited))
     thread.join()
-    assert order == [("first", False, True), ("second", True, True)]
+    assert order == [("first", False), ("first", False), ("second", True)] and os.listdir(tmp_path) == []
 
 
 def test_a_full_disk_says_so_before_and_while_writing(server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,9 +228,9 @@ def test_a_full_disk_says_so_before_and_while_writing(server: FileServer, target
     assert str(target) in str(raised.value) and parts(target) == []
     # A limit on the size of files stops writing in the middle, as a disk that fills up does.
     code = (
-        "import resource, sys, pathlib; from errors import WeightsError; from musetalk import transfer as t\n"
+        "import resource, sys, pathlib; from museserve.errors import WeightsError; from musetalk.weights import transfer as t\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
-        f"try: t.fetch(t.Remote(sys.argv[1], {len(CONTENT)}, {SUM!r}, {SUM!r}), pathlib.Path(sys.argv[2]))\n"
+        f"try: t.fetch(t.RemoteFile(sys.argv[1], {len(CONTENT)}, {SUM!r}, {SUM!r}), pathlib.Path(sys.argv[2]))\n"
         "except WeightsError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code, f"{server.url}/f", str(target)], capture_output=True, text=True, timeout=60)
