@@ -55,7 +55,7 @@ class Producer:
 
 
 def speech(engine: str) -> Arrays:
-    """Phonemes, their times in ms, and the loudness of each 20 ms in dB; Piper draws its own noise, so of its voice only phonemes and length."""
+    """Phonemes, their times in ms, and the loudness of each 20 ms in dB; Piper draws its own noise, so of its voice only their number."""
 
     async def spoken() -> list[Any]:
         made = synthesizer.Synthesizer(SpeechConfig(engine="offline"))
@@ -67,7 +67,7 @@ def speech(engine: str) -> Arrays:
     frames = pcm[: len(pcm) // ENVELOPE * ENVELOPE].reshape(-1, ENVELOPE)
     symbols = np.frombuffer(" ".join(f"{p.symbol}{p.stress}" for p in phonemes if p.symbol).encode(), np.uint8)
     if engine == "piper":
-        return {"symbols": symbols, "length_s": np.array(len(pcm) / SPEECH_RATE)}
+        return {"phonemes": np.array(len(phonemes)), "length_s": np.array(len(pcm) / SPEECH_RATE)}
     return {
         "symbols": symbols,
         "times_ms": np.array([(p.start // TIMES, p.end // TIMES) for p in phonemes], np.float32),
@@ -108,7 +108,7 @@ PRODUCERS = {
         f"speech_{engine}": Producer(
             stamp(synthesizer.VERSION, *synthesizer.KEPT_LIBRARIES),
             partial(speech, engine),
-            {"symbols": 0, "length_s": 0.6} if engine == "piper" else {"symbols": 0, "times_ms": 15, "loudness_db": 4},
+            {"phonemes": 6, "length_s": 0.6} if engine == "piper" else {"symbols": 0, "times_ms": 15, "loudness_db": 4},
         )
         for engine in TEXTS
     },
