@@ -1,5 +1,9 @@
 // What benchmarks/player.py does inside the page. Loaded before the player.
 
+// As in web/player/slots.js.
+const FPS = 25;
+const SEGMENT_FRAMES = 8;
+
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const until = async (test) => {
   while (!test()) await wait(5);
@@ -18,7 +22,11 @@ const events = [];
 let tap = null; // what was heard, and when
 
 const TAP = `registerProcessor("tap", class extends AudioWorkletProcessor {
-  constructor() { super(); this.last = 0; this.quiet = 1e9; this.loudAt = -1; this.step = 0; this.blocks = 0; this.port.onmessage = () => { this.step = 0; this.loudAt = -1; }; }
+  constructor() {
+    super();
+    Object.assign(this, { last: 0, quiet: 1e9, loudAt: -1, step: 0, blocks: 0 });
+    this.port.onmessage = () => { this.step = 0; this.loudAt = -1; };
+  }
   process([input]) {
     const samples = input[0];
     for (let i = 0; i < (samples?.length ?? 0); i += 1) {
@@ -26,8 +34,10 @@ const TAP = `registerProcessor("tap", class extends AudioWorkletProcessor {
       this.step = Math.max(this.step, Math.abs(samples[i] - this.last));
       this.last = samples[i];
       if (level > 0.002) this.loudAt = currentTime + i / sampleRate;
-      if (level > 0.15) { if (this.quiet > 0.2 * sampleRate) this.port.postMessage({ click: currentTime + i / sampleRate }); this.quiet = 0; }
-      else this.quiet += 1;
+      if (level > 0.15 && this.quiet > 0.2 * sampleRate) {
+        this.port.postMessage({ click: currentTime + i / sampleRate });
+      }
+      this.quiet = level > 0.15 ? 0 : this.quiet + 1;
     }
     if ((this.blocks += 1) % 2 === 0) this.port.postMessage({ now: currentTime, loudAt: this.loudAt, step: this.step });
     return true;
@@ -53,7 +63,9 @@ function heardAt(contextTime) {
 window.begin = async () => {
   window.player = document.querySelector("avatar-player");
   const { video } = player.internals;
-  for (const type of ["waiting", "seeking"]) video.addEventListener(type, () => events.push({ type, ours: video.seeking, at: performance.now() }));
+  for (const type of ["waiting", "seeking"]) {
+    video.addEventListener(type, () => events.push({ type, ours: video.seeking, at: performance.now() }));
+  }
   const seen = (now, { mediaTime, presentedFrames, expectedDisplayTime }) => {
     const content = player.internals.timeline?.contentAt(mediaTime);
     const frame = { at: now, shown: expectedDisplayTime, mediaTime, presentedFrames, speech: Boolean(content?.run) };
@@ -78,9 +90,9 @@ window.speak = async (what) => {
 window.startOnly = async (text, pause) => {
   const { timeline } = player.internals;
   const utterance = player.speak(text);
-  const asked = performance.now();
-  await until(() => timeline.runs.at(-1)?.utterance === utterance && timeline.runs.at(-1).next >= 8);
-  const arrived_ms = performance.now() - asked;
+  const calledAt = performance.now();
+  await until(() => timeline.runs.at(-1)?.utterance === utterance && timeline.runs.at(-1).next >= SEGMENT_FRAMES);
+  const arrived_ms = performance.now() - calledAt;
   const { first_frame_ms, cached, timings_ms } = await utterance.started;
   player.interrupt();
   await wait(pause);
@@ -98,21 +110,36 @@ window.seam = async (passages) => {
   look = (frame) => {
     screen.globalAlpha = 1;
     screen.drawImage(video, 0, 0);
-    const { canvas: over, opacity } = player.internals.over; // as the viewer sees it
+    const { canvas: over, opacity } = player.internals.overlay; // as the viewer sees it
     screen.globalAlpha = opacity;
     if (opacity > 0) screen.drawImage(over, 0, 0);
     drawing.drawImage(whole, 0, 0, 128, 128);
     const { data } = drawing.getImageData(0, 0, 128, 128);
     const now = new Float32Array(128 * 128);
-    for (let i = 0; i < now.length; i += 1) now[i] = 0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2];
-    const follows = before && (Math.abs(frame.mediaTime - before.frame.mediaTime - 0.04) < 0.005 || opacity > 0 || frame.speech !== before.frame.speech);
+    for (let i = 0; i < now.length; i += 1) {
+      now[i] = 0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2];
+    }
+    const follows =
+      before &&
+      (Math.abs(frame.mediaTime - before.frame.mediaTime - 1 / FPS) < 0.005 ||
+        opacity > 0 ||
+        frame.speech !== before.frame.speech);
     if (follows) {
       let sum = 0;
       for (let i = 0; i < now.length; i += 1) sum += Math.abs(now[i] - before.now[i]);
-      const boundary = Math.round(frame.mediaTime * 25) % 8 === 0;
+      const boundary = Math.round(frame.mediaTime * FPS) % SEGMENT_FRAMES === 0;
       const enters = frame.speech && (!before.frame.speech || opacity > 0); // while the picture before fades, too
       const joined = opacity > 0 || before.opacity > 0 ? "into_speech_covered" : "into_speech"; // by the picture before
-      const kind = enters || before.opacity > 0 ? joined : frame.speech ? null : before.frame.speech ? "out_of_speech" : boundary ? "idle_boundary" : "idle";
+      const kind =
+        enters || before.opacity > 0
+          ? joined
+          : frame.speech
+            ? null
+            : before.frame.speech
+              ? "out_of_speech"
+              : boundary
+                ? "idle_boundary"
+                : "idle";
       if (kind) luma[kind].push(sum / now.length);
     }
     before = { frame, now, opacity };
@@ -181,11 +208,15 @@ window.sync = async (bytes, times) => {
   for (const click of tap.clicks) {
     const heard = heardAt(click);
     // The click whose media time the pictures had at about that moment.
-    const expected = times.map((time) => origin + time).map((time) => {
-      const frame = frames.findLast(({ mediaTime }) => mediaTime <= time);
-      return frame && frame.shown + (time - frame.mediaTime) * 1000;
-    });
-    const nearest = expected.filter(Boolean).reduce((best, at) => (Math.abs(at - heard) < Math.abs(best - heard) ? at : best), Infinity);
+    const expected = times
+      .map((time) => origin + time)
+      .map((time) => {
+        const frame = frames.findLast(({ mediaTime }) => mediaTime <= time);
+        return frame && frame.shown + (time - frame.mediaTime) * 1000;
+      });
+    const nearest = expected
+      .filter(Boolean)
+      .reduce((best, at) => (Math.abs(at - heard) < Math.abs(best - heard) ? at : best), Infinity);
     if (Math.abs(nearest - heard) < 200) offsets.push(heard - nearest);
   }
   return offsets;
@@ -211,7 +242,7 @@ window.cut = async (text, pause) => {
   await until(() => tap.loudAt > 0);
   await wait(60);
   const { step } = tap;
-  const asked = tap.context.currentTime;
+  const cutS = tap.context.currentTime;
   const at = performance.now();
   frames.length = 0;
   player.interrupt();
@@ -225,7 +256,7 @@ window.cut = async (text, pause) => {
     if (live_utterances === 0) break;
   }
   await wait(Math.max(0, 120 - (performance.now() - at)));
-  return { silent_ms: Math.max(0, (tap.loudAt - asked) * 1000), idle_painted_ms, service_idle_ms, step, tick: tap.step };
+  return { silent_ms: Math.max(0, (tap.loudAt - cutS) * 1000), idle_painted_ms, service_idle_ms, step, tick: tap.step };
 };
 
 window.race = (rate) => {
@@ -233,7 +264,10 @@ window.race = (rate) => {
   events.length = 0;
   window.mostRanges = 0;
   clearInterval(window.watching);
-  window.watching = setInterval(() => (window.mostRanges = Math.max(mostRanges, player.internals.video.buffered.length)), 5);
+  window.watching = setInterval(
+    () => (window.mostRanges = Math.max(mostRanges, player.internals.video.buffered.length)),
+    5,
+  );
 };
 
 window.footprint = () => {

@@ -113,7 +113,7 @@ class MuseTalkConfig(StrictModel):
 
 
 class BatchConfig(StrictModel):
-    max_frames: int = Field(16, ge=8, description="frames of one batch; at least one segment")
+    max_frames: int = Field(2 * SEGMENT_FRAMES, ge=SEGMENT_FRAMES, description="frames of one batch; at least one segment")
     wait_s: float = Field(0.002, ge=0, le=1, description="how long an incomplete batch waits for more; near the time a batch takes")
 
 
@@ -146,8 +146,8 @@ class MuxConfig(StrictModel):
 
     @model_validator(mode="after")
     def _pieces(self) -> MuxConfig:
-        if sum(self.first_pieces) != 8 or min(self.first_pieces) < 1:
-            raise ValueError(f"first_pieces must add up to 8 frames, got {self.first_pieces}")
+        if sum(self.first_pieces) != SEGMENT_FRAMES or min(self.first_pieces) < 1:
+            raise ValueError(f"first_pieces must add up to {SEGMENT_FRAMES} frames, got {self.first_pieces}")
         return self
 
 

@@ -165,6 +165,15 @@ def serve(
         _note("stopping ...")
 
 
+@app.command()
+def flags(config: ConfigOption = "local") -> None:
+    """Print the environment that Ray's processes need on every node of a cluster, as KEY=VALUE lines."""
+    from museserve.app.ray_flags import node_flags
+
+    for name, value in node_flags(_config(config).server).items():
+        typer.echo(f"{name}={value}")
+
+
 @avatar_app.command("add")
 def add_avatar(
     source: Annotated[

@@ -143,6 +143,7 @@ def _voices(config: AppConfig) -> Iterator[Check]:
     """The offline voices say a sentence in each language, whatever engine is configured: they are what is fallen back on."""
     from museserve.messages import SpeechRequest
     from museserve.speech.synthesizer import Synthesizer
+    from museserve.timebase import SPEECH_RATE
 
     synthesizer = Synthesizer(config.speech.model_copy(update={"engine": "offline"}))
 
@@ -151,7 +152,7 @@ def _voices(config: AppConfig) -> Iterator[Check]:
         async for chunk in synthesizer.stream(SpeechRequest(text, "auto", 1.0, language)):
             samples, engine = samples + len(chunk.pcm), chunk.engine or engine
             loudest = max(loudest, float(abs(chunk.pcm).max()) if len(chunk.pcm) else 0.0)
-        return (samples / 24_000 if loudest > 0.01 else 0.0), engine
+        return (samples / SPEECH_RATE if loudest > 0.01 else 0.0), engine
 
     for language, text in SAMPLES.items():
         seconds, engine = asyncio.run(spoken(text, language))

@@ -16,14 +16,13 @@ from pathlib import Path
 
 import psutil
 
-from configs.models import AppConfig, ServerConfig, cache_dir
+from configs.models import AppConfig, cache_dir
+from museserve.app.ray_flags import free_port, node_flags, one_machine_flags
 from museserve.errors import ConfigError, EngineUnavailableError
 from museserve.runtime import cpu
 from musetalk.choice import check_choice
 
 logger = logging.getLogger(__name__)
-
-GRPC_CAP = 128 * 2**20  # one upload travels in one message
 
 
 @contextmanager
@@ -42,7 +41,7 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
     # Short: Unix sockets below it have at most 107 characters in their path.
     temp = Path(tempfile.mkdtemp(prefix="muse-", dir="/tmp")) if private_temp else None
     try:
-        os.environ.update(_environment(config.server, temp))
+        os.environ.update(node_flags(config.server) | one_machine_flags(config.server, temp))
         shutil.rmtree(log_dir(port), ignore_errors=True)
         log_dir(port).mkdir(parents=True)
         yield from _serve(config, port, num_gpus, temp)
@@ -139,12 +138,6 @@ def log_dir(port: int) -> Path:
     return cache_dir() / "logs" / str(port)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _is_free(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -153,41 +146,6 @@ def _is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _environment(server: ServerConfig, temp: Path | None) -> dict[str, str]:
-    """Flags that Ray and the workers inherit."""
-    flags = {
-        "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(GRPC_CAP),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DEDUP_LOGS": "0",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "GLOG_minloglevel": "2",
-        "RAY_worker_niceness": "0",  # by default whatever else runs on the machine, also a browser that plays the video, would go before all replicas
-        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",  # the default, ten times a second, costs a twentieth of a core for nothing
-        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # a busy machine takes longer than the default of 5 to start one
-        # Draining is for load balancers in front of a cluster; on one machine it only delays Ctrl-C.
-        "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.1",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1",
-    }
-    if server.fast_transport:
-        flags |= {
-            "RAY_SERVE_ENABLE_HA_PROXY": "1",
-            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-            "RAY_SERVE_LOG_TO_STDERR": "0",
-            "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
-        }
-        if temp is not None:
-            # Two services on one machine must not share HAProxy's files and ports.
-            for name, file in {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "admin.sock", "METRICS_SOCKET_PATH": "metrics.sock"}.items():
-                flags[f"RAY_SERVE_HAPROXY_{name}"] = str(temp / file)
-            flags["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"] = str(temp)
-            flags["RAY_SERVE_HAPROXY_SERVER_STATE_FILE"] = str(temp / "server-state")
-            flags["RAY_SERVE_HAPROXY_METRICS_PORT"] = str(free_port())
-            flags["RAY_SERVE_HAPROXY_STATS_PORT"] = str(free_port())
-            flags["RAY_SERVE_HAPROXY_NBTHREAD"] = "1"
-    return flags
 
 
 def visible_gpus() -> int:
@@ -204,8 +162,8 @@ def _enough_gpus(config: AppConfig, there: int) -> int:
     wanted = {name: getattr(scales, name) for name in ("lipsync", "face_prep", "tts", "mux", "ingress")}
     total = sum(scale.num_gpus * max(scale.min_replicas, 1) for scale in wanted.values())
     if total > there:
-        asked = ", ".join(f"deployments.{name}.num_gpus: {scale.num_gpus:g}" for name, scale in wanted.items() if scale.num_gpus)
-        raise ConfigError(f"the configuration asks for {total:g} GPUs ({asked}) and this machine shows {there}; lower them, or use --config local")
+        shares = ", ".join(f"deployments.{name}.num_gpus: {scale.num_gpus:g}" for name, scale in wanted.items() if scale.num_gpus)
+        raise ConfigError(f"the configuration asks for {total:g} GPUs ({shares}) and this machine shows {there}; lower them, or use --config local")
     return there
 
 

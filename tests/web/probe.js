@@ -1,13 +1,27 @@
 // Runs before the player: holds messages back, cuts connections, fills the buffer up, and writes down what happens.
 
-// holdFrom: messages are held from the first fragment on that begins at this frame or later. got: JSON messages that reached the player.
-// pictures: what came as a fragment, by the bytes of its pictures and sound. appended: what was given to the browser, and where it lies.
-window.gate = { hold: false, holdFrom: null, held: [], sockets: [], sent: [], got: [], rewrite: null, full: 0, pictures: new Map(), appended: [] };
+// holdFrom: messages are held from the first fragment on that begins at this frame or later. got: JSON messages that
+// reached the player. pictures: what came as a fragment, by the bytes of its pictures and sound. appended: what was
+// given to the browser, and where it lies.
+window.gate = {
+  hold: false,
+  holdFrom: null,
+  held: [],
+  sockets: [],
+  sent: [],
+  got: [],
+  rewrite: null,
+  full: 0,
+  pictures: new Map(),
+  appended: [],
+};
 
 const boxes = (bytes) => {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const found = [];
-  for (let at = 0; at < bytes.length; at += view.getUint32(at)) found.push({ type: view.getUint32(at + 4), body: bytes.subarray(at + 8, at + view.getUint32(at)) });
+  for (let at = 0; at < bytes.length; at += view.getUint32(at)) {
+    found.push({ type: view.getUint32(at + 4), body: bytes.subarray(at + 8, at + view.getUint32(at)) });
+  }
   return found;
 };
 // Ticks of the pictures (1/12,800 s) and of the sound (1/48,000 s), from the `traf`s of a `moof`.
@@ -56,7 +70,7 @@ window.WebSocket = class extends Untouched {
   }
 
   send(message) {
-    const said = typeof message === "string" ? gate.rewrite?.(message) ?? message : message;
+    const said = typeof message === "string" ? (gate.rewrite?.(message) ?? message) : message;
     if (typeof said === "string") gate.sent.push(JSON.parse(said));
     super.send(said);
   }
@@ -76,7 +90,13 @@ if (append) {
     }
     append.call(this, bytes);
     const [first] = boxes(bytes);
-    if (first.type === 0x6d6f6f66) gate.appended.push({ offset: this.timestampOffset, ...decodeTimes(first.body), ...(gate.pictures.get(hashOf(bytes)) ?? { n: null, frame: null }) });
+    if (first.type === 0x6d6f6f66) {
+      gate.appended.push({
+        offset: this.timestampOffset,
+        ...decodeTimes(first.body),
+        ...(gate.pictures.get(hashOf(bytes)) ?? { n: null, frame: null }),
+      });
+    }
   };
 }
 
@@ -84,15 +104,44 @@ window.watch = (player) => {
   window.player = player;
   window.log = [];
   window.frames = [];
-  const types = ["ready", "started", "word", "caption", "ended", "interrupted", "statechange", "voice", "notice", "error"];
+  const types = [
+    "ready",
+    "started",
+    "word",
+    "caption",
+    "ended",
+    "interrupted",
+    "statechange",
+    "voice",
+    "notice",
+    "error",
+  ];
   for (const type of types) {
-    player.addEventListener(type, ({ detail }) => log.push({ type, at: performance.now(), ...(detail instanceof Error ? { code: detail.code, message: detail.message, close: detail.close } : detail) }));
+    player.addEventListener(type, ({ detail }) =>
+      log.push({
+        type,
+        at: performance.now(),
+        ...(detail instanceof Error ? { code: detail.code, message: detail.message, close: detail.close } : detail),
+      }),
+    );
   }
   const { video } = player.internals;
-  for (const type of ["waiting", "seeking"]) video.addEventListener(type, () => log.push({ type: `video:${type}`, seeking: video.seeking, time: video.currentTime }));
+  for (const type of ["waiting", "seeking"]) {
+    video.addEventListener(type, () =>
+      log.push({ type: `video:${type}`, seeking: video.seeking, time: video.currentTime }),
+    );
+  }
   const seen = (at, { mediaTime, presentedFrames }) => {
     const content = player.internals.timeline?.contentAt(mediaTime);
-    frames.push({ at, mediaTime, presentedFrames, speech: Boolean(content?.run), phase: content?.phase, frame: content?.frame, covered: player.internals.over.opacity > 0 });
+    frames.push({
+      at,
+      mediaTime,
+      presentedFrames,
+      speech: Boolean(content?.run),
+      phase: content?.phase,
+      frame: content?.frame,
+      covered: player.internals.overlay.opacity > 0,
+    });
     video.requestVideoFrameCallback(seen);
   };
   video.requestVideoFrameCallback?.(seen);

@@ -1,0 +1,65 @@
+"""Ray's environment flags. Ray reads them when its processes start, on every node, so no code can set them later: the launcher of one machine
+puts them into its own environment, and whoever starts a cluster's nodes into theirs (`museserve flags`).
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from configs.models import ServerConfig
+
+GRPC_CAP = 128 * 2**20  # one upload travels in one message
+
+
+def node_flags(server: ServerConfig) -> dict[str, str]:
+    """For every process of Ray on every node."""
+    flags = {
+        "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(GRPC_CAP),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "GLOG_minloglevel": "2",
+        # By default whatever else runs on the machine, also a browser that plays the video, would go before all replicas.
+        "RAY_worker_niceness": "0",
+        # The default, ten times a second, costs a twentieth of a core for nothing.
+        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
+        # A busy machine takes longer than the default of 5 to start a proxy.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+    }
+    if server.fast_transport:
+        flags |= {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_SERVE_LOG_TO_STDERR": "0",
+            "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
+        }
+    return flags
+
+
+def one_machine_flags(server: ServerConfig, folder: Path | None) -> dict[str, str]:
+    """For a private cluster on one machine, beside those of a node. folder: its own, which no other service uses; None = shared with others."""
+    # Draining is for load balancers in front of a cluster; here it only delays Ctrl-C.
+    flags = {
+        "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1",
+    }
+    if server.fast_transport and folder is not None:
+        # Two services on one machine must not share HAProxy's files and ports.
+        files = {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "admin.sock", "METRICS_SOCKET_PATH": "metrics.sock"}
+        flags |= {f"RAY_SERVE_HAPROXY_{name}": str(folder / file) for name, file in files.items()}
+        flags |= {
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        }
+    return flags
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
