@@ -63,7 +63,7 @@ class SpeechChunk:
 
 @dataclass(frozen=True)
 class Delivery:
-    """How a text is to be spoken. Whoever constructs one has parsed it, as `museserve.speech.request.parse_delivery` does.
+    """How a text is to be spoken. Whoever constructs one has parsed it, as `speech.request.parse_delivery` does.
 
     voice: a name as `voices.parse_name` spells it. speed: 0.25..4 times the voice's own pace.
     language: a base tag of BCP 47 ("en"), or "auto".
@@ -78,9 +78,9 @@ class Delivery:
 
 @dataclass(frozen=True)
 class SpeechRequest:
-    """One utterance to synthesise: `text` in NFC, trimmed, with something in it to speak; the other fields as in `Delivery`.
+    """One utterance to synthesise: `text` in NFC, trimmed, with something to speak; the other fields as in `Delivery`.
 
-    Whoever constructs one has parsed it, as `museserve.speech.request.parse_speech` does: nobody checks it again.
+    Whoever constructs one has parsed it, as `speech.request.parse_speech` does: nobody checks it again.
     """
 
     text: str

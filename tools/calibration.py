@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from museserve.messages import FloatArray, Phoneme
-from museserve.speech.engines.engine import VoiceEngine, joined
+from museserve.speech.engines.voice_engine import VoiceEngine, joined
 from museserve.speech.engines.voices import Voice
 from museserve.timebase import SPEECH_RATE
 

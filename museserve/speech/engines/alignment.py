@@ -29,18 +29,18 @@ class _Sound:
     end: float
 
 
-def durations_to_phonemes(symbols: Sequence[str], samples: NDArray[np.floating]) -> tuple[list[Phoneme], list[Span | None]]:
-    """Phonemes without gaps, and for each symbol the samples it sounds (None for blanks, marks and punctuation).
+def durations_to_phonemes(symbols: Sequence[str], durations: NDArray[np.floating]) -> tuple[list[Phoneme], list[Span | None]]:
+    """Phonemes without gaps, and for each symbol its samples (start, end): None for what is no sound of its own.
 
     Neural voices give durations to signs that are no sounds. The time of a stress mark goes to the sound after it, that of a
     length mark to the sound before it; that of a run of blanks and punctuation is shared half and half by the sounds around it,
     unless it is long enough to be a pause.
 
     Args:
-        symbols: one sign each, "" for padding.
-        samples: duration of each, same length.
+        symbols: n of the network's inputs, "" for padding.
+        durations: (n,) samples at `SPEECH_RATE`.
     """
-    sounds = _sounds(symbols, samples)
+    sounds = _sounds(symbols, durations)
     for before, after in zip(sounds[:-1], sounds[1:], strict=True):
         if after.start - before.end < PAUSE_S * SPEECH_RATE:
             before.end = after.start = 0.5 * (before.end + after.start)
@@ -55,14 +55,14 @@ def durations_to_phonemes(symbols: Sequence[str], samples: NDArray[np.floating])
     return row, spans
 
 
-def _sounds(symbols: Sequence[str], samples: NDArray[np.floating]) -> list[_Sound]:
+def _sounds(symbols: Sequence[str], durations: NDArray[np.floating]) -> list[_Sound]:
     """The symbols that sound, each with the time of its own marks."""
-    ends = np.cumsum(np.asarray(samples, np.float64))
+    ends = np.cumsum(np.asarray(durations, np.float64))
     sounds: list[_Sound] = []
     stress, marked_from = 0, None
     for number, symbol in enumerate(symbols):
         letters, own_stress = ipa.bare(symbol)
-        start, end = float(ends[number] - samples[number]), float(ends[number])
+        start, end = float(ends[number] - durations[number]), float(ends[number])
         if letters:
             sounds.append(_Sound(number, letters, stress or own_stress, start if marked_from is None else marked_from, end))
             stress, marked_from = 0, None

@@ -8,10 +8,10 @@ import numpy as np
 
 from museserve.messages import Phoneme
 from museserve.speech.engines import espeak_library, ipa
-from museserve.speech.engines.engine import Mark, Take
 from museserve.speech.engines.espeak_library import Rendition
+from museserve.speech.engines.postprocess import finish
 from museserve.speech.engines.resample import resample
-from museserve.speech.engines.trim import finish
+from museserve.speech.engines.voice_engine import SpeechMark, Synthesis
 from museserve.speech.engines.voices import Voice
 from museserve.speech.text.language import ESPEAK_NAMES
 from museserve.timebase import SPEECH_RATE
@@ -26,7 +26,7 @@ class EspeakEngine:
     name = "espeak"
     speeds = (80 / NORMAL_WPM, 450 / NORMAL_WPM)
 
-    def speak(self, text: str, voice: Voice, language: str, speed: float) -> Iterator[Take]:
+    def speak(self, text: str, voice: Voice, language: str, speed: float) -> Iterator[Synthesis]:
         library = espeak_library.load()
         tag = ESPEAK_NAMES.get(language, language)
         words_per_minute = round(NORMAL_WPM * voice.pace * speed)
@@ -49,10 +49,10 @@ def _phonemes(rendition: Rendition, rate: int, language: str) -> list[Phoneme]:
     return row
 
 
-def _marks(text: str, rendition: Rendition, phonemes: list[Phoneme]) -> list[Mark]:
+def _marks(text: str, rendition: Rendition, phonemes: list[Phoneme]) -> list[SpeechMark]:
     marks = []
     for first, last, begin, end in rendition.spans(text):
         sounds = [phoneme for phoneme in phonemes[begin:end] if phoneme.symbol]
         if sounds:
-            marks.append(Mark(first, last, sounds[0].start, sounds[-1].end))
+            marks.append(SpeechMark(first, last, sounds[0].start, sounds[-1].end))
     return marks

@@ -19,14 +19,15 @@ from museserve.errors import EngineUnavailableError
 from museserve.messages import FloatArray, Phoneme
 from museserve.speech.engines import ipa
 from museserve.speech.engines.alignment import durations_to_phonemes
-from museserve.speech.engines.engine import Mark, Take
 from museserve.speech.engines.onnx_graph import Network
-from museserve.speech.engines.trim import finish
+from museserve.speech.engines.postprocess import finish
+from museserve.speech.engines.voice_engine import SpeechMark, Synthesis
 from museserve.speech.engines.voices import Voice
+from museserve.timebase import SPEECH_RATE
 
 SPECTRUM = ("lh", "theta", "ln", "lr", "phi", "f0")  # what `dsp.synth` takes
-DURATIONS = "/Clip_output_0"  # frames a symbol, in the published graph
-DURATION_SAMPLES = 600  # 25 ms at 24 kHz
+DURATIONS = "/Clip_output_0"  # frames a symbol, of `FRAME` samples
+FRAME = SPEECH_RATE // 40  # samples, 25 ms
 SHIFT_S = -0.050  # the sound runs ahead of the labels; measured by `tools.calibration`
 MAX_SYMBOLS = 400  # what the network was made for
 _ASSETS = Path(hibari.__file__).parent / "assets"
@@ -57,12 +58,12 @@ class HibariEngine:
         g2p("Zyxlo warm up.")  # an unknown word, so that the spelling network is loaded as well
         self._synthesize(session, "wˈɔɹm ˈʌp.", 1.0)
 
-    def speak(self, text: str, voice: Voice, language: str, speed: float) -> Iterator[Take]:
+    def speak(self, text: str, voice: Voice, language: str, speed: float) -> Iterator[Synthesis]:
         session, g2p = self._loaded()
         tokens = _tokens(g2p, text)
         pcms: list[FloatArray] = []
         phonemes: list[Phoneme] = []
-        marks: list[Mark] = []
+        marks: list[SpeechMark] = []
         at = 0
         for part in _parts(tokens):
             signs = "".join(token.signs for token in part)
@@ -70,19 +71,19 @@ class HibariEngine:
             if not any(ipa.is_letter(sign) for sign in known):
                 continue
             pcm, frames = self._synthesize(session, signs, speed)
-            row, spans = durations_to_phonemes(["", *known, ""], frames * DURATION_SAMPLES)
+            row, spans = durations_to_phonemes(["", *known, ""], frames * FRAME)
             phonemes += [Phoneme(p.symbol, p.start + at, p.end + at, p.stress) for p in row]
             position = 1  # the pad before the first sign
             for token in part:
                 length = sum(sign in self._vocabulary for sign in token.signs)
                 sounds = [span for span in spans[position : position + length] if span is not None]
                 if sounds and token.last > token.first:
-                    marks.append(Mark(token.first, token.last, sounds[0][0] + at, sounds[-1][1] + at))
+                    marks.append(SpeechMark(token.first, token.last, sounds[0][0] + at, sounds[-1][1] + at))
                 position += length
             pcms.append(pcm)
             at += len(pcm)
         if not pcms:
-            yield Take(np.zeros(0, np.float32), ())
+            yield Synthesis(np.zeros(0, np.float32), ())
             return
         yield finish(np.concatenate(pcms), phonemes, marks, voice.gain, SHIFT_S)
 
@@ -98,7 +99,7 @@ class HibariEngine:
             return self._session, self._g2p
 
     def _synthesize(self, session: ort.InferenceSession, signs: str, speed: float) -> tuple[FloatArray, FloatArray]:
-        """pcm float32 at 24 kHz, and frames (n + 2,) of the known signs with a pad at both ends."""
+        """pcm float32 (samples,) at `SPEECH_RATE`, and frames (n + 2,) of the n known signs with a pad at both ends."""
         ids = [0, *[self._vocabulary[sign] for sign in signs if sign in self._vocabulary], 0]
         feeds = {"ids": np.asarray([ids], np.int64), "speed": np.asarray([speed], np.float32)}
         *spectrum, frames = session.run(None, feeds)
@@ -109,7 +110,7 @@ class HibariEngine:
 
 
 def _tokens(g2p: G2P, text: str) -> list[_Token]:
-    """What `G2P.__call__` joins to one string, with the place of each piece in `text`."""
+    """What `G2P.__call__` joins to one string, with the place of each token in `text`."""
     tokens = []
     cursor = 0
     for token in g2p.phonemize_tokens(g2p.tokenize(hibari_normalize(text))):

@@ -53,8 +53,8 @@ class OpenAIEngine:
         while True:
             heard = 0
             try:
-                async with aclosing(self._answer(text, voice, speed)) as pieces:
-                    async for pcm in pieces:
+                async with aclosing(self._answer(text, voice, speed)) as sounds:
+                    async for pcm in sounds:
                         heard += len(pcm)
                         yield pcm
                 return

@@ -23,10 +23,10 @@ from museserve.errors import EngineUnavailableError
 from museserve.messages import FloatArray, Phoneme
 from museserve.speech.engines import espeak_library, ipa
 from museserve.speech.engines.alignment import Span, durations_to_phonemes
-from museserve.speech.engines.engine import Mark, Take
 from museserve.speech.engines.onnx_graph import Network
+from museserve.speech.engines.postprocess import finish
 from museserve.speech.engines.resample import resample
-from museserve.speech.engines.trim import finish
+from museserve.speech.engines.voice_engine import SpeechMark, Synthesis
 from museserve.speech.engines.voices import Voice
 from museserve.timebase import SPEECH_RATE
 
@@ -86,12 +86,12 @@ class PiperEngine:
         plan = self._planned("wˈɔːɹm ˈʌp.", 1.0)
         Sound(self._load(), plan.codes).piece(0, plan.codes.shape[-1] * HOP)
 
-    def speak(self, text: str, voice: Voice, language: str, speed: float) -> Iterator[Take]:
+    def speak(self, text: str, voice: Voice, language: str, speed: float) -> Iterator[Synthesis]:
         self._load()
         ipa_voice = self._config["espeak"]["voice"]
         signs = " ".join(sounds + ending for sounds, ending in espeak_library.load().phonemize(text, ipa_voice))
         if not any(ipa.is_letter(sign) for sign in signs):
-            yield Take(np.zeros(0, np.float32), ())
+            yield Synthesis(np.zeros(0, np.float32), ())
             return
         plan = self._planned(signs, speed)
         row, spans = durations_to_phonemes(plan.symbols, plan.frames * (HOP * SPEECH_RATE / RATE))
@@ -107,11 +107,11 @@ class PiperEngine:
             yield finish(
                 sound.piece(cut * STEP_IN, sound.length if last else cuts[i + 1] * STEP_IN),
                 [Phoneme(p.symbol, p.start - moved, p.end - moved, p.stress) for p in row if after <= p.start < before],
-                [Mark(m.first, m.last, m.start - moved, m.end - moved) for m in marks if after <= m.start < before],
+                [SpeechMark(m.first, m.last, m.start - moved, m.end - moved) for m in marks if after <= m.start < before],
                 voice.gain,
                 SHIFT_S,
-                reaches=None if last else next(mark.first for mark in marks if mark.start >= borders[i]),
-                opens=i == 0,
+                text_end=None if last else next(mark.first for mark in marks if mark.start >= borders[i]),
+                begins_clause=i == 0,
             )
 
     def _load(self) -> _Parts:
@@ -195,7 +195,7 @@ class Sound:
         self._latents = np.concatenate([self._latents, fresh], -1) if made else fresh
 
 
-def _borders(phonemes: list[Phoneme], marks: list[Mark]) -> list[int]:
+def _borders(phonemes: list[Phoneme], marks: list[SpeechMark]) -> list[int]:
     """The beginnings of the words at which a new piece starts, in samples at `SPEECH_RATE`.
 
     A piece is about twice as long as the one before, up to `LONGEST_PIECE_S`, so that it is made while that one is heard.
@@ -218,7 +218,7 @@ def _step(border: int) -> int:
     return round((border + SHIFT_S * SPEECH_RATE) / STEP_OUT)
 
 
-def _marks(text: str, ipa_voice: str, symbols: list[str], spans: list[Span | None]) -> list[Mark]:
+def _marks(text: str, ipa_voice: str, symbols: list[str], spans: list[Span | None]) -> list[SpeechMark]:
     """Where espeak-ng, speaking the same text, has its words: it says which letters of the phonemes belong to which word."""
     rendition = espeak_library.load().synthesize(text, ipa_voice, words_per_minute=450)
     letters = [span for symbol, span in zip(symbols, spans, strict=True) if span is not None for _ in ipa.bare(symbol)[0]]
@@ -228,5 +228,5 @@ def _marks(text: str, ipa_voice: str, symbols: list[str], spans: list[Span | Non
     marks = []
     for first, last, begin, end in rendition.spans(text):
         if counts[end] > counts[begin]:
-            marks.append(Mark(first, last, letters[counts[begin]][0], letters[counts[end] - 1][1]))
+            marks.append(SpeechMark(first, last, letters[counts[begin]][0], letters[counts[end] - 1][1]))
     return marks

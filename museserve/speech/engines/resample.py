@@ -14,7 +14,7 @@ _SMOOTH = tuple(sorted(2**a * 3**b * 5**c for a in range(22) for b in range(4) f
 
 
 def resample(pcm: FloatArray, rate: int) -> FloatArray:
-    """float32 (n,) at `rate` -> float32 (ceil(n * 24000 / rate),) at `SPEECH_RATE`; sample 0 stays at time 0."""
+    """float32 (n,) at `rate` -> float32 (ceil(n * SPEECH_RATE / rate),); sample 0 stays at time 0."""
     if rate == SPEECH_RATE or not len(pcm):
         return pcm.astype(np.float32)
     divisor = gcd(rate, SPEECH_RATE)

@@ -1,4 +1,4 @@
-"""Text that arrives piece by piece, as a language model writes it, into texts that can be spoken."""
+"""Text that arrives delta by delta, as a language model writes it, into texts that can be spoken."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _MAY_END = re.compile(r"[.!?…。！？\n][\s\"'”’»)\]}」』】]*[^\s\"'�
 
 
 class TextDeltas:
-    """`add` pieces, `take` what can be spoken.
+    """`add` deltas, `take` what can be spoken.
 
-    A piece may end anywhere: a half of a surrogate pair waits for the other, and nothing is cut inside a syllable, because a sentence is only
+    A delta may end anywhere: a half of a surrogate pair waits for the other, and nothing is cut inside a syllable, because a sentence is only
     over when something follows it.
     """
 
@@ -44,7 +44,7 @@ class TextDeltas:
         return self.final and not self.ready
 
     def add(self, delta: str, *, flush: bool = False, final: bool = False) -> None:
-        """Raises TextError when the text is final already or becomes too long; the piece is then not added."""
+        """Raises TextError when the text is final already or becomes too long; the delta is then not added."""
         if self.final:
             raise TextError("the text of this utterance is final; announce another one")
         if self._chars + len(delta) > self._max_chars:

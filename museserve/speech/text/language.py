@@ -72,7 +72,7 @@ _WORDS = {
     "pt": "o a os as que de do da em um uma para com como é você seu não se no na por mais obrigado olá são isso",
 }
 _WORD_SETS = {tag: frozenset(words.split()) for tag, words in _WORDS.items()}
-_MARKS = {"es": "ñ¿¡", "fr": "êçèùœâîûë", "de": "ßäöü", "it": "ìòù", "pt": "ãõ"}
+_LATIN_LETTERS = {"es": "ñ¿¡", "fr": "êçèùœâîûë", "de": "ßäöü", "it": "ìòù", "pt": "ãõ"}
 _ADDRESS = re.compile(r"://|@|\w\.\w")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 
@@ -159,7 +159,7 @@ def _is_quoted(found: str, counts: Counter[str], words: list[str]) -> bool:
 def _latin(text: str, words: list[str]) -> tuple[str, int]:
     lowered = text.lower()
     scores = {tag: sum(word in known for word in words) for tag, known in _WORD_SETS.items()}
-    for tag, marks in _MARKS.items():
-        scores[tag] += 2 * any(mark in lowered for mark in marks)
+    for tag, letters in _LATIN_LETTERS.items():
+        scores[tag] += 2 * any(letter in lowered for letter in letters)
     best = max(scores, key=lambda tag: (scores[tag], tag == "en"))
     return best, scores[best]

@@ -1,4 +1,4 @@
-"""Written text to spoken text for the offline voices: numbers, units, symbols, terms."""
+"""Text normalisation for the offline voices, from the written to the spoken form: numbers, units, symbols, terms."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from museserve.speech.text.clean import clean
 from museserve.speech.text.lexicon import Lexicon
 from museserve.speech.text.normalize_en import english_rules
 from museserve.speech.text.normalize_ko import korean_rules, plain_latin
-from museserve.speech.text.rewrite import Finder, Spoken, rewrite
+from museserve.speech.text.rewrite import Finder, SpokenForm, rewrite
 
-__all__ = ["Spoken", "normalize", "warm_normalizer"]
+__all__ = ["SpokenForm", "normalize", "warm_normalizer"]
 
 
-def normalize(text: str, language: str, lexicon: Lexicon) -> Spoken:
+def normalize(text: str, language: str, lexicon: Lexicon) -> SpokenForm:
     """What a voice of `language` (a base tag) should be given for `text` (a clause), and where each written word lies in it.
 
     Korean comes out without digits or Latin letters. English leaves to the voice what it reads well itself. Other languages get their

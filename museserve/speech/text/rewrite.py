@@ -9,9 +9,10 @@ from typing import Protocol
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """What an engine says. `words`: (written word, (start, end) of its spoken form in `text`), in order, not overlapping.
+class SpokenForm:
+    """What an engine is given for a written text.
 
+    words: (written word, (start, end) of its spoken form in `text`), in order, not overlapping.
     A written word may contain spaces when it is spoken as one ("O(n log n)"); a word that is not spoken, such as a lone dash,
     is joined to the one before it.
     """
@@ -44,7 +45,7 @@ class Rule:
         return None
 
 
-def rewrite(text: str, rules: Sequence[Finder]) -> Spoken:
+def rewrite(text: str, rules: Sequence[Finder]) -> SpokenForm:
     """Apply `rules` from left to right, each to what is written (never to another's answer). Where two start together the earlier rule wins."""
     pending: list[Found | None] = [rule.find(text, 0) for rule in rules]
     out: list[tuple[str, int, int]] = []  # spoken letters, and the stretch of `text` they come from
@@ -82,7 +83,7 @@ def _squeeze(out: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
     return kept
 
 
-def _align(text: str, out: list[tuple[str, int, int]]) -> Spoken:
+def _align(text: str, out: list[tuple[str, int, int]]) -> SpokenForm:
     words: list[tuple[str, tuple[int, int]]] = []
     spans = [match.span() for match in re.finditer(r"\S+", text)]
     at = 0  # next spoken letter that belongs to no word yet
@@ -111,4 +112,4 @@ def _align(text: str, out: list[tuple[str, int, int]]) -> Spoken:
             words[-1] = (f"{before} {written}", (a, max(b, spoken)))
         elif i < len(spans):  # silent at the very start: show it with the next
             spans[i] = (start, spans[i][1])
-    return Spoken("".join(char for char, _, _ in out), tuple(words))
+    return SpokenForm("".join(char for char, _, _ in out), tuple(words))

@@ -1,4 +1,4 @@
-"""Cut a text into the pieces that are synthesised one after another: sentences, and a short first clause so that sound starts early."""
+"""Cut a text into the clauses that are synthesised one after another: the first one short, so that sound starts early."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PAUSE_SENTENCE_S = 0.3
 PAUSE_QUESTION_S = 0.35
 PAUSE_PARAGRAPH_S = 0.55
 PAUSE_BREATH_S = 0.05  # a cut at a space, where the writer set no sign
-MIN_PIECE_CHARS = 12  # a shorter clause sounds chopped off
+MIN_CLAUSE_CHARS = 12  # a shorter clause sounds chopped off
 WIDE_CHARS = 2  # a Hangul syllable, kana or Han character takes as long to say as so many Latin letters
 
 
 @dataclass(frozen=True)
 class Clause:
-    """A piece to synthesise. `text` is what is written without emoji and Markdown; it comes from `source[start:end]`.
+    """A stretch to synthesise. `text` is what is written without emoji and Markdown; it comes from `source[start:end]`.
 
     `language`: the base tag of the sentence it belongs to. `pause_s`: silence to put after it, seconds.
     """
@@ -46,7 +46,7 @@ _NAME_BEFORE = re.compile(r"(?:^|[\s(\"'“‘])[A-Z][a-z]+ [A-Z]\.$|^\s*[\"'“
 _SAID = re.compile(r"\s*(?:이?라[고는며]|하[고며는였]|했|고[ ,]|물[었으]|말[했하씀]|답[했하])")  # after a quotation: the sentence goes on
 _LOWER = re.compile(r"\s+(?:[a-zà-öø-ÿа-яё]|[-–—]\s)")  # the sentence goes on
 
-# Clause borders, as the place where the next piece starts. Strong: the writer's own signs.
+# Clause borders, as the place where the next clause starts. Strong: the writer's own signs.
 _STRONG = re.compile(r"(?<=[,;:、，；：])[\"'”’)]*\s+|[、，；：](?=\S)|\s+(?=[-–—]\s)|\s*[—](?=\S)|(?<=\))\s+|\s+(?=\()")
 _JOINED = r"because|although|though|while|whereas|which|unless|until|whether|when|where|before|after|if|so that|as well as"
 _WEAK_LATIN = re.compile(
@@ -67,20 +67,20 @@ _AUXILIARY = re.compile(r"(?:있|싶|계[시셨신]|나서|나면|말[고아았]
 
 
 def split(text: str, first_clause_chars: int = 48, max_chars: int = 300, hint: str = language.AUTO) -> list[Clause]:
-    """The pieces of `text` in order; their spans do not overlap and together hold every letter.
+    """The clauses of `text` in order; their spans do not overlap and together hold every letter.
 
     Args:
         first_clause_chars: near this length the first sentence is cut at a clause border (Hangul counts double).
-        max_chars: no piece is longer.
+        max_chars: no clause is longer.
         hint: as in `language.detect`.
     """
     cleaned = clean(text)
     sentences = list(_sentences(cleaned.text))
-    around = language.detect(cleaned.text, hint)
+    dominant = language.detect(cleaned.text, hint)
     clauses: list[Clause] = []
     for start, end, pause_s in sentences:
         sentence = cleaned.text[start:end]
-        tag = language.detect(sentence, hint, fallback=around)
+        tag = language.detect(sentence, hint, fallback=dominant)
         cuts = _cuts(sentence, first_clause_chars if not clauses else None, max_chars)
         for a, b in zip([0, *cuts], [*cuts, len(sentence)], strict=True):
             last = b == len(sentence)
@@ -98,7 +98,7 @@ def complete(text: str, max_chars: int = 160) -> int:
     weights = _weights(rest)
     if weights[-1] > max_chars:
         for borders in _borders(rest):
-            if fitting := [cut for cut in borders if weights[cut] >= MIN_PIECE_CHARS and weights[-1] - weights[cut] >= MIN_PIECE_CHARS]:
+            if fitting := [cut for cut in borders if weights[cut] >= MIN_CLAUSE_CHARS and weights[-1] - weights[cut] >= MIN_CLAUSE_CHARS]:
                 return ready + fitting[-1]
     return ready + (_long_cut(rest, 0, 2 * max_chars) if weights[-1] > 3 * max_chars else 0)
 
@@ -108,10 +108,10 @@ def _clause(cleaned: Cleaned, start: int, end: int, tag: str, pause_s: float) ->
         start += 1
     while end > start and cleaned.text[end - 1].isspace():
         end -= 1
-    piece = cleaned.text[start:end]
-    if not is_speakable(piece):
+    written = cleaned.text[start:end]
+    if not is_speakable(written):
         return []
-    return [Clause(" ".join(piece.split()), cleaned.starts[start], cleaned.ends[end - 1], tag, pause_s)]
+    return [Clause(" ".join(written.split()), cleaned.starts[start], cleaned.ends[end - 1], tag, pause_s)]
 
 
 def _pause(sentence: str, cut: int) -> float:
@@ -219,7 +219,7 @@ def _borders(sentence: str) -> tuple[list[int], list[int]]:
 
 
 def _first_cut(sentence: str, first_chars: int) -> int:
-    """Where the first clause ends, or 0 when the sentence is short or has no border that leaves two whole pieces."""
+    """Where the first clause ends, or 0 when the sentence is short or has no border that leaves two whole clauses."""
     weights = _weights(sentence)
     total = weights[-1]
     if total <= first_chars:
@@ -227,7 +227,7 @@ def _first_cut(sentence: str, first_chars: int) -> int:
     strong, weak = _borders(sentence)
 
     def within(borders: list[int], limit: float) -> list[int]:
-        return [cut for cut in borders if MIN_PIECE_CHARS <= weights[cut] <= limit and total - weights[cut] >= MIN_PIECE_CHARS]
+        return [cut for cut in borders if MIN_CLAUSE_CHARS <= weights[cut] <= limit and total - weights[cut] >= MIN_CLAUSE_CHARS]
 
     for limit in (1.25 * first_chars, 2.0 * first_chars):
         for borders in (strong, weak):
@@ -237,7 +237,7 @@ def _first_cut(sentence: str, first_chars: int) -> int:
 
 
 def _long_cut(sentence: str, start: int, max_chars: int) -> int:
-    """The best place to end a piece that begins at `start` and must not be longer than `max_chars`."""
+    """The best place to end a clause that begins at `start` and must not be longer than `max_chars`."""
     window = sentence[start : start + max_chars + 1]
     least = max(1, max_chars // 3)
     strong, weak = _borders(window)

@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from museserve.speech.engines.engine import joined
 from museserve.speech.engines.espeak import EspeakEngine
+from museserve.speech.engines.voice_engine import joined
 from museserve.speech.engines.voices import ESPEAK_MAN
+from museserve.timebase import SPEECH_RATE
 
 
 class Provider:
@@ -43,7 +44,7 @@ class Provider:
         self._socket.close()
 
     def pcm(self, text: str) -> bytes:
-        """What is served for `text`: int16 at 24 kHz."""
+        """What is served for `text`: int16 at `SPEECH_RATE`."""
         sound = joined(self._engine.speak(text, ESPEAK_MAN, "en", 1.0)).pcm
         return (sound * 32767).astype("<i2").tobytes()
 
@@ -63,7 +64,7 @@ class Provider:
         return StreamingResponse(self._pieces(sound, fault), media_type="audio/pcm", headers=_length(sound, fault))
 
     async def _pieces(self, sound: bytes, fault: str) -> AsyncIterator[bytes]:
-        cut = int(self.cut_s * 24_000) * 2
+        cut = int(self.cut_s * SPEECH_RATE) * 2
         try:
             if fault == "odd":
                 yield sound[: cut + 1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from museserve.messages import Phoneme
-from museserve.speech.engines.engine import joined
+from museserve.speech.engines.voice_engine import joined
 from museserve.speech.engines.voices import ESPEAK_MAN, ESPEAK_WOMAN, HIBARI, JOE, Voice
 from museserve.timebase import SPEECH_RATE
 from tools import calibration

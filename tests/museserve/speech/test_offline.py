@@ -14,11 +14,11 @@ import pytest
 from museserve.errors import EngineUnavailableError, SpeechEngineError
 from museserve.speech.engines import espeak_library, ipa
 from museserve.speech.engines.alignment import durations_to_phonemes
-from museserve.speech.engines.engine import Take, VoiceEngine, joined
 from museserve.speech.engines.onnx_graph import Network, cut
 from museserve.speech.engines.piper import CODES, FLOW_FIELD, HEAD_FIELD, MASK, STEM_FIELD, PiperEngine, Sound
+from museserve.speech.engines.postprocess import MARGIN_S, sounding_span
 from museserve.speech.engines.resample import resample
-from museserve.speech.engines.trim import MARGIN_S, sounding
+from museserve.speech.engines.voice_engine import Synthesis, VoiceEngine, joined
 from museserve.speech.engines.voices import ESPEAK_MAN, ESPEAK_WOMAN, HIBARI, JOE, Voice
 from museserve.timebase import SPEECH_RATE
 
@@ -41,41 +41,41 @@ def engine(request: pytest.FixtureRequest, voice: Voice) -> VoiceEngine:
 
 
 @every_voice
-def test_take_is_covered_by_phonemes(engine: VoiceEngine, voice: Voice, language: str, text: str) -> None:
-    take = joined(engine.speak(text, voice, language, 1.0))
-    assert take.pcm.dtype == np.float32 and np.isfinite(take.pcm).all()
-    assert 1.0 < len(take.pcm) / SPEECH_RATE < 5.0
-    assert take.phonemes[0].start == 0 and take.phonemes[-1].end == len(take.pcm)
-    assert all(before.end == after.start for before, after in zip(take.phonemes, take.phonemes[1:], strict=False))
-    assert all(phoneme.end > phoneme.start for phoneme in take.phonemes)
-    assert all(phoneme.symbol == ipa.bare(phoneme.symbol)[0] for phoneme in take.phonemes)
-    assert any(phoneme.stress == 1 for phoneme in take.phonemes)
+def test_a_synthesis_is_covered_by_phonemes(engine: VoiceEngine, voice: Voice, language: str, text: str) -> None:
+    synthesis = joined(engine.speak(text, voice, language, 1.0))
+    assert synthesis.pcm.dtype == np.float32 and np.isfinite(synthesis.pcm).all()
+    assert 1.0 < len(synthesis.pcm) / SPEECH_RATE < 5.0
+    assert synthesis.phonemes[0].start == 0 and synthesis.phonemes[-1].end == len(synthesis.pcm)
+    assert all(before.end == after.start for before, after in zip(synthesis.phonemes, synthesis.phonemes[1:], strict=False))
+    assert all(phoneme.end > phoneme.start for phoneme in synthesis.phonemes)
+    assert all(phoneme.symbol == ipa.bare(phoneme.symbol)[0] for phoneme in synthesis.phonemes)
+    assert any(phoneme.stress == 1 for phoneme in synthesis.phonemes)
 
 
 @every_voice
 def test_sound_begins_at_once(engine: VoiceEngine, voice: Voice, language: str, text: str) -> None:
-    take = joined(engine.speak(text, voice, language, 1.0))
-    first, last = sounding(take.pcm)
+    synthesis = joined(engine.speak(text, voice, language, 1.0))
+    first, last = sounding_span(synthesis.pcm)
     margin = MARGIN_S * SPEECH_RATE
     assert first == pytest.approx(margin, abs=0.012 * SPEECH_RATE)
-    assert 0 < len(take.pcm) - last <= margin + 0.012 * SPEECH_RATE
+    assert 0 < len(synthesis.pcm) - last <= margin + 0.012 * SPEECH_RATE
 
 
 @every_voice
 def test_words_are_marked_in_order(engine: VoiceEngine, voice: Voice, language: str, text: str) -> None:
-    take = joined(engine.speak(text, voice, language, 1.0))
-    assert all(before.last <= after.first and before.end <= after.start for before, after in zip(take.marks, take.marks[1:], strict=False))
-    assert 0 <= take.marks[0].start and take.marks[-1].end <= len(take.pcm)
+    synthesis = joined(engine.speak(text, voice, language, 1.0))
+    assert all(before.last <= after.first and before.end <= after.start for before, after in zip(synthesis.marks, synthesis.marks[1:], strict=False))
+    assert 0 <= synthesis.marks[0].start and synthesis.marks[-1].end <= len(synthesis.pcm)
     if " " in text:
-        said = [word.strip(",.?") for mark in take.marks for word in text[mark.first : mark.last].split()]
+        said = [word.strip(",.?") for mark in synthesis.marks for word in text[mark.first : mark.last].split()]
         assert said == [word.strip(",.?") for word in text.split()]
-        assert len(take.marks) >= 0.6 * len(said)
+        assert len(synthesis.marks) >= 0.6 * len(said)
 
 
 @pytest.mark.parametrize(("voice", "text"), [(HIBARI, "Pam may bob, a bomb."), (JOE, "Pam may bob, a bomb."), (ESPEAK_MAN, "Pam may bob, a bomb.")])
 def test_closed_lips_are_named(request: pytest.FixtureRequest, voice: Voice, text: str) -> None:
-    take = joined(request.getfixturevalue(voice.engine).speak(text, voice, "en", 1.0))
-    lips = [phoneme.symbol for phoneme in take.phonemes if phoneme.symbol in ("p", "b", "m")]
+    synthesis = joined(request.getfixturevalue(voice.engine).speak(text, voice, "en", 1.0))
+    lips = [phoneme.symbol for phoneme in synthesis.phonemes if phoneme.symbol in ("p", "b", "m")]
     assert lips == ["p", "m", "m", "b", "b", "b", "m"]
 
 
@@ -93,20 +93,20 @@ def test_same_text_is_the_same_sound(hibari: VoiceEngine) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "...", "…!?"])
 @pytest.mark.parametrize(("voice", "language"), [(HIBARI, "en"), (JOE, "en"), (ESPEAK_WOMAN, "ko")])
-def test_nothing_to_say_is_an_empty_take(request: pytest.FixtureRequest, voice: Voice, language: str, text: str) -> None:
-    assert joined(request.getfixturevalue(voice.engine).speak(text, voice, language, 1.0)) == Take(pytest.approx(np.zeros(0)), (), ())
+def test_nothing_to_say_is_an_empty_synthesis(request: pytest.FixtureRequest, voice: Voice, language: str, text: str) -> None:
+    assert joined(request.getfixturevalue(voice.engine).speak(text, voice, language, 1.0)) == Synthesis(pytest.approx(np.zeros(0)), (), ())
 
 
 def test_a_long_clause_is_spoken_whole(hibari: VoiceEngine) -> None:
     text = " ".join(["The quick brown fox jumps over the lazy dog"] * 14) + "."
-    take = joined(hibari.speak(text, HIBARI, "en", 1.0))
-    assert [text[mark.first : mark.last] for mark in take.marks] == text.rstrip(".").split()
-    assert [phoneme.symbol for phoneme in take.phonemes].count("z") >= 14
+    synthesis = joined(hibari.speak(text, HIBARI, "en", 1.0))
+    assert [text[mark.first : mark.last] for mark in synthesis.marks] == text.rstrip(".").split()
+    assert [phoneme.symbol for phoneme in synthesis.phonemes].count("z") >= 14
 
 
 def test_an_unknown_word_is_spelled_out(hibari: VoiceEngine) -> None:
-    take = joined(hibari.speak("Kubernetize the frobnicator.", HIBARI, "en", 1.0))
-    assert len(take.marks) == 3 and len([p for p in take.phonemes if p.symbol]) > 15
+    synthesis = joined(hibari.speak("Kubernetize the frobnicator.", HIBARI, "en", 1.0))
+    assert len(synthesis.marks) == 3 and len([p for p in synthesis.phonemes if p.symbol]) > 15
 
 
 def test_espeak_speaks_from_many_threads(espeak: VoiceEngine) -> None:
@@ -114,15 +114,15 @@ def test_espeak_speaks_from_many_threads(espeak: VoiceEngine) -> None:
     alone = [joined(espeak.speak(text, voice, language, 1.0)) for voice, language, text in cases[:3]]
     gate = threading.Barrier(6)
 
-    def speak(case: tuple[Voice, str, str]) -> Take:
+    def speak(case: tuple[Voice, str, str]) -> Synthesis:
         return joined(espeak.speak(case[2], case[0], case[1], 1.0))
 
     with ThreadPoolExecutor(6, initializer=gate.wait) as pool:
-        takes = list(pool.map(speak, cases))
-    for number, take in enumerate(takes):
+        together = list(pool.map(speak, cases))
+    for number, synthesis in enumerate(together):
         same = alone[number % 3]  # but for the flutter of the voice, which runs on from call to call
-        assert [p.symbol for p in take.phonemes] == [p.symbol for p in same.phonemes]
-        assert np.abs(np.asarray([p.end for p in take.phonemes]) - [p.end for p in same.phonemes]).max() < 0.02 * SPEECH_RATE
+        assert [p.symbol for p in synthesis.phonemes] == [p.symbol for p in same.phonemes]
+        assert np.abs(np.asarray([p.end for p in synthesis.phonemes]) - [p.end for p in same.phonemes]).max() < 0.02 * SPEECH_RATE
 
 
 def test_espeak_has_no_such_voice() -> None:
@@ -174,14 +174,14 @@ def test_a_clause_decoded_in_two_pieces_is_the_same_sound(piper: PiperEngine) ->
 
 def test_a_long_clause_of_a_slow_voice_comes_in_growing_pieces(piper: PiperEngine) -> None:
     text = "Please tell me about the whole problem, step by step."
-    takes = list(piper.speak(text, JOE, "en", 1.0))
-    lengths = [len(take.pcm) / SPEECH_RATE for take in takes]
-    assert len(takes) >= 3 and 0.4 < lengths[0] < 1.2 and max(lengths) < 3.0
-    for take, following in zip(takes, takes[1:], strict=False):
-        assert take.reaches == following.marks[0].first
-        assert take.marks[-1].last <= take.reaches and take.marks[-1].end <= len(take.pcm)
+    pieces = list(piper.speak(text, JOE, "en", 1.0))
+    lengths = [len(piece.pcm) / SPEECH_RATE for piece in pieces]
+    assert len(pieces) >= 3 and 0.4 < lengths[0] < 1.2 and max(lengths) < 3.0
+    for piece, following in zip(pieces, pieces[1:], strict=False):
+        assert piece.text_end == following.marks[0].first
+        assert piece.marks[-1].last <= piece.text_end and piece.marks[-1].end <= len(piece.pcm)
         assert following.phonemes[0].start == 0 and following.phonemes[0].symbol
-    assert takes[-1].reaches is None and [mark.first for take in takes for mark in take.marks] == [0, 7, 12, 15, 21, 25, 31, 40, 45, 48]
+    assert pieces[-1].text_end is None and [mark.first for piece in pieces for mark in piece.marks] == [0, 7, 12, 15, 21, 25, 31, 40, 45, 48]
     assert len(list(piper.speak("Hello.", JOE, "en", 1.0))) == 1
 
 

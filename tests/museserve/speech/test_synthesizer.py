@@ -13,7 +13,7 @@ import pytest
 
 from configs.models import SpeechConfig
 from museserve.errors import ConfigError, SpeechEngineError
-from museserve.messages import SpeechChunk, SpeechRequest
+from museserve.messages import SpeechChunk, SpeechInfo, SpeechRequest
 from museserve.pipeline.speech_buffer import SpeechBuffer
 from museserve.speech.request import parse_delivery, parse_speech
 from museserve.speech.synthesizer import Synthesizer
@@ -160,21 +160,21 @@ def test_openai_without_a_key_is_an_error_at_start(monkeypatch: pytest.MonkeyPat
 def test_info_says_what_speaks_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     info = Synthesizer(SpeechConfig()).info
-    assert "hibari-tts-" in info.pop("version")
-    assert info == {"engine": "offline", "reason": "no OpenAI key is configured", "offline": ["hibari", "piper", "espeak"]}
-    assert Synthesizer(SpeechConfig(engine="offline")).info["reason"] == "configured"
+    assert "hibari-tts-" in info.version
+    assert info == SpeechInfo("offline", "no OpenAI key is configured", info.version, ("hibari", "piper", "espeak"))
+    assert Synthesizer(SpeechConfig(engine="offline")).info.reason == "configured"
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     info = Synthesizer(SpeechConfig()).info
-    assert info["engine"] == "openai" and info["reason"] == "a key is configured" and "sk-secret" not in str(info)
+    assert info.engine == "openai" and info.reason == "a key is configured" and "sk-secret" not in str(info)
 
 
 def test_version_follows_the_lexicon(tmp_path: Path) -> None:
     lexicon = tmp_path / "words.yaml"
     lexicon.write_text("en:\n  kubectl: cube cuttle\n")
-    mine = Synthesizer(SpeechConfig(lexicon=lexicon)).info["version"]
-    assert mine != Synthesizer(SpeechConfig()).info["version"]
+    mine = Synthesizer(SpeechConfig(lexicon=lexicon)).info.version
+    assert mine != Synthesizer(SpeechConfig()).info.version
     lexicon.write_text("# how we say it\nen:\n  kubectl: cube cuttle\n")
-    assert Synthesizer(SpeechConfig(lexicon=lexicon)).info["version"] == mine, "a comment is not heard"
+    assert Synthesizer(SpeechConfig(lexicon=lexicon)).info.version == mine, "a comment is not heard"
 
 
 def _config(provider: Provider, on_error: str, timeout_s: float = 1.0, **more: Any) -> SpeechConfig:

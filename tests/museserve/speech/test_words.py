@@ -91,4 +91,4 @@ def test_silences_are_found_where_the_sound_stops() -> None:
 def test_all_silence_is_one_stretch_and_no_sound_is_none() -> None:
     assert silences(np.zeros(5_000, np.float32)) == [(0, 5_000)]
     assert silences(np.zeros(100, np.float32)) == []
-    assert silences(np.full(24_000, 0.5, np.float32)) == []
+    assert silences(np.full(SPEECH_RATE, 0.5, np.float32)) == []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from museserve.messages import FloatArray, SpeechWindow
-from museserve.speech.engines.engine import Take
+from museserve.speech.engines.voice_engine import Synthesis
 from museserve.timebase import SPEECH_RATE, frames_for
 from musetalk.speech_cues.controls import JAW, ROUND, SEAL, WIDE
 from musetalk.speech_cues.drive import listen
@@ -30,7 +30,7 @@ def correlation(a: FloatArray, b: FloatArray) -> float:
 @pytest.mark.parametrize(("take", "least"), [(english, 0.70), (english_man, 0.75), (korean, 0.75)])
 @pytest.mark.parametrize("noise_db", [-90.0, -20.0])
 def test_the_jaw_is_heard(take, least: float, noise_db: float) -> None:  # type: ignore[no-untyped-def]
-    spoken: Take = take()
+    spoken: Synthesis = take()
     heard = load_model().predict(features_of(noisy(spoken.pcm, noise_db), loud_level(spoken.pcm)))
     wanted = targets_of(spoken.pcm, spoken.phonemes)
     n = min(len(heard), len(wanted))

@@ -11,6 +11,7 @@ from configs.models import OpenAIConfig
 from museserve.errors import SpeechEngineError
 from museserve.messages import FloatArray
 from museserve.speech.engines.openai import OpenAIEngine, has_key
+from museserve.timebase import SPEECH_RATE
 from tests.museserve.speech.provider import Provider
 
 TEXT = "Please tell me about yourself and about your last project."
@@ -54,7 +55,7 @@ async def test_sound_is_passed_on_before_the_end(engine: OpenAIEngine, provider:
     provider.faults = ["slow"]
     stream = engine.stream(TEXT, "nova", 1.0)
     first = await anext(stream)
-    assert 0 < len(first) < 24_000
+    assert 0 < len(first) < SPEECH_RATE
     assert not provider.hung_up.is_set()
     await stream.aclose()
     assert provider.hung_up.wait(5)
@@ -81,7 +82,7 @@ async def test_refusals(engine: OpenAIEngine, provider: Provider, status: str, t
 @pytest.mark.parametrize("fault", ["429", "500", "empty"])
 async def test_a_passing_fault_is_tried_again(engine: OpenAIEngine, provider: Provider, fault: str) -> None:
     provider.faults = [fault]
-    assert sum(map(len, await heard(engine))) > 24_000
+    assert sum(map(len, await heard(engine))) > SPEECH_RATE
     assert len(provider.requests) == 2
 
 
@@ -96,7 +97,7 @@ async def test_half_a_stream(engine: OpenAIEngine, provider: Provider, fault: st
     with pytest.raises(SpeechEngineError, match=message):
         async for pcm in engine.stream(TEXT, "nova", 1.0):
             pieces.append(pcm)
-    assert sum(map(len, pieces)) == 24_000
+    assert sum(map(len, pieces)) == SPEECH_RATE
     assert len(provider.requests) == 1  # what was heard is not asked for again
 
 

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from museserve.speech.text.clean import clean
-from museserve.speech.text.sentences import MIN_PIECE_CHARS, PAUSE_CLAUSE_S, PAUSE_PARAGRAPH_S, PAUSE_QUESTION_S, PAUSE_SENTENCE_S, split
+from museserve.speech.text.sentences import MIN_CLAUSE_CHARS, PAUSE_CLAUSE_S, PAUSE_PARAGRAPH_S, PAUSE_QUESTION_S, PAUSE_SENTENCE_S, split
 
 
 def texts(text: str, **options: int) -> list[str]:
@@ -95,7 +95,7 @@ def test_no_cut_that_sounds_wrong(text: str) -> None:
 def test_both_pieces_of_a_cut_sentence_are_long_enough() -> None:
     text = "Yes, because the whole deployment pipeline had been written by a single contractor who left the company, so."
     for piece in texts(text):
-        assert len(piece) >= MIN_PIECE_CHARS
+        assert len(piece) >= MIN_CLAUSE_CHARS
 
 
 def test_pauses() -> None:

@@ -1,11 +1,11 @@
-"""Cutting a voice's own silence off a take, and bringing it to the common loudness."""
+"""From an engine's raw output to the common form: silence trimmed, gain, limiter, fades, times that match the sound."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from museserve.messages import FloatArray, Phoneme
-from museserve.speech.engines.engine import Mark, Take
+from museserve.speech.engines.voice_engine import SpeechMark, Synthesis
 from museserve.timebase import SPEECH_RATE
 
 MARGIN_S = 0.06  # silence kept before and after the sound
@@ -14,11 +14,14 @@ _WINDOW = SPEECH_RATE // 200  # 5 ms
 _FADE = SPEECH_RATE // 250  # 4 ms
 _OPENING = round(0.008 * SPEECH_RATE)  # a shorter hole before the first sound is none
 _PAUSE = round(0.04 * SPEECH_RATE)  # shorter holes between two sounds belong to the sound before
-_KNEE, _ROOM = 0.8, 0.17  # peaks above the knee are bent, none leaves knee + room
+_KNEE, _HEADROOM = 0.8, 0.17  # of the soft limiter: peaks above the knee are bent, none leaves knee + headroom
 
 
-def sounding(pcm: FloatArray) -> tuple[int, int]:
-    """First and last sample that are louder than `QUIET_DB` below the loud level (95th percentile of 5 ms RMS); (0, 0) for silence."""
+def sounding_span(pcm: FloatArray) -> tuple[int, int]:
+    """The samples (first, end) between which float32 (n,) at `SPEECH_RATE` sounds; (0, 0) for silence.
+
+    Sound is what is above `QUIET_DB`, relative to the loud level: the 95th percentile of 5 ms RMS.
+    """
     n = len(pcm) // _WINDOW
     rms = np.sqrt(np.square(pcm[: n * _WINDOW].reshape(n, _WINDOW)).mean(1)) if n else np.zeros(0, np.float32)
     if not n or rms.max() < 1e-4:
@@ -30,37 +33,37 @@ def sounding(pcm: FloatArray) -> tuple[int, int]:
 def finish(
     pcm: FloatArray,
     phonemes: list[Phoneme],
-    marks: list[Mark],
+    marks: list[SpeechMark],
     gain: float,
     shift_s: float,
     *,
-    opens: bool = True,
-    reaches: int | None = None,
-) -> Take:
-    """A take from an engine's raw output.
+    begins_clause: bool = True,
+    text_end: int | None = None,
+) -> Synthesis:
+    """A clause or a piece of it from an engine's raw output.
 
     Args:
         pcm: float32 (n,) at `SPEECH_RATE` with whatever silence the engine put around it.
         phonemes, marks: with the engine's own times, in order.
-        gain: of this voice.
-        shift_s: what to add to the engine's times so that they match the sound.
-        opens: False for a piece that continues a clause.
-        reaches: as in `Take`; only a piece without it is trimmed at its end.
+        gain: of this voice, linear.
+        shift_s: seconds to add to the engine's times so that they match the sound.
+        begins_clause: False for a piece that continues a clause.
+        text_end: as in `Synthesis`; only a piece without it, the last, is trimmed at its end.
     """
-    first, last = sounding(pcm)
-    if first == last and opens and reaches is None:
-        return Take(np.zeros(0, np.float32), ())
+    first, last = sounding_span(pcm)
+    if first == last and begins_clause and text_end is None:
+        return Synthesis(np.zeros(0, np.float32), ())
     margin = round(MARGIN_S * SPEECH_RATE)
-    cut = max(0, first - margin) if opens else 0
-    lead = margin - (first - cut) if opens else 0  # of silence that was not there
-    last = max(last, _FADE) if reaches is None else len(pcm)
-    body = pcm[cut : last + margin if reaches is None else last] * np.float32(gain)
+    cut = max(0, first - margin) if begins_clause else 0
+    lead = margin - (first - cut) if begins_clause else 0  # of silence that was not there
+    last = max(last, _FADE) if text_end is None else len(pcm)
+    body = pcm[cut : last + margin if text_end is None else last] * np.float32(gain)
     over = np.abs(body) > _KNEE
-    body[over] = np.sign(body[over]) * (_KNEE + _ROOM * np.tanh((np.abs(body[over]) - _KNEE) / _ROOM))
+    body[over] = np.sign(body[over]) * (_KNEE + _HEADROOM * np.tanh((np.abs(body[over]) - _KNEE) / _HEADROOM))
     fade = np.linspace(0.0, 1.0, _FADE, dtype=np.float32)
-    if opens:
+    if begins_clause:
         body[:_FADE] *= fade
-    if reaches is None:
+    if text_end is None:
         body[-_FADE:] *= fade[::-1]
     sound = np.concatenate([np.zeros(lead, np.float32), body])
     move = round(shift_s * SPEECH_RATE) - cut + lead
@@ -70,8 +73,8 @@ def finish(
         return min(max(sample + move, 0), end)
 
     moved = [Phoneme(p.symbol, at(p.start), at(p.end), p.stress) for p in phonemes]
-    placed = tuple(Mark(m.first, m.last, at(m.start), at(m.end)) for m in marks if at(m.end) > at(m.start))
-    return Take(sound, _unbroken(moved, len(sound)), placed, reaches)
+    placed = tuple(SpeechMark(m.first, m.last, at(m.start), at(m.end)) for m in marks if at(m.end) > at(m.start))
+    return Synthesis(sound, _unbroken(moved, len(sound)), placed, text_end)
 
 
 def _unbroken(phonemes: list[Phoneme], end: int) -> tuple[Phoneme, ...]:
