@@ -19,7 +19,7 @@ TYPES = {
     ".svg": "image/svg+xml",
     ".ts": "text/plain; charset=utf-8",  # types for editors; browsers never ask for them
 }
-OF_DEVELOPERS = ("node_modules", "eslint.config.js")  # beside the page, and no part of it
+FOLDERS = ("page", "player")  # and what lies beside them; the rest is its developers'
 
 # Nothing outside the service is ever loaded. blob: is the MediaSource, the finished-video fallback and the upload's preview.
 HEADERS = {
@@ -42,10 +42,10 @@ def folder() -> Path:
 
 def files() -> Iterator[Path]:
     """The page's files, by their paths below its folder."""
-    for path in sorted(folder().rglob("*")):
-        below = path.relative_to(folder())
-        if path.suffix in TYPES and below.parts[0] not in OF_DEVELOPERS:
-            yield below
+    top = folder()
+    for path in sorted(found for part in (".", *FOLDERS) for found in (top / part).iterdir()):
+        if path.suffix in TYPES and not path.name.endswith(".config.js"):
+            yield path.relative_to(top)
 
 
 def routes() -> list[Route]:
