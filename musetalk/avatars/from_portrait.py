@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+from filelock import FileLock
 
 from configs.models import MediaConfig
 from museserve.errors import ConflictError, EngineError, ImageError, RequestError, UnknownAvatarError
@@ -141,7 +140,7 @@ def prepare_builtin(
 
     if found := there():
         return found
-    with _one_process(avatar_id):
+    with _lock(avatar_id):
         if found := there():
             return found
         steps = Steps()
@@ -263,9 +262,6 @@ def _png(rgb: ByteArray) -> bytes:
     return data.tobytes()
 
 
-@contextmanager
-def _one_process(avatar_id: str) -> Iterator[None]:
-    """Held by one process of the machine at a time."""
-    with open(Path(tempfile.gettempdir()) / f"museserve-{os.getuid()}-{avatar_id}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, also when the process dies
-        yield
+def _lock(avatar_id: str) -> FileLock:
+    """Held by one process of the machine at a time; the system frees it when that process dies."""
+    return FileLock(Path(tempfile.gettempdir()) / f"museserve-{os.getuid()}-{avatar_id}.lock")
