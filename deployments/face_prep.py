@@ -12,7 +12,8 @@ from configs.models import AppConfig
 from museserve.errors import ConflictError, MuseserveError
 from museserve.messages import AvatarRef
 from musetalk.avatars.from_clip import prepare_clip
-from musetalk.avatars.from_portrait import check_request, prepare_portrait, refresh
+from musetalk.avatars.from_portrait import check_request, prepare_portrait
+from musetalk.avatars.preparation import renew
 from musetalk.avatars.progress import Progress
 from musetalk.factory import clips_need_musetalk, load_face_networks, prepare_shipped, shipped_store
 
@@ -133,6 +134,6 @@ class FacePrep:
         """Prepare avatars of other engine versions again. A damaged one is reported and left: the others must still serve."""
         for avatar_id in self._store.ids():
             try:
-                refresh(avatar_id, self._store, self._media, self._networks)
+                renew(avatar_id, self._store, self._media, self._networks)
             except MuseserveError as error:
                 logger.error("avatar %s cannot be used: %s", avatar_id, error)

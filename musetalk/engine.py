@@ -7,6 +7,8 @@ from typing import Protocol
 
 from museserve.messages import ByteArray, Conditioning, EngineInfo, RenderRequest, SpeechWindow
 
+ANIMATOR, MUSETALK = "animator", "musetalk"  # the engines' names, in `EngineInfo` and in avatars
+
 
 class LipSyncEngine(Protocol):
     """`listen` hears, `render` draws. Both are synchronous, thread-safe and hold no state of an utterance."""

@@ -18,9 +18,9 @@ from museserve.timebase import FPS, SPEECH_RATE
 from musetalk.animator.engine import Animator
 from musetalk.animator.rig import Rig
 from musetalk.avatars.builtin import BUILTIN
-from musetalk.avatars.from_portrait import ANIMATOR, MUSETALK, prepare_builtin
+from musetalk.avatars.from_portrait import prepare_builtin
 from musetalk.avatars.store import AvatarStore
-from musetalk.engine import LipSyncEngine
+from musetalk.engine import ANIMATOR, MUSETALK, LipSyncEngine
 from musetalk.weights.catalogue import files_for
 from musetalk.weights.folder import WeightsFolder
 
