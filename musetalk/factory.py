@@ -103,13 +103,6 @@ def load_face_networks(config: AppConfig) -> tuple[FaceNetworks | None, str]:
     return None, f"auto: {missing}"
 
 
-def clips_need_musetalk(reason: str) -> EngineUnavailableError:
-    """The error for a clip that nothing here can draw."""
-    return EngineUnavailableError(
-        f"an avatar from a clip needs MuseTalk, which does not run here ({reason}); a portrait becomes an avatar without it"
-    )
-
-
 def prepare_shipped(config: AppConfig, store: AvatarStore, networks: FaceNetworks | None = None) -> None:
     """See to it that the shipped avatars are prepared for MuseTalk. Its face networks are loaded, and freed again, only when one is not."""
     from musetalk.neural.avatar_parts import FaceNetworks, neural_version
