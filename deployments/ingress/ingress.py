@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -34,9 +34,10 @@ from deployments.remote import pulled, unwrap
 from museserve.errors import BusyError, ConflictError, EngineError, MuseserveError, PayloadTooLargeError, RequestError
 from museserve.media.captions import cues, webvtt
 from museserve.media.speech_encode import CONTENT_TYPES
-from museserve.messages import EngineInfo, Fragment, VideoRequest, Word
+from museserve.messages import EngineInfo, Fragment, PreparationProgress, VideoRequest, Word
 from museserve.speech.engines import voices
 from musetalk.avatars.builtin import resolve
+from musetalk.avatars.format import AvatarMeta
 from musetalk.factory import open_store, weights_report
 
 logger = logging.getLogger("ray.serve")
@@ -145,7 +146,7 @@ class Ingress:
             first = await anext(told)  # what is wrong before any work begins has its own status
             return StreamingResponse(_lines(first, told), media_type=NDJSON, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         made = await _made(told)
-        return JSONResponse(made, status_code=201, headers={"Location": f"/v1/avatars/{made['id']}"})
+        return JSONResponse(made.to_json(), status_code=201, headers={"Location": f"/v1/avatars/{made.id}"})
 
     async def read_avatar(self, request: Request) -> Response:
         return JSONResponse((await self._avatar(request.path_params["id"])).meta.to_json())
@@ -337,7 +338,7 @@ class Ingress:
     async def _avatar(self, name: str, version: str | None = None) -> Any:
         return await asyncio.to_thread(self._store.load, resolve(name), version)
 
-    def _preparation(self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool = False) -> AsyncGenerator[dict[str, Any], None]:
+    def _preparation(self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool = False) -> Preparation:
         return pulled(self._face_prep.prepare.remote(data, avatar_id, name or avatar_id, gender, clip))
 
     async def _temporary(self, image: bytes) -> str:
@@ -354,6 +355,7 @@ class Ingress:
 
 TEMPORARY = "tmp-"
 NDJSON = "application/x-ndjson"
+Preparation = AsyncGenerator[PreparationProgress | AvatarMeta, None]  # the last is the avatar
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
@@ -406,22 +408,25 @@ def _immutable(tag: str) -> dict[str, str]:
     return {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
 
 
-async def _made(told: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any]:
-    """The avatar, once it is prepared."""
-    made: dict[str, Any] = {}
+async def _made(told: Preparation) -> AvatarMeta:
+    """The avatar, once it is prepared. Read to the end: whoever closes it before leaves no avatar behind."""
     async with aclosing(told):
-        async for item in told:
-            made = item.get("avatar", made)
-    return made
+        items = [item async for item in told]
+    assert isinstance(items[-1], AvatarMeta)
+    return items[-1]
 
 
-async def _lines(first: dict[str, Any], rest: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[bytes]:
+def _line(item: PreparationProgress | AvatarMeta) -> bytes:
+    return json.dumps({"avatar": item.to_json()} if isinstance(item, AvatarMeta) else asdict(item)).encode() + b"\n"
+
+
+async def _lines(first: PreparationProgress | AvatarMeta, rest: Preparation) -> AsyncIterator[bytes]:
     """One JSON object a line; the last is the avatar or an error, with the status that it would have had."""
     async with aclosing(rest):
         try:
-            yield json.dumps(first).encode() + b"\n"
+            yield _line(first)
             async for item in rest:
-                yield json.dumps(item).encode() + b"\n"
+                yield _line(item)
         except Exception as error:
             told = _ours(error, "POST /v1/avatars")
             yield json.dumps({"error": {"code": told.code, "message": str(told), "status": told.status}}).encode() + b"\n"
