@@ -6,6 +6,7 @@ They stand in for prepared ones where that would take minutes: nothing is parsed
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -15,9 +16,10 @@ import torch
 from configs.models import AppConfig
 from museserve.media.idle_loop import encode_idle
 from museserve.messages import Box
+from musetalk.avatars.assembly import assemble
 from musetalk.avatars.builtin import BUILTIN, shipped_portrait
-from musetalk.avatars.format import MUSETALK, EngineParts, PreparedAvatar, StoredIdle, content_version
-from musetalk.avatars.from_portrait import ANIMATOR, animator_version, builtin_settings
+from musetalk.avatars.format import ANIMATOR, MUSETALK, EngineParts, PreparedAvatar, content_version
+from musetalk.avatars.from_portrait import animator_version, builtin_settings
 from musetalk.avatars.store import AvatarStore
 from musetalk.neural.avatar_parts import neural_version
 from musetalk.neural.networks import load_vae
@@ -39,8 +41,9 @@ def _avatar(avatar_id: str, config: AppConfig, vae: Any, faces: int) -> Prepared
     size = config.avatars.size
     settings = builtin_settings(avatar_id, size, config.mux.media)
     shipped = shipped_portrait(avatar_id)
-    picture = cv2.resize(shipped.portrait, (size, size), interpolation=cv2.INTER_AREA)
-    landmarks = shipped.landmarks[:, :2] * (size / len(shipped.portrait))
+    portrait = shipped.portrait
+    picture = cv2.resize(portrait, (size, size), interpolation=cv2.INTER_AREA)
+    landmarks = shipped.landmarks[:, :2] * (size / len(portrait))
     (left, top), (right, bottom) = landmarks.min(0).astype(int) // 2 * 2, landmarks.max(0).astype(int) // 2 * 2
     box = Box(int(left), int(top), int(right - left), int(bottom - top))
     frames = [np.clip(picture.astype(int) + i, 0, 255).astype(np.uint8) for i in range(FRAMES)]  # each a little brighter than the last
@@ -48,28 +51,12 @@ def _avatar(avatar_id: str, config: AppConfig, vae: Any, faces: int) -> Prepared
     crops = np.stack([cv2.resize(f[top:bottom, left:right], (256, 256), interpolation=cv2.INTER_LANCZOS4) for f in frames[:faces]])
     latents = vae.encode_faces(torch.from_numpy(crops)).numpy().astype(np.float16)
     mask = cv2.ellipse(np.zeros((box.h, box.w), np.uint8), (box.w // 2, box.h * 2 // 3), (box.w // 3, box.h // 4), 0, 0, 360, 255, -1)
-    idle = encode_idle(loop, config.mux.media)
-    return PreparedAvatar(
-        id=avatar_id,
-        version=content_version(settings, "generated"),
-        settings=settings,
-        name=shipped.name,
-        gender=shipped.gender,
-        size=size,
-        source_sha256=shipped.sha256,
-        portrait_png=shipped.portrait_png,
-        landmarks=shipped.landmarks,
-        frames=loop,
-        engines={
-            ANIMATOR: EngineParts(animator_version(), box, {"none": np.zeros(1, np.float32)}),
-            MUSETALK: EngineParts(
-                neural_version(config),
-                box,
-                {"latents": latents, "latent_index": np.arange(FRAMES) % faces},
-                mask,
-                np.tile(np.array([left, top, right, bottom], np.int32), (FRAMES, 1)),
-            ),
-        },
-        idle=StoredIdle(init=idle.init, segments=tuple(idle.segments), mp4=idle.mp4),
-        builtin=True,
-    )
+    arrays = {"latents": latents, "latent_index": np.arange(FRAMES) % faces}
+    face_boxes = np.tile(np.array([left, top, right, bottom], np.int32), (FRAMES, 1))
+    engines = {
+        ANIMATOR: EngineParts(animator_version(), box, {"none": np.zeros(1, np.float32)}),
+        MUSETALK: EngineParts(neural_version(config), box, arrays, mask, face_boxes),
+    }
+    idle, version = encode_idle(loop, config.mux.media), content_version(settings, "generated")
+    made = assemble(shipped, idle, engines, version=version, settings=settings, report={})
+    return replace(made, frames=loop, crf=None)

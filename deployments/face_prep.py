@@ -1,4 +1,4 @@
-"""Portrait or clip to prepared avatar, into the avatar store. The work lives in `musetalk.avatars.from_portrait` and `from_clip`."""
+"""Portrait or clip to prepared avatar, while somebody waits for it. The work lives in `musetalk.avatars.preparation`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator
-from typing import Any
 
 from configs.models import AppConfig
-from museserve.errors import ConflictError, MuseserveError
-from museserve.messages import AvatarRef
-from musetalk.avatars.from_clip import prepare_clip
-from musetalk.avatars.from_portrait import check_request, prepare_portrait, refresh
+from museserve.errors import ConflictError
+from museserve.messages import PreparationProgress
+from musetalk.avatars.format import AvatarMeta
+from musetalk.avatars.preparation import AvatarPreparation
 from musetalk.avatars.progress import Progress
 from musetalk.avatars.stores import shipped_store
-from musetalk.choice import clips_need_musetalk
 from musetalk.factory import load_face_networks, prepare_shipped
 
 logger = logging.getLogger("ray.serve")
@@ -56,34 +54,34 @@ class FacePrep:
     """A plain class: `graph.py` makes it a deployment."""
 
     def __init__(self, config: AppConfig) -> None:
-        self._avatars, self._media = config.avatars, config.mux.media
         self._store = shipped_store(config, CACHE_BYTES)
-        self._networks, self._reason = load_face_networks(config)
+        networks, reason = load_face_networks(config)
+        self._preparation = AvatarPreparation(config, self._store, networks, reason)
         self._making: set[str] = set()
-        if self._networks is not None:
-            prepare_shipped(config, self._store, self._networks)
+        if networks is not None:
+            prepare_shipped(config, self._store, networks)
             # Seconds for each avatar, so the shipped ones serve meanwhile; whoever asks for another is told.
-            threading.Thread(target=self._renew_all, name="renew", daemon=True).start()
+            threading.Thread(target=self._preparation.renew_all, name="renew", daemon=True).start()
         else:
-            self._renew_all()
-        logger.info("face preparation ready: %d avatars; MuseTalk: %s", len(self._store.ids()), self._reason or "prepared for")
+            self._preparation.renew_all()
+        logger.info("face preparation ready: %d avatars; MuseTalk: %s", len(self._store.ids()), reason or "prepared for")
 
-    async def prepare(self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool = False) -> AsyncGenerator[dict[str, Any], None]:
-        """Prepare and store an avatar. Yields {"step", "done"} as it goes and at last {"avatar": its metadata with the report}.
+    async def prepare(
+        self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool = False
+    ) -> AsyncGenerator[PreparationProgress | AvatarMeta, None]:
+        """Prepare and store an avatar. Yields its progress and at last what is known of it, with the report.
 
         Closed before that, it breaks off at the next step and leaves nothing behind.
 
         Raises:
             ImageError, ClipError, RequestError, ConflictError. EngineUnavailableError: a clip, and MuseTalk does not run here.
         """
-        check_request(avatar_id, gender)
-        if clip and self._networks is None:
-            raise clips_need_musetalk(self._reason)
+        self._preparation.check(avatar_id, gender, clip=clip)
         if avatar_id in self._making:
             raise ConflictError(f"avatar {avatar_id!r} is being prepared just now; wait for it or choose another id")
         self._making.add(avatar_id)
         loop, caller = asyncio.get_running_loop(), Caller()
-        told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        told: asyncio.Queue[PreparationProgress | None] = asyncio.Queue()
         last = ("", -1.0)
 
         def progress(step: str, done: float) -> None:
@@ -91,7 +89,7 @@ class FacePrep:
             caller.check()
             if step != last[0] or done >= last[1] + STEP:
                 last = step, done
-                loop.call_soon_threadsafe(told.put_nowait, {"step": step, "done": round(done, 3)})
+                loop.call_soon_threadsafe(told.put_nowait, PreparationProgress(step, round(done, 3)))
 
         work = loop.run_in_executor(None, self._make, data, avatar_id, name, gender, clip, progress, caller)
         work.add_done_callback(lambda _: told.put_nowait(None))
@@ -99,27 +97,30 @@ class FacePrep:
         try:
             while (item := await told.get()) is not None:
                 yield item
-            ref = await work
-            assert ref is not None
-            avatar = await asyncio.to_thread(self._store.load, ref.id, ref.version)
-            yield {"avatar": avatar.meta.to_json()}
+            made = await work
+            assert made is not None
+            yield made
             delivered = True
         finally:
             if not delivered and caller.leave():
                 self._drop(avatar_id)
 
-    def _make(self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool, progress: Progress, caller: Caller) -> AvatarRef | None:
+    def _make(
+        self,
+        data: bytes,
+        avatar_id: str,
+        name: str,
+        gender: str,
+        clip: bool,
+        progress: Progress,
+        caller: Caller,
+    ) -> AvatarMeta | None:
         """None when nobody waited for it to the end."""
-        common: dict[str, Any] = {"id": avatar_id, "name": name, "gender": gender, "size": self._avatars.size, "store": self._store}
-        common |= {"media": self._media, "networks": self._networks, "progress": progress}
         try:
-            if clip:
-                ref: AvatarRef = prepare_clip(data, limits=self._avatars.clip, **common)[0]
-            else:
-                ref = prepare_portrait(data, max_pixels=self._avatars.max_pixels, **common)[0]
+            made = self._preparation.prepare(data, avatar_id, name, gender, clip=clip, progress=progress)
             if not caller.stored():
                 self._drop(avatar_id)
-            return ref
+            return made
         except Abandoned:
             logger.info("avatar %s was abandoned by its caller", avatar_id)
             return None
@@ -130,11 +131,3 @@ class FacePrep:
         if self._store.exists(avatar_id):
             self._store.delete(avatar_id)
         logger.info("avatar %s was finished after its caller had left, and is deleted", avatar_id)
-
-    def _renew_all(self) -> None:
-        """Prepare avatars of other engine versions again. A damaged one is reported and left: the others must still serve."""
-        for avatar_id in self._store.ids():
-            try:
-                refresh(avatar_id, self._store, self._media, self._networks)
-            except MuseserveError as error:
-                logger.error("avatar %s cannot be used: %s", avatar_id, error)

@@ -137,6 +137,14 @@ class AvatarRef:
 
 
 @dataclass(frozen=True)
+class PreparationProgress:
+    """How far the preparation of an avatar is. step: what goes on now; done: 0..1, of the whole."""
+
+    step: str
+    done: float
+
+
+@dataclass(frozen=True)
 class RenderRequest:
     """Up to one segment of frames to draw. Stateless and idempotent: any replica may answer it, twice if need be.
 

@@ -42,10 +42,3 @@ def _not_installed(config: AppConfig) -> list[str]:
 
 def unmet(missing: str) -> EngineUnavailableError:
     return EngineUnavailableError(f"lipsync.engine: musetalk was asked for, but {missing}; or set lipsync.engine to auto or animator")
-
-
-def clips_need_musetalk(reason: str) -> EngineUnavailableError:
-    """The error for a clip that nothing here can draw."""
-    return EngineUnavailableError(
-        f"an avatar from a clip needs MuseTalk, which does not run here ({reason}); a portrait becomes an avatar without it"
-    )

@@ -190,30 +190,19 @@ def add_avatar(
 
     import yaml
 
-    from museserve.media.clip import is_clip
-    from musetalk.avatars.from_clip import prepare_clip
-    from musetalk.avatars.from_portrait import check_request, prepare_portrait
+    from musetalk.avatars.from_portrait import check_request
+    from musetalk.avatars.preparation import AvatarPreparation
     from musetalk.avatars.stores import shipped_store
-    from musetalk.choice import clips_need_musetalk
     from musetalk.factory import load_face_networks
 
     chosen = avatar_id or _slug(source.stem)
-    check_request(chosen, gender.value)
+    check_request(chosen, gender.value)  # before anything is loaded
     networks, reason = load_face_networks(settings)
-    if is_clip(data) and networks is None:
-        raise clips_need_musetalk(reason)
     store = shipped_store(settings, settings.lipsync.avatar_cache_bytes)
-    avatars = settings.avatars
+    preparation = AvatarPreparation(settings, store, networks, reason)
     with _steps() as show:
-        common: dict[str, Any] = {"id": chosen, "name": name or chosen, "gender": gender.value, "size": avatars.size, "store": store}
-        common |= {"media": settings.mux.media, "networks": networks, "progress": show}
-        if is_clip(data):
-            assert networks is not None
-            ref = prepare_clip(data, limits=avatars.clip, **common)[0]
-        else:
-            ref = prepare_portrait(data, max_pixels=avatars.max_pixels, **common)[0]
-    meta = store.meta(ref.id)
-    found = {"id": ref.id, "version": ref.version, "engines": sorted(meta.engines), "report": meta.report}
+        meta = preparation.prepare(data, chosen, name, gender.value, progress=show)
+    found = {"id": meta.id, "version": meta.version, "engines": sorted(meta.engines), "report": meta.report}
     typer.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip())
 
 

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from museserve.errors import EngineError, UnknownAvatarError
-from museserve.messages import ByteArray, FloatArray
-from musetalk.avatars.format import Gender
+from musetalk.avatars.format import AvatarSource, Gender
 
 BUILTIN_DIR = Path(__file__).parent / "shipped"
 BUILTIN = ("interviewer_woman", "interviewer_man")
 ALIASES = {"woman": "interviewer_woman", "man": "interviewer_man"}
-
-
-@dataclass(frozen=True)
-class ShippedPortrait:
-    """portrait: RGB uint8 (p, p, 3), already framed; landmarks: float32 (478, 3) in its pixels."""
-
-    id: str
-    name: str
-    gender: Gender
-    portrait_png: bytes
-    portrait: ByteArray
-    landmarks: FloatArray
-    sha256: str
 
 
 def resolve(name: str) -> str:
@@ -54,21 +39,26 @@ def shipped_facts(avatar_id: str) -> tuple[str, Gender]:
     return facts["name"], facts["gender"]
 
 
-def shipped_portrait(avatar_id: str) -> ShippedPortrait:
-    """A shipped avatar's source.
+def shipped_portrait(avatar_id: str) -> AvatarSource:
+    """A shipped avatar's source, already framed.
 
     Raises:
         UnknownAvatarError: no such avatar ships with the project.
         EngineError: the installation lacks its files, or they are damaged.
     """
-    png = _read(avatar_id, "portrait.png")
-    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
-    landmarks = np.asarray(np.load(_path(avatar_id, "landmarks.npy"), allow_pickle=False), np.float32)
-    if picture is None or picture.shape[0] != picture.shape[1] or landmarks.shape != (478, 3):
-        raise EngineError(f"the shipped avatar {avatar_id!r} is damaged; install the project again")
     name, gender = shipped_facts(avatar_id)
-    rgb = np.ascontiguousarray(picture[:, :, ::-1]).astype(np.uint8, copy=False)
-    return ShippedPortrait(avatar_id, name, gender, png, rgb, landmarks, shipped_digest(avatar_id))
+    landmarks = np.load(io.BytesIO(_read(avatar_id, "landmarks.npy")), allow_pickle=False)
+    if landmarks.shape != (478, 3):
+        raise EngineError(f"the shipped avatar {avatar_id!r} is damaged; install the project again")
+    return AvatarSource(
+        id=avatar_id,
+        name=name,
+        gender=gender,
+        source_sha256=shipped_digest(avatar_id),
+        portrait_png=_read(avatar_id, "portrait.png"),
+        landmarks=landmarks,
+        builtin=True,
+    )
 
 
 def _path(avatar_id: str, name: str) -> Path:

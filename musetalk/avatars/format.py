@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
@@ -94,35 +95,61 @@ class EngineParts:
     faces: NDArray[np.int32] | None = None
 
 
-@dataclass(frozen=True)
-class PreparedAvatar:
-    """Everything `AvatarStore.save` writes.
+@dataclass(frozen=True, kw_only=True)
+class AvatarSource:
+    """What an avatar is made from, whatever it is prepared for: enough to prepare it again with no face detection.
 
-    frames: I420 uint8 (n, size * 3 // 2, size), the frames of the idle loop as a viewer sees them, encoded with the quantiser `crf` and decoded
-    again, in the sequence `order` int32 (m,) when that is given;
-    portrait_png: the framed portrait, or a frame of the clip; landmarks: float32 (478, 3) in pixels of that picture; track: of a clip, float32
-    (n, 478, 2) in pixels of each background frame, NaN where no face was seen. They are kept so that the avatar can be prepared again with no
-    face detection: of a portrait from the picture, of a clip from its frames.
+    portrait_png: the framed portrait, or a frame of the clip; landmarks: float32 (478, 3) in pixels of that picture.
+    report: what was found in the upload, JSON-able.
+    Of a clip alone: order: int32 (m,), which frame stands at each place of its loop; track: float32 (n, 478, 2) in
+    pixels of each frame, NaN where no face was seen.
     """
 
     id: str
-    version: str
     name: str
     gender: Gender
-    size: int
     source_sha256: str
     portrait_png: bytes
     landmarks: FloatArray
+    source: Source = "portrait"
+    builtin: bool = False
+    report: Mapping[str, Any] = field(default_factory=dict)
+    order: NDArray[np.int32] | None = None
+    track: FloatArray | None = None
+
+    @property
+    def portrait(self) -> ByteArray:
+        """`portrait_png` decoded: RGB uint8 (p, p, 3). Raises EngineError: it cannot be."""
+        picture = cv2.imdecode(np.frombuffer(self.portrait_png, np.uint8), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise EngineError(f"avatar {self.id!r}: portrait.png cannot be decoded")
+        return np.asarray(picture[:, :, ::-1], np.uint8, order="C")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedAvatar(AvatarSource):
+    """Everything `AvatarStore.save` writes.
+
+    frames: I420 uint8 (n, size * 3 // 2, size), the idle loop as a viewer sees it: encoded with the quantiser `crf` and
+    decoded again.
+    settings: stands for the source and all settings, whichever engines it is prepared for.
+    """
+
+    version: str
+    size: int
     frames: ByteArray
     engines: Mapping[str, EngineParts]
     idle: StoredIdle | None = None
     crf: int | None = None
-    builtin: bool = False
-    report: Mapping[str, Any] = field(default_factory=dict)
-    order: NDArray[np.int32] | None = None
-    source: Source = "portrait"
     settings: str = ""
-    track: FloatArray | None = None
+
+
+def to_png(rgb: ByteArray) -> bytes:
+    """RGB uint8 (h, w, 3) as PNG. Raises EngineError."""
+    done, data = cv2.imencode(".png", rgb[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 4])
+    if not done:
+        raise EngineError("the avatar's portrait cannot be written as PNG")
+    return data.tobytes()
 
 
 def check_id(avatar_id: str) -> str:
@@ -207,6 +234,23 @@ class Avatar:
         cuts = np.cumsum((0, *self.meta.idle_segments)).tolist()
         segments = tuple(bytes(joined[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True))
         return StoredIdle(init=self._read("idle.init.mp4"), segments=segments, mp4=self._read("idle.mp4"))
+
+    def source(self) -> AvatarSource:
+        """What it was made from. Raises EngineError: a file of that is missing or damaged."""
+        meta = self.meta
+        return AvatarSource(
+            id=meta.id,
+            name=meta.name,
+            gender=meta.gender,
+            source_sha256=meta.source_sha256,
+            portrait_png=self.portrait_png,
+            landmarks=self.landmarks,
+            source=meta.source,
+            builtin=meta.builtin,
+            report=meta.report,
+            order=self.order if meta.source == "clip" else None,
+            track=self.track,
+        )
 
     def box(self, engine: str) -> Box:
         """Where this engine's crops go."""

@@ -9,7 +9,6 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,11 +17,12 @@ from numpy.typing import NDArray
 from configs.models import ClipConfig, MediaConfig
 from museserve.errors import ClipError, EngineError
 from museserve.media.clip import ClipInfo, read_clip
-from museserve.media.idle_loop import encode_idle
+from museserve.media.idle_loop import IdleLoop, encode_idle
 from museserve.messages import AvatarRef, ByteArray, FloatArray
 from museserve.runtime.versions import stamp
 from museserve.timebase import FPS, SEGMENT_FRAMES
-from musetalk.avatars.format import Avatar, Gender, PreparedAvatar, StoredIdle, content_version
+from musetalk.avatars.assembly import PartsEncoder, encode_and_save
+from musetalk.avatars.format import Avatar, AvatarSource, Gender, content_version, to_png
 from musetalk.avatars.progress import Progress, Steps
 from musetalk.avatars.store import AvatarStore
 from musetalk.faces.clip_quality import ClipReport, assess_clip, gap_mm
@@ -31,12 +31,8 @@ from musetalk.faces.mediapipe import Face, shared_finder
 from musetalk.faces.quality import FaceReport, blink, measure
 from musetalk.faces.tracking import follow
 
-if TYPE_CHECKING:
-    from musetalk.neural.avatar_parts import FaceNetworks
-
 logger = logging.getLogger(__name__)
 
-MUSETALK = "musetalk"
 PREPARATION = 3  # of what this file does: raise it with any change to what it stores
 KEPT_LIBRARIES = ("av", "mediapipe", "opencv-python")  # what encoded the idle loop, found the landmarks and cut the square
 ROOM = 0.06  # of the square's side, kept around the face wherever it moves
@@ -60,7 +56,7 @@ def prepare_clip(
     gender: Gender = "female",
     size: int = 512,
     store: AvatarStore,
-    networks: FaceNetworks,
+    networks: PartsEncoder,
     limits: ClipConfig | None = None,
     media: MediaConfig | None = None,
     progress: Progress | None = None,
@@ -88,78 +84,62 @@ def prepare_clip(
     order = forth_and_back(n)
     with steps("encode the idle loop", 0.45, 0.55):
         idle = encode_idle(frames, media, order)
-    made, found = networks.prepare(idle.shown, track, loop=False, steps=steps, begin=0.55, end=0.95)
     if square.side < size:
         text = f"the part of the clip that is shown has {square.side} pixels a side and is enlarged to {size}"
         report = report.model_copy(update={"warnings": (*report.warnings, text)})
     best = faces[_best(faces)]
     assert best is not None
+    sha256 = hashlib.sha256(data).hexdigest()
     settings = content_version(
         stamp(PREPARATION, *KEPT_LIBRARIES),
         id,
         name or id,
         gender,
-        hashlib.sha256(data).hexdigest(),
+        sha256,
         size,
         limits.model_dump_json(),
         media.model_dump_json(),
     )
-    prepared = PreparedAvatar(
+    source = AvatarSource(
         id=id,
-        version=content_version(settings, networks.version),
         name=name or id,
         gender=gender,
-        size=size,
-        source_sha256=hashlib.sha256(data).hexdigest(),
-        portrait_png=_png(poster),
+        source_sha256=sha256,
+        portrait_png=to_png(poster),
         landmarks=np.asarray((best.landmarks - (square.x, square.y, 0)) * scale, np.float32),
-        frames=idle.shown,
-        engines={MUSETALK: made},
-        idle=StoredIdle(init=idle.init, segments=idle.segments, mp4=idle.mp4),
-        crf=idle.crf,
-        report={**report.model_dump(mode="json"), MUSETALK: found},
-        order=order,
         source="clip",
-        settings=settings,
+        report=report.model_dump(mode="json"),
+        order=order,
         track=track,
     )
-    with steps("save", 0.95, 1.0):
-        ref = store.save(prepared)
+    ref = encode_and_save(source, idle, {}, settings, store, networks, steps, 0.55, 0.95)
     logger.info("avatar prepared from a clip: id=%s version=%s frames=%d %s", ref.id, ref.version, n, steps)
     return ref, report
 
 
-def again_from_background(avatar: Avatar, store: AvatarStore, networks: FaceNetworks, media: MediaConfig, steps: Steps) -> AvatarRef:
-    """An avatar made from a clip, with MuseTalk's share of it made anew. Its pictures stay as they are, if they are those that the loop shows."""
-    meta, idle, track, frames, crf = avatar.meta, avatar.idle, avatar.track, avatar.frames, avatar.meta.crf
-    settings = meta.settings
-    if track is None or idle is None:
+def again_from_frames(
+    avatar: Avatar,
+    store: AvatarStore,
+    networks: PartsEncoder,
+    media: MediaConfig,
+    steps: Steps,
+) -> AvatarRef:
+    """An avatar made from a clip, with MuseTalk's share of it made anew.
+
+    Its pictures stay as they are, if they are those that the loop shows.
+
+    Raises:
+        EngineError: its files are damaged, or memory does not suffice.
+    """
+    meta, idle, settings = avatar.meta, avatar.idle, avatar.meta.settings
+    if avatar.track is None or idle is None:
         raise EngineError(f"avatar {meta.id!r} lacks its landmarks or its idle loop; make it again from its clip")
-    if crf is None:
-        encoded = encode_idle(frames, media, avatar.order)
-        idle, frames, crf = StoredIdle(init=encoded.init, segments=encoded.segments, mp4=encoded.mp4), encoded.shown, encoded.crf
+    if meta.crf is None:
+        loop = encode_idle(avatar.frames, media, avatar.order)
         settings = content_version(stamp(PREPARATION, *KEPT_LIBRARIES), settings)
-    made, found = networks.prepare(frames, track, loop=False, steps=steps)
-    prepared = PreparedAvatar(
-        id=meta.id,
-        version=content_version(settings, networks.version),
-        name=meta.name,
-        gender=meta.gender,
-        size=meta.size,
-        source_sha256=meta.source_sha256,
-        portrait_png=avatar.portrait_png,
-        landmarks=avatar.landmarks,
-        frames=frames,
-        engines={MUSETALK: made},
-        idle=idle,
-        crf=crf,
-        report={**meta.report, MUSETALK: found},
-        order=avatar.order,
-        source="clip",
-        settings=settings,
-        track=track,
-    )
-    return store.save(prepared)
+    else:
+        loop = IdleLoop(**idle, shown=avatar.frames, crf=meta.crf)
+    return encode_and_save(avatar.source(), loop, {}, settings, store, networks, steps)
 
 
 def loop_frames(n: int) -> int:
@@ -251,10 +231,3 @@ def _best(faces: Sequence[Face | None]) -> int:
 
 def _in_square(face: Face, square: Square, scale: float) -> FloatArray:
     return np.asarray((face.landmarks[:, :2] - (square.x, square.y)) * scale, np.float32)
-
-
-def _png(rgb: ByteArray) -> bytes:
-    done, data = cv2.imencode(".png", rgb[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 4])
-    if not done:
-        raise EngineError("a frame of the clip cannot be written as PNG")
-    return data.tobytes()

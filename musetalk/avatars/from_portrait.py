@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
+from filelock import FileLock
 
 from configs.models import MediaConfig
 from museserve.errors import ConflictError, EngineError, ImageError, RequestError, UnknownAvatarError
@@ -23,38 +18,19 @@ from museserve.messages import AvatarRef, ByteArray, FloatArray
 from museserve.runtime.versions import stamp
 from musetalk.animator.render import idle_loop
 from musetalk.animator.rig import VERSION, Rig
+from musetalk.avatars.assembly import PartsEncoder, encode_and_save, version_for
 from musetalk.avatars.builtin import is_builtin, shipped_digest, shipped_facts, shipped_portrait
-from musetalk.avatars.format import AvatarMeta, EngineParts, Gender, PreparedAvatar, StoredIdle, check_id, content_version
-from musetalk.avatars.from_clip import again_from_background
+from musetalk.avatars.format import ANIMATOR, MUSETALK, AvatarSource, EngineParts, check_id, content_version, to_png
 from musetalk.avatars.progress import Progress, Steps
 from musetalk.avatars.store import AvatarStore
 from musetalk.faces.framing import frame_portrait, read_portrait
 from musetalk.faces.mediapipe import find_faces
 from musetalk.faces.quality import FaceReport, assess
 
-if TYPE_CHECKING:
-    from musetalk.neural.avatar_parts import FaceNetworks  # brings PyTorch, which the animator does without
-
 logger = logging.getLogger(__name__)
 
-ANIMATOR, MUSETALK = "animator", "musetalk"
 PREPARATION = 3  # of what this file does: raise it with any change to what it stores
 KEPT_LIBRARIES = ("av", "mediapipe")  # what encoded the idle loop and found the landmarks
-
-
-@dataclass(frozen=True)
-class _PortraitSource:
-    """What an avatar is made from. portrait: RGB uint8 (p, p, 3), framed; landmarks: float32 (478, 3) in it."""
-
-    id: str
-    name: str
-    gender: Gender
-    builtin: bool
-    sha256: str
-    portrait: ByteArray
-    landmarks: FloatArray
-    portrait_png: bytes
-    report: dict[str, Any]
 
 
 def prepare_portrait(
@@ -67,7 +43,7 @@ def prepare_portrait(
     store: AvatarStore,
     max_pixels: int = 40_000_000,
     media: MediaConfig | None = None,
-    networks: FaceNetworks | None = None,
+    networks: PartsEncoder | None = None,
     progress: Progress | None = None,
 ) -> tuple[AvatarRef, FaceReport]:
     """Make an avatar of an uploaded picture and store it. The same picture and settings again change nothing.
@@ -93,19 +69,17 @@ def prepare_portrait(
         if framing.padded > 0.02:
             warning = f"{100 * framing.padded:.0f} % of the portrait lies beyond the picture and is filled in; leave more room around the head"
             report = report.model_copy(update={"warnings": (*report.warnings, warning)})
-        png = _png(framing.portrait)
-    source = _PortraitSource(
-        id,
-        name or id,
-        "male" if gender == "male" else "female",
-        False,
-        hashlib.sha256(data).hexdigest(),
-        framing.portrait,
-        landmarks,
-        png,
-        report.model_dump(mode="json"),
+        png = to_png(framing.portrait)
+    source = AvatarSource(
+        id=id,
+        name=name or id,
+        gender="male" if gender == "male" else "female",
+        source_sha256=hashlib.sha256(data).hexdigest(),
+        portrait_png=png,
+        landmarks=landmarks,
+        report=report.model_dump(mode="json"),
     )
-    ref = _make(source, size, store, media or MediaConfig(), steps, networks)
+    ref = prepare_framed(source, size, store, media or MediaConfig(), steps, networks)
     logger.info("avatar prepared: id=%s version=%s size=%d %s", ref.id, ref.version, size, steps)
     return ref, report
 
@@ -117,7 +91,11 @@ def builtin_settings(avatar_id: str, size: int, media: MediaConfig) -> str:
 
 
 def prepare_builtin(
-    avatar_id: str, store: AvatarStore, size: int = 512, media: MediaConfig | None = None, networks: FaceNetworks | None = None
+    avatar_id: str,
+    store: AvatarStore,
+    size: int = 512,
+    media: MediaConfig | None = None,
+    networks: PartsEncoder | None = None,
 ) -> AvatarRef:
     """Make sure that a shipped avatar lies in the store, whole and current. Detects nothing; costs little when it is there.
 
@@ -132,7 +110,7 @@ def prepare_builtin(
 
     def there() -> AvatarRef | None:
         """The current version, when it is whole and does for what is asked."""
-        ref = AvatarRef(avatar_id, _version(settings, networks))
+        ref = AvatarRef(avatar_id, version_for(settings, networks))
         if networks is None:
             with suppress(UnknownAvatarError, EngineError):
                 meta = store.meta(avatar_id)
@@ -141,51 +119,15 @@ def prepare_builtin(
 
     if found := there():
         return found
-    with _one_process(avatar_id):
+    with _lock(avatar_id):
         if found := there():
             return found
-        steps = Steps()
-        shipped = shipped_portrait(avatar_id)
-        source = _PortraitSource(
-            shipped.id, shipped.name, shipped.gender, True, shipped.sha256, shipped.portrait, shipped.landmarks, shipped.portrait_png, {}
-        )
-        ref = _make(source, size, store, media, steps, networks)
-        logger.info("built-in avatar prepared: id=%s version=%s size=%d %s", ref.id, ref.version, size, steps)
-    return ref
-
-
-def is_current(meta: AvatarMeta, networks: FaceNetworks | None = None) -> bool:
-    """Whether an avatar was prepared by what is installed; if not, `refresh` mends it."""
-    if networks is not None and meta.engines.get(MUSETALK) != networks.version:
-        return False
-    if meta.source == "clip":
-        return networks is None or meta.crf is not None
-    return meta.crf is not None and meta.engines.get(ANIMATOR) == animator_version()
-
-
-def refresh(avatar_id: str, store: AvatarStore, media: MediaConfig | None = None, networks: FaceNetworks | None = None) -> AvatarRef:
-    """Prepare an avatar again, from what is stored of its source, if another version of an engine prepared it. Detects no face in the source.
-
-    Raises:
-        UnknownAvatarError: no such avatar. EngineError: its files are damaged.
-    """
-    meta = store.meta(avatar_id)
-    if is_current(meta, networks):
-        return meta.ref
-    if meta.builtin:
-        return prepare_builtin(avatar_id, store, meta.size, media, networks)
-    avatar, steps = store.load(avatar_id, meta.version), Steps()
-    if meta.source == "clip":
-        assert networks is not None
-        ref = again_from_background(avatar, store, networks, media or MediaConfig(), steps)
-    else:
-        picture = cv2.imdecode(np.frombuffer(avatar.portrait_png, np.uint8), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise EngineError(f"avatar {avatar_id!r}: portrait.png cannot be decoded")
-        rgb = np.asarray(picture[:, :, ::-1], np.uint8)
-        source = _PortraitSource(meta.id, meta.name, meta.gender, False, meta.source_sha256, rgb, avatar.landmarks, avatar.portrait_png, meta.report)
-        ref = _make(source, meta.size, store, media or MediaConfig(), steps, networks)
-    logger.info("avatar prepared again: id=%s version=%s %s", ref.id, ref.version, steps)
+        steps, outdated = Steps(), _is_outdated(avatar_id, store, settings, networks)
+        ref = prepare_framed(shipped_portrait(avatar_id), size, store, media, steps, networks)
+        # Making an older store new takes a while: that is told even where nothing is logged that goes well.
+        again = " again, as the stored one is of another version or other settings, or damaged"
+        level, why = (logging.WARNING, again) if outdated else (logging.INFO, "")
+        logger.log(level, f"built-in avatar prepared{why}: id=%s version=%s size=%d %s", ref.id, ref.version, size, steps)
     return ref
 
 
@@ -194,7 +136,15 @@ def animator_version() -> str:
     return content_version(stamp(VERSION, "opencv-python"))
 
 
-def _make(source: _PortraitSource, size: int, store: AvatarStore, media: MediaConfig, steps: Steps, networks: FaceNetworks | None) -> AvatarRef:
+def prepare_framed(
+    source: AvatarSource,
+    size: int,
+    store: AvatarStore,
+    media: MediaConfig,
+    steps: Steps,
+    networks: PartsEncoder | None,
+) -> AvatarRef:
+    """An avatar of a portrait that is framed already and whose landmarks are known. Raises as `encode_and_save`."""
     drawn = 0.3 if networks else 0.6
     with steps("rig", 0.15, 0.2):
         rig = Rig.build(source.portrait, source.landmarks, size)
@@ -203,37 +153,12 @@ def _make(source: _PortraitSource, size: int, store: AvatarStore, media: MediaCo
     with steps("encode the idle loop", drawn, drawn + 0.1):
         idle = encode_idle(drawn_loop, media)
     engines = {ANIMATOR: EngineParts(animator_version(), rig.box, rig.to_arrays())}
-    report = {key: value for key, value in source.report.items() if key != MUSETALK}
-    if networks is not None:
-        engines[MUSETALK], report[MUSETALK] = networks.prepare(idle.shown, None, loop=True, steps=steps, begin=drawn + 0.1, end=0.9)
-    with steps("save", 0.9, 1.0):
-        settings = _settings(source.id, source.name, source.gender, source.sha256, size, media)
-        prepared = PreparedAvatar(
-            id=source.id,
-            version=_version(settings, networks),
-            name=source.name,
-            gender=source.gender,
-            size=size,
-            source_sha256=source.sha256,
-            portrait_png=source.portrait_png,
-            landmarks=source.landmarks,
-            frames=idle.shown,
-            engines=engines,
-            idle=StoredIdle(init=idle.init, segments=idle.segments, mp4=idle.mp4),
-            crf=idle.crf,
-            builtin=source.builtin,
-            report=report,
-            settings=settings,
-        )
-        return store.save(prepared)
+    settings = _settings(source.id, source.name, source.gender, source.source_sha256, size, media)
+    return encode_and_save(source, idle, engines, settings, store, networks, steps, drawn + 0.1, 0.9)
 
 
 def _settings(avatar_id: str, name: str, gender: str, sha256: str, size: int, media: MediaConfig) -> str:
     return content_version(stamp(PREPARATION, *KEPT_LIBRARIES), animator_version(), avatar_id, name, gender, sha256, size, media.model_dump_json())
-
-
-def _version(settings: str, networks: FaceNetworks | None) -> str:
-    return settings if networks is None else content_version(settings, networks.version)
 
 
 def check_request(avatar_id: str, gender: str) -> None:
@@ -256,16 +181,18 @@ def _landmarks_in(portrait: ByteArray) -> FloatArray:
     return faces[0].landmarks
 
 
-def _png(rgb: ByteArray) -> bytes:
-    done, data = cv2.imencode(".png", rgb[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 4])
-    if not done:
-        raise EngineError("the framed portrait cannot be written as PNG")
-    return data.tobytes()
+def _is_outdated(avatar_id: str, store: AvatarStore, settings: str, networks: PartsEncoder | None) -> bool:
+    """Whether something is stored that these settings and networks did not make, or that cannot be read."""
+    try:
+        meta = store.meta(avatar_id)
+    except UnknownAvatarError:
+        return False
+    except EngineError:
+        return True
+    other_networks = networks is not None and meta.engines.get(MUSETALK, networks.version) != networks.version
+    return meta.settings != settings or other_networks
 
 
-@contextmanager
-def _one_process(avatar_id: str) -> Iterator[None]:
-    """Held by one process of the machine at a time."""
-    with open(Path(tempfile.gettempdir()) / f"museserve-{os.getuid()}-{avatar_id}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, also when the process dies
-        yield
+def _lock(avatar_id: str) -> FileLock:
+    """Held by one process of the machine at a time; the system frees it when that process dies."""
+    return FileLock(Path(tempfile.gettempdir()) / f"museserve-{os.getuid()}-{avatar_id}.lock")

@@ -14,6 +14,7 @@ from benchmarks.generated_models import write_models
 from configs.models import AppConfig, parse_config
 from deployments.face_prep import FacePrep
 from museserve.errors import ClipError, ConflictError, EngineUnavailableError, ImageError
+from museserve.messages import PreparationProgress
 from musetalk.avatars.builtin import shipped_portrait
 from tests.museserve.media.films import film
 from tests.musetalk.people import person
@@ -44,15 +45,15 @@ def clip() -> bytes:
     return film(person(13))
 
 
-async def told(prep: FacePrep, *asked: Any) -> list[dict[str, Any]]:
+async def told(prep: FacePrep, *asked: Any) -> list[Any]:
     return [item async for item in prep.prepare(*asked)]
 
 
 async def test_a_clip_is_prepared_with_its_progress(prep: FacePrep, clip: bytes) -> None:
     *steps, last = await told(prep, clip, "mina", "Mina", "female", True)
-    assert last["avatar"]["id"] == "mina" and last["avatar"]["source"] == "clip" and last["avatar"]["engines"].keys() == {"musetalk"}
-    assert "settings" not in last["avatar"] and last["avatar"]["report"]["frames"] == 13
-    done = [step["done"] for step in steps]
+    assert last.id == "mina" and last.source == "clip" and last.engines.keys() == {"musetalk"}
+    assert "settings" not in last.to_json() and last.report["frames"] == 13
+    done = [step.done for step in steps]
     assert done == sorted(done) and done[0] == 0 and done[-1] < 1 and len(done) > 10
     prep._store.delete("mina")
 
@@ -60,7 +61,7 @@ async def test_a_clip_is_prepared_with_its_progress(prep: FacePrep, clip: bytes)
 async def test_a_portrait_is_prepared_for_both_engines(prep: FacePrep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("musetalk.animator.render.IDLE_FRAMES", 8)
     last = (await told(prep, shipped_portrait("interviewer_man").portrait_png, "max", "Max", "male"))[-1]
-    assert last["avatar"]["engines"].keys() == {"animator", "musetalk"} and last["avatar"]["report"]["musetalk"]["notes"]
+    assert last.engines.keys() == {"animator", "musetalk"} and last.report["musetalk"]["notes"]
     prep._store.delete("max")
 
 
@@ -77,7 +78,7 @@ async def left_behind(prep: FacePrep) -> list[str]:
 async def test_who_hangs_up_leaves_nothing(prep: FacePrep, clip: bytes, at: str) -> None:
     telling = prep.prepare(clip, "gone", "", "female", True)
     async for item in telling:
-        if item["step"] == at:
+        if isinstance(item, PreparationProgress) and item.step == at:
             break
     await telling.aclose()
     assert await left_behind(prep) == []

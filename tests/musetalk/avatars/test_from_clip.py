@@ -22,7 +22,7 @@ from museserve.messages import EngineInfo  # noqa: E402
 from musetalk.avatars import from_portrait  # noqa: E402
 from musetalk.avatars.format import EngineParts, content_version  # noqa: E402
 from musetalk.avatars.from_clip import forth_and_back, loop_frames, prepare_clip  # noqa: E402
-from musetalk.avatars.from_portrait import is_current, refresh  # noqa: E402
+from musetalk.avatars.preparation import is_current, renew  # noqa: E402
 from musetalk.avatars.store import AvatarStore, PreparedAvatar  # noqa: E402
 from musetalk.factory import load_face_networks, prepare_shipped  # noqa: E402
 from musetalk.neural.avatar_parts import FaceNetworks, face_crop, neural_version, to_rgb  # noqa: E402
@@ -163,13 +163,13 @@ def test_other_networks_prepare_it_again_from_what_is_kept(made: Any, models: Pa
     other = FaceNetworks(config(models, blend={"upper_boundary": 0.6}))
     assert other.version != old.meta.engines["musetalk"] and not is_current(old.meta, other) and is_current(old.meta)
     monkeypatch.setattr("musetalk.avatars.from_clip.shared_finder", None)
-    ref = refresh("mina", store, networks=other)
+    ref = renew("mina", store, networks=other)
     new = store.load("mina")
     assert new.ref == ref != old.ref and new.meta.engines == {"musetalk": other.version}
     assert np.array_equal(new.frames, old.frames) and np.array_equal(new.arrays("musetalk")["latents"], old.arrays("musetalk")["latents"])
     assert new.mask("musetalk").astype(int).sum() < old.mask("musetalk").astype(int).sum()
     assert new.meta.report["seconds"] == old.meta.report["seconds"]
-    assert refresh("mina", store, networks=other) == ref
+    assert renew("mina", store, networks=other) == ref
 
 
 def test_a_clip_whose_loop_does_not_show_its_frames_is_encoded_again(made: Any, networks: FaceNetworks, store: AvatarStore) -> None:
@@ -180,7 +180,7 @@ def test_a_clip_whose_loop_does_not_show_its_frames_is_encoded_again(made: Any, 
     version = content_version(old.meta.settings, networks.version)
     store.save(PreparedAvatar(id="older", version=version, engines={"musetalk": parts}, **kept, **said))
     assert not is_current(store.meta("older"), networks)
-    new = store.load(refresh("older", store, networks=networks).id)
+    new = store.load(renew("older", store, networks=networks).id)
     assert new.meta.crf is not None and is_current(new.meta, networks)
     with av.open(io.BytesIO(new.idle["mp4"])) as film:
         shown = [frame.to_ndarray(format="yuv420p") for frame in film.decode(video=0)]

@@ -21,7 +21,8 @@ from musetalk.animator.render import idle_loop
 from musetalk.animator.rig import Rig
 from musetalk.avatars import from_portrait
 from musetalk.avatars.builtin import BUILTIN, is_builtin, resolve, shipped_portrait
-from musetalk.avatars.from_portrait import prepare_builtin, prepare_portrait, refresh
+from musetalk.avatars.from_portrait import prepare_builtin, prepare_portrait
+from musetalk.avatars.preparation import is_current, renew
 from musetalk.avatars.store import AvatarStore
 from tests.musetalk.pictures import DATA, encoded, woman
 
@@ -168,12 +169,12 @@ assert "mediapipe" not in sys.modules
 
 def test_an_avatar_of_another_animator_is_prepared_again_without_detection(store, prepared, photo_bytes, monkeypatch):
     old = store.load("astronaut")
-    assert refresh("astronaut", store) == old.ref
-    assert not from_portrait.is_current(old.meta.model_copy(update={"crf": None})), "its frames are not what its idle loop shows"
+    assert renew("astronaut", store) == old.ref
+    assert not is_current(old.meta.model_copy(update={"crf": None})), "its frames are not what its idle loop shows"
     current = from_portrait.animator_version()
     monkeypatch.setattr(from_portrait, "animator_version", lambda: "newer")
     monkeypatch.setattr(from_portrait, "find_faces", None)
-    new = refresh("astronaut", store)
+    new = renew("astronaut", store)
     assert new != old.ref and current != "newer"
     avatar = store.load("astronaut")
     assert avatar.ref == new and avatar.meta.engines == {"animator": "newer"}
