@@ -300,11 +300,3 @@ class FilmHead:
 
     fragments: FragmentHead
     words: tuple[Word, ...]
-
-
-@dataclass(frozen=True)
-class PreparationProgress:
-    """An avatar is being prepared: the step that is going on, and the part of the whole that is done, 0..1."""
-
-    step: str
-    done: float
