@@ -37,6 +37,11 @@ def smoothstep(t: Array) -> Array:
     return t * t * (3.0 - 2.0 * t)
 
 
+def ramp(x: Array, start: float | Array, width: float | Array) -> Array:
+    """0 up to `start`, 1 from `start + width` on, smoothly between."""
+    return smoothstep((x - start) / width)
+
+
 def smooth(t: float) -> float:
     """`smoothstep` of one number, without NumPy's toll."""
     t = min(max(t, 0.0), 1.0)
