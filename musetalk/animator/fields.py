@@ -60,7 +60,7 @@ class CornerMove:
 
 JAW_MM, LOWER_DROP_MM, UPPER_RAISE_MM, BROW_MM = 15.0, 4.5, 3.2, 3.0
 
-# Upper and lower lip. Skin below the mouth is looser than above it: the lower lip takes more and reaches further.
+# Upper lip, lower lip: the lower one takes more of what both do, and skin follows it further.
 LIP_MOVES = {
     "lower_drop": (LipMove(), LipMove(LOWER_DROP_MM, 7.0)),
     "upper_raise": (LipMove(-UPPER_RAISE_MM, 6.0), LipMove()),
@@ -105,9 +105,9 @@ CHEEK_WIDTH_MM, CHEEK_HEIGHT_MM, CHEEK_CLEAR_MM = 15.0, 13.0, 8.0  # up to the l
 BROW_WIDTH_MM, BROW_ABOVE_MM = 19.0, 22.0
 BROW_BELOW, BROW_CLEARANCE_MM = 0.55, 6.0  # share of the way to the lid, which counts as at least so long
 
-HEAD_DEPTH_MM, HEAD_FLATNESS = 65.0, 0.8  # before the axis; the flatness leaves the rim some depth
+HEAD_DEPTH_MM, HEAD_FLATNESS = 65.0, 0.8  # of an ellipsoid before the axis, cut off where the rim still has depth
 NOSE_DEPTH_MM, NOSE_WIDTH_MM, NOSE_HEIGHT_MM = 16.0, 9.0, 14.0
-PITCH = 0.9  # of the depth: a nod's axis lies nearer to the face than a turn's
+PITCH = 0.9  # a nod moves a point by this share of what a turn of as many degrees does
 HEAD_INNER, HEAD_OUTER = 1.02, 1.77  # sway: elliptic radii between which the head's motion fades into the background
 NOD_INNER, NOD_OUTER = 0.82, 1.18  # nods in speech are small: they may fade inside the hair, which keeps the box small
 NECK_MM, ROLL_PIVOT_MM = 80.0, 30.0  # below the chin: where the head's motion ends, and what it tilts about
