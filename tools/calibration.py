@@ -62,9 +62,9 @@ class Fit:
 
 def fit(pcm: FloatArray, phonemes: Sequence[Phoneme]) -> Fit:
     """Compare sound and phonemes of one utterance. pcm: float32 (n,) at `SPEECH_RATE`, at least half a second."""
-    heard = _loudness(pcm)
-    told = _template(phonemes, len(heard))
-    scores = np.asarray([_correlation(told, heard, lag) for lag in range(-REACH, REACH + 1)])
+    measured = _loudness(pcm)
+    expected = _template(phonemes, len(measured))
+    scores = np.asarray([_correlation(expected, measured, lag) for lag in range(-REACH, REACH + 1)])
     best = int(scores.argmax())
     between = 0.0
     if 0 < best < 2 * REACH:
@@ -92,16 +92,16 @@ def _loudness(pcm: FloatArray) -> NDArray[np.float64]:
 
 
 def _template(phonemes: Sequence[Phoneme], n: int) -> NDArray[np.float64]:
-    told = np.full(n, _PAUSE)
+    expected = np.full(n, _PAUSE)
     for phoneme in phonemes:
-        told[round(phoneme.start / HOP) : round(phoneme.end / HOP)] = _TEMPLATE.get(phoneme.symbol, _VOWEL)
+        expected[round(phoneme.start / HOP) : round(phoneme.end / HOP)] = _TEMPLATE.get(phoneme.symbol, _VOWEL)
     # As blurred as the windows of the loudness are.
     kernel = np.hanning(WINDOW // HOP + 2)[1:-1]
-    return np.convolve(np.pad(told, len(kernel), mode="edge"), kernel / kernel.sum(), "same")[len(kernel) : -len(kernel)]
+    return np.convolve(np.pad(expected, len(kernel), mode="edge"), kernel / kernel.sum(), "same")[len(kernel) : -len(kernel)]
 
 
-def _correlation(told: NDArray[np.float64], heard: NDArray[np.float64], lag: int) -> float:
-    """Of told[i] with heard[i + lag], the ends being silence."""
-    padded = np.pad(heard, REACH, constant_values=FLOOR_DB)[REACH + lag :][: len(told)]
-    padded = np.pad(padded, (0, len(told) - len(padded)), constant_values=FLOOR_DB)
-    return float(np.corrcoef(told, padded)[0, 1])
+def _correlation(expected: NDArray[np.float64], measured: NDArray[np.float64], lag: int) -> float:
+    """Of expected[i] with measured[i + lag], the ends being silence."""
+    padded = np.pad(measured, REACH, constant_values=FLOOR_DB)[REACH + lag :][: len(expected)]
+    padded = np.pad(padded, (0, len(expected) - len(padded)), constant_values=FLOOR_DB)
+    return float(np.corrcoef(expected, padded)[0, 1])

@@ -1,7 +1,7 @@
-"""Train the sound drive on our own offline voices: `python -m tools.train_sound`.
+"""Train the sound model on our own offline voices: `python -m tools.train_sound`.
 
-Every voice reads sentences; its phonemes make the curves that the network learns to hear. Each utterance is learnt three times, twice as
-if through other rooms, microphones and throats. Deterministic: the same voices and seed give the same file.
+Every voice reads sentences; its phonemes make the curves that the network learns. Each utterance is learnt three times,
+twice as if through other rooms, microphones and throats. Deterministic: the same voices and seed give the same file.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from museserve.messages import FloatArray, Phoneme
 from museserve.timebase import SPEECH_RATE
+from musetalk.speech_cues.coarticulation import coarticulate, contacts
 from musetalk.speech_cues.controls import JAW, LOWER_DROP, ROUND, TONGUE, UPPER_RAISE, WIDE
 from musetalk.speech_cues.drive import smooth
 from musetalk.speech_cues.loudness import FEATURE_RATE, LOUDNESS_RATE, loud_level, loudness
-from musetalk.speech_cues.segments import segments_of, slide_closures, with_gains
-from musetalk.speech_cues.shapes import blend, contacts
+from musetalk.speech_cues.segments import aligned_segments
 from musetalk.speech_cues.sound_model import MODEL_PATH, SoundModel, features_of
 from tools.training_voices import Reading, readings
 
@@ -30,9 +30,10 @@ Samples = NDArray[np.float64]
 WIDTHS = (192, 96)
 EPOCHS = 16
 BATCH = 512
-RATE = 2e-3
-DECAY = 1e-5
-COPIES = 2
+LEARNING_RATE, LEAST_RATE, WARM_UP_STEPS = 2e-3, 1e-6, 200
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam
+WEIGHT_DECAY = 1e-5
+COPIES = 2  # of each reading, augmented
 SEED = 7
 
 
@@ -46,17 +47,15 @@ class Example:
 
 def targets_of(pcm: FloatArray, phonemes: Sequence[Phoneme]) -> FloatArray:
     """The channels (n, 8) that phonemes ask for, one row every 10 ms, contacts kept apart from the opening."""
-    level = loud_level(pcm)
-    loud = loudness(pcm, level)
-    segments = with_gains(slide_closures(segments_of(phonemes), loud, LOUDNESS_RATE, 0.0), loud, LOUDNESS_RATE, 0.0)
+    segments = aligned_segments(phonemes, loudness(pcm, loud_level(pcm)), 0.0)
     grid = np.arange(2 * (len(pcm) * FEATURE_RATE // SPEECH_RATE + 1)) / LOUDNESS_RATE
-    curves = smooth(blend(segments, grid))
+    curves = smooth(coarticulate(segments, grid))
     shut, tuck = contacts(segments, grid)
     wanted = [*(curves[:, c] for c in (JAW, LOWER_DROP, UPPER_RAISE, WIDE, ROUND, TONGUE)), shut, tuck]
     return np.stack(wanted, axis=1)[::2].astype(np.float32)
 
 
-def disguised(pcm: FloatArray, phonemes: Sequence[Phoneme], rng: np.random.Generator) -> tuple[FloatArray, tuple[Phoneme, ...]]:
+def augmented(pcm: FloatArray, phonemes: Sequence[Phoneme], rng: np.random.Generator) -> tuple[FloatArray, tuple[Phoneme, ...]]:
     """The same words as if from another throat (resampled), through another microphone and room, with noise behind them."""
     factor = float(rng.uniform(0.86, 1.18))
     n = int(len(pcm) * factor)
@@ -99,7 +98,7 @@ def examples(spoken: Sequence[Reading], copies: int, seed: int) -> Iterator[Exam
     rng = np.random.default_rng(seed)
     for reading in spoken:
         versions = [(reading.pcm, reading.phonemes)]
-        versions += [disguised(reading.pcm, reading.phonemes, rng) for _ in range(copies)]
+        versions += [augmented(reading.pcm, reading.phonemes, rng) for _ in range(copies)]
         for pcm, phonemes in versions:
             targets = targets_of(pcm, phonemes)
             level = loud_level(pcm) * 10.0 ** (rng.uniform(-2.5, 2.5) / 20.0)  # what a stream has heard so far is not the whole
@@ -109,7 +108,10 @@ def examples(spoken: Sequence[Reading], copies: int, seed: int) -> Iterator[Exam
 
 
 def fit(learnt: Sequence[Example], seed: int = SEED, widths: tuple[int, int] = WIDTHS, epochs: int = EPOCHS) -> SoundModel:
-    """Least squares by Adam, with a step that rises briefly and falls like a cosine; every channel counts as much as its variation."""
+    """Least squares by Adam with a warm-up and a cosine schedule; every channel counts as much as its variation.
+
+    Source: Kingma and Ba, Adam: A Method for Stochastic Optimization (2015).
+    """
     rng = np.random.default_rng(seed)
     features = np.concatenate([e.features for e in learnt])
     targets = np.concatenate([e.targets for e in learnt])
@@ -120,21 +122,22 @@ def fit(learnt: Sequence[Example], seed: int = SEED, widths: tuple[int, int] = W
     for layer in layers:
         layer[:-1] = rng.standard_normal((layer.shape[0] - 1, layer.shape[1])) * np.sqrt(2.0 / (layer.shape[0] - 1))
     layers[-1] *= 0.1
-    model = SoundModel(features.mean(axis=0).astype(np.float32), (1.0 / (features.std(axis=0) + 1e-3)).astype(np.float32), *layers)
+    mean, scale = features.mean(axis=0), 1.0 / (features.std(axis=0) + 1e-3)
+    model = SoundModel(mean.astype(np.float32), scale.astype(np.float32), *layers)
     features = model.standardised(features)
-    speeds = [np.zeros_like(layer) for layer in layers]
-    sizes_of_steps = [np.zeros_like(layer) for layer in layers]
-    per_epoch = max(len(features) // BATCH, 1)
-    for step in range(1, epochs * per_epoch + 1):
-        if (step - 1) % per_epoch == 0:
+    means, squares = ([np.zeros_like(layer) for layer in layers] for _ in range(2))  # running, of the gradients
+    steps_per_epoch = max(len(features) // BATCH, 1)
+    for step in range(1, epochs * steps_per_epoch + 1):
+        if (step - 1) % steps_per_epoch == 0:
             order = rng.permutation(len(features))
-        batch = order[(step - 1) % per_epoch * BATCH :][:BATCH]
-        rate = RATE * min(1.0, step / 200) * (0.5 + 0.5 * np.cos(np.pi * step / (epochs * per_epoch))) + 1e-6
+        batch = order[(step - 1) % steps_per_epoch * BATCH :][:BATCH]
+        cosine = 0.5 + 0.5 * np.cos(np.pi * step / (epochs * steps_per_epoch))
+        rate = LEARNING_RATE * min(1.0, step / WARM_UP_STEPS) * cosine + LEAST_RATE
         for k, gradient in enumerate(_gradients(layers, features[batch], targets[batch])):
-            speeds[k] += 0.1 * (gradient - speeds[k])
-            sizes_of_steps[k] += 0.001 * (np.square(gradient) - sizes_of_steps[k])
-            towards = speeds[k] / (1.0 - 0.9**step) / (np.sqrt(sizes_of_steps[k] / (1.0 - 0.999**step)) + 1e-8)
-            layers[k] -= (rate * towards).astype(np.float32)
+            means[k] += (1.0 - BETAS[0]) * (gradient - means[k])
+            squares[k] += (1.0 - BETAS[1]) * (np.square(gradient) - squares[k])
+            deviation = np.sqrt(squares[k] / (1.0 - BETAS[1] ** step)) + EPSILON
+            layers[k] -= (rate * (means[k] / (1.0 - BETAS[0] ** step) / deviation)).astype(np.float32)
     layers[-1] *= spread.astype(np.float32)
     return model
 
@@ -147,7 +150,7 @@ def _gradients(layers: Sequence[FloatArray], x: FloatArray, wanted: FloatArray) 
     error = (inputs[-1] @ layers[-1][:-1] + layers[-1][-1] - wanted) / len(x)
     gradients: list[FloatArray] = []
     for layer, into in zip(reversed(layers), reversed(inputs), strict=True):
-        gradients.append(np.concatenate([into.T @ error + DECAY * layer[:-1], error.sum(axis=0, keepdims=True)]))
+        gradients.append(np.concatenate([into.T @ error + WEIGHT_DECAY * layer[:-1], error.sum(axis=0, keepdims=True)]))
         error = (error @ layer[:-1].T) * (into > 0)
     return gradients[::-1]
 
@@ -160,7 +163,7 @@ def save(model: SoundModel, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser("python -m tools.train_sound", description=__doc__)
     parser.add_argument("--output", type=Path, default=MODEL_PATH)
     options = parser.parse_args()
     began = time.perf_counter()

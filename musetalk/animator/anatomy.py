@@ -37,6 +37,11 @@ def smoothstep(t: Array) -> Array:
     return t * t * (3.0 - 2.0 * t)
 
 
+def ramp(x: Array | float, start: float | Array, width: float | Array) -> Array:
+    """0 up to `start`, 1 from `start + width` on, smoothly between."""
+    return smoothstep(np.asarray((x - start) / width))
+
+
 def smooth(t: float) -> float:
     """`smoothstep` of one number, without NumPy's toll."""
     t = min(max(t, 0.0), 1.0)
@@ -75,6 +80,18 @@ class Anatomy:
     def to_pixels(self, mm: Array) -> Array:
         """(..., 2) face frame -> pixel positions."""
         return self.vectors(mm) + self.origin
+
+    def to_texture(self, mm: Array, texture_scale: float) -> Array:
+        """(..., 2) face frame -> pixel positions in a texture of `texture_scale` times the output's size."""
+        return (self.to_pixels(mm) + 0.5) * texture_scale - 0.5
+
+    def from_texture(self, pixels: Array, texture_scale: float) -> Array:
+        """The inverse of `to_texture`."""
+        return self.to_mm((pixels + 0.5) / texture_scale - 0.5)
+
+    def corners(self, low: tuple[float, float], high: tuple[float, float]) -> Array:
+        """(4, 2) pixel positions of the corners of a rectangle in the face frame."""
+        return self.to_pixels(np.array([(x, y) for x in (low[0], high[0]) for y in (low[1], high[1])]))
 
     def vectors(self, mm: Array) -> Array:
         """(..., 2) displacements in the face frame -> displacements in pixels."""

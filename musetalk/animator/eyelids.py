@@ -1,7 +1,8 @@
 """Blinks and looks: each eye is prepared once as a lid picture per lid level and an eyeball that can shift behind it.
 
-Everything happens in the texture, before the face is warped. The upper lid stretches the skin below the brow, its lashes are
-compressed on the way (lashes that merely slide down point upwards on a shut eye), and the shut edge gets a soft dark line.
+Everything happens in the texture, before the face is warped. The upper lid stretches the skin below the brow, its
+lashes are compressed on the way (those that merely slide down point upwards on a shut eye), and the shut edge gets a
+soft dark line.
 """
 
 from __future__ import annotations
@@ -14,28 +15,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from museserve.messages import ByteArray, FloatArray
-from musetalk.animator.anatomy import Anatomy, Array, smoothstep
+from musetalk.animator.anatomy import Anatomy, Array, ramp, smoothstep
 from musetalk.animator.colors import half_size, to_bytes, to_planes
 from musetalk.animator.sampling import sample
 
-LEVELS = 11
+LEVELS = 11  # lid pictures, from open to shut
+LID_DEGREE = 4  # of the polynomials along the lids' edges
 
 UPPER_LIDS = ((33, 246, 161, 160, 159, 158, 157, 173, 133), (362, 398, 384, 385, 386, 387, 388, 466, 263))
 LOWER_LIDS = ((33, 7, 163, 144, 145, 153, 154, 155, 133), (362, 382, 381, 380, 374, 373, 390, 249, 263))
 BROW_EDGES = ((46, 53, 52, 65, 55), (285, 295, 282, 283, 276))
 IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))
 
-DROP_SHARE, DROP_MM = 0.90, 0.35  # a full blink lowers the upper lid by this share of the gap and a little more
-RISE_SHARE = 0.12
-LASH_MM, LASH_COMPRESSION = 4.0, 0.78
+# A full blink.
+DROP_SHARE, DROP_MM = 0.90, 0.35  # lowers the upper lid by this share of the gap and a little more
+RISE_SHARE = 0.12  # raises the lower one by this share of it
 BAND_SHARE, BAND_MM = 0.8, 4.0  # skin that stretches: share of the lid's distance to the brow, at least so much
-LINE_DARKNESS, LINE_MM = 0.62, 0.5
-BALL_SHADOW = 0.30
-SMOOTHING = 0.9
-LIFT = 0.65  # of the shadow below the brow, when the lid comes out of it
+LASH_MM, LASH_SHARE, LASH_COMPRESSION = 4.0, 0.6, 0.78  # above the edge, at most a share of the band; what it loses
 UNDER_MM = 5.0  # skin below the lower lid that yields
+CORNER_MM = 3.0  # beside the eye's corners all this dies out
+
+# Skin between lid and brow loses its crease, its streaks and its shadow as it is drawn out over the eyeball.
+DRAWN_OUT_MM = 3.5  # lid motion from which it does in full
+LASH_CLEAR_MM, LASH_FADE_MM, BROW_FADE = 0.2, 1.0, 0.55  # not the lid's edge, nor the part of the band below the brow
+SMOOTHING, SMOOTHING_MM, MASK_BLUR_MM = 0.9, 2.2, 1.0
+LIFT = 0.65  # of the shadow below the brow, when the lid comes out of it
+BULGE_LIGHT, BULGE_AT = 0.05, 0.45  # gleam over the eyeball: share of the cheek's colour; where on the band
+BULGE_WIDTH_MM, BULGE_HEIGHT_MM = 11.0, 4.5
+CHEEK_MM = (3.5, 6.5)  # below the lower lid: skin in plain light
+
+# Where the shut lids meet: a line, and a softer one around it.
+LINE_DARKNESS, LINE_MM = 0.62, 0.5
+SOFT_DARKNESS, SOFT_ABOVE_MM, SOFT_BELOW_MM = 0.42, 1.1, 1.5
+LINE_LEVEL, LINE_FADE, LINE_GAP_MM = 0.35, 0.5, 2.0  # it appears from this lid level on, less where the eye is narrow
+LINE_TINT = (0.92, 1.0, 1.0)  # of RGB: a little red is left
+SEAM_MM = 0.5  # over which the two lids' skin is mixed
+
+BALL_SHADOW, BALL_SHADOW_LEFT, BALL_SHADOW_MM = 0.30, 0.4, 5.0  # below the lid's edge, and the share left so far down
 INSET_MM = 0.35  # the lid's own edge stays with the lid
-BORDER_MM = 1.5
+UPPER_EDGE_MM, LOWER_EDGE_MM, SIDE_EDGE_MM = 0.5, 0.45, 0.6  # softness of the eyeball's outline
+IRIS_SHARE = 0.97  # of its radius: the rim's own pixels may be skin
+FILL_MM = 3.0  # the eyeball that nobody sees is made up so far behind the lids
+
+MARGIN_X_MM, MARGIN_Y_MM, BORDER_MM = 7.0, 3.0, 1.5  # around all that moves; the border is the photograph's
 GAZE_INNER, GAZE_OUTER = 1.05, 2.35  # of the iris's radius: inside, the eyeball moves as a whole; outside, not at all
 
 
@@ -74,79 +96,78 @@ def build_eyes(anatomy: Anatomy, texture: Array, texture_scale: int) -> tuple[Ey
     return left, right
 
 
+@dataclass(frozen=True)
+class _Patch:
+    """The part of the texture around an eye. Arrays (h, w): where its pixels lie, and the lids at their x, mm.
+
+    upper, lower: y of the lids' edges. gap: between them. band: height of the skin above the upper lid that stretches.
+    middle: x between the eye's corners. between: 1 between the corners, 0 outside; near: the same over `CORNER_MM`.
+    border: 1 inside, 0 at the patch's border. photo: RGB float32 (h, w, 3). cheek: RGB (3,) of skin in plain light.
+    """
+
+    anatomy: Anatomy
+    texture: Array
+    texture_scale: int
+    x: Array
+    y: Array
+    upper: Array
+    lower: Array
+    gap: Array
+    band: Array
+    between: Array
+    near: Array
+    middle: float
+    border: Array
+    photo: Array
+    cheek: Array
+
+
 def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int) -> Eye:
     upper, lower, brow = (anatomy.at(*numbers[side]) for numbers in (UPPER_LIDS, LOWER_LIDS, BROW_EDGES))
     iris = anatomy.at(*IRISES[side])
     center, radius = iris[0], float(np.hypot(*(iris[1:] - iris[0]).T).mean())
     x_in, x_out = float(upper[:, 0].min()), float(upper[:, 0].max())
 
-    low = np.array([x_in - 7.0, min(brow[:, 1].min(), upper[:, 1].min() - BAND_MM) - 3.0])
-    high = np.array([x_out + 7.0, lower[:, 1].max() + UNDER_MM + 3.0])
-    corners = anatomy.to_pixels(np.array([low, [low[0], high[1]], [high[0], low[1]], high]))
-    corners = (corners + 0.5) * texture_scale
-    side_px = texture.shape[0]
+    top, bottom = min(brow[:, 1].min(), upper[:, 1].min() - BAND_MM), lower[:, 1].max() + UNDER_MM
+    low, high = (x_in - MARGIN_X_MM, top - MARGIN_Y_MM), (x_out + MARGIN_X_MM, bottom + MARGIN_Y_MM)
+    corners = (anatomy.corners(low, high) + 0.5) * texture_scale
     x0, y0 = (int(max(0, value // 4 * 4)) for value in corners.min(0))
-    x1, y1 = (int(min(side_px, -(-value // 4) * 4)) for value in corners.max(0))
-    width, height = x1 - x0, y1 - y0
+    x1, y1 = (int(min(texture.shape[0], -(-value // 4) * 4)) for value in corners.max(0))
 
-    def to_texture(mm: Array) -> Array:
-        return (anatomy.to_pixels(mm) + 0.5) * texture_scale - 0.5
-
-    columns, rows = np.meshgrid(np.arange(x0, x1), np.arange(y0, y1))
-    mm = anatomy.to_mm((np.stack([columns, rows], -1) + 0.5) / texture_scale - 0.5)
+    mm = anatomy.from_texture(np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), -1), texture_scale)
     x, y = mm[..., 0], mm[..., 1]
-    clipped = np.clip(x, x_in, x_out)
     middle, half = (x_in + x_out) / 2, (x_out - x_in) / 2
-    fit_upper, fit_lower = (np.polyfit((lid[:, 0] - middle) / half, lid[:, 1], 4) for lid in (upper, lower))
-    y_upper, y_lower = (np.polyval(fit, (clipped - middle) / half) for fit in (fit_upper, fit_lower))
-    gap = np.maximum(y_lower - y_upper, 0.0)
+    s = (np.clip(x, x_in, x_out) - middle) / half
+    fits = (np.polyfit((lid[:, 0] - middle) / half, lid[:, 1], LID_DEGREE) for lid in (upper, lower))
+    y_upper, y_lower = (np.polyval(fit, s) for fit in fits)
     outside = np.maximum(np.abs(x - middle) - half, 0.0)
-    envelope = 1 - smoothstep(outside / 3.0)
-    gap = gap * envelope
-    brow_y = np.interp(x, brow[:, 0], brow[:, 1])
-    band = np.maximum(BAND_SHARE * (y_upper - brow_y), BAND_MM)
-
-    edge = smoothstep(np.minimum.reduce([x - x.min(), x.max() - x, y - y.min(), y.max() - y]) / BORDER_MM)
-    original = texture[y0:y1, x0:x1]
-    inside_x = 1 - smoothstep(outside / 0.6)
-    aperture = _aperture(y, y_upper, y_lower) * inside_x
-    ball = _eyeball(anatomy, original, mm, aperture, center, radius)
-
-    under_eye = (y > y_lower + 3.5) & (y < y_lower + UNDER_MM + 1.5) & (outside == 0)
-    cheek = original[under_eye].mean(0)
-    pixels = anatomy.scale * texture_scale
-    lids, shares, shares_uv, lids_uv = [], [], [], []
+    near = 1 - smoothstep(outside / CORNER_MM)
+    to_border = np.minimum.reduce([x - x.min(), x.max() - x, y - y.min(), y.max() - y])
+    photo = texture[y0:y1, x0:x1]
+    patch = _Patch(
+        anatomy=anatomy,
+        texture=texture,
+        texture_scale=texture_scale,
+        x=x,
+        y=y,
+        upper=y_upper,
+        lower=y_lower,
+        gap=np.maximum(y_lower - y_upper, 0.0) * near,
+        band=np.maximum(BAND_SHARE * (y_upper - np.interp(x, brow[:, 0], brow[:, 1])), BAND_MM),
+        between=1 - smoothstep(outside / SIDE_EDGE_MM),
+        near=near,
+        middle=middle,
+        border=smoothstep(to_border / BORDER_MM),
+        photo=photo,
+        cheek=photo[(y > y_lower + CHEEK_MM[0]) & (y < y_lower + CHEEK_MM[1]) & (outside == 0)].mean(0),
+    )
+    lids, shares, lids_uv, shares_uv = [], [], [], []
     for level in np.linspace(0.0, 1.0, LEVELS):
-        drop = (DROP_SHARE * gap + DROP_MM * envelope) * level
-        rise = RISE_SHARE * gap * level
-        above = y_upper + drop - y
-        source_upper = y_upper - _stretch(above, band, drop, level)
-        below = y - (y_lower - rise)
-        source_lower = y + rise * (1 - smoothstep(below / UNDER_MM))
-        divide = (y_upper + drop + y_lower - rise) / 2
-        under = smoothstep((y - divide) / 0.5 + 0.5)
-        pictures = []
-        for source in (source_upper, source_lower):
-            at = to_texture(np.stack([x, source], -1)).astype(np.float32)
-            pictures.append(sample(texture, at, cubic=True))
-        # skin between lid and brow loses its crease, its streaks and its shadow as it is drawn out over the eyeball
-        drawn_out = smoothstep(drop / 3.5) * smoothstep((above - 0.2) / 1.0) * smoothstep((band + drop - above) / (0.55 * band)) * envelope
-        drawn_out = SMOOTHING * cv2.GaussianBlur(drawn_out.astype(np.float32), (0, 0), 1.0 * pixels)
-        smooth = cv2.GaussianBlur(pictures[0], (0, 0), 2.2 * pixels)
-        shadow = np.average(smooth.reshape(-1, 3), axis=0, weights=drawn_out.ravel() + 1e-6) - cheek
-        bulge = np.exp(-(((above - 0.45 * (band + drop)) / 4.5) ** 2) - ((x - middle) / 11.0) ** 2)
-        smooth += (0.05 * bulge[..., None] * cheek) - LIFT * shadow
-        pictures[0] += (smooth - pictures[0]) * drawn_out[..., None]
-        picture = pictures[0] * (1 - under[..., None]) + pictures[1] * under[..., None]
-        strength = LINE_DARKNESS * smoothstep((level - 0.35) / 0.5) * envelope * smoothstep(gap / 2.0)
-        from_edge = y - (y_upper + drop)
-        line = strength * np.exp(-((from_edge / LINE_MM) ** 2))
-        soft = 0.42 * strength * np.exp(-((from_edge / np.where(from_edge < 0, 1.1, 1.5)) ** 2))
-        line = 1 - (1 - line) * (1 - soft)
-        picture = picture * (1 - line[..., None] * np.array([0.92, 1.0, 1.0]))
-        picture = original * (1 - edge[..., None]) + picture * edge[..., None]
-        share = _aperture(y, y_upper + drop, y_lower - rise) * inside_x * edge
-        shadow = 1 - BALL_SHADOW * level * (1 - 0.6 * smoothstep((y - y_upper - drop) / 5))
+        drop, rise = (DROP_SHARE * patch.gap + DROP_MM * near) * level, RISE_SHARE * patch.gap * level
+        picture = _lid_skin(patch, drop, rise, level)
+        share = _aperture(y, y_upper + drop, y_lower - rise) * patch.between * patch.border
+        lit = (1 - BALL_SHADOW_LEFT) * smoothstep((y - y_upper - drop) / BALL_SHADOW_MM)
+        shadow = 1 - BALL_SHADOW * level * (1 - lit)
         luma, chroma = to_planes(picture.astype(np.float32))
         half_share = half_size(share.astype(np.float32))
         lids.append(luma * (1 - share))
@@ -155,32 +176,63 @@ def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int) 
         shares_uv.append(half_share * 255)
 
     distance = np.hypot(x - center[0], y - center[1]) / radius
-    mobility = 1 - smoothstep((distance - GAZE_INNER) / (GAZE_OUTER - GAZE_INNER))
-    ball_luma, ball_chroma = to_planes(ball)
-    chroma_lids = to_bytes(np.stack(lids_uv))
-    ball_uv = to_bytes(ball_chroma)
+    mobility = 1 - ramp(distance, GAZE_INNER, GAZE_OUTER - GAZE_INNER)
+    aperture = _aperture(y, y_upper, y_lower) * patch.between
+    ball, ball_uv = map(to_bytes, to_planes(_eyeball(anatomy, photo, mm, aperture, center, radius)))
+    lid_uv = to_bytes(np.stack(lids_uv))
     return Eye(
-        rect=np.array([x0, y0, width, height], np.int32),
+        rect=np.array([x0, y0, x1 - x0, y1 - y0], np.int32),
         lid=to_bytes(np.stack(lids)),
-        lid_u=np.ascontiguousarray(chroma_lids[..., 0]),
-        lid_v=np.ascontiguousarray(chroma_lids[..., 1]),
+        lid_u=np.ascontiguousarray(lid_uv[..., 0]),
+        lid_v=np.ascontiguousarray(lid_uv[..., 1]),
         share=to_bytes(np.stack(shares)),
         share_uv=to_bytes(np.stack(shares_uv)),
-        ball=to_bytes(ball_luma),
+        ball=ball,
         ball_u=np.ascontiguousarray(ball_uv[..., 0]),
         ball_v=np.ascontiguousarray(ball_uv[..., 1]),
         mobility=mobility.astype(np.float32),
     )
 
 
+def _lid_skin(patch: _Patch, drop: Array, rise: Array, level: float) -> Array:
+    """The patch with its lids `drop` and `rise` mm nearer to each other, RGB (h, w, 3); level: 0 open .. 1 shut."""
+    x, y, scale = patch.x, patch.y, patch.anatomy.scale * patch.texture_scale
+    above, below = patch.upper + drop - y, y - (patch.lower - rise)
+    sources = patch.upper - _stretch(above, patch.band, drop, level), y + rise * (1 - smoothstep(below / UNDER_MM))
+    positions = (patch.anatomy.to_texture(np.stack([x, source], -1), patch.texture_scale) for source in sources)
+    upper, lower = (sample(patch.texture, at.astype(np.float32), cubic=True) for at in positions)
+
+    drawn_out = smoothstep(drop / DRAWN_OUT_MM) * ramp(above, LASH_CLEAR_MM, LASH_FADE_MM)
+    drawn_out = drawn_out * smoothstep((patch.band + drop - above) / (BROW_FADE * patch.band)) * patch.near
+    drawn_out = SMOOTHING * cv2.GaussianBlur(drawn_out.astype(np.float32), (0, 0), MASK_BLUR_MM * scale)
+    blurred: Array = cv2.GaussianBlur(upper, (0, 0), SMOOTHING_MM * scale)
+    shadow = np.average(blurred.reshape(-1, 3), axis=0, weights=drawn_out.ravel() + 1e-6) - patch.cheek
+    from_bulge = (above - BULGE_AT * (patch.band + drop)) / BULGE_HEIGHT_MM
+    bulge = np.exp(-(from_bulge**2) - ((x - patch.middle) / BULGE_WIDTH_MM) ** 2)
+    blurred += BULGE_LIGHT * bulge[..., None] * patch.cheek - LIFT * shadow
+    upper += (blurred - upper) * drawn_out[..., None]
+
+    under = smoothstep((y - (patch.upper + drop + patch.lower - rise) / 2) / SEAM_MM + 0.5)[..., None]
+    picture = upper * (1 - under) + lower * under
+    strength = LINE_DARKNESS * ramp(level, LINE_LEVEL, LINE_FADE) * patch.near * smoothstep(patch.gap / LINE_GAP_MM)
+    line = strength * np.exp(-((above / LINE_MM) ** 2))
+    soft = SOFT_DARKNESS * strength * np.exp(-((above / np.where(above > 0, SOFT_ABOVE_MM, SOFT_BELOW_MM)) ** 2))
+    line = 1 - (1 - line) * (1 - soft)
+    picture = picture * (1 - line[..., None] * np.array(LINE_TINT))
+    border = patch.border[..., None]
+    shut: Array = patch.photo * (1 - border) + picture * border
+    return shut
+
+
 def _aperture(y: Array, upper: Array, lower: Array) -> Array:
     """1 where the eyeball shows between the lids' edges."""
-    return smoothstep((y - upper - INSET_MM) / 0.5 + 0.5) * smoothstep((lower - INSET_MM - y) / 0.45 + 0.5) * (lower > upper)
+    below, above = (y - upper - INSET_MM) / UPPER_EDGE_MM, (lower - INSET_MM - y) / LOWER_EDGE_MM
+    return smoothstep(below + 0.5) * smoothstep(above + 0.5) * (lower > upper)
 
 
 def _stretch(above: Array, band: Array, drop: Array, level: float) -> Array:
     """Height above the lid's edge now -> height in the photograph. Lashes shrink, the skin between them and the brow stretches."""
-    lash = np.minimum(LASH_MM, 0.6 * band)
+    lash = np.minimum(LASH_MM, LASH_SHARE * band)
     lash_now = lash * (1 - LASH_COMPRESSION * level)
     top = band + drop
     span = top - lash_now
@@ -203,11 +255,11 @@ def _eyeball(anatomy: Anatomy, original: Array, mm: Array, aperture: Array, cent
     at = relative.astype(np.float32)
     mirrored = sample(original, at)
     mirrored_known = sample(known.astype(np.float32), at) > 0.9
-    on_iris = (np.hypot(*(mm - center).transpose(2, 0, 1)) < 0.97 * radius) & (mm[..., 1] < center[1])
+    on_iris = (np.hypot(*(mm - center).transpose(2, 0, 1)) < IRIS_SHARE * radius) & (mm[..., 1] < center[1])
     use = on_iris & ~known & mirrored_known
     ball[use] = mirrored[use]
     hidden = ~(known | use)
-    reach = cv2.dilate((known | use).astype(np.uint8), np.ones((3, 3), np.uint8), iterations=max(2, round(3.0 / step)))
+    reach = cv2.dilate((known | use).astype(np.uint8), np.ones((3, 3), np.uint8), iterations=max(2, round(FILL_MM / step)))
     fill = cv2.inpaint(np.clip(ball, 0, 255).astype(np.uint8), (hidden & (reach > 0)).astype(np.uint8), 3, cv2.INPAINT_TELEA)
     ball[hidden] = fill[hidden]
     return ball.astype(np.float32)

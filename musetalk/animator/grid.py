@@ -87,9 +87,7 @@ def _in_lower_face(anatomy: Anatomy, line: LipLine, points: Array) -> Array:
 def lower_face_box(anatomy: Anatomy, line: LipLine, cell: int, box: Box) -> Box:
     reach = LOWER_REACH * anatomy.jaw_half
     top = float(line.upper(np.linspace(-reach, reach, 41)).min()) - LOWER_TOP_MM
-    corners = anatomy.to_pixels(
-        np.array([[-reach, top], [reach, top], [-reach, anatomy.chin + LOWER_BOTTOM_MM], [reach, anatomy.chin + LOWER_BOTTOM_MM]])
-    )
+    corners = anatomy.corners((-reach, top), (reach, anatomy.chin + LOWER_BOTTOM_MM))
     x0, y0 = (int(np.floor(value / cell)) * cell for value in corners.min(0))
     x1, y1 = (int(np.ceil(value / cell)) * cell for value in corners.max(0))
     x0, y0 = max(x0, box.x), max(y0, box.y)

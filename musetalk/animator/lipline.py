@@ -87,8 +87,7 @@ def find_lip_line(anatomy: Anatomy, luma: Array, texture_scale: float) -> LipLin
     offsets = np.arange(-SEARCH_MM, SEARCH_MM + STEP_MM / 2, STEP_MM)
     start = (top + bottom) / 2
     points = np.stack(np.broadcast_arrays(x[None, :], start[None, :] + offsets[:, None]), -1)
-    samples = (anatomy.to_pixels(points) + 0.5) * texture_scale - 0.5
-    cost = sample(blurred, samples.astype(np.float32)) + 4.0 * np.abs(offsets[:, None]) ** 1.5
+    cost = sample(blurred, anatomy.to_texture(points, texture_scale).astype(np.float32)) + 4.0 * np.abs(offsets[:, None]) ** 1.5
     y = _shortest_path(cost, offsets, start)
     middle = np.polyfit(s, y, DEGREE, w=weights + 0.02)
     return LipLine(half, middle, _end_slopes(middle, half), None)

@@ -30,11 +30,10 @@ class Relief:
 def mouth_relief(anatomy: Anatomy, line: LipLine, texture_scale: int) -> Relief:
     """A gleam on each lip, a shadow below the lower one and at the corners. texture_scale: texture pixels per output pixel."""
     half, upper, lower = anatomy.half_width, anatomy.upper_lip, anatomy.lower_lip
-    low, high = np.array([-half - 14, -upper - 12]), np.array([half + 14, lower + 16])
-    corners = (anatomy.to_pixels(np.array([low, [high[0], low[1]], [low[0], high[1]], high])) + 0.5) * texture_scale
+    corners = (anatomy.corners((-half - 14, -upper - 12), (half + 14, lower + 16)) + 0.5) * texture_scale
     (x0, y0), (x1, y1) = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int)
     grid = np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), -1)
-    x, y = np.moveaxis(anatomy.to_mm((grid + 0.5) / texture_scale - 0.5), -1, 0)
+    x, y = np.moveaxis(anatomy.from_texture(grid, texture_scale), -1, 0)
 
     def spot(center_x: float, width_x: float, distance: Array, width_y: float) -> Array:
         gauss: Array = np.exp(-(((x - center_x) / width_x) ** 2) - (distance / width_y) ** 2)

@@ -227,7 +227,7 @@ def _colors(anatomy: Anatomy, line: LipLine, texture: Array) -> tuple[FloatArray
     bright = skin[light >= np.percentile(light, 80)]
     x = np.linspace(-7, 7, 15)
     red = np.stack([x, line.lower(x) + 0.35 * anatomy.lower_lip], -1)
-    at = (anatomy.to_pixels(red) + 0.5) * TEXTURE_SCALE - 0.5
+    at = anatomy.to_texture(red, TEXTURE_SCALE)
     lip = np.median(sample(texture, at[None].astype(np.float32))[0], 0)
     return np.median(bright, 0).astype(np.float32), lip.astype(np.float32)
 

@@ -44,7 +44,7 @@ def photographed_teeth(anatomy: Anatomy, line: LipLine, texture: Array, texture_
     x = np.arange(-half, half, 1 / scale)
     y = np.arange(top, bottom, 1 / scale)
     grid_x, grid_y = np.meshgrid(x, y)
-    at = (anatomy.to_pixels(np.stack([grid_x, grid_y], -1)) + 0.5) * texture_scale - 0.5
+    at = anatomy.to_texture(np.stack([grid_x, grid_y], -1), texture_scale)
     color = sample(texture, at.astype(np.float32), cubic=True)
     inside = (grid_y - line.upper(grid_x) > -0.2) & (line.lower(grid_x) - LOWER_INSET_MM - grid_y > 0) & (np.abs(grid_x) < anatomy.half_width)
     soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), EDGE_MM / 2 * scale)

@@ -6,19 +6,19 @@ depends on `CONTEXT_S` of speech before its frame and `LOOKAHEAD_S` after it, so
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from museserve.messages import Conditioning, FloatArray, SpeechWindow
 from museserve.timebase import FPS, SPEECH_RATE
-from musetalk.speech_cues.accents import activity, add_life, until_end
+from musetalk.speech_cues.accents import activity, add_gestures, until_end
+from musetalk.speech_cues.coarticulation import apply_contacts, coarticulate, contacts, smoothstep
 from musetalk.speech_cues.controls import CONTROLS, JAW, LOWER_DROP, N_CONTROLS, ROUND, SEAL, TONGUE, UPPER_RAISE, WIDE
 from musetalk.speech_cues.loudness import LOUDNESS_RATE, loudness, usable_level
-from musetalk.speech_cues.segments import Segment, segments_of, slide_closures, with_gains
-from musetalk.speech_cues.shapes import Seconds, apply_contacts, blend, contacts, smoothstep
-from musetalk.speech_cues.sound_model import CHANNELS, loud_peaks, mouth_from_sound, pauses_in, since_heard
+from musetalk.speech_cues.segments import Segment, Times, aligned_segments
+from musetalk.speech_cues.sound_model import CHANNELS, loudness_peaks, mouth_from_sound, pauses_in, silence_duration
 from musetalk.speech_cues.visemes import Kind
 
 Drive = Literal["mix", "phonemes", "sound"]
@@ -39,28 +39,33 @@ ROUND_KEEPS = 0.8  # the sound cannot tell a small round opening from a large on
 
 # Louder is wider: how much of the opening comes and goes with the loudness, by drive. People judge sync by it.
 EMPHASIS = {"mix": 0.3, "phonemes": 0.2, "sound": 0.7}
-EMPHASIS_DB = (-14.0, 1.0)
+EMPHASIS_DB, EMPHASIS_WIDTH_S = (-14.0, 1.0), 0.06
 ARTICULATION = 1.25  # of the jaw: blending and smoothing take off about a fifth of what vowels ask for
 WIDE_JAW, WIDEST_JAW = 0.6, 0.9  # beyond the first, a jaw opens less and less further
 USUAL_HEIGHT = 0.43  # of speech within `EMPHASIS_DB`, on the average: there the factor is 1
 
 _CHANNEL = {control: CHANNELS.index(CONTROLS[control]) for control in (JAW, LOWER_DROP, UPPER_RAISE, WIDE, ROUND, TONGUE)}
 SHUT, TUCK = CHANNELS.index("shut"), CHANNELS.index("tuck")
+SHUT_FROM, SHUT_OVER, TUCK_FROM, TUCK_OVER = 0.22, 0.38, 0.25, 0.5  # where a contact begins, and how much more is all
 
-_OPENINGS = (JAW, LOWER_DROP, UPPER_RAISE)
+_OPENINGS, _SIDEWAYS = (JAW, LOWER_DROP, UPPER_RAISE), (WIDE, ROUND)
 
 _PER_FRAME = GRID_RATE // FPS
 _PAD = 10  # grid points of smoothing on either side
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What one stretch says to the face, before it is read off at frame times."""
+class SpeechCues:
+    """What one stretch tells the face.
+
+    curves: (n, N_CONTROLS) at `GRID_RATE`. accents: (second, weight 0..1) of what may carry a nod. onsets: seconds at
+    which a glance may begin.
+    """
 
     curves: FloatArray
     pauses: list[Segment]
-    accents: list[tuple[float, float]] = field(default_factory=list)
-    onsets: list[float] = field(default_factory=list)
+    accents: list[tuple[float, float]]
+    onsets: list[float]
 
 
 def listen(speech: SpeechWindow, drive: Drive = "mix", head_motion: float = 1.0) -> Conditioning:
@@ -74,41 +79,42 @@ def listen(speech: SpeechWindow, drive: Drive = "mix", head_motion: float = 1.0)
     frame_times = (speech.first_frame + np.arange(speech.n_frames)) / FPS + LEAD_S
     grid = frame_times[0] + np.arange(-_PAD, _PER_FRAME * (speech.n_frames - 1) + _PAD + 1) / GRID_RATE
     if speech.phonemes is None or drive == "sound":
-        heard = by_sound(speech, grid)
+        cues = by_sound(speech, grid)
     else:
-        heard = by_phonemes(speech, grid, with_sound=drive == "mix")
-    rows = heard.curves[_PAD : len(grid) - _PAD : _PER_FRAME].copy()
+        cues = by_phonemes(speech, grid, with_sound=drive == "mix")
+    rows = cues.curves[_PAD : len(grid) - _PAD : _PER_FRAME].copy()
 
-    add_life(rows, heard.accents, heard.onsets, frame_times, head_motion)
-    active = activity(heard.pauses, frame_times)
+    add_gestures(rows, cues.accents, cues.onsets, frame_times, head_motion)
+    active = activity(cues.pauses, frame_times)
     rows *= active[:, None]
     # While speaking, the renderer lets go of the seal as far as the mouth is open.
-    rows[:, SEAL] = np.maximum(active, sealed_after(since_heard(speech.pcm, speech.start / SPEECH_RATE, level, frame_times)))
+    silence_s = silence_duration(speech.pcm, speech.start / SPEECH_RATE, level, frame_times)
+    rows[:, SEAL] = np.maximum(active, sealed_after(silence_s))
     rows *= until_end(speech, frame_times, LEAD_S)[:, None]
     rows[np.abs(rows).max(axis=1) < STILL] = 0.0
     return Conditioning(speech.first_frame, rows, np.any(rows != 0.0, axis=1))
 
 
-def by_phonemes(speech: SpeechWindow, grid: Seconds, with_sound: bool) -> Heard:
-    """Shapes, contacts and accents from phoneme times; the sound says how loud, where exactly lips meet, and has its share of the opening."""
+def by_phonemes(speech: SpeechWindow, grid: Times, with_sound: bool) -> SpeechCues:
+    """Shapes, contacts and accents from phoneme times.
+
+    The sound says how loud, where exactly lips meet, and has its share of the opening.
+    """
     level = usable_level(speech.level, speech.pcm)
     start = speech.start / SPEECH_RATE
-    loud = loudness(speech.pcm, level)
-    segments = segments_of(speech.phonemes or ())
-    segments = with_gains(slide_closures(segments, loud, LOUDNESS_RATE, start), loud, LOUDNESS_RATE, start)
-    curves = blend(segments, grid)
+    segments = aligned_segments(speech.phonemes or (), loudness(speech.pcm, level), start)
+    curves = coarticulate(segments, grid)
     if with_sound:
-        heard = mouth_from_sound(speech.pcm, start, level, grid)
+        channels = mouth_from_sound(speech.pcm, start, level, grid)
         share = OPENING_SHARE * (1.0 - ROUND_KEEPS * np.clip(curves[:, ROUND], 0.0, 1.0))[:, None]
-        curves[:, _OPENINGS] += share * (heard[:, [_CHANNEL[c] for c in _OPENINGS]] - curves[:, _OPENINGS])
-        sideways = (WIDE, ROUND)
-        curves[:, sideways] += SIDEWAYS_SHARE * (heard[:, [_CHANNEL[c] for c in sideways]] - curves[:, sideways])
+        for controls, part in ((_OPENINGS, share), (_SIDEWAYS, np.float32(SIDEWAYS_SHARE))):
+            curves[:, controls] += part * (channels[:, [_CHANNEL[c] for c in controls]] - curves[:, controls])
     curves[:, _OPENINGS] *= emphasis(speech, level, grid, EMPHASIS["mix" if with_sound else "phonemes"])
     curves[:, JAW] = without_shouting(ARTICULATION * curves[:, JAW])
     curves = smooth(curves)
     apply_contacts(curves, *contacts(segments, grid))
     vowels = [s for s in segments if s.viseme.kind is Kind.VOWEL]
-    return Heard(
+    return SpeechCues(
         curves,
         pauses=[s for s in segments if s.viseme.kind is Kind.PAUSE] + pauses_in(speech.pcm, start, level, grid),
         accents=[(s.start, min(s.gain, 1.0)) for s in vowels if s.stress == 1],
@@ -116,48 +122,52 @@ def by_phonemes(speech: SpeechWindow, grid: Seconds, with_sound: bool) -> Heard:
     )
 
 
-def by_sound(speech: SpeechWindow, grid: Seconds) -> Heard:
+def by_sound(speech: SpeechWindow, grid: Times) -> SpeechCues:
     """Everything from the sound."""
     level = usable_level(speech.level, speech.pcm)
     start = speech.start / SPEECH_RATE
-    heard = mouth_from_sound(speech.pcm, start, level, grid)
-    heard[:, [_CHANNEL[c] for c in _OPENINGS]] *= emphasis(speech, level, grid, EMPHASIS["sound"])
-    heard[:, _CHANNEL[JAW]] = without_shouting(heard[:, _CHANNEL[JAW]])
-    heard = smooth(heard)
+    channels = mouth_from_sound(speech.pcm, start, level, grid)
+    channels[:, [_CHANNEL[c] for c in _OPENINGS]] *= emphasis(speech, level, grid, EMPHASIS["sound"])
+    channels[:, _CHANNEL[JAW]] = without_shouting(channels[:, _CHANNEL[JAW]])
+    channels = smooth(channels)
     curves = np.zeros((len(grid), N_CONTROLS), np.float32)
     for control, channel in _CHANNEL.items():
-        curves[:, control] = heard[:, channel]
-    shut = smoothstep((heard[:, SHUT] - 0.22) / 0.38)
-    tuck = smoothstep((heard[:, TUCK] - 0.25) / 0.5)
+        curves[:, control] = channels[:, channel]
+    shut = smoothstep((channels[:, SHUT] - SHUT_FROM) / SHUT_OVER)
+    tuck = smoothstep((channels[:, TUCK] - TUCK_FROM) / TUCK_OVER)
     apply_contacts(curves, shut, tuck * (1.0 - shut))
-    peaks = loud_peaks(speech.pcm, start, level)
-    return Heard(curves, pauses=pauses_in(speech.pcm, start, level, grid), accents=peaks, onsets=[second for second, _ in peaks])
+    peaks = loudness_peaks(speech.pcm, start, level)
+    pauses = pauses_in(speech.pcm, start, level, grid)
+    return SpeechCues(curves, pauses, accents=peaks, onsets=[second for second, _ in peaks])
 
 
-def emphasis(speech: SpeechWindow, level: float, grid: Seconds, amount: float) -> FloatArray:
-    """Factors (n, 1) on the opening, 1 - `amount` .. 1 + `amount` / 2, from how loud it is around each instant of `grid`."""
-    loud = loudness(speech.pcm, level, 0.06)
-    at = speech.start / SPEECH_RATE + np.arange(len(loud)) / LOUDNESS_RATE
+def emphasis(speech: SpeechWindow, level: float, grid: Times, amount: float) -> FloatArray:
+    """Factors (n, 1) on the opening, 1 - `amount` .. 1 + `amount` / 2, from the loudness around `grid` (n,)."""
+    decibels = loudness(speech.pcm, level, EMPHASIS_WIDTH_S)
+    at = speech.start / SPEECH_RATE + np.arange(len(decibels)) / LOUDNESS_RATE
     low, high = EMPHASIS_DB
-    height = np.clip((np.interp(grid, at, loud) - low) / (high - low), 0.0, 1.0)
+    height = np.clip((np.interp(grid, at, decibels) - low) / (high - low), 0.0, 1.0)
     usual = 1.0 + amount * (1.5 * USUAL_HEIGHT - 1.0)
     return np.asarray((1.0 + amount * (1.5 * height[:, None] - 1.0)) / usual, np.float32)
 
 
 def sealed_after(silence_s: FloatArray) -> FloatArray:
-    """How far lips stay shut over a photographed smile, 0..1, so long after the last sound: a pause within a sentence does not show the teeth."""
+    """How far lips stay shut over a photographed smile, 0..1, so long after the last sound (n,).
+
+    A pause within a sentence does not show the teeth.
+    """
     first, last = UNSEAL_S
     return 1.0 - smoothstep((silence_s - first) / (last - first))
 
 
 def without_shouting(jaw: FloatArray) -> FloatArray:
-    """Bends what is above `WIDE_JAW` so that it stays below `WIDEST_JAW`."""
+    """`jaw` (n,), what is above `WIDE_JAW` bent so that it stays below `WIDEST_JAW`."""
     room = WIDEST_JAW - WIDE_JAW
     return np.asarray(np.where(jaw > WIDE_JAW, WIDE_JAW + room * np.tanh((jaw - WIDE_JAW) / room), jaw), np.float32)
 
 
 def smooth(curves: FloatArray) -> FloatArray:
-    """Gaussian of `SMOOTH_S` along time, edges repeated."""
+    """Gaussian of `SMOOTH_S` along time over curves (n, k) at `GRID_RATE`, edges repeated."""
     reach = np.arange(-_PAD, _PAD + 1) / GRID_RATE
     kernel = np.exp(-0.5 * (reach / SMOOTH_S) ** 2)
     kernel /= kernel.sum()

@@ -1,26 +1,38 @@
-"""Phonemes as an unbroken row of segments in seconds: diphthongs in two, gaps as pauses, p/b/m moved to where the sound is weakest."""
+"""Phonemes as segments without a gap: diphthongs in two, gaps as pauses, p/b/m moved to where the sound is weakest."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from museserve.messages import FloatArray, Phoneme
 from museserve.timebase import SPEECH_RATE
+from musetalk.speech_cues.loudness import LOUDNESS_RATE
 from musetalk.speech_cues.visemes import PAUSE, Kind, Viseme, visemes_of
+
+Times = NDArray[np.float64]  # (n,), seconds of the utterance
 
 DIPHTHONG_FIRST = 0.6  # share of its time
 MIN_GAP_S = 0.02  # shorter gaps between two sounds belong to the sounds
-SLIDE_S = 0.05
+MIN_LENGTH_S = 1e-4
 FAR_S = 1e4  # where the silence before and after everything ends
+
+SLIDE_S = 0.05
+# A dip must be worth the whole way to the left, to the right; more to the left, or two equal dips would be a draw.
+SLIDE_DB = (6.3, 6.0)
+
+VOWEL_ONSET_S = 0.12  # whose loudness counts
+STRESS_GAIN = (0.9, 1.08, 1.0)  # none, primary, secondary
+USUAL_DB, GAIN_PER_DB, GAIN_RANGE = -4.0, 0.035, (0.65, 1.12)  # of a vowel's peak
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One viseme from `start` to `end` (seconds of the utterance). `gain` scales what it opens."""
+    """One viseme from `start` to `end`, seconds of the utterance. stress: as in `Phoneme`; gain scales what it opens."""
 
     viseme: Viseme
     start: float
@@ -34,80 +46,76 @@ class Segment:
 
 
 def segments_of(phonemes: Sequence[Phoneme]) -> list[Segment]:
-    """Segments from long before to long after: between them every instant is covered once."""
-    row = [Segment(PAUSE, -FAR_S, 0.0)]
+    """Segments from -FAR_S to FAR_S: every instant between is covered once."""
+    segments = [Segment(PAUSE, -FAR_S, 0.0)]
     for phoneme in sorted(phonemes, key=lambda p: (p.start, p.end)):
-        start, end = max(phoneme.start / SPEECH_RATE, row[-1].start, -FAR_S), phoneme.end / SPEECH_RATE
+        start, end = max(phoneme.start / SPEECH_RATE, segments[-1].start, -FAR_S), phoneme.end / SPEECH_RATE
         if end <= start:
             continue
-        last = row[-1]
-        if last.viseme.kind is not Kind.PAUSE and 0 < start - last.end < MIN_GAP_S:
-            row[-1] = _replaced(last, end=start)
-        elif last.viseme.kind is Kind.PAUSE or start < last.end:
-            row[-1] = _replaced(last, end=start)
+        last = segments[-1]
+        if last.viseme.kind is Kind.PAUSE or start - last.end < MIN_GAP_S:
+            segments[-1] = replace(last, end=start)
         else:
-            row.append(Segment(PAUSE, last.end, start))
+            segments.append(Segment(PAUSE, last.end, start))
         visemes = visemes_of(phoneme.symbol)
-        if visemes[0].kind is Kind.PAUSE and row[-1].viseme.kind is Kind.PAUSE:
-            row[-1] = _replaced(row[-1], end=end)
+        if visemes[0].kind is Kind.PAUSE and segments[-1].viseme.kind is Kind.PAUSE:
+            segments[-1] = replace(segments[-1], end=end)
         elif len(visemes) == 1:
-            row.append(Segment(visemes[0], start, end, phoneme.stress))
+            segments.append(Segment(visemes[0], start, end, phoneme.stress))
         else:
             middle = start + DIPHTHONG_FIRST * (end - start)
-            row.append(Segment(visemes[0], start, middle, phoneme.stress))
-            row.append(Segment(visemes[1], middle, end, phoneme.stress))
-    if row[-1].viseme.kind is Kind.PAUSE:
-        row[-1] = _replaced(row[-1], end=FAR_S)
+            segments.append(Segment(visemes[0], start, middle, phoneme.stress))
+            segments.append(Segment(visemes[1], middle, end, phoneme.stress))
+    if segments[-1].viseme.kind is Kind.PAUSE:
+        segments[-1] = replace(segments[-1], end=FAR_S)
     else:
-        row.append(Segment(PAUSE, row[-1].end, FAR_S))
-    return [segment for segment in row if segment.length > 1e-4]
+        segments.append(Segment(PAUSE, segments[-1].end, FAR_S))
+    return [segment for segment in segments if segment.length > MIN_LENGTH_S]
 
 
-def slide_closures(segments: Sequence[Segment], loudness: FloatArray, rate: float, start: float) -> list[Segment]:
-    """Move each p/b/m to the energy minimum within `SLIDE_S`: the labels are looser than the sound.
+def aligned_segments(phonemes: Sequence[Phoneme], loudness_db: FloatArray, start: float) -> list[Segment]:
+    """`segments_of`, fitted to the sound.
 
-    loudness: dB (n,) at `rate`, beginning at second `start`.
+    loudness_db: (n,) at `LOUDNESS_RATE`, relative to the loud level, beginning at second `start`.
     """
+    return with_gains(slide_closures(segments_of(phonemes), loudness_db, start), loudness_db, start)
+
+
+def slide_closures(segments: Sequence[Segment], loudness_db: FloatArray, start: float) -> list[Segment]:
+    """Move each p/b/m to the energy minimum within `SLIDE_S`: the labels are looser than the sound."""
     moved: list[Segment] = []
-    reach = round(SLIDE_S * rate)
+    reach = round(SLIDE_S * LOUDNESS_RATE)
     for segment in segments:
-        middle = _index(0.5 * (segment.start + segment.end), start, rate)
-        if segment.viseme.kind is Kind.CLOSURE and reach <= middle < len(loudness) - reach:
-            window = loudness[middle - reach : middle + reach + 1]
-            # A dip must be worth the way: 6 dB for the whole distance. A little more to the left, or two equal dips would be a draw.
+        middle = _index(0.5 * (segment.start + segment.end), start)
+        if segment.viseme.kind is Kind.CLOSURE and reach <= middle < len(loudness_db) - reach:
+            window = loudness_db[middle - reach : middle + reach + 1]
             steps = np.arange(-reach, reach + 1) / reach
-            cost = window + np.where(steps < 0, -6.3, 6.0) * steps
-            shift = (int(np.argmin(cost)) - reach) / rate
-            segment = _replaced(segment, start=segment.start + shift, end=segment.end + shift)
+            cost = window + np.where(steps < 0, -SLIDE_DB[0], SLIDE_DB[1]) * steps
+            shift = (int(np.argmin(cost)) - reach) / LOUDNESS_RATE
+            segment = replace(segment, start=segment.start + shift, end=segment.end + shift)
         moved.append(segment)
     return moved
 
 
-def with_gains(segments: Sequence[Segment], loudness: FloatArray, rate: float, start: float) -> list[Segment]:
-    """Scale vowels by stress and by how loud their first 120 ms are. loudness: dB relative to the loud level, as in `slide_closures`."""
+def with_gains(segments: Sequence[Segment], loudness_db: FloatArray, start: float) -> list[Segment]:
+    """Scale vowels by stress and by how loud they begin."""
     scaled: list[Segment] = []
     for segment in segments:
         if segment.viseme.kind is Kind.VOWEL:
-            first = _index(segment.start, start, rate)
-            last = _index(min(segment.end, segment.start + 0.12), start, rate)
-            heard = loudness[max(first, 0) : max(last, 0) + 1]
-            peak = float(heard.max()) if len(heard) else -4.0
-            stress = (0.9, 1.08, 1.0)[segment.stress if 0 <= segment.stress <= 2 else 0]
-            segment = _replaced(segment, gain=stress * float(np.clip(1.0 + 0.035 * (peak + 4.0), 0.65, 1.12)))
+            first = _index(segment.start, start)
+            last = _index(min(segment.end, segment.start + VOWEL_ONSET_S), start)
+            onset_db = loudness_db[max(first, 0) : max(last, 0) + 1]
+            peak_db = float(onset_db.max()) if len(onset_db) else USUAL_DB
+            stress = STRESS_GAIN[segment.stress if 0 <= segment.stress <= 2 else 0]
+            loud = float(np.clip(1.0 + GAIN_PER_DB * (peak_db - USUAL_DB), *GAIN_RANGE))
+            segment = replace(segment, gain=stress * loud)
         scaled.append(segment)
     return scaled
 
 
-def _index(second: float, start: float, rate: float) -> int:
-    """Nearest point of a grid that begins at second `start`. The utterance's time is what is rounded, so that a half never falls to either side."""
-    return math.floor(second * rate + 0.5 + 1e-6) - round(start * rate)
+def _index(second: float, start: float) -> int:
+    """Nearest point of the loudness' grid, which begins at second `start`.
 
-
-def _replaced(segment: Segment, start: float | None = None, end: float | None = None, gain: float | None = None) -> Segment:
-    return Segment(
-        segment.viseme,
-        segment.start if start is None else start,
-        segment.end if end is None else end,
-        segment.stress,
-        segment.gain if gain is None else gain,
-    )
+    The utterance's time is what is rounded, so that a half never falls to either side.
+    """
+    return math.floor(second * LOUDNESS_RATE + 0.5 + 1e-6) - round(start * LOUDNESS_RATE)

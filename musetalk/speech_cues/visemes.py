@@ -1,7 +1,7 @@
 """What the mouth does for each sound of the International Phonetic Alphabet.
 
-A viseme is a target (amounts of opening, spreading, rounding) and how strongly it insists on each of them: a `p` insists on shut lips
-and hardly cares for the jaw, a `k` takes whatever its vowels leave.
+A viseme is a target (amounts of opening, spreading, rounding) and its dominance over each of them: a `p` insists on
+shut lips and hardly cares for the jaw, a `k` takes whatever its vowels leave.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Viseme:
-    """Targets 0..1, and the dominance of the jaw, of the lips up and down, and of the lips sideways."""
+    """Targets 0..1, and dominance over the jaw, over the lips up and down, and over their corners (1: a vowel's)."""
 
     kind: Kind
     jaw: float = 0.0
@@ -35,44 +35,37 @@ class Viseme:
     wide: float = 0.0
     round: float = 0.0
     tongue: float = 0.0
-    by_jaw: float = 1.0
-    by_lips: float = 1.0
-    by_corners: float = 1.0
+    jaw_dominance: float = 1.0
+    lip_dominance: float = 1.0
+    corner_dominance: float = 1.0
 
 
-def _vowel(jaw: float, lower: float, upper: float, wide: float, rounded: float) -> Viseme:
-    return Viseme(Kind.VOWEL, jaw, lower, upper, wide, rounded)
-
-
-def _consonant(jaw: float, lower: float, upper: float, wide: float, rounded: float, by: tuple[float, float, float], tongue: float = 0.0) -> Viseme:
-    return Viseme(Kind.CONSONANT, jaw, lower, upper, wide, rounded, tongue, *by)
-
-
+# kind, jaw, lower_drop, upper_raise, wide, round, tongue; then the dominance over jaw, lips and corners
 PAUSE = Viseme(Kind.PAUSE)
 
-_OPEN = _vowel(0.64, 0.15, 0.25, 0.10, 0.0)
-_ASH = _vowel(0.58, 0.25, 0.35, 0.40, 0.0)
-_CUP = _vowel(0.38, 0.15, 0.20, 0.05, 0.10)
-_SCHWA = replace(_vowel(0.19, 0.18, 0.18, 0.08, 0.05), by_jaw=0.6, by_lips=0.6, by_corners=0.5)
-_DRESS = _vowel(0.40, 0.25, 0.30, 0.40, 0.0)
-_FLEECE = _vowel(0.18, 0.45, 0.32, 0.65, 0.0)
-_KIT = _vowel(0.24, 0.35, 0.28, 0.45, 0.0)
-_THOUGHT = _vowel(0.48, 0.10, 0.15, 0.0, 0.60)
-_GOOSE = _vowel(0.18, 0.15, 0.10, 0.0, 0.90)
-_FOOT = _vowel(0.24, 0.18, 0.15, 0.0, 0.60)
-_BARRED = _vowel(0.18, 0.35, 0.22, 0.35, 0.0)
+_OPEN = Viseme(Kind.VOWEL, 0.64, 0.15, 0.25, 0.10, 0.0)
+_ASH = Viseme(Kind.VOWEL, 0.58, 0.25, 0.35, 0.40, 0.0)
+_CUP = Viseme(Kind.VOWEL, 0.38, 0.15, 0.20, 0.05, 0.10)
+_SCHWA = replace(Viseme(Kind.VOWEL, 0.19, 0.18, 0.18, 0.08, 0.05), jaw_dominance=0.6, lip_dominance=0.6, corner_dominance=0.5)
+_DRESS = Viseme(Kind.VOWEL, 0.40, 0.25, 0.30, 0.40, 0.0)
+_FLEECE = Viseme(Kind.VOWEL, 0.18, 0.45, 0.32, 0.65, 0.0)
+_KIT = Viseme(Kind.VOWEL, 0.24, 0.35, 0.28, 0.45, 0.0)
+_THOUGHT = Viseme(Kind.VOWEL, 0.48, 0.10, 0.15, 0.0, 0.60)
+_GOOSE = Viseme(Kind.VOWEL, 0.18, 0.15, 0.10, 0.0, 0.90)
+_FOOT = Viseme(Kind.VOWEL, 0.24, 0.18, 0.15, 0.0, 0.60)
+_BARRED = Viseme(Kind.VOWEL, 0.18, 0.35, 0.22, 0.35, 0.0)
 
-_LIPS = Viseme(Kind.CLOSURE, by_jaw=0.8, by_lips=3.0, by_corners=0.25)
-_TEETH = Viseme(Kind.TUCK, jaw=0.07, wide=0.10, by_jaw=1.2, by_lips=3.0, by_corners=0.4)
-_HISS = _consonant(0.05, 0.42, 0.32, 0.28, 0.0, (2.2, 1.3, 0.5))
-_HUSH = _consonant(0.07, 0.42, 0.38, 0.0, 0.55, (2.2, 1.3, 1.2))
-_TIP = _consonant(0.13, 0.22, 0.18, 0.10, 0.0, (0.7, 0.35, 0.15), tongue=0.8)
-_LATERAL = _consonant(0.20, 0.22, 0.18, 0.08, 0.0, (0.5, 0.35, 0.15), tongue=0.95)
-_DENTAL = _consonant(0.17, 0.25, 0.25, 0.10, 0.0, (1.0, 0.8, 0.3), tongue=1.0)
-_BACK = _consonant(0.22, 0.18, 0.15, 0.05, 0.0, (0.45, 0.25, 0.12))
-_BREATH = _consonant(0.25, 0.15, 0.15, 0.0, 0.0, (0.12, 0.1, 0.05))
+_LIPS = Viseme(Kind.CLOSURE, jaw_dominance=0.8, lip_dominance=3.0, corner_dominance=0.25)
+_TEETH = Viseme(Kind.TUCK, jaw=0.07, wide=0.10, jaw_dominance=1.2, lip_dominance=3.0, corner_dominance=0.4)
+_HISS = Viseme(Kind.CONSONANT, 0.05, 0.42, 0.32, 0.28, 0.0, 0.0, 2.2, 1.3, 0.5)
+_HUSH = Viseme(Kind.CONSONANT, 0.07, 0.42, 0.38, 0.0, 0.55, 0.0, 2.2, 1.3, 1.2)
+_TIP = Viseme(Kind.CONSONANT, 0.13, 0.22, 0.18, 0.10, 0.0, 0.8, 0.7, 0.35, 0.15)
+_LATERAL = Viseme(Kind.CONSONANT, 0.20, 0.22, 0.18, 0.08, 0.0, 0.95, 0.5, 0.35, 0.15)
+_DENTAL = Viseme(Kind.CONSONANT, 0.17, 0.25, 0.25, 0.10, 0.0, 1.0, 1.0, 0.8, 0.3)
+_BACK = Viseme(Kind.CONSONANT, 0.22, 0.18, 0.15, 0.05, 0.0, 0.0, 0.45, 0.25, 0.12)
+_BREATH = Viseme(Kind.CONSONANT, 0.25, 0.15, 0.15, 0.0, 0.0, 0.0, 0.12, 0.1, 0.05)
 _YOD = Viseme(Kind.GLIDE, 0.13, 0.35, 0.25, 0.5, 0.0)
-_WAW = Viseme(Kind.GLIDE, 0.10, 0.05, 0.02, 0.0, 1.0, by_jaw=1.8, by_corners=2.0)
+_WAW = Viseme(Kind.GLIDE, 0.10, 0.05, 0.02, 0.0, 1.0, jaw_dominance=1.8, corner_dominance=2.0)
 _RHOTIC = Viseme(Kind.GLIDE, 0.17, 0.25, 0.20, 0.0, 0.42)
 
 _GROUPS: tuple[tuple[str, Viseme], ...] = (

@@ -233,7 +233,7 @@ def test_segments_cover_time_once() -> None:
 def test_closures_slide_to_the_quiet() -> None:
     loud = np.zeros(200, np.float32)
     loud[88:94] = -30.0  # 0.44 .. 0.47 s at 200 Hz
-    (moved,) = [s for s in slide_closures(segments_of((Phoneme("p", 11520, 12480),)), loud, 200, 0.0) if s.viseme.kind is Kind.CLOSURE]
+    (moved,) = [s for s in slide_closures(segments_of((Phoneme("p", 11520, 12480),)), loud, 0.0) if s.viseme.kind is Kind.CLOSURE]
     assert 0.44 <= (moved.start + moved.end) / 2 <= 0.47
 
 

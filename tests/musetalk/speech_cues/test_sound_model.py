@@ -13,7 +13,7 @@ from musetalk.speech_cues.drive import listen
 from musetalk.speech_cues.loudness import FEATURE_RATE, log_mel, loud_level, loudness, usable_level
 from musetalk.speech_cues.sound_model import MODEL_PATH, N_FEATURES, OFFSETS, features_of, gate_threshold, load_model, pauses_in
 from tests.musetalk.voices import english, english_man, korean, with_pause
-from tools.train_sound import disguised, examples, fit, targets_of
+from tools.train_sound import augmented, examples, fit, targets_of
 from tools.training_voices import HELD_OUT_ENGLISH, HELD_OUT_KOREAN, SPEAKERS, Reading, readings
 
 
@@ -93,7 +93,7 @@ def test_level_does_not_change_features() -> None:
 def test_noise_copies_carry_their_phonemes_along() -> None:
     take = english()
     rng = np.random.default_rng(1)
-    pcm, phonemes = disguised(take.pcm, take.phonemes, rng)
+    pcm, phonemes = augmented(take.pcm, take.phonemes, rng)
     factor = len(pcm) / len(take.pcm)
     assert phonemes[-1].end == pytest.approx(take.phonemes[-1].end * factor, abs=30)
     assert np.isfinite(pcm).all() and len(phonemes) == len(take.phonemes)
