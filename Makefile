@@ -8,6 +8,7 @@ INSTALLED = $(VENV)/.installed
 comma := ,
 EXTRAS ?= test
 TEST_INSTALLED = $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
+WEB_INSTALLED = web/node_modules/.package-lock.json
 CONFIG ?= local
 # Without PyTorch everything that comes from it is of any type, and these complaints are about nothing else.
 MYPY_WITHOUT_TORCH = $(shell $(BIN)/python -c 'import torch' 2>/dev/null || \
@@ -15,7 +16,7 @@ MYPY_WITHOUT_TORCH = $(shell $(BIN)/python -c 'import torch' 2>/dev/null || \
 PIP = $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-slow check fix bench bench-gpu docs doctor clean
+.PHONY: help run install test test-slow check check-web fix bench bench-gpu docs doctor clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -31,10 +32,14 @@ test: $(TEST_INSTALLED) ## every test that this machine can run; EXTRAS=test,neu
 test-slow: $(TEST_INSTALLED) ## the tests at full size, too: minutes, 10 GB of memory
 	$(BIN)/python -m pytest -m slow
 
-check: $(TEST_INSTALLED) ## format, lint and types
+check: $(TEST_INSTALLED) check-web ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(MYPY_WITHOUT_TORCH)
+
+check-web: ## lint and types of the page and the player
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(WEB_INSTALLED) && cd web && npm run --silent check; \
+	else echo "SKIPPED: lint and types of web/, because npm is not installed"; fi
 
 fix: $(TEST_INSTALLED) ## format, and mend what the linter can
 	$(BIN)/ruff format .
@@ -54,11 +59,15 @@ doctor: $(INSTALLED) ## look at every part of the installation
 	$(BIN)/museserve doctor --config $(CONFIG)
 
 clean: ## remove what make has made; avatars in the store stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) web/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "museserve needs Python 3.10, 3.11 or 3.12 with venv; found: $$(python3 --version 2>&1). On Debian: apt install python3-venv. Or: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+
+$(WEB_INSTALLED): web/package.json web/package-lock.json
+	cd web && npm ci --silent --prefer-offline
+	@touch $@
 
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV); the first time takes a minute or two ..."

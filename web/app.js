@@ -10,34 +10,52 @@ import { InterviewView } from "./page/interview-view.js";
 import { Interviewers } from "./page/interviewers.js";
 import { QuestionList } from "./page/question-list.js";
 import { QUESTIONS, ROLES } from "./page/questions.js";
-import { askJson } from "./page/service.js";
+import { requestJson } from "./page/service.js";
 import { recall, remember } from "./page/settings.js";
 import { notices, Stage } from "./page/stage.js";
-import { language, LANGUAGES, say, setLanguage } from "./page/texts.js";
+import { language, LANGUAGES, setLanguage, t } from "./page/texts.js";
+import { messageOf } from "./player/errors.js";
 
 const player = el("player");
 const stage = new Stage(player);
 const details = new Details(player, () => stage.unlock());
 const finishView = new FinishView({ again: begin, back: () => show("setup") });
 const interviewView = new InterviewView(player);
-const interviewers = new Interviewers({ onChoose: choose, onProblem: (error) => problem(error.message) });
+const interviewers = new Interviewers({ onChoose: choose, onProblem: (error) => problem(messageOf(error)) });
 const list = new QuestionList((questions) => {
   remember("questions", questions);
   showCount();
 });
 
-let spoken = recall("interviewLanguage", null) ?? language(); // the language of the interview
-let role = recall("role", "general");
+/**
+ * @typedef {import("./page/types.d.ts").Language} Language
+ * @typedef {import("./page/types.d.ts").TextKey} TextKey
+ * @typedef {typeof ROLES[number]} Role
+ */
 
-// --- words -----------------------------------------------------------------------------------------------------------------
+let interviewLanguage = recall("interviewLanguage", language());
+let role = recall("role", /** @type {Role} */ ("general"));
+
+// --- words -------------------------------------------------------------------------------------------------
+
+/**
+ * @param {string} selector
+ * @returns {NodeListOf<HTMLElement>}
+ */
+const all = (selector) => document.querySelectorAll(selector);
+
+/** @param {string | undefined} name in the document; that it is a key is tested */
+const textKey = (name) => /** @type {TextKey} */ (name);
 
 function applyLanguage() {
   document.documentElement.lang = language();
-  document.title = `${say("documentTitle")} · museserve`;
-  for (const node of document.querySelectorAll("[data-text]")) node.textContent = say(node.dataset.text);
-  for (const node of document.querySelectorAll("[data-label]")) node.setAttribute("aria-label", say(node.dataset.label));
-  for (const node of document.querySelectorAll("[data-title]")) node.title = say(node.dataset.title);
-  for (const button of document.querySelectorAll("[data-language]")) button.setAttribute("aria-pressed", String(button.dataset.language === language()));
+  document.title = `${t("documentTitle")} · museserve`;
+  for (const node of all("[data-text]")) node.textContent = t(textKey(node.dataset.text));
+  for (const node of all("[data-label]")) node.setAttribute("aria-label", t(textKey(node.dataset.label)));
+  for (const node of all("[data-title]")) node.title = t(textKey(node.dataset.title));
+  for (const button of all("[data-language]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.language === language()));
+  }
   showChoices();
   showCount();
   interviewers.render();
@@ -45,33 +63,46 @@ function applyLanguage() {
   for (const part of [stage, details, interviewView, finishView]) part.render();
 }
 
+/** @param {Language} chosen */
 function useLanguage(chosen) {
   setLanguage(chosen);
   applyLanguage();
 }
 
-// --- set up ----------------------------------------------------------------------------------------------------------------
+// --- set up ------------------------------------------------------------------------------------------------
 
+/**
+ * Radio buttons side by side.
+ *
+ * @template {string} Value
+ * @param {HTMLElement} box
+ * @param {string} name
+ * @param {{ value: Value, text: string, lang?: string }[]} values
+ * @param {Value} chosen
+ * @param {(value: Value) => void} change
+ */
 function segments(box, name, values, chosen, change) {
-  const labels = values.map(([value, text, lang]) => {
+  const labels = values.map(({ value, text, lang }) => {
     const input = make("input", { type: "radio", name, value, checked: value === chosen });
     input.addEventListener("change", () => change(value));
     return make("label", lang ? { lang } : {}, input, make("span", {}, text));
   });
   const focused = box.contains(document.activeElement);
   box.replaceChildren(...labels);
-  if (focused) box.querySelector(":checked").focus();
+  if (focused) /** @type {HTMLElement | null} */ (box.querySelector(":checked"))?.focus();
 }
 
 function showChoices() {
   const names = { en: "English", ko: "한국어" };
-  segments(el("interview-languages"), "interview-language", LANGUAGES.map((tag) => [tag, names[tag], tag]), spoken, (tag) => {
-    spoken = tag;
+  const languages = LANGUAGES.map((tag) => ({ value: tag, text: names[tag], lang: tag }));
+  segments(el("interview-languages"), "interview-language", languages, interviewLanguage, (tag) => {
+    interviewLanguage = tag;
     remember("interviewLanguage", tag);
     useLanguage(tag);
     offer();
   });
-  segments(el("roles"), "role", ROLES.map((name) => [name, say(`role_${name}`)]), role, (name) => {
+  const roles = ROLES.map((name) => ({ value: name, text: t(`role_${name}`) }));
+  segments(el("roles"), "role", roles, role, (name) => {
     role = name;
     remember("role", name);
     offer();
@@ -80,27 +111,30 @@ function showChoices() {
 
 /** Shows the questions of the chosen role and language; what stood there can be brought back. */
 function offer() {
-  list.show(QUESTIONS[spoken][role], say("replaced"));
+  list.show(QUESTIONS[interviewLanguage][role], t("replaced"));
 }
 
 function showCount() {
-  const n = list.asked.length;
-  el("begin-count").textContent = n === 1 ? say("minutesOne") : say("minutes", { n });
+  const n = list.filled.length;
+  el("begin-count").textContent = n === 1 ? t("minutesOne") : t("minutes", { n });
 }
 
+/** @param {string} text */
 function problem(text) {
   el("setup-problem").hidden = !text;
   el("setup-problem").textContent = text;
 }
 
+/** @param {import("./page/types.d.ts").Avatar} avatar */
 function choose(avatar) {
   remember("avatar", avatar.id);
   player.avatar = avatar.id;
   problem("");
 }
 
-// --- the three views -------------------------------------------------------------------------------------------------------
+// --- the three views ---------------------------------------------------------------------------------------
 
+/** @param {"setup" | "interview" | "finish"} view */
 function show(view) {
   document.body.dataset.view = view;
   for (const name of ["setup", "interview", "finish"]) el(name).hidden = name !== view;
@@ -110,9 +144,9 @@ function show(view) {
 }
 
 async function begin() {
-  const questions = list.asked;
+  const questions = list.filled;
   if (!questions.length) {
-    problem(say("needQuestion"));
+    problem(t("needQuestion"));
     if (list.all.length) list.focus(0);
     else el("add-question").focus();
     return;
@@ -138,20 +172,22 @@ el("setup").addEventListener("submit", (event) => {
   event.preventDefault();
   begin();
 });
-for (const button of document.querySelectorAll("[data-language]")) button.addEventListener("click", () => useLanguage(button.dataset.language));
+for (const button of all("[data-language]")) {
+  button.addEventListener("click", () => useLanguage(/** @type {Language} */ (button.dataset.language)));
+}
 connectAddDialog((id) => interviewers.load(id));
 
 async function start() {
-  list.show(recall("questions", QUESTIONS[spoken][role]));
+  list.show(recall("questions", QUESTIONS[interviewLanguage][role]));
   applyLanguage();
   try {
-    const [health, voices] = await Promise.all([askJson("health"), askJson("v1/voices")]);
+    const [health, voices] = await Promise.all([requestJson("health"), requestJson("v1/voices")]);
     details.service = { health, voices: voices.data };
     await interviewers.load(recall("avatar", health.default_avatar));
     notices.clear("start");
     el("begin").disabled = false;
   } catch (error) {
-    notices.show("start", { key: "e_plain", values: { message: error.message }, label: "retry", act: start });
+    notices.show("start", { key: "e_plain", values: { message: messageOf(error) }, label: "retry", act: start });
     return;
   }
   await stage.connect();

@@ -1,5 +1,6 @@
 /**
- * `<avatar-player>`: an interviewer who lives, speaks, can be interrupted, and is captioned. docs/player.md tells how it is used.
+ * `<avatar-player>`: an interviewer who lives, speaks, can be interrupted, and is captioned. docs/player.md tells how
+ * it is used.
  *
  *     import "/avatar-player.js";
  *     const player = document.querySelector("avatar-player");
@@ -9,10 +10,12 @@
 /**
  * What the element is at; also its attribute `data-state`, so that CSS can show it.
  *
- * off: not connected. connecting. idle, listening, thinking: alive and silent; the latter two as told by `setState`. waiting: asked to speak, nothing
- * is heard yet. speaking. reconnecting: the connection is lost and sought; what had arrived is played. failed: it gave up; `connect()` is the way back.
+ * off: not connected. connecting. idle, listening, thinking: alive and silent; the latter two as told by `setState`.
+ * waiting: asked to speak, nothing is heard yet. speaking. reconnecting: the connection is lost and sought; what had
+ * arrived is played. failed: it gave up; `connect()` is the way back.
  */
-export type PlayerState = "off" | "connecting" | "idle" | "listening" | "thinking" | "waiting" | "speaking" | "reconnecting" | "failed";
+export type PlayerState =
+  "off" | "connecting" | "idle" | "listening" | "thinking" | "waiting" | "speaking" | "reconnecting" | "failed";
 
 /** How pictures come: through a media source, or as one finished mp4 an utterance where the browser has none. */
 export type Mode = "stream" | "file";
@@ -55,7 +58,10 @@ export interface StartedDetail {
   first_frame_ms: number;
   /** What the cache had: nothing, the speech, or finished segments. "no" in the mode "file". */
   cached: "no" | "speech" | "segments";
-  /** From the moment the service began to work until each of its stages had its first result; empty in the mode "file". */
+  /**
+   * From the moment the service began to work until each of its stages had its first result; empty in the mode
+   * "file".
+   */
   timings_ms: Record<string, number>;
 }
 
@@ -114,7 +120,10 @@ export interface NoticeDetail {
   id?: string;
 }
 
-/** `code` is the service's code of the error, or `unreachable`, `unsupported`, `media`, `closed`, `interrupted`, `bad_call`. */
+/**
+ * `code` is the service's code of the error, or `unreachable`, `unsupported`, `media`, `closed`, `interrupted`,
+ * `bad_call`.
+ */
 export declare class PlayerError extends Error {
   readonly code: string;
   /** The utterance, where it is one's. */
@@ -188,8 +197,9 @@ export interface PlayerEvents {
  * - `muted`: present = no sound
  * - `label`: names the picture for screen readers, and is shown upon it as a badge when set, e.g. "AI-generated interviewer"
  *
- * CSS parts: `picture` (the video), `portrait`, `captions` (the box), `caption` (a line), `label`.
- * Custom properties: `--caption-size` (1.05em … of the element's font size), `--caption-color`, `--caption-background`, `--player-radius`, `--player-background`.
+ * CSS parts: `picture` (the video), `portrait`, `captions` (the box), `caption` (a line), `label`. Custom properties:
+ * `--caption-size` (1.05em … of the element's font size), `--caption-color`, `--caption-background`,
+ * `--player-radius`, `--player-background`.
  */
 export declare class AvatarPlayer extends HTMLElement {
   src: string;
@@ -212,13 +222,21 @@ export declare class AvatarPlayer extends HTMLElement {
   readonly current: Utterance | null;
   readonly transcript: readonly TranscriptEntry[];
   /** Quality counters since the element was made, as sent to the service. */
-  readonly counters: Readonly<Record<"dry_outs" | "dry_ms" | "late_segments" | "dropped_frames" | "painted_frames" | "reconnects", number>>;
+  readonly counters: Readonly<
+    Record<"dry_outs" | "dry_ms" | "late_segments" | "dropped_frames" | "painted_frames" | "reconnects", number>
+  >;
 
-  /** Opens the session and shows the idle face, muted until `unlock`. Resolves when the face is on the screen. Also the way back from `failed`. Rejects with a PlayerError. */
+  /**
+   * Opens the session and shows the idle face, muted until `unlock`. Resolves when the face is on the screen. Also
+   * the way back from `failed`. Rejects with a PlayerError.
+   */
   connect(): Promise<ReadyDetail>;
   /** Connects where that was not done. Utterances play in the order of the calls. */
   speak(what: string | SpeakOptions): Utterance;
-  /** Silences the sound at once, and shows the idle face. Without an id: all that plays or waits. Returns the ids that were stopped. */
+  /**
+   * Silences the sound at once, and shows the idle face. Without an id: all that plays or waits. Returns the ids that
+   * were stopped.
+   */
   interrupt(id?: string): string[];
   /** What the person's side is at; tells the service. `speaking` and `waiting` take precedence while they last. */
   setState(state: "idle" | "listening" | "thinking"): void;
@@ -226,14 +244,25 @@ export declare class AvatarPlayer extends HTMLElement {
   unlock(): Promise<boolean>;
   /** Has texts ready in the service's cache, so that they start at once. */
   prerender(texts: string[]): Promise<void>;
-  /** Hears the person through the microphone, and interrupts when they speak; off until called. Rejects when the microphone is refused. */
+  /**
+   * Hears the person through the microphone, and interrupts when they speak; off until called. Rejects when the
+   * microphone is refused.
+   */
   listen(options?: VoiceActivityOptions): Promise<void>;
   stopListening(): void;
   /** Ends the session and frees everything. */
   disconnect(): void;
 
-  addEventListener<K extends keyof PlayerEvents>(type: K, listener: (this: AvatarPlayer, event: PlayerEvents[K]) => unknown, options?: boolean | AddEventListenerOptions): void;
-  addEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | AddEventListenerOptions): void;
+  addEventListener<K extends keyof PlayerEvents>(
+    type: K,
+    listener: (this: AvatarPlayer, event: PlayerEvents[K]) => unknown,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
 }
 
 declare global {

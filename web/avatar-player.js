@@ -1,9 +1,10 @@
-// <avatar-player>: an interviewer who lives, speaks, can be interrupted, and is captioned. Types and words: avatar-player.d.ts, docs/player.md.
+// <avatar-player>: an interviewer who lives, speaks, can be interrupted, and is captioned. Types and words:
+// avatar-player.d.ts, docs/player.md.
 
-import { mannerOf, WithAttributes } from "./player/attributes.js";
+import { voiceSettingsOf, WithAttributes } from "./player/attributes.js";
 import { Captions } from "./player/captions.js";
 import { Conversation } from "./player/conversation.js";
-import { ask, PlayerError } from "./player/errors.js";
+import { messageOf, PlayerError, request } from "./player/errors.js";
 import { Files } from "./player/files.js";
 import { mediaSourceClass } from "./player/media.js";
 import { Quality } from "./player/quality.js";
@@ -12,49 +13,82 @@ import { checked, Utterance } from "./player/utterance.js";
 import { View } from "./player/view.js";
 import { VoiceActivity } from "./player/voice-activity.js";
 
-const STATES = ["idle", "listening", "thinking"];
-const KEPT = 1_000;
-const HELD_MS = 150; // the picture before the first speaking one, at most
+/**
+ * @typedef {import("./avatar-player.d.ts").AvatarPlayer} Declared
+ * @typedef {import("./avatar-player.d.ts").PlayerState} PlayerState
+ * @typedef {import("./avatar-player.d.ts").NoticeDetail} NoticeDetail
+ * @typedef {import("./avatar-player.d.ts").EndedDetail} EndedDetail
+ * @typedef {import("./player/types.d.ts").Transport} Transport
+ * @typedef {import("./player/types.d.ts").TransportHooks} TransportHooks
+ * @typedef {typeof STATES[number]} PersonState
+ * @typedef {"off" | "connecting" | "open" | "lost" | "failed"} ConnectionState
+ */
+
+/**
+ * What the class has beside its declaration. Other members fail the check of types.
+ *
+ * @typedef {"connectedCallback" | "disconnectedCallback" | "attributeChangedCallback" | "internals"} Undeclared
+ * @typedef {import("./checks/nothing.ts").Nothing<
+ *   Exclude<keyof AvatarPlayer, keyof Declared | keyof WithAttributes | Undeclared>
+ * >} NothingUndeclared
+ */
+
+const STATES = /** @type {const} */ (["idle", "listening", "thinking"]);
+const TRANSCRIPT_MAX = 1_000;
+const COVER_MS = 150; // the picture before the first speaking one, at most
+const SILENT_MAX_MS = 400; // after an interruption, where nothing had to be cut
 
 export { PlayerError };
 
+/** @implements {Declared} */
 export class AvatarPlayer extends WithAttributes {
+  /** @satisfies {(keyof Declared)[]} */
   static observedAttributes = ["avatar", "src", "captions", "motion", "muted", "label"];
 
   #view = new View(this);
   #sound = new Sound(this.#view.video);
   #quality = new Quality(this.#view.video);
-  #captions = new Captions(this.#view.video, this.#view.captions, (utterance, lines) => this.tell("caption", utterance && { id: utterance.id, lines }));
-  #reduced = matchMedia("(prefers-reduced-motion: reduce)");
-  #engine = null;
-  #link = "off"; // off | connecting | open | lost | failed
-  #asked = "idle"; // by setState
+  #captions = new Captions(this.#view.video, this.#view.captions, (utterance, lines) =>
+    this.emit("caption", utterance && { id: utterance.id, lines }),
+  );
+  #reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
+  /** @type {Transport | null} */
+  #transport = null;
+  /** @type {ConnectionState} */
+  #connection = "off";
+  /** @type {PersonState} by `setState` */
+  #requestedState = "idle";
+  /** @type {PlayerState} */
   #state = "off";
+  /** @type {Utterance[]} */
   #utterances = [];
-  #spoken = null; // the utterance that is heard
-  #ears = null;
-  #told = new Set(); // notices that are said once
-  #restoring = null;
+  /** @type {Utterance | null} the one that is heard */
+  #heard = null;
+  /** @type {VoiceActivity | null} */
+  #voiceActivity = null;
+  #locked = false; // sound waits for a gesture, and that was told
+  /** @type {(() => void) | null} */
+  #restoreSound = null;
 
   constructor() {
     super();
     const { video } = this.#view;
-    this.#reduced.addEventListener("change", () => this.#showMotion());
+    this.#reducedMotion.addEventListener("change", () => this.#showMotion());
     this.#sound.onlost = () => {
-      this.#told.add("locked");
+      this.#locked = true;
       this.#notice("sound_paused", "the system took the sound; unlock() inside a gesture brings it back");
       this.#showStatus();
     };
     this.#sound.onfound = () => {
-      this.#told.delete("locked");
+      this.#locked = false;
       this.#notice("sound_on", "the sound is there");
       this.#showStatus();
     };
-    video.addEventListener("seeked", () => this.#restoring?.());
-    video.addEventListener("playing", () => (this.#view.lives = true));
+    video.addEventListener("seeked", () => this.#restoreSound?.());
+    video.addEventListener("playing", () => (this.#view.playing = true));
     video.addEventListener("pause", () => {
       // Nobody here pauses: it was the system, a media key, or a script that unmuted without a gesture.
-      if (this.#engine && !video.ended) video.play().catch(() => this.#lock());
+      if (this.#transport && !video.ended) video.play().catch(() => this.#notifyLocked());
     });
   }
 
@@ -66,44 +100,52 @@ export class AvatarPlayer extends WithAttributes {
 
   disconnectedCallback() {
     // Moving the element within the page is no farewell.
-    queueMicrotask(() => this.isConnected || this.disconnect());
+    queueMicrotask(() => {
+      if (!this.isConnected) this.disconnect();
+    });
   }
 
+  /**
+   * @param {string} name
+   * @param {string | null} before
+   * @param {string | null} after
+   */
   attributeChangedCallback(name, before, after) {
     if (before === after) return;
     if (name === "captions") this.#captions.visible = this.captions !== "off";
     if (name === "motion") this.#showMotion();
-    if (name === "muted") this.#sound.wanted = !this.muted;
+    if (name === "muted") this.#sound.enabled = !this.muted;
     if (name === "label") this.#view.name(this.label);
     if (name === "avatar" || name === "src") {
       this.#showPortrait();
-      if (this.#engine) {
+      if (this.#transport) {
         this.disconnect();
-        this.connect().catch(() => {}); // told by the event `error`
+        this.#open();
       }
     }
   }
 
-  // --- what it is at -------------------------------------------------------------------------------------------------------
+  // --- what it is at ---------------------------------------------------------------------------------------
 
   get state() {
     return this.#state;
   }
 
   get mode() {
-    return this.#engine?.mode ?? null;
+    return this.#transport?.mode ?? null;
   }
 
   get moving() {
-    return this.motion === "on" || (this.motion === "auto" && !this.#reduced.matches);
+    return this.motion === "on" || (this.motion === "auto" && !this.#reducedMotion.matches);
   }
 
   get unlocked() {
     return this.#sound.unlocked;
   }
 
+  /** @returns {Utterance | null} */
   get current() {
-    return this.#spoken ?? this.#utterances.find((utterance) => !utterance.over) ?? null;
+    return this.#heard ?? this.#utterances.find((utterance) => !utterance.done) ?? null;
   }
 
   get transcript() {
@@ -111,226 +153,286 @@ export class AvatarPlayer extends WithAttributes {
   }
 
   get counters() {
-    this.#quality.look();
+    this.#quality.sample();
     return { ...this.#quality.counts };
   }
 
   /** For tests and measurements: the timeline, the video, the sound's graph, the text track. */
   get internals() {
-    return { timeline: this.#engine?.timeline, video: this.#view.video, graph: this.#sound.graph, track: this.#captions.track, over: this.#view.over };
+    return {
+      timeline: this.#transport?.timeline,
+      video: this.#view.video,
+      graph: this.#sound.graph,
+      track: this.#captions.track,
+      overlay: this.#view.overlay,
+    };
   }
 
-  // --- what it does --------------------------------------------------------------------------------------------------------
+  // --- what it does ----------------------------------------------------------------------------------------
 
   async connect() {
-    if (this.#engine && this.#link !== "failed") return this.#engine.opened;
-    this.disconnect();
-    this.#go("connecting");
-    const Engine = mediaSourceClass() ? Conversation : Files;
-    const start = { ...mannerOf(this), ...(this.avatar && { avatar: this.avatar }) };
-    this.#engine = new Engine({ base: this.address("/"), start, video: this.#view.video, quality: this.#quality, hooks: this.#hooks() });
-    return this.#engine.opened;
+    return this.#open().opened;
   }
 
+  /** The transport, a new one where there is none. */
+  #open() {
+    if (this.#transport && this.#connection !== "failed") return this.#transport;
+    this.disconnect();
+    this.#setConnection("connecting");
+    const Way = mediaSourceClass() ? Conversation : Files;
+    const start = { ...voiceSettingsOf(this), ...(this.avatar && { avatar: this.avatar }) };
+    /** @type {Transport} */
+    const transport = new Way({
+      base: this.address("/"),
+      start,
+      video: this.#view.video,
+      quality: this.#quality,
+      hooks: this.#hooks(),
+    });
+    this.#transport = transport;
+    transport.opened.catch(() => {}); // told by the event `error`
+    return transport;
+  }
+
+  /** @param {string | import("./avatar-player.d.ts").SpeakOptions} what */
   speak(what) {
     const utterance = new Utterance(
-      { ...mannerOf(this), ...checked(what) },
-      (one, piece) => this.#engine?.write(one, piece),
+      { ...voiceSettingsOf(this), ...checked(what) },
+      (written, piece) => this.#transport?.write(written, piece),
       (id) => this.interrupt(id),
     );
-    if (this.#utterances.some(({ id }) => id === utterance.id)) throw new PlayerError("bad_call", `the id ${utterance.id} was used before`, { id: utterance.id });
+    const { id } = utterance;
+    if (this.#utterances.some((earlier) => earlier.id === id)) {
+      throw new PlayerError("bad_call", `the id ${id} was used before`, { id });
+    }
     if (utterance.options.interrupt) this.interrupt();
-    if (!this.#engine || this.#link === "failed") this.connect().catch(() => {}); // told by the event `error`
+    const transport = this.#open();
     this.#utterances.push(utterance);
-    if (this.#utterances.length > KEPT) this.#utterances.shift();
-    if (!this.#sound.unlocked && !this.muted) this.#lock();
-    this.#engine.speak(utterance);
-    this.#settle();
+    if (this.#utterances.length > TRANSCRIPT_MAX) this.#utterances.shift();
+    if (!this.#sound.unlocked && !this.muted) this.#notifyLocked();
+    transport.speak(utterance);
+    this.#updateState();
     return utterance;
   }
 
+  /** @param {string} [id] */
   interrupt(id) {
-    const stopped = this.#utterances.filter((utterance) => !utterance.over && (id === undefined || utterance.id === id));
+    const stopped = this.#utterances.filter((one) => !one.done && (id === undefined || one.id === id));
     if (stopped.length === 0) return [];
     const began = performance.now();
-    const audible = stopped.includes(this.#spoken);
+    const audible = this.#heard !== null && stopped.includes(this.#heard);
     const silent = audible ? this.#sound.silence() + performance.now() - began : 0;
     if (audible) {
       this.#restoreWhenCut();
       this.#quality.time("interrupt_ms", silent);
     }
-    this.#engine.interrupt(stopped);
+    this.#transport?.interrupt(stopped);
     const ids = stopped.map((utterance) => utterance.id);
-    this.tell("interrupted", { ids, silent_ms: silent });
+    this.emit("interrupted", { ids, silent_ms: silent });
     return ids;
   }
 
+  /** @param {PersonState} state */
   setState(state) {
-    if (!STATES.includes(state)) throw new PlayerError("bad_call", `a state is one of ${STATES.join(", ")}, got ${JSON.stringify(state)}`);
-    this.#asked = state;
-    this.#engine?.setState(state);
-    this.#settle();
+    if (!STATES.includes(state)) {
+      throw new PlayerError("bad_call", `a state is one of ${STATES.join(", ")}, got ${JSON.stringify(state)}`);
+    }
+    this.#requestedState = state;
+    this.#transport?.setState(state);
+    this.#updateState();
   }
 
   async unlock() {
     const allowed = await this.#sound.unlock();
-    this.#told.delete("locked");
+    this.#locked = false;
     this.#showStatus();
     return allowed;
   }
 
+  /** @param {string[]} texts */
   async prerender(texts) {
-    const body = JSON.stringify({ texts, ...mannerOf(this), ...(this.avatar && { avatar: this.avatarId }) });
-    await ask(this.address("/v1/prerender"), { method: "POST", headers: { "Content-Type": "application/json" }, body });
-    for (const text of texts) this.#engine?.know?.({ text, ...mannerOf(this) });
+    await request(this.address("/v1/prerender"), {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ texts, ...voiceSettingsOf(this), ...(this.avatar && { avatar: this.avatarId }) }),
+    });
+    for (const text of texts) this.#transport?.markCached?.({ text, ...voiceSettingsOf(this) });
   }
 
+  /** @param {import("./avatar-player.d.ts").VoiceActivityOptions} [options] */
   async listen(options = {}) {
     this.stopListening();
-    const ears = new VoiceActivity((speaking) => {
-      this.tell("voice", { speaking });
-      if (speaking && (options.interrupt ?? true) && this.#spoken) this.interrupt();
+    const activity = new VoiceActivity((speaking) => {
+      this.emit("voice", { speaking });
+      if (speaking && (options.interrupt ?? true) && this.#heard) this.interrupt();
     }, options);
-    this.#ears = ears;
+    this.#voiceActivity = activity;
     try {
-      await ears.start();
+      await activity.start();
     } catch (error) {
-      this.stopListening();
-      this.#notice("vad", `the microphone cannot be heard: ${error.message}`);
-      throw new PlayerError("unsupported", `the microphone cannot be heard: ${error.message}`, { cause: error });
+      activity.stop();
+      const message = `the microphone cannot be heard: ${messageOf(error)}`;
+      this.#notice("vad", message);
+      throw new PlayerError("unsupported", message, { cause: error });
     }
   }
 
   stopListening() {
-    this.#ears?.stop();
-    this.#ears = null;
+    this.#voiceActivity?.stop();
+    this.#voiceActivity = null;
   }
 
   disconnect() {
     this.stopListening();
-    const engine = this.#engine;
-    this.#engine = null;
-    engine?.close();
+    const transport = this.#transport;
+    this.#transport = null;
+    transport?.close();
     for (const utterance of this.#utterances) this.#finish(utterance, "interrupted");
     this.#view.video.removeAttribute("src");
-    if (engine) this.#view.video.load();
-    this.#view.lives = false;
-    this.#go("off");
+    if (transport) this.#view.video.load();
+    this.#view.playing = false;
+    this.#setConnection("off");
   }
 
-  // --- what the engine tells -----------------------------------------------------------------------------------------------
+  // --- what the transport reports --------------------------------------------------------------------------
 
+  /** @returns {TransportHooks} */
   #hooks() {
     return {
       ready: (detail) => {
-        this.#go("open");
+        this.#setConnection("open");
         this.#showPortrait(detail.avatar);
         if (!this.moving) this.#notice("still", "motion is off: a portrait with sound and captions");
-        this.tell("ready", detail);
+        this.emit("ready", detail);
       },
       lost: () => {
         this.#notice("reconnecting", "the connection was lost; it is sought");
-        this.#go("lost");
+        this.#setConnection("lost");
       },
       failed: (error) => this.#fail(error),
       notice: (code, message, id) => this.#notice(code, message, id),
-      error: (error) => this.tell("error", error),
+      error: (error) => this.emit("error", error),
       started: (utterance, ms) => this.#begin(utterance, ms),
       ended: (utterance, outcome, error) => this.#finish(utterance, outcome, error),
       tick: (utterance, ms) => {
-        if (this.#engine?.timeline) this.#engine.timeline.soundLatency = this.#sound.latency;
+        if (this.#transport?.timeline) this.#transport.timeline.soundLatency = this.#sound.latency;
         this.#follow(utterance, ms);
       },
       placed: (utterance, originS) => this.#captions.place(utterance, originS),
       seeking: (why) => {
-        if (why === "start") this.#view.cover(HELD_MS);
+        if (why === "start") this.#view.cover(COVER_MS);
         else if (why === "cut" || why === "late") this.#view.cover();
       },
     };
   }
 
+  /**
+   * @param {Utterance} utterance
+   * @param {number} ms
+   */
   #begin(utterance, ms) {
-    if (utterance.over) return;
-    this.#spoken = utterance;
-    const detail = { id: utterance.id, first_frame_ms: ms, cached: utterance.cached, timings_ms: utterance.timings ?? {} };
+    if (utterance.done) return;
+    this.#heard = utterance;
+    const { id, cached, timings } = utterance;
+    const detail = { id, first_frame_ms: ms, cached, timings_ms: timings ?? {} };
     const first = utterance.state === "queued";
     this.#view.uncover();
     utterance.heard(detail);
-    this.#settle();
-    if (first) this.tell("started", detail);
+    this.#updateState();
+    if (first) this.emit("started", detail);
   }
 
+  /**
+   * @param {Utterance} utterance
+   * @param {EndedDetail["outcome"]} outcome
+   * @param {PlayerError | null} [error]
+   */
   #finish(utterance, outcome, error) {
     const detail = utterance.finish(outcome, error);
     if (!detail) return;
     this.#captions.clear(utterance);
-    if (this.#spoken === utterance) {
-      this.#spoken = null;
+    if (this.#heard === utterance) {
+      this.#heard = null;
       this.#captions.show();
     }
-    this.#settle();
-    this.tell("ended", detail);
+    this.#updateState();
+    this.emit("ended", detail);
   }
 
+  /**
+   * @param {Utterance | null} utterance
+   * @param {number} ms
+   */
   #follow(utterance, ms) {
-    if (!utterance || utterance.over || utterance.state === "queued") return this.#captions.show();
-    if (!this.#spoken) {
-      this.#spoken = utterance; // heard again after a pause
-      this.#settle();
+    if (!utterance || utterance.done || utterance.state === "queued") {
+      this.#captions.show();
+      return;
+    }
+    if (!this.#heard) {
+      this.#heard = utterance; // heard again after a pause
+      this.#updateState();
     }
     this.#captions.show(utterance, ms);
-    while (utterance.wordsTold < utterance.words.length && utterance.words[utterance.wordsTold].start_ms <= ms) {
-      const index = utterance.wordsTold;
-      utterance.wordsTold += 1;
-      this.tell("word", { id: utterance.id, index, ...utterance.words[index] });
+    const { id, words } = utterance;
+    while (utterance.wordsEmitted < words.length && words[utterance.wordsEmitted].start_ms <= ms) {
+      const index = utterance.wordsEmitted;
+      utterance.wordsEmitted += 1;
+      this.emit("word", { id, index, ...words[index] });
     }
-    return undefined;
   }
 
+  /** @param {PlayerError} error */
   #fail(error) {
-    const waiting = this.#utterances.filter((utterance) => !utterance.over);
-    this.#link = "failed";
-    this.#engine?.close();
+    const waiting = this.#utterances.filter((utterance) => !utterance.done);
+    this.#connection = "failed";
+    this.#transport?.close();
     for (const utterance of waiting) this.#finish(utterance, "failed", error);
-    this.#go("failed", error.message);
-    this.tell("error", error);
+    this.#setConnection("failed", error.message);
+    this.emit("error", error);
   }
 
-  // --- small things --------------------------------------------------------------------------------------------------------
+  // --- small things ----------------------------------------------------------------------------------------
 
-  #go(link, detail = "") {
-    this.#link = link;
+  /** @param {ConnectionState} connection */
+  #setConnection(connection, detail = "") {
+    this.#connection = connection;
     this.#showStatus(detail);
-    this.#settle();
+    this.#updateState();
   }
 
-  /** The state follows from the connection, what is spoken, and what was asked for. */
-  #settle() {
-    const waits = this.#utterances.some((utterance) => !utterance.over);
-    let state = { off: "off", connecting: "connecting", failed: "failed", lost: "reconnecting", open: this.#asked }[this.#link];
-    if (this.#link === "open" || this.#link === "lost") {
-      if (this.#spoken) state = "speaking";
-      else if (waits && this.#link === "open") state = "waiting";
-    }
+  /** The state follows from the connection, what is heard or will be, and `setState`. */
+  #updateState() {
+    const state = this.#currentState();
     if (state === this.#state) return;
     const before = this.#state;
     this.#state = state;
     this.dataset.state = state;
-    this.tell("statechange", { state, before });
+    this.emit("statechange", { state, before });
+  }
+
+  /** @returns {PlayerState} */
+  #currentState() {
+    if (this.#connection === "open") {
+      if (this.#heard) return "speaking";
+      return this.#utterances.some((utterance) => !utterance.done) ? "waiting" : this.#requestedState;
+    }
+    if (this.#connection === "lost") return this.#heard ? "speaking" : "reconnecting";
+    return this.#connection;
   }
 
   #showStatus(detail = "") {
-    if (this.#link === "connecting") this.#view.say("connecting");
-    else if (this.#link === "lost") this.#view.say("reconnecting");
-    else if (this.#link === "failed") this.#view.say("failed", detail, "retry", () => this.connect().catch(() => {}));
-    else if (this.#link === "open" && !this.#sound.unlocked && !this.muted && this.#told.has("locked")) {
-      this.#view.say("locked", "", "unlock", () => this.unlock());
-    } else this.#view.say();
+    const connection = this.#connection;
+    const locked = this.#locked && !this.#sound.unlocked && !this.muted;
+    if (connection === "connecting") this.#view.showStatus("connecting");
+    else if (connection === "lost") this.#view.showStatus("reconnecting");
+    else if (connection === "failed") this.#view.showStatus("failed", detail, "retry", () => this.#open());
+    else if (connection === "open" && locked) this.#view.showStatus("locked", "", "unlock", () => this.unlock());
+    else this.#view.showStatus();
   }
 
-  #lock() {
-    if (this.#told.has("locked")) return;
-    this.#told.add("locked");
+  #notifyLocked() {
+    if (this.#locked) return;
+    this.#locked = true;
     this.#notice("locked", "sound waits for a gesture: call unlock() inside a click or key press");
     this.#showStatus();
   }
@@ -346,15 +448,20 @@ export class AvatarPlayer extends WithAttributes {
   #restoreWhenCut() {
     const restore = () => {
       clearTimeout(timer);
-      this.#restoring = null;
+      this.#restoreSound = null;
       this.#sound.restore();
     };
-    const timer = setTimeout(restore, 400); // where nothing had to be cut
-    this.#restoring = restore;
+    const timer = setTimeout(restore, SILENT_MAX_MS);
+    this.#restoreSound = restore;
   }
 
+  /**
+   * @param {NoticeDetail["code"]} code
+   * @param {string} message
+   * @param {string} [id]
+   */
   #notice(code, message, id) {
-    this.tell("notice", { code, message, ...(id && { id }) });
+    this.emit("notice", { code, message, ...(id && { id }) });
   }
 }
 

@@ -1,6 +1,15 @@
-// The interview app's TTSManager: a queue of texts, spoken one after the other. With a player the avatar speaks; where it cannot, sound alone does.
+// The interview app's TTSManager: a queue of texts, spoken one after the other. With a player the avatar speaks;
+// where it cannot, sound alone does.
 
-import { ask, PlayerError } from "./player/errors.js";
+import { messageOf, PlayerError, request } from "./player/errors.js";
+
+/**
+ * @typedef {import("./tts.d.ts").TTSManager} Declared
+ * @typedef {import("./tts.d.ts").TTSOptions} Options
+ * @typedef {NonNullable<Parameters<Declared["speak"]>[1]>} SpeakOptions
+ * @typedef {{ text: string, voice: string, speed: number }} Speech
+ * @typedef {import("./checks/nothing.ts").Nothing<Exclude<keyof TTSManager, keyof Declared>>} NothingUndeclared
+ */
 
 const ORIGIN = new URL(import.meta.url).origin;
 
@@ -8,21 +17,40 @@ const ORIGIN = new URL(import.meta.url).origin;
 const SILENCE = (() => {
   const wav = new Uint8Array(124).fill(128, 44);
   const view = new DataView(wav.buffer);
-  for (const [at, text] of [[0, "RIFF"], [8, "WAVEfmt "], [36, "data"]]) wav.set(new TextEncoder().encode(text), at);
-  for (const [at, value] of [[4, 116], [16, 16], [24, 8000], [28, 8000], [40, 80]]) view.setUint32(at, value, true);
-  for (const [at, value] of [[20, 1], [22, 1], [32, 1], [34, 8]]) view.setUint16(at, value, true);
+  /** @type {(at: number, text: string) => void} */
+  const name = (at, text) => wav.set(new TextEncoder().encode(text), at);
+  name(0, "RIFF");
+  view.setUint32(4, 116, true);
+  name(8, "WAVEfmt ");
+  view.setUint32(16, 16, true);
+  view.setUint16(20, 1, true); // PCM
+  view.setUint16(22, 1, true); // channel
+  view.setUint32(24, 8000, true);
+  view.setUint32(28, 8000, true);
+  view.setUint16(32, 1, true);
+  view.setUint16(34, 8, true);
+  name(36, "data");
+  view.setUint32(40, 80, true);
   return wav;
 })();
 
+// Sound alone would refuse these as well.
+const REFUSALS = ["bad_call", "bad_request", "text_too_long"];
+
+/** @implements {Declared} */
 export class TTSManager {
   #player;
   #src;
-  #queue = []; // {text, options, resolve, reject}
-  #current = null; // {stop()} of what is heard
-  #audio = null; // one element for all, unlocked once
+  /** @type {{ text: string, options: SpeakOptions, resolve: () => void, reject: (reason: unknown) => void }[]} */
+  #queue = [];
+  /** @type {AbortController | null} stops what is heard */
+  #current = null;
+  /** @type {HTMLAudioElement | null} one element for all, unlocked once */
+  #audio = null;
   #alone = false;
   #on;
 
+  /** @param {Options} [options] */
   constructor({ voice = "nova", speed = 1.1, player = null, src, onStart, onEnd, onError, onNotice } = {}) {
     this.voice = voice;
     this.speed = speed;
@@ -53,6 +81,11 @@ export class TTSManager {
     return Boolean(allowed);
   }
 
+  /**
+   * @param {string} text
+   * @param {SpeakOptions} [options]
+   * @returns {Promise<void>}
+   */
   speak(text, options = {}) {
     if (options.interrupt) this.stop();
     return new Promise((resolve, reject) => {
@@ -63,30 +96,27 @@ export class TTSManager {
 
   stop() {
     const waiting = this.#queue.splice(0);
-    this.#current?.stop();
+    this.#current?.abort();
     for (const { resolve } of waiting) resolve();
   }
 
   async #next() {
-    if (this.#current || this.#queue.length === 0) return;
-    const { text, options, resolve, reject } = this.#queue.shift();
-    const current = (this.#current = { stopped: false, stop() {} });
-    const halt = new AbortController();
-    current.stop = () => {
-      current.stopped = true;
-      halt.abort();
-    };
+    if (this.#current) return;
+    const next = this.#queue.shift();
+    if (!next) return;
+    const { text, options, resolve, reject } = next;
+    const { signal } = (this.#current = new AbortController());
     try {
-      const said = { text, voice: options.voice ?? this.voice, speed: options.speed ?? this.speed };
-      if (!(await this.#shown(said, halt.signal)) && !current.stopped) await this.#heard(said, halt.signal);
+      const speech = { text, voice: options.voice ?? this.voice, speed: options.speed ?? this.speed };
+      if (!(await this.#shown(speech, signal)) && !signal.aborted) await this.#heard(speech, signal);
       this.#on.end?.(text);
       resolve();
     } catch (error) {
-      if (current.stopped) {
+      if (signal.aborted) {
         this.#on.end?.(text);
         resolve();
       } else {
-        this.#on.error?.(error, text);
+        this.#on.error?.(error instanceof Error ? error : new Error(messageOf(error)), text);
         reject(error);
       }
     } finally {
@@ -95,15 +125,22 @@ export class TTSManager {
     }
   }
 
-  /** Whether the avatar spoke it, to its end or until it was stopped. */
-  async #shown(said, signal) {
-    if (!this.#player || this.#alone) return false;
+  /**
+   * Whether the avatar spoke it, to its end or until it was stopped.
+   *
+   * @param {Speech} speech
+   * @param {AbortSignal} signal
+   */
+  async #shown(speech, signal) {
+    const player = this.#player;
+    if (!player || this.#alone) return false;
     try {
-      await this.#player.connect();
-      const utterance = this.#player.speak(said);
+      await player.connect();
+      if (signal.aborted) return true;
+      const utterance = player.speak(speech);
       signal.addEventListener("abort", () => utterance.interrupt());
       utterance.started.then(
-        () => this.#on.start?.(said.text),
+        () => this.#on.start?.(speech.text),
         () => {},
       );
       const { outcome, error } = await utterance.ended;
@@ -111,26 +148,35 @@ export class TTSManager {
       throw error;
     } catch (error) {
       if (signal.aborted) return true;
-      if (error.code === "bad_call" || error.code === "bad_request" || error.code === "text_too_long") throw error; // sound alone would refuse it as well
-      this.#announce(error);
+      const { code = "" } = /** @type {{ code?: string }} */ (error); // of any copy of the player
+      if (REFUSALS.includes(code)) throw error;
+      this.#goOnAlone(player, messageOf(error));
       return false;
     }
   }
 
-  #announce(error) {
+  /**
+   * @param {import("./avatar-player.d.ts").AvatarPlayer} player
+   * @param {string} why
+   */
+  #goOnAlone(player, why) {
     this.#alone = true;
-    const again = () => (this.#alone = false);
-    this.#player.addEventListener("ready", again, { once: true });
-    const notice = { code: "sound_only", message: `the avatar cannot be shown (${error.message}); the voice goes on alone` };
-    this.#player.dispatchEvent(new CustomEvent("notice", { detail: notice }));
+    player.addEventListener("ready", () => (this.#alone = false), { once: true });
+    /** @type {import("./avatar-player.d.ts").NoticeDetail} */
+    const notice = { code: "sound_only", message: `the avatar cannot be shown (${why}); the voice goes on alone` };
+    player.dispatchEvent(new CustomEvent("notice", { detail: notice }));
     this.#on.notice?.(notice);
   }
 
-  async #heard(said, signal) {
-    const response = await ask(new URL("/api/core/tts/synthesize/", this.#src).href, {
+  /**
+   * @param {Speech} speech
+   * @param {AbortSignal} signal
+   */
+  async #heard(speech, signal) {
+    const response = await request(new URL("/api/core/tts/synthesize/", this.#src).href, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(said),
+      body: JSON.stringify(speech),
       signal,
     });
     const url = URL.createObjectURL(await response.blob());
@@ -140,7 +186,7 @@ export class TTSManager {
         signal.addEventListener("abort", () => reject(signal.reason));
         audio.onended = resolve;
         audio.onerror = () => reject(new PlayerError("media", audio.error?.message || "the sound could not be played"));
-        audio.onplaying = () => this.#on.start?.(said.text);
+        audio.onplaying = () => this.#on.start?.(speech.text);
         audio.src = url;
         audio.play().catch(reject);
       });

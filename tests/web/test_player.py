@@ -154,7 +154,7 @@ def test_the_picture_that_covers_a_jump_is_the_one_on_the_screen(stage: Stage) -
           const before = pixels(video);
           player.interrupt();
           const after = pixels(video);
-          const { canvas, opacity } = player.internals.over;
+          const { canvas, opacity } = player.internals.overlay;
           const covering = pixels(canvas);
           const place = (node) => JSON.stringify([node.getBoundingClientRect(), getComputedStyle(node).objectFit]);
           return {

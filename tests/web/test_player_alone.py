@@ -174,3 +174,35 @@ def test_other_pages_are_told_why_they_may_not(open_stage: Callable[..., Stage],
     assert refused["code"] == "origin" and refused["close"] == 4009 and "server.cors_origins" in refused["message"]
     assert stage.js("player.state") == "failed"
     expect(stage.page.get_by_text("server.cors_origins")).to_be_visible()
+
+
+def test_a_text_that_was_stopped_while_the_player_connected_is_not_spoken(open_stage: Callable[..., Stage]) -> None:
+    stage = open_stage()
+    stopped = """async () => {
+      const { TTSManager } = await import('/tts.js');
+      const tts = new TTSManager({ player });
+      const spoken = tts.speak('Say a.');
+      tts.stop();
+      await spoken;
+      await player.connect();
+    }"""
+    stage.js(stopped)
+    stage.page.wait_for_timeout(200)
+    assert stage.js("gate.sent.filter(({ type }) => type === 'speak')") == []
+    assert stage.js("player.transcript") == []
+
+
+def test_a_microphone_that_is_not_wanted_any_more_is_let_go(open_stage: Callable[..., Stage]) -> None:
+    stage = open_stage()
+    late = """async () => {
+      const track = { stopped: false, stop() { this.stopped = true; } };
+      let allow;
+      navigator.mediaDevices.getUserMedia = () => new Promise((resolve) => (allow = () => resolve({ getTracks: () => [track] })));
+      const listening = player.listen();
+      player.stopListening();
+      allow();
+      await listening;
+      return track.stopped;
+    }"""
+    # Only pages on https or localhost have a microphone.
+    assert stage.js(late) is True

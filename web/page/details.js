@@ -1,20 +1,38 @@
 // For developers: what runs and why, where the time of the last utterance went, and a box to say any text.
 
 import { el, make } from "./dom.js";
-import { language, say } from "./texts.js";
+import { language, t } from "./texts.js";
 
-const number = (value) => (value < 10 && !Number.isInteger(value) ? value.toFixed(1) : Math.round(value).toLocaleString("en"));
+/**
+ * @typedef {import("./types.d.ts").Health} Health
+ * @typedef {import("./types.d.ts").Voice} Voice
+ * @typedef {import("../avatar-player.d.ts").ReadyDetail} ReadyDetail
+ * @typedef {import("../avatar-player.d.ts").StartedDetail} StartedDetail
+ */
+
+const DEFAULT_SPEED = 1.1;
+const LANGUAGES_SHOWN = 3; // of a voice
+
+/** @param {number} value */
+const number = (value) =>
+  value < 10 && !Number.isInteger(value) ? value.toFixed(1) : Math.round(value).toLocaleString("en");
 
 export class Details {
   #player;
+  #unlock;
+  /** @type {Health | null} */
   #health = null;
+  /** @type {Voice[]} */
   #voices = [];
+  /** @type {ReadyDetail | null} */
   #ready = null;
+  /** @type {StartedDetail | null} */
   #started = null;
 
-  #unlock;
-
-  /** `unlock` allows sound, inside a gesture. */
+  /**
+   * @param {import("../avatar-player.d.ts").AvatarPlayer} player
+   * @param {() => Promise<void>} unlock allows sound, inside a gesture
+   */
   constructor(player, unlock) {
     this.#player = player;
     this.#unlock = unlock;
@@ -27,21 +45,27 @@ export class Details {
       this.render();
     });
     player.addEventListener("ended", () => this.render());
-    player.addEventListener("statechange", () => el("details").open && this.render());
+    player.addEventListener("statechange", () => {
+      if (el("details").open) this.render();
+    });
     el("details").addEventListener("toggle", () => this.render());
     el("say").addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#say();
+      this.#speak();
     });
     el("say-text").addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
       event.preventDefault();
-      this.#say();
+      this.#speak();
     });
     el("say-stop").addEventListener("click", () => player.interrupt());
   }
 
-  /** What `/health` and `/v1/voices` answered. */
+  /**
+   * What `/health` and `/v1/voices` answered.
+   *
+   * @param {{ health: Health, voices: Voice[] }} answers
+   */
   set service({ health, voices }) {
     this.#health = health;
     this.#voices = voices;
@@ -52,21 +76,25 @@ export class Details {
     this.#showVoices();
     this.#showRuns();
     this.#showTimings();
-    const counters = Object.entries(this.#player.counters ?? {}).map(([name, value]) => [name.replaceAll("_", " "), number(value)]);
-    el("counters").replaceChildren(...facts(counters));
+    const counters = Object.entries(this.#player.counters ?? {});
+    el("counters").replaceChildren(
+      ...facts(counters.map(([name, value]) => [name.replaceAll("_", " "), number(value)])),
+    );
   }
 
-  async #say() {
+  async #speak() {
     const text = el("say-text").value.trim();
-    problem(text ? "" : say("needText"));
+    problem(text ? "" : t("needText"));
     if (!text) {
       el("say-text").focus();
       return;
     }
     const voice = el("voice").value;
     await this.#unlock();
-    const { outcome, error } = await this.#player.speak({ text, speed: el("speed").valueAsNumber || 1.1, interrupt: true, ...(voice !== "auto" && { voice }) }).ended;
-    if (outcome === "failed") problem(error.message);
+    const speed = el("speed").valueAsNumber || DEFAULT_SPEED;
+    const utterance = this.#player.speak({ text, speed, interrupt: true, ...(voice !== "auto" && { voice }) });
+    const { outcome, error } = await utterance.ended;
+    if (outcome === "failed") problem(error?.message ?? "");
   }
 
   #showVoices() {
@@ -74,23 +102,26 @@ export class Details {
     const select = el("voice");
     const chosen = select.value || "auto";
     const options = this.#voices.map(({ id, name, gender, languages = [] }) => {
-      const spoken = languages.slice(0, 3).map((tag) => names.of(tag));
-      const parts = [name ?? id, say(gender === "male" ? "man" : "woman"), spoken.join(", ") + (languages.length > 3 ? " …" : "")];
+      const spoken = languages.slice(0, LANGUAGES_SHOWN).map((tag) => names.of(tag));
+      const more = languages.length > LANGUAGES_SHOWN ? " …" : "";
+      const parts = [name ?? id, t(gender === "male" ? "man" : "woman"), spoken.join(", ") + more];
       return make("option", { value: id }, parts.filter(Boolean).join(" · "));
     });
-    select.replaceChildren(make("option", { value: "auto" }, say("voiceAuto")), ...options);
+    select.replaceChildren(make("option", { value: "auto" }, t("voiceAuto")), ...options);
     select.value = chosen;
   }
 
   #showRuns() {
+    /** @type {[string, string][]} */
     const rows = [];
     const { engine, speech, versions } = this.#health ?? {};
     const lips = this.#ready?.lips ?? engine;
     const voice = this.#ready?.speech ?? (speech && { name: speech.engine, reason: speech.reason });
-    if (lips) rows.push([say("lips"), [lips.name, engine?.device].filter(Boolean).join(" · ") + ` (${lips.reason})`]);
-    if (voice) rows.push([say("speech"), `${voice.name} (${voice.reason})`]);
-    rows.push([say("transport"), [this.#player.mode ?? "–", this.#player.state].join(", ")]);
-    if (this.#ready?.session) rows.push([say("session"), this.#ready.session]);
+    const lipsRun = [lips?.name, engine?.device].filter(Boolean).join(" · ");
+    if (lips) rows.push([t("lips"), `${lipsRun} (${lips.reason})`]);
+    if (voice) rows.push([t("speech"), `${voice.name} (${voice.reason})`]);
+    rows.push([t("transport"), [this.#player.mode ?? "–", this.#player.state].join(", ")]);
+    if (this.#ready?.session) rows.push([t("session"), this.#ready.session]);
     if (versions) rows.push(["museserve", versions.museserve]);
     el("runs").replaceChildren(...facts(rows));
   }
@@ -99,20 +130,28 @@ export class Details {
     el("timings-none").hidden = this.#started !== null;
     if (!this.#started) return;
     const { first_frame_ms, cached, timings_ms = {} } = this.#started;
-    showRows(el("client-times"), [{ label: say("firstFrame"), ms: first_frame_ms }]);
-    showRows(el("server-times"), Object.entries(timings_ms).map(([name, ms]) => ({ label: name.replaceAll("_", " "), ms })));
-    el("cached").textContent = say(`cached_${cached}`);
+    showRows(el("client-times"), [{ label: t("firstFrame"), ms: first_frame_ms }]);
+    const stages = Object.entries(timings_ms).map(([name, ms]) => ({ label: name.replaceAll("_", " "), ms }));
+    showRows(el("server-times"), stages);
+    el("cached").textContent = t(`cached_${cached}`);
   }
 }
 
+/** @param {[string, string][]} rows */
 const facts = (rows) => rows.flatMap(([term, value]) => [make("dt", {}, term), make("dd", {}, value)]);
 
+/** @param {string} text */
 function problem(text) {
   el("say-problem").hidden = !text;
   el("say-problem").textContent = text;
 }
 
-/** Fills `table` with rows [{label, ms}], each with a bar as long as its share of the longest. */
+/**
+ * Fills `table` with rows, each with a bar as long as its share of the longest.
+ *
+ * @param {HTMLTableElement} table
+ * @param {{ label: string, ms: number }[]} rows
+ */
 function showRows(table, rows) {
   const longest = Math.max(1, ...rows.map(({ ms }) => ms));
   table.hidden = rows.length === 0;

@@ -1,25 +1,43 @@
-// The course of an interview: which question is asked, heard, answered or skipped, and when. No document, only the player.
+// The course of an interview: which question is asked, heard, answered or skipped, and when. No document, only the
+// player.
+
+/**
+ * @typedef {import("./types.d.ts").Entry} Entry
+ * @typedef {import("./types.d.ts").InterviewState} InterviewState
+ * @typedef {import("./types.d.ts").PlayerError} PlayerError
+ */
 
 export const PACES = [0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.6];
 
 /**
- * States: `preparing` (asked for, not heard yet), `asking`, `listening` (the candidate answers), `trouble` (could not be asked; `error` says why;
- * `repeat` tries again), `done`. `onChange(interview)` is called after every change, `onDone(interview)` once.
+ * States: `preparing` (not heard yet), `asking`, `listening` (the candidate answers), `trouble` (could not be asked;
+ * `error` says why; `repeat` tries again), `done`. `onChange(interview)` is called after every change,
+ * `onDone(interview)` once.
  */
 export class Interview {
+  /** @type {InterviewState} */
   state = "preparing";
+  /** @type {PlayerError | null} */
   error = null;
   index = 0;
-  entries = []; // what transcript.js takes
-  listeningSince = null; // performance.now()
+  /** @type {Entry[]} */
+  entries = [];
+  /** @type {number | null} performance.now() */
+  listeningSince = null;
 
   #player;
   #questions;
   #began = performance.now();
+  /** @type {import("../avatar-player.d.ts").Utterance | null} the question that is being asked */
   #utterance = null;
   #onChange;
   #onDone;
 
+  /**
+   * @param {import("./types.d.ts").Speaker} player
+   * @param {string[]} questions
+   * @param {{ onChange: (interview: Interview) => void, onDone: (interview: Interview) => void }} hooks
+   */
   constructor(player, questions, { onChange, onDone }) {
     this.#player = player;
     this.#questions = questions;
@@ -61,7 +79,7 @@ export class Interview {
 
   /** `skipped`: the candidate does not answer this one. */
   next({ skipped = false } = {}) {
-    this.#close(skipped);
+    this.#closeEntry(skipped);
     if (this.last) {
       this.end();
       return;
@@ -72,7 +90,7 @@ export class Interview {
 
   end() {
     if (this.state === "done") return;
-    this.#close(this.state !== "listening");
+    this.#closeEntry(this.state !== "listening");
     this.#utterance = null;
     this.#player.interrupt();
     this.#player.setState("idle");
@@ -81,19 +99,19 @@ export class Interview {
   }
 
   #ask() {
-    const asked = this.#player.speak({ text: this.question, interrupt: true });
-    this.#utterance = asked;
+    const utterance = this.#player.speak({ text: this.question, interrupt: true });
+    this.#utterance = utterance;
     this.#become("preparing");
-    asked.started.then(
+    utterance.started.then(
       () => {
-        if (this.#utterance !== asked) return;
-        this.entries[this.index] ??= { question: this.question, askedAt: this.seconds, heardAt: null, doneAt: null, repeats: 0, skipped: false };
+        if (this.#utterance !== utterance) return;
+        this.#entry();
         this.#become("asking");
       },
       () => {}, // `ended` tells why
     );
-    asked.ended.then(({ outcome, error }) => {
-      if (this.#utterance !== asked) return;
+    utterance.ended.then(({ outcome, error }) => {
+      if (this.#utterance !== utterance) return;
       this.#utterance = null;
       if (outcome === "failed") this.#become("trouble", error);
       else this.#listen();
@@ -101,21 +119,37 @@ export class Interview {
   }
 
   #listen() {
-    this.entries[this.index] ??= { question: this.question, askedAt: this.seconds, heardAt: null, doneAt: null, repeats: 0, skipped: false };
-    this.entries[this.index].heardAt ??= this.seconds;
+    this.#entry().heardAt ??= this.seconds;
     this.#player.setState("listening");
     this.#become("listening");
     // Have the next question ready while the candidate answers. It is asked without, only later.
     if (!this.last) this.#player.prerender([this.#questions[this.index + 1]]).catch(() => {});
   }
 
-  #close(skipped) {
+  /** The entry of this question, begun now where it was not before. */
+  #entry() {
+    return (this.entries[this.index] ??= {
+      question: this.question,
+      askedAt: this.seconds,
+      heardAt: null,
+      doneAt: null,
+      repeats: 0,
+      skipped: false,
+    });
+  }
+
+  /** @param {boolean} skipped */
+  #closeEntry(skipped) {
     const entry = this.entries[this.index];
     if (!entry || entry.doneAt !== null) return;
     entry.doneAt = this.seconds;
     entry.skipped = skipped;
   }
 
+  /**
+   * @param {InterviewState} state
+   * @param {PlayerError | null} [error]
+   */
   #become(state, error = null) {
     this.listeningSince = state === "listening" ? (this.listeningSince ?? performance.now()) : null;
     this.state = state;

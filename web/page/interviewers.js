@@ -1,17 +1,25 @@
 // Choose who asks: portraits of the service's avatars, the shipped ones and those that people made.
 
 import { el, icon, make } from "./dom.js";
-import { ask, askJson, avatarUrl } from "./service.js";
-import { say } from "./texts.js";
+import { avatarUrl, request, requestJson } from "./service.js";
+import { t } from "./texts.js";
+
+/** @typedef {import("./types.d.ts").Avatar} Avatar */
 
 export class Interviewers {
   #box = el("interviewers");
+  /** @type {Avatar[]} */
   #avatars = [];
+  /** @type {Avatar | null} */
   #chosen = null;
   #onChoose;
   #onProblem;
 
-  /** `onChoose(avatar)` is called when another one is chosen, `onProblem(error)` when one cannot be removed. */
+  /**
+   * `onChoose` is called when another one is chosen, `onProblem` when one cannot be removed.
+   *
+   * @param {{ onChoose: (avatar: Avatar) => void, onProblem: (error: unknown) => void }} hooks
+   */
   constructor({ onChoose, onProblem }) {
     this.#onChoose = onChoose;
     this.#onProblem = onProblem;
@@ -21,12 +29,17 @@ export class Interviewers {
     return this.#chosen;
   }
 
-  /** Fetches the list and chooses `id`, or the first one when it is not there. Throws ServiceError. */
+  /**
+   * Fetches the list and chooses `id`, or the first one when it is not there. Throws ServiceError.
+   *
+   * @param {string} id
+   */
   async load(id) {
-    this.#avatars = (await askJson("v1/avatars")).data;
+    this.#avatars = (await requestJson("v1/avatars")).data;
     this.choose(id);
   }
 
+  /** @param {string} [id] */
   choose(id) {
     const found = this.#avatars.find((one) => one.id === id) ?? this.#avatars[0];
     const other = found?.id !== this.#chosen?.id;
@@ -36,49 +49,73 @@ export class Interviewers {
   }
 
   render() {
-    const add = make("button", { type: "button", className: "person add", id: "add-open" }, make("i", {}, icon("add")), make("span", {}, say("addAvatar")));
-    add.addEventListener("click", () => el("add").dispatchEvent(new Event("ask")));
+    const add = make("button", { type: "button", className: "person add", id: "add-open" });
+    add.append(make("i", {}, icon("add")), make("span", {}, t("addAvatar")));
+    add.addEventListener("click", () => el("add").dispatchEvent(new Event("open-add")));
     this.#box.replaceChildren(...this.#avatars.map((one) => this.#tile(one)), add);
   }
 
-  /** The name to show; the shipped ones are called by what they are. */
+  /**
+   * The name to show; the shipped ones are called by what they are.
+   *
+   * @param {Avatar} one
+   */
   nameOf(one) {
-    return one.builtin ? `${say("interviewer")} · ${say(one.gender === "male" ? "man" : "woman")}` : one.name;
+    return one.builtin ? `${t("interviewer")} · ${t(one.gender === "male" ? "man" : "woman")}` : one.name;
   }
 
+  /** @param {Avatar} one */
   #tile(one) {
-    const radio = make("input", { type: "radio", name: "interviewer", value: one.id, checked: one.id === this.#chosen?.id });
-    radio.addEventListener("change", () => this.choose(one.id));
-    radio.addEventListener("change", () => this.#box.querySelector(":checked").focus());
-    const picture = make("img", { src: avatarUrl(one.id, "/portrait"), alt: "", width: 96, height: 96, decoding: "async" });
-    const kind = say(one.gender === "male" ? "man" : "woman");
-    const label = make("label", { className: "person" }, radio, picture, make("span", {}, one.builtin ? kind[0].toUpperCase() + kind.slice(1) : one.name));
+    const checked = one.id === this.#chosen?.id;
+    const radio = make("input", { type: "radio", name: "interviewer", value: one.id, checked });
+    radio.addEventListener("change", () => {
+      this.choose(one.id);
+      this.#focusChosen();
+    });
+    const source = avatarUrl(one.id, "/portrait");
+    const picture = make("img", { src: source, alt: "", width: 96, height: 96, decoding: "async" });
+    const kind = t(one.gender === "male" ? "man" : "woman");
+    const name = one.builtin ? kind[0].toUpperCase() + kind.slice(1) : one.name;
+    const label = make("label", { className: "person" }, radio, picture, make("span", {}, name));
     if (one.builtin) return label;
-    const name = say("removeAvatar", one);
-    const remove = make("button", { type: "button", className: "tool remove", title: name, "aria-label": name }, icon("remove"));
+    const removal = t("removeAvatar", { name: one.name });
+    const remove = make("button", { type: "button", className: "tool remove", title: removal, "aria-label": removal });
+    remove.append(icon("remove"));
     remove.addEventListener("click", () => this.#remove(one));
     return make("div", { className: "own" }, label, remove);
   }
 
+  #focusChosen() {
+    /** @type {HTMLElement | null} */ (this.#box.querySelector(":checked"))?.focus();
+  }
+
+  /** @param {Avatar} one */
   async #remove(one) {
-    if (!(await confirmed(say("removeAsk", one)))) return;
-    if (this.#chosen.id === one.id) this.choose(this.#avatars.find(({ id }) => id !== one.id)?.id); // nobody is on the screen who is gone
+    if (!(await confirmed(t("removeAsk", { name: one.name })))) return;
+    // Nobody is on the screen who is gone.
+    if (this.#chosen?.id === one.id) this.choose(this.#avatars.find(({ id }) => id !== one.id)?.id);
     try {
-      await ask(avatarUrl(one.id), { method: "DELETE" });
+      await request(avatarUrl(one.id), { method: "DELETE" });
     } catch (error) {
       this.#onProblem(error);
       return;
     }
     this.#avatars = this.#avatars.filter(({ id }) => id !== one.id);
-    this.choose(this.#chosen.id);
-    this.#box.querySelector(":checked").focus();
+    this.choose(this.#chosen?.id);
+    this.#focusChosen();
   }
 }
 
+/**
+ * @param {string} question
+ * @returns {Promise<boolean>}
+ */
 function confirmed(question) {
   const dialog = el("confirm");
   el("confirm-title").textContent = question;
   dialog.returnValue = "";
   dialog.showModal();
-  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
 }

@@ -1,20 +1,25 @@
-// The editable list of questions: written in place, moved and removed with buttons or from the keyboard, every change undoable.
+// The editable list of questions: written in place, moved and removed with buttons or from the keyboard, every change
+// undoable.
 
 import { announce, el, icon, make } from "./dom.js";
-import { say } from "./texts.js";
+import { t } from "./texts.js";
 
 export class QuestionList {
   #list = el("questions");
   #undo = el("undo");
+  #undoButton = /** @type {HTMLButtonElement} */ (this.#undo.querySelector("button"));
+  #undoText = /** @type {HTMLElement} */ (this.#undo.querySelector("span"));
+  /** @type {string[]} */
   #questions = [];
-  #before = null; // what `undo` brings back
+  /** @type {string[]} what `undo` brings back */
+  #before = [];
   #changed;
 
-  /** `changed(questions)` is called after every change a person made. */
+  /** @param {(questions: string[]) => void} changed after every change a person made */
   constructor(changed) {
     this.#changed = changed;
     el("add-question").addEventListener("click", () => this.#insert(this.#questions.length));
-    this.#undo.querySelector("button").addEventListener("click", () => this.#restore());
+    this.#undoButton.addEventListener("click", () => this.#restore());
   }
 
   /** All questions as they stand, empty ones too. */
@@ -23,19 +28,24 @@ export class QuestionList {
   }
 
   /** The questions that have words, trimmed. */
-  get asked() {
+  get filled() {
     return this.#questions.map((text) => text.trim()).filter(Boolean);
   }
 
-  /** Shows `questions`. With `said`, the list before can be brought back. */
-  show(questions, said = null) {
-    if (said) this.#keep(said);
+  /**
+   * Shows `questions`. With `message`, the list before can be brought back.
+   *
+   * @param {string[]} questions
+   */
+  show(questions, message = "") {
+    if (message) this.#keep(message);
     else this.#forget();
     this.#questions = [...questions];
     this.render();
-    if (said) this.#changed(this.all);
+    if (message) this.#changed(this.all);
   }
 
+  /** @param {number} i */
   focus(i) {
     this.#fields[i]?.focus();
   }
@@ -49,9 +59,20 @@ export class QuestionList {
     return [...this.#list.querySelectorAll("textarea")];
   }
 
+  /**
+   * @param {string} text
+   * @param {number} i
+   */
   #row(text, i) {
     const n = i + 1;
-    const field = make("textarea", { value: text, rows: 1, dir: "auto", maxLength: 2000, "aria-label": say("questionN", { n }), "aria-describedby": "questions-hint" });
+    const field = make("textarea", {
+      value: text,
+      rows: 1,
+      dir: "auto",
+      maxLength: 2000,
+      "aria-label": t("questionN", { n }),
+      "aria-describedby": "questions-hint",
+    });
     field.addEventListener("input", () => {
       this.#questions[i] = field.value;
       fit(field);
@@ -59,21 +80,28 @@ export class QuestionList {
       this.#changed(this.all);
     });
     field.addEventListener("keydown", (event) => this.#key(event, i));
-    const tool = (name, key, act, disabled = false) => {
-      const button = make("button", { type: "button", className: "tool", title: say(key, { n }), disabled, "aria-label": say(key, { n }) }, icon(name));
+    /** @type {(name: string, title: string, act: () => void, disabled?: boolean) => HTMLButtonElement} */
+    const tool = (name, title, act, disabled = false) => {
+      const button = make("button", { type: "button", className: "tool", title, disabled, "aria-label": title });
+      button.append(icon(name));
       button.addEventListener("click", act);
       return button;
     };
     const tools = make(
       "div",
       { className: "row-tools" },
-      tool("up", "moveUp", () => this.#move(i, -1, 0), i === 0),
-      tool("down", "moveDown", () => this.#move(i, 1, 1), i === this.#questions.length - 1),
-      tool("remove", "removeQuestion", () => this.#remove(i)),
+      tool("up", t("moveUp", { n }), () => this.#move(i, -1, 0), i === 0),
+      tool("down", t("moveDown", { n }), () => this.#move(i, 1, 1), i === this.#questions.length - 1),
+      tool("remove", t("removeQuestion", { n }), () => this.#remove(i)),
     );
-    return make("li", {}, make("span", { className: "number", "aria-hidden": "true" }, String(n)), field, tools);
+    const number = make("span", { className: "number", "aria-hidden": "true" }, String(n));
+    return make("li", {}, number, field, tools);
   }
 
+  /**
+   * @param {KeyboardEvent} event
+   * @param {number} i
+   */
   #key(event, i) {
     if (event.isComposing) return; // Enter ends a syllable of a Korean input method
     if (event.key === "Enter" && !event.shiftKey) {
@@ -82,12 +110,13 @@ export class QuestionList {
     } else if (event.altKey && (event.key === "ArrowUp" || event.key === "ArrowDown")) {
       event.preventDefault();
       this.#move(i, event.key === "ArrowUp" ? -1 : 1);
-    } else if (event.key === "Backspace" && event.target.value === "" && this.#questions.length > 1) {
+    } else if (event.key === "Backspace" && this.#questions[i] === "" && this.#questions.length > 1) {
       event.preventDefault();
       this.#remove(i);
     }
   }
 
+  /** @param {number} i */
   #insert(i) {
     this.#questions.splice(i, 0, "");
     this.#forget();
@@ -96,7 +125,11 @@ export class QuestionList {
     this.#changed(this.all);
   }
 
-  /** `button`: which of the row's buttons had the focus, to keep it there; without it the field has it. */
+  /**
+   * @param {number} i
+   * @param {number} by
+   * @param {number | null} [button] the row's button that had the focus, to keep it there; without it the field has it
+   */
   #move(i, by, button = null) {
     const to = i + by;
     if (to < 0 || to >= this.#questions.length) return;
@@ -104,15 +137,18 @@ export class QuestionList {
     this.#questions.splice(to, 0, moved);
     this.#forget();
     this.render();
-    const again = button === null ? null : this.#list.children[to].querySelectorAll(".tool")[button];
+    /** @type {NodeListOf<HTMLButtonElement>} */
+    const tools = this.#list.children[to].querySelectorAll(".tool");
+    const again = button === null ? null : tools[button];
     if (again && !again.disabled) again.focus();
     else this.focus(to);
-    announce(say("moved", { n: to + 1, total: this.#questions.length }));
+    announce(t("moved", { n: to + 1, total: this.#questions.length }));
     this.#changed(this.all);
   }
 
+  /** @param {number} i */
   #remove(i) {
-    this.#keep(say("removedQuestion", { n: i + 1 }));
+    this.#keep(t("removedQuestion", { n: i + 1 }));
     this.#questions.splice(i, 1);
     this.render();
     if (this.#questions.length) this.focus(Math.min(i, this.#questions.length - 1));
@@ -120,15 +156,16 @@ export class QuestionList {
     this.#changed(this.all);
   }
 
-  #keep(said) {
+  /** @param {string} message */
+  #keep(message) {
     this.#before = [...this.#questions];
     this.#undo.hidden = false;
-    this.#undo.querySelector("span").textContent = said;
-    announce(said);
+    this.#undoText.textContent = message;
+    announce(message);
   }
 
   #forget() {
-    this.#before = null;
+    this.#before = [];
     this.#undo.hidden = true;
   }
 
@@ -137,12 +174,16 @@ export class QuestionList {
     this.#forget();
     this.render();
     this.focus(0);
-    announce(say("restored"));
+    announce(t("restored"));
     this.#changed(this.all);
   }
 }
 
-// As tall as its text; newer browsers do it by `field-sizing`.
+/**
+ * As tall as its text; newer browsers do it by `field-sizing`.
+ *
+ * @param {HTMLElement} field
+ */
 function fit(field) {
   if (CSS.supports("field-sizing", "content")) return;
   field.style.height = "auto";

@@ -1,7 +1,8 @@
 // Questions to begin with, for roles in software, in both languages. {language: {role: [question]}}
 
-export const ROLES = ["general", "frontend", "backend", "data"];
+export const ROLES = /** @type {const} */ (["general", "frontend", "backend", "data"]);
 
+/** @type {Record<import("./types.d.ts").Language, Record<typeof ROLES[number], string[]>>} */
 export const QUESTIONS = {
   en: {
     general: [

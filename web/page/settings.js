@@ -2,9 +2,10 @@
 
 const KEY = "museserve.page";
 
+/** @returns {Record<string, any>} */
 function stored() {
   try {
-    return JSON.parse(localStorage.getItem(KEY)) ?? {};
+    return JSON.parse(localStorage.getItem(KEY) ?? "null") ?? {};
   } catch {
     return {};
   }
@@ -12,8 +13,18 @@ function stored() {
 
 const kept = stored();
 
+/**
+ * @template Value
+ * @param {string} name
+ * @param {Value} otherwise
+ * @returns {Value}
+ */
 export const recall = (name, otherwise) => kept[name] ?? otherwise;
 
+/**
+ * @param {string} name
+ * @param {unknown} value
+ */
 export function remember(name, value) {
   kept[name] = value;
   try {

@@ -2,22 +2,34 @@
 
 import { announce, el, make } from "./dom.js";
 import { recall, remember } from "./settings.js";
-import { say } from "./texts.js";
+import { t } from "./texts.js";
 
-const SIZES = ["small", "medium", "large"];
+/**
+ * @typedef {import("./types.d.ts").Notice} Notice
+ * @typedef {import("./types.d.ts").PlayerError} PlayerError
+ */
+
+const SIZES = /** @type {const} */ (["small", "medium", "large"]);
+const MEDIUM = /** @type {typeof SIZES[number]} */ ("medium");
 const EXPIRED = 4003; // close code: nothing was said for too long
 const BUSY = 4013; // close code: as many sessions as the service takes
 
 /** One notice at a time is shown, the newest; each belongs to a cause, and goes when its cause does. */
 class Notices {
-  #shown = new Map(); // cause -> {key, values, label, act}
+  /** @type {Map<string, Notice>} by their causes */
+  #shown = new Map();
 
+  /**
+   * @param {string} cause
+   * @param {Notice} notice
+   */
   show(cause, notice) {
     this.#shown.delete(cause);
     this.#shown.set(cause, notice);
     this.render();
   }
 
+  /** @param {string[]} causes */
   clear(...causes) {
     let any = false;
     for (const cause of causes) any = this.#shown.delete(cause) || any;
@@ -29,17 +41,18 @@ class Notices {
     const notice = [...this.#shown.values()].at(-1);
     el("notice").hidden = !notice;
     if (!notice) return;
-    const text = say(notice.key, notice.values);
+    const text = t(notice.key, notice.values);
     if (el("notice-text").textContent !== text) el("notice-text").textContent = text;
     const button = el("notice-act");
     button.hidden = !notice.act;
-    button.textContent = notice.label ? say(notice.label) : "";
+    button.textContent = notice.label ? t(notice.label) : "";
     button.onclick = notice.act ?? null;
   }
 }
 
 export const notices = new Notices();
 
+/** @param {PlayerError} error */
 function wordsFor({ code, close }) {
   if (code === "busy" || close === BUSY) return "e_busy";
   if (close === EXPIRED) return "e_idle";
@@ -49,9 +62,10 @@ function wordsFor({ code, close }) {
 export class Stage {
   #player;
 
+  /** @param {import("../avatar-player.d.ts").AvatarPlayer} player */
   constructor(player) {
     this.#player = player;
-    player.captions = recall("captions", "on");
+    player.captions = recall("captions", /** @type {"on" | "off"} */ ("on"));
     player.motion = "auto";
     el("captions").addEventListener("click", () => {
       player.captions = player.captions === "on" ? "off" : "on";
@@ -62,7 +76,7 @@ export class Stage {
       player.motion = player.moving ? "off" : "on";
       this.render();
     });
-    this.#size(recall("captionSize", "medium"));
+    this.#size(recall("captionSize", MEDIUM));
     matchMedia("(prefers-reduced-motion: reduce)").addEventListener("change", () => this.render());
     player.addEventListener("statechange", () => this.#follow());
     player.addEventListener("ready", () => {
@@ -75,12 +89,12 @@ export class Stage {
 
   render() {
     const player = this.#player;
-    player.label = say("generated");
+    player.label = t("generated");
     el("captions").setAttribute("aria-pressed", String(player.captions === "on"));
     el("sizes").hidden = player.captions !== "on";
     const moving = player.moving;
     document.body.classList.toggle("still", !moving);
-    el("motion-text").textContent = say(moving ? "pauseMotion" : "showMotion");
+    el("motion-text").textContent = t(moving ? "pauseMotion" : "showMotion");
     el("motion-icon").setAttribute("href", `page/icons.svg#${moving ? "pause" : "play"}`);
     el("still-hint").hidden = moving || player.motion !== "auto";
     this.#sizes();
@@ -93,7 +107,7 @@ export class Stage {
       await this.#player.connect();
       return true;
     } catch (error) {
-      this.#error(error);
+      this.#error(/** @type {PlayerError} */ (error));
       return false;
     }
   }
@@ -104,15 +118,19 @@ export class Stage {
   }
 
   #sizes() {
-    const chosen = recall("captionSize", "medium");
+    const chosen = recall("captionSize", MEDIUM);
     const choices = SIZES.map((size) => {
-      const input = make("input", { type: "radio", name: "caption-size", value: size, checked: size === chosen, "aria-label": say(`size_${size}`) });
+      const name = t(`size_${size}`);
+      const checked = size === chosen;
+      const input = make("input", { type: "radio", name: "caption-size", value: size, checked, "aria-label": name });
       input.addEventListener("change", () => this.#size(size));
-      return make("label", { className: `size-${size}`, title: say(`size_${size}`) }, input, make("span", { "aria-hidden": "true" }, "A"));
+      const letter = make("span", { "aria-hidden": "true" }, "A");
+      return make("label", { className: `size-${size}`, title: name }, input, letter);
     });
     el("sizes").replaceChildren(...choices);
   }
 
+  /** @param {typeof SIZES[number]} size */
   #size(size) {
     remember("captionSize", size);
     this.#player.dataset.captionSize = size;
@@ -122,9 +140,10 @@ export class Stage {
     const { state } = this.#player;
     el("frame").dataset.state = state;
     if (state === "reconnecting") notices.show("connection", { key: "e_reconnecting" });
-    else if (notices.clear("connection") && state !== "failed") announce(say("e_back"));
+    else if (notices.clear("connection") && state !== "failed") announce(t("e_back"));
   }
 
+  /** @param {import("../avatar-player.d.ts").NoticeDetail} notice */
   #notice({ code, message }) {
     if (code === "locked" || code === "sound_paused") {
       notices.show("sound", { key: "e_locked", label: "soundOn", act: () => this.unlock() });
@@ -137,8 +156,10 @@ export class Stage {
     }
   }
 
+  /** @param {PlayerError} error */
   #error(error) {
     if (error.id) return; // an utterance's: whoever asked for it tells
-    notices.show("lost", { key: wordsFor(error), values: { message: error.message }, label: "reconnect", act: () => this.connect() });
+    const { message } = error;
+    notices.show("lost", { key: wordsFor(error), values: { message }, label: "reconnect", act: () => this.connect() });
   }
 }

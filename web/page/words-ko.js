@@ -1,5 +1,6 @@
-// Every word the page shows, in Korean. `{x}` is filled in by `say`.
+// Every word the page shows, in Korean. `{x}` is filled in by `t`.
 
+/** @type {typeof import("./words-en.js").default} */
 export default {
   documentTitle: "모의 면접",
   skip: "면접으로 바로 가기",
@@ -107,7 +108,8 @@ export default {
   speed: "속도",
   openapi: "API 문서",
   addTitle: "나만의 면접관 추가",
-  addHint: "정면을 보는 얼굴 하나, 다문 입, 고른 조명, 가린 것이 없는 사진이 좋습니다. 사용할 권리가 있는 사진만 올려 주세요.",
+  addHint:
+    "정면을 보는 얼굴 하나, 다문 입, 고른 조명, 가린 것이 없는 사진이 좋습니다. 사용할 권리가 있는 사진만 올려 주세요.",
   chooseFile: "사진 선택",
   noFile: "PNG, JPEG, WebP 파일을 고르거나 끌어다 놓으세요",
   name: "이름",

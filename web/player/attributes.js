@@ -1,18 +1,44 @@
 // The element's attributes as properties, and what follows from them.
 
-const TEXTS = { src: "", avatar: "", voice: "auto", language: "auto", captions: "on", motion: "auto", label: "" };
+/**
+ * @typedef {import("../avatar-player.d.ts").AvatarPlayer} Declared
+ * @typedef {import("../avatar-player.d.ts").PlayerEvents} PlayerEvents
+ */
+
+const DEFAULT_SPEED = 1.1;
+/** @type {Record<string, string>} */
 const SHORT = { man: "interviewer_man", woman: "interviewer_woman" };
 
-/** What every utterance takes unless it says otherwise. */
-export const mannerOf = ({ voice, speed, language }) => ({ voice, speed, language });
+/** @satisfies {{ [name in keyof Declared]?: Declared[name] }} */
+const TEXTS = {
+  src: "",
+  avatar: "",
+  voice: "auto",
+  language: "auto",
+  captions: /** @type {Declared["captions"]} */ ("on"),
+  motion: /** @type {Declared["motion"]} */ ("auto"),
+  label: "",
+};
+
+/**
+ * What every utterance takes unless it says otherwise.
+ *
+ * @param {import("./types.d.ts").VoiceSettings} element
+ */
+export const voiceSettingsOf = ({ voice, speed, language }) => ({ voice, speed, language });
+
+// Their accessors are made below, from the table.
+const WithTexts = /** @type {new () => HTMLElement & typeof TEXTS} */ (
+  /** @type {unknown} */ (class extends HTMLElement {})
+);
 
 /** An HTMLElement with the player's attributes. `ORIGIN`: of the service, where `src` names none. */
-export class WithAttributes extends HTMLElement {
+export class WithAttributes extends WithTexts {
   static ORIGIN = new URL(import.meta.url).origin;
 
   get speed() {
-    const speed = Number(this.getAttribute("speed") ?? 1.1);
-    return speed >= 0.25 && speed <= 4 ? speed : 1.1;
+    const speed = Number(this.getAttribute("speed") ?? DEFAULT_SPEED);
+    return speed >= 0.25 && speed <= 4 ? speed : DEFAULT_SPEED;
   }
 
   set speed(speed) {
@@ -27,31 +53,43 @@ export class WithAttributes extends HTMLElement {
     this.toggleAttribute("muted", Boolean(muted));
   }
 
-  /** An address of the service. */
+  /**
+   * An address of the service.
+   *
+   * @param {string} path
+   */
   address(path) {
     return new URL(path, new URL(this.src || WithAttributes.ORIGIN, location.href)).href;
   }
 
-  portraitOf(avatar = this.avatarId) {
-    return avatar && this.address(`/v1/avatars/${encodeURIComponent(avatar)}/portrait`);
+  /** @param {string} avatar */
+  portraitOf(avatar) {
+    return this.address(`/v1/avatars/${encodeURIComponent(avatar)}/portrait`);
   }
 
   get avatarId() {
     return SHORT[this.avatar] ?? this.avatar;
   }
 
-  tell(type, detail) {
+  /**
+   * @template {keyof PlayerEvents} Type
+   * @param {Type} type
+   * @param {PlayerEvents[Type]["detail"]} detail
+   */
+  emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
 
 for (const [name, otherwise] of Object.entries(TEXTS)) {
-  Object.defineProperty(WithAttributes.prototype, name, {
+  Object.defineProperty(WithTexts.prototype, name, {
     configurable: true,
     enumerable: true,
+    /** @this {HTMLElement} */
     get() {
       return this.getAttribute(name) ?? otherwise;
     },
+    /** @this {HTMLElement} @param {unknown} value */
     set(value) {
       this.setAttribute(name, String(value));
     },

@@ -6,105 +6,137 @@ import { parseFragment } from "./wire.js";
 const ACK_MS = 250;
 const ACK_BYTES = 2 ** 18;
 const PONG_MS = 4_000; // a connection that does not answer for so long is dead, though nobody said so
-const BEAT_MS = 5_000;
+const HEARTBEAT_MS = 5_000;
 const CONNECT_MS = 10_000;
 const BACKOFF_MS = [0, 250, 500, 1_000, 2_000, 4_000];
+const GIVE_UP_MS = 60_000; // or what the service keeps a session for, where that is longer
+const RESUME_S = 30; // unless the service says
+const FIRST_TRIES = 3; // without any session
+const BUSY_S = 2; // unless the service says how long to wait
 
-// Close codes after which nothing is to be tried again, and why. The others: resume where that makes sense, else a new session.
+const ABNORMAL = 1006; // the browser's code of a connection that was lost
+const EXPIRED = 4003; // nothing was said for a long time
+
+// Close codes after which nothing is to be tried again, and why. The others: resume where that makes sense, else a
+// new session.
+/** @type {Record<number, string>} */
 const FINAL = {
   4000: "the service did not accept how the session was begun",
   4005: "the session's token was not accepted",
   4006: "another page went on with this session",
   4009: "this page's origin is not accepted by the service",
 };
-const ANEW = new Set([1001, 1009, 1011, 4001, 4003, 4004, 4008, 4013]);
-const PATIENT = new Set([4008, 4013]); // wait before trying again
+const NEW_SESSION = new Set([1001, 1009, 1011, 4001, EXPIRED, 4004, 4008, 4013]);
+const WAIT_FIRST = new Set([4008, 4013]); // wait before trying again
 
 /**
- * Hooks: ready(ready, anew), caughtUp() once all that was missed before a resume is there, message(json), fragment(header), lost(code), gone(error).
- * `anew`: the service knows nothing of what was asked before.
+ * @typedef {import("./types.d.ts").Ready} Ready
+ * @typedef {import("./types.d.ts").Failure} Failure
+ * @typedef {ReturnType<typeof setTimeout>} Timer
  */
+
 export class Connection {
   #url;
   #start;
   #hooks;
+  /** @type {WebSocket | null} */
   #socket = null;
-  #session = null; // {session, token, limits} of `ready`
+  /** @type {Ready | null} */
+  #session = null;
   #seq = 0;
   #unacked = 0;
   #acked = 0;
-  #ackTimer = null;
-  #beat = null;
-  #pong = null;
-  #retry = null;
+  /** @type {Timer | undefined} */
+  #ackTimer;
+  /** @type {Timer | undefined} */
+  #heartbeat;
+  /** @type {Timer | undefined} */
+  #pongTimer;
+  /** @type {Timer | undefined} */
+  #retryTimer;
   #tries = 0;
   #lostAt = 0;
   #closed = false;
-  #refusal = null; // the service's words before it closed
-  #greeted = false; // `ready` came on this connection ...
-  #behind = false; // ... and not yet all that was missed
+  /** @type {Failure | null} the service's reason before it closed */
+  #closingError = null;
+  #established = false; // `ready` came on this connection ...
+  #catchingUp = false; // ... and not yet all that was missed
 
+  /**
+   * @param {URL} url
+   * @param {import("./types.d.ts").TransportOptions["start"]} start
+   * @param {import("./types.d.ts").ConnectionHooks} hooks
+   */
   constructor(url, start, hooks) {
     this.#url = url;
     this.#start = start;
     this.#hooks = hooks;
-    addEventListener("online", this.#now);
-    document.addEventListener("visibilitychange", this.#now);
+    addEventListener("online", this.#retryNow);
+    document.addEventListener("visibilitychange", this.#retryNow);
     this.#open();
   }
 
   get open() {
-    return this.#socket?.readyState === WebSocket.OPEN && this.#session !== null && this.#greeted;
+    return this.#socket?.readyState === WebSocket.OPEN && this.#session !== null && this.#established;
   }
 
-  /** False when it could not be sent; the caller keeps what must not be lost. */
+  /**
+   * False when it could not be sent; the caller keeps what must not be lost.
+   *
+   * @param {import("./types.d.ts").Bytes | import("./types.d.ts").ClientMessage} message
+   */
   send(message) {
-    if (!this.open) return false;
+    if (!this.open || !this.#socket) return false;
     this.#socket.send(message instanceof Uint8Array ? message : JSON.stringify(message));
     return true;
   }
 
   close() {
     this.#closed = true;
-    this.#rest();
-    removeEventListener("online", this.#now);
-    document.removeEventListener("visibilitychange", this.#now);
+    this.#clearTimers();
+    removeEventListener("online", this.#retryNow);
+    document.removeEventListener("visibilitychange", this.#retryNow);
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send('{"type":"end"}');
     this.#socket?.close(1000);
     this.#socket = null;
   }
 
   #open() {
-    clearTimeout(this.#retry);
-    this.#retry = null;
-    this.#greeted = false;
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = undefined;
+    this.#established = false;
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
-    this.#refusal = null;
-    const slow = setTimeout(() => socket === this.#socket && this.#drop(socket, 1006), CONNECT_MS);
+    this.#closingError = null;
+    const slow = setTimeout(() => {
+      if (socket === this.#socket) this.#drop(socket);
+    }, CONNECT_MS);
     socket.onopen = () => {
-      const resumed = this.#session && { type: "resume", session: this.#session.session, token: this.#session.token, seq: this.#seq };
-      socket.send(JSON.stringify(resumed ?? { type: "start", ...this.#start }));
+      const { session, token } = this.#session ?? {};
+      const resume = { type: "resume", session, token, seq: this.#seq };
+      socket.send(JSON.stringify(this.#session ? resume : { type: "start", ...this.#start }));
     };
     socket.onmessage = ({ data }) => {
       clearTimeout(slow);
-      if (socket === this.#socket) this.#take(data);
+      if (socket === this.#socket) this.#receive(data);
     };
     socket.onclose = ({ code }) => {
       clearTimeout(slow);
-      if (socket === this.#socket) this.#ended(code);
+      if (socket === this.#socket) this.#closedWith(code);
     };
   }
 
-  #take(data) {
+  /** @param {string | ArrayBuffer} data */
+  #receive(data) {
     if (typeof data === "string") {
+      /** @type {import("./types.d.ts").ServerMessage | Ready | { type: "pong", seq: number }} */
       const message = JSON.parse(data);
       if (!this.#isNew(message.seq)) return;
-      if (message.type === "ready") this.#welcome(message);
+      if (message.type === "ready") this.#begin(message);
       else if (message.type === "pong") this.#answered();
       else {
-        if (message.type === "error" && message.closing) this.#refusal = message;
+        if (message.type === "error" && message.closing) this.#closingError = message;
         this.#hooks.message(message);
       }
       return;
@@ -117,6 +149,7 @@ export class Connection {
     this.#hooks.fragment(fragment);
   }
 
+  /** @param {number} seq */
   #isNew(seq) {
     if (seq === 0) return true;
     if (seq <= this.#seq) return false;
@@ -124,30 +157,31 @@ export class Connection {
     return true;
   }
 
-  #welcome(ready) {
+  /** @param {Ready} ready */
+  #begin(ready) {
     const anew = !ready.resumed;
     this.#session = ready;
-    this.#greeted = true;
+    this.#established = true;
     this.#tries = 0;
     this.#lostAt = 0;
-    clearInterval(this.#beat);
-    this.#beat = setInterval(() => this.#ping(), Math.min(BEAT_MS, ready.limits.heartbeat_s * 500));
-    this.#behind = ready.resumed;
+    clearInterval(this.#heartbeat);
+    this.#heartbeat = setInterval(() => this.#ping(), Math.min(HEARTBEAT_MS, 1000 * (ready.limits.heartbeat_s / 2)));
+    this.#catchingUp = ready.resumed;
     this.#hooks.ready(ready, anew);
     this.#ping(); // it is answered behind all that was missed
   }
 
   #answered() {
-    clearTimeout(this.#pong);
-    this.#pong = null;
-    if (!this.#behind) return;
-    this.#behind = false;
+    clearTimeout(this.#pongTimer);
+    this.#pongTimer = undefined;
+    if (!this.#catchingUp) return;
+    this.#catchingUp = false;
     this.#hooks.caughtUp();
   }
 
   #ack() {
     clearTimeout(this.#ackTimer);
-    this.#ackTimer = null;
+    this.#ackTimer = undefined;
     if (this.#seq > this.#acked && this.send({ type: "ack", seq: this.#seq })) {
       this.#acked = this.#seq;
       this.#unacked = 0;
@@ -156,60 +190,83 @@ export class Connection {
 
   #ping() {
     const socket = this.#socket;
-    if (!this.send({ type: "ping" })) return;
-    this.#pong ??= setTimeout(() => {
-      this.#pong = null;
-      if (socket === this.#socket) this.#drop(socket, 1006);
+    if (!socket || !this.send({ type: "ping" })) return;
+    this.#pongTimer ??= setTimeout(() => {
+      this.#pongTimer = undefined;
+      if (socket === this.#socket) this.#drop(socket);
     }, PONG_MS);
   }
 
-  // A socket that does not answer takes its time to close: it is left to itself.
-  #drop(socket, code) {
+  /**
+   * A socket that does not answer takes its time to close: it is left to itself.
+   *
+   * @param {WebSocket} socket
+   */
+  #drop(socket) {
     socket.onopen = socket.onclose = null;
     socket.close();
-    this.#ended(code);
+    this.#closedWith(ABNORMAL);
   }
 
-  #rest() {
-    clearInterval(this.#beat);
-    clearTimeout(this.#pong);
+  #clearTimers() {
+    clearInterval(this.#heartbeat);
+    clearTimeout(this.#pongTimer);
     clearTimeout(this.#ackTimer);
-    clearTimeout(this.#retry);
-    this.#beat = this.#pong = this.#ackTimer = this.#retry = null;
-    this.#greeted = false;
+    clearTimeout(this.#retryTimer);
+    this.#heartbeat = this.#pongTimer = this.#ackTimer = this.#retryTimer = undefined;
+    this.#established = false;
   }
 
-  #ended(code) {
-    this.#rest();
+  /** @param {number} code */
+  #closedWith(code) {
+    this.#clearTimers();
     this.#socket = null;
     if (this.#closed) return;
-    const words = this.#refusal;
-    const fail = (kind, message) => {
+    const refusal = this.#refusal(code);
+    if (refusal) {
       this.#closed = true;
-      this.#hooks.gone(new PlayerError(words?.code ?? kind, words?.message ?? message, { close: code, retry_after_s: words?.retry_after_s }));
-    };
-    if (code in FINAL) return fail("closed", FINAL[code]);
+      this.#hooks.gone(refusal);
+      return;
+    }
     const first = this.#session === null && this.#lostAt === 0;
     this.#lostAt ||= performance.now();
-    const patience = 1000 * (this.#session?.limits.resume_s || 30);
-    if (performance.now() - this.#lostAt > Math.max(patience, 60_000) || (this.#session === null && this.#tries >= 3)) {
-      return fail("unreachable", `the service cannot be reached (close code ${code})`);
-    }
-    if (ANEW.has(code)) {
-      if (code === 4003) return fail("closed", "the session ended because nothing was said for a long time");
+    if (NEW_SESSION.has(code)) {
       this.#session = null;
       this.#seq = this.#acked = 0;
     }
-    if (!first || code !== 1006) this.#hooks.lost(code);
-    const wait = PATIENT.has(code) ? Math.max(1000 * (words?.retry_after_s ?? 2), 1000) : BACKOFF_MS[Math.min(this.#tries, BACKOFF_MS.length - 1)];
+    if (!first || code !== ABNORMAL) this.#hooks.lost(code);
+    const askedMs = Math.max(1000 * (this.#closingError?.retry_after_s ?? BUSY_S), 1000);
+    const waitMs = WAIT_FIRST.has(code) ? askedMs : BACKOFF_MS[Math.min(this.#tries, BACKOFF_MS.length - 1)];
     this.#tries += 1;
-    this.#retry = setTimeout(() => this.#open(), wait * (0.8 + 0.4 * Math.random()));
-    return undefined;
+    this.#retryTimer = setTimeout(() => this.#open(), waitMs * (0.8 + 0.4 * Math.random())); // not all pages at once
+  }
+
+  /**
+   * Why it is not tried again; null when it is.
+   *
+   * @param {number} code
+   */
+  #refusal(code) {
+    const reason = this.#closingError;
+    /** @type {(kind: string, message: string) => PlayerError} */
+    const refusal = (kind, message) =>
+      new PlayerError(reason?.code ?? kind, reason?.message ?? message, {
+        close: code,
+        retry_after_s: reason?.retry_after_s,
+      });
+    if (code in FINAL) return refusal("closed", FINAL[code]);
+    const lostMs = this.#lostAt === 0 ? 0 : performance.now() - this.#lostAt;
+    const patienceMs = Math.max(1000 * (this.#session?.limits.resume_s || RESUME_S), GIVE_UP_MS);
+    if (lostMs > patienceMs || (this.#session === null && this.#tries >= FIRST_TRIES)) {
+      return refusal("unreachable", `the service cannot be reached (close code ${code})`);
+    }
+    if (code === EXPIRED) return refusal("closed", "the session ended because nothing was said for a long time");
+    return null;
   }
 
   // The network is back, or somebody looks at the page again: do not wait for the next try.
-  #now = () => {
-    if (this.#retry !== null && !document.hidden) this.#open();
+  #retryNow = () => {
+    if (this.#retryTimer !== undefined && !document.hidden) this.#open();
     else this.#ping();
   };
 }

@@ -1,37 +1,51 @@
 // A live session: what the page asks for goes out, what the service says goes onto the timeline.
 
 import { Connection } from "./connection.js";
-import { PlayerError } from "./errors.js";
+import { asPlayerError, messageOf, PlayerError } from "./errors.js";
 import { attach, canStream } from "./media.js";
 import { Outgoing } from "./outgoing.js";
+import { SEGMENT_FRAMES } from "./slots.js";
 import { Timeline } from "./timeline.js";
 import { deferred } from "./utterance.js";
-import { loadIdle } from "./wire.js";
-
-const STATS_MS = 5_000;
-const ENDS = 2;
-const INIT = 4;
+import { FLAG_ENDS, FLAG_INIT, loadIdle } from "./wire.js";
 
 /**
- * Hooks: ready(detail), lost(), notice(code, message, id), failed(error), error(error), started(utterance, ms), ended(utterance, outcome, error),
- * tick(utterance, ms), placed(utterance, originS), seeking(why).
+ * @typedef {import("../avatar-player.d.ts").ReadyDetail} ReadyDetail
+ * @typedef {import("./types.d.ts").Ready} Ready
+ * @typedef {import("./types.d.ts").ServerMessage} ServerMessage
+ * @typedef {import("./types.d.ts").Transport} Transport
+ * @typedef {import("./utterance.js").Utterance} Utterance
  */
+
+/**
+ * @template {ServerMessage["type"]} Type
+ * @typedef {Extract<ServerMessage, { type: Type }>} Message
+ */
+
+const STATS_MS = 5_000;
+
+/** @implements {Transport} */
 export class Conversation {
-  mode = "stream";
+  mode = /** @type {const} */ ("stream");
   #base;
   #video;
   #quality;
   #hooks;
   #connection;
   #outgoing;
+  /** @type {Timeline | null} */
   #timeline = null;
+  /** @type {string | null} */
   #idleUrl = null;
+  /** @type {import("./utterance.js").Deferred<ReadyDetail>} */
   #opened = deferred();
   #epoch = 0; // sessions so far; numbers of utterances count within one
+  /** @type {Ready | null} */
   #ready = null;
   #lost = false;
-  #stats;
+  #statsTimer;
 
+  /** @param {import("./types.d.ts").TransportOptions} options */
   constructor({ base, start, video, quality, hooks }) {
     this.#base = base;
     this.#video = video;
@@ -41,17 +55,17 @@ export class Conversation {
     address.protocol = address.protocol.replace("http", "ws");
     this.#outgoing = new Outgoing(
       (message) => this.#connection.send(message),
-      (latencyS) => this.#timeline?.aim(latencyS),
+      (latencyS) => this.#timeline?.predictPhase(latencyS),
     );
     this.#connection = new Connection(address, start, {
       ready: (ready, anew) => this.#begin(ready, anew).catch((error) => this.#fail(error)),
       caughtUp: () => this.#outgoing.catchUp(),
-      message: (message) => this.#take(message),
-      fragment: (fragment) => this.#add(fragment),
-      lost: () => this.#lose(),
+      message: (message) => this.#receive(message),
+      fragment: (fragment) => this.#addFragment(fragment),
+      lost: () => this.#connectionLost(),
       gone: (error) => this.#fail(error),
     });
-    this.#stats = setInterval(() => this.#tellStats(), STATS_MS);
+    this.#statsTimer = setInterval(() => this.#sendStats(), STATS_MS);
   }
 
   get opened() {
@@ -62,34 +76,43 @@ export class Conversation {
     return this.#timeline;
   }
 
+  /** @param {Utterance} utterance */
   speak(utterance) {
     this.#outgoing.add(utterance);
   }
 
+  /**
+   * @param {Utterance} utterance
+   * @param {import("./types.d.ts").Piece} piece
+   */
   write(utterance, piece) {
     this.#outgoing.write(utterance, piece);
   }
 
-  /** Takes utterances off the screen. Returns whether one of them was heard. */
+  /**
+   * Takes utterances off the screen.
+   *
+   * @param {Utterance[]} utterances
+   */
   interrupt(utterances) {
-    const heard = this.#timeline?.cut(utterances.map((utterance) => utterance.key)) ?? false;
+    this.#timeline?.cut(utterances.map((utterance) => utterance.key));
     this.#outgoing.interrupt(utterances);
     for (const utterance of utterances) this.#hooks.ended(utterance, "interrupted");
-    return heard;
   }
 
-  /** Texts that the service has ready: they come sooner. */
-  know(options) {
-    this.#outgoing.know(options);
+  /** @param {import("../avatar-player.d.ts").SpeakOptions} options */
+  markCached(options) {
+    this.#outgoing.markCached(options);
   }
 
+  /** @param {"idle" | "listening" | "thinking"} state */
   setState(state) {
     if (state !== "idle") this.#connection.send({ type: "state", state });
   }
 
   close() {
-    this.#tellStats();
-    clearInterval(this.#stats);
+    this.#sendStats();
+    clearInterval(this.#statsTimer);
     this.#connection.close();
     this.#timeline?.destroy();
     this.#outgoing.close();
@@ -97,8 +120,12 @@ export class Conversation {
     this.#opened.reject(new PlayerError("closed", "the player was disconnected"));
   }
 
-  // --- a session begins, is lost, or cannot go on ------------------------------------------------------------------------
+  // --- a session begins, is lost, or cannot go on ----------------------------------------------------------
 
+  /**
+   * @param {Ready} ready
+   * @param {boolean} anew
+   */
   async #begin(ready, anew) {
     const again = this.#ready !== null;
     if (anew) {
@@ -108,29 +135,35 @@ export class Conversation {
       for (const utterance of unfinished) utterance.key = null;
     } else this.#outgoing.hold();
     this.#ready = ready;
-    if (!canStream(ready.media.codecs)) throw new PlayerError("unsupported", `this browser does not play ${ready.media.codecs} from a media source`);
+    const { codecs } = ready.media;
+    if (!canStream(codecs)) {
+      throw new PlayerError("unsupported", `this browser does not play ${codecs} from a media source`);
+    }
     if (this.#idleUrl !== ready.idle.url) {
       this.#idleUrl = ready.idle.url;
       await this.#show(await loadIdle(new URL(ready.idle.url, this.#base).href));
     }
     if (anew) this.#outgoing.catchUp();
-    const detail = { session: ready.session, mode: this.mode, avatar: ready.avatar, lips: ready.lips, speech: ready.speech, resumed: ready.resumed };
+    const { session, avatar, lips, speech, resumed } = ready;
+    const detail = { session, mode: this.mode, avatar, lips, speech, resumed };
     for (const notice of ready.notices) this.#hooks.notice("service", notice);
     if (again && this.#lost) {
-      this.#hooks.notice(anew ? "restarted" : "resumed", anew ? "a new session began; what was not finished is spoken again" : "the connection is back");
+      if (anew) this.#hooks.notice("restarted", "a new session began; what was not finished is spoken again");
+      else this.#hooks.notice("resumed", "the connection is back");
     }
     this.#lost = false;
     this.#hooks.ready(detail);
     this.#opened.resolve(detail);
   }
 
+  /** @param {import("./types.d.ts").IdleLoop} idle */
   async #show(idle) {
     this.#timeline?.destroy();
     this.#timeline = new Timeline(this.#video, await attach(this.#video), idle, {
       tick: () => this.#follow(),
-      shown: (run, at) => this.#shown(run, at),
-      ended: (run) => this.#over(run),
-      dry: (run, ms) => {
+      shown: ({ utterance }, at) => this.#shown(utterance, at),
+      ended: ({ utterance }) => this.#shownToItsEnd(utterance),
+      underrun: (run, ms) => {
         this.#quality.add("dry_outs");
         this.#quality.add("dry_ms", ms);
         this.#hooks.notice("dry", `the picture stood for ${Math.round(ms)} ms`, run?.utterance.id);
@@ -140,142 +173,178 @@ export class Conversation {
         this.#hooks.notice("dry", "speech did not come in time; the face waited", run.utterance.id);
       },
       seeking: (why) => this.#hooks.seeking(why),
-      error: (error) => this.#fail(new PlayerError("media", `the browser could not play: ${error.message}`, { cause: error })),
+      error: (error) => {
+        const message = `the browser could not play: ${messageOf(error)}`;
+        this.#fail(new PlayerError("media", message, { cause: error }));
+      },
     });
-    const painted = new Promise((resolve) => this.#video.addEventListener("playing", resolve, { once: true }));
+    const painted = new Promise((resolve) => {
+      this.#video.addEventListener("playing", resolve, { once: true });
+    });
     await Promise.race([this.#video.play(), painted]);
   }
 
-  #lose() {
+  #connectionLost() {
     if (this.#lost || this.#ready === null) return;
     this.#lost = true;
     this.#quality.add("reconnects");
     this.#hooks.lost();
   }
 
+  /** @param {unknown} error */
   #fail(error) {
-    const told = error instanceof PlayerError ? error : new PlayerError("media", error.message, { cause: error });
+    const playerError = asPlayerError(error);
     this.#opened.promise.catch(() => {});
-    this.#opened.reject(told);
-    this.#hooks.failed(told);
+    this.#opened.reject(playerError);
+    this.#hooks.failed(playerError);
   }
 
-  #tellStats() {
-    const message = this.#connection.open && this.#quality.message();
+  #sendStats() {
+    const message = this.#connection.open ? this.#quality.message() : null;
     if (message) this.#connection.send(message);
   }
 
-  // --- what the service says -----------------------------------------------------------------------------------------------
+  // --- what the service says -------------------------------------------------------------------------------
 
-  #add({ n, flags, firstFrame, nFrames, data }) {
+  /** @param {import("./types.d.ts").Fragment} fragment */
+  #addFragment({ n, flags, firstFrame, nFrames, data }) {
     const utterance = this.#outgoing.byNumber(n);
-    if (!utterance || utterance.over) return;
-    if (flags & INIT) {
-      this.#hooks.error(new PlayerError("media", "the speech was encoded otherwise than the idle loop", { id: utterance.id }));
+    if (!utterance?.key || utterance.done) return;
+    const { id, key } = utterance;
+    if (flags & FLAG_INIT) {
+      this.#hooks.error(new PlayerError("media", "the speech was encoded otherwise than the idle loop", { id }));
       return;
     }
-    this.#timeline.add(utterance.key, firstFrame, nFrames, data);
-    if (firstFrame + nFrames === 8) this.#outgoing.arrived(utterance);
-    if (flags & ENDS) this.#timeline.close(utterance.key, firstFrame + nFrames, true);
+    this.#timeline?.add(key, firstFrame, nFrames, data);
+    if (firstFrame + nFrames === SEGMENT_FRAMES) this.#outgoing.firstSegmentArrived(utterance);
+    if (flags & FLAG_ENDS) this.#timeline?.close(key, firstFrame + nFrames, true);
   }
 
-  #take(message) {
-    const utterance = message.id === undefined ? null : this.#outgoing.byWire(message.id);
+  /** @param {ServerMessage} message */
+  #receive(message) {
+    const utterance = message.id === undefined ? null : this.#outgoing.byWireId(message.id);
+    if (message.type === "error") this.#failed(utterance, message);
+    if (!utterance) return;
     switch (message.type) {
       case "queued":
-        if (utterance) {
-          utterance.key = `${this.#epoch}:${message.n}`;
-          this.#outgoing.queued(utterance, message.n);
-        }
+        utterance.key = `${this.#epoch}:${message.n}`;
+        this.#outgoing.queued(utterance, message.n);
         break;
       case "accepted":
-        if (utterance) this.#outgoing.accepted(utterance);
+        this.#outgoing.accepted(utterance);
         break;
       case "started":
-        if (utterance && !utterance.over) this.#started(utterance, message);
+        if (!utterance.done) this.#started(utterance, message);
         break;
       case "words":
-        if (utterance && !utterance.over) {
-          utterance.addWords(message);
-          this.#timeline.hush(utterance.key, message.words);
-          this.#place(utterance);
-        }
+        if (!utterance.done) this.#words(utterance, message);
         break;
       case "waiting":
-        if (utterance) {
-          this.#outgoing.waits(utterance);
-          this.#timeline.close(utterance.key, message.frames, false);
-        }
+        this.#outgoing.waits(utterance);
+        this.#close(utterance, message.frames, false);
         break;
       case "finished":
-        if (utterance) {
-          this.#outgoing.received(utterance);
-          this.#timeline.close(utterance.key, message.frames, true);
-        }
+        this.#outgoing.remove(utterance);
+        this.#close(utterance, message.frames, true);
         break;
       case "interrupted":
-        if (utterance) this.#interrupted(utterance, message);
+        this.#interrupted(utterance, message);
         break;
       case "nothing_to_interrupt":
-        if (utterance) this.#outgoing.received(utterance);
-        break;
-      case "error":
-        this.#refused(utterance, message);
+        this.#outgoing.remove(utterance);
         break;
       default: // a newer service says more than this player knows
     }
   }
 
-  #started(utterance, { first_frame: first, phase, grid, cached, notice, timings_ms: timings }) {
+  /**
+   * @param {Utterance} utterance
+   * @param {number} frames
+   * @param {boolean} final
+   */
+  #close({ key }, frames, final) {
+    if (key !== null) this.#timeline?.close(key, frames, final);
+  }
+
+  /**
+   * @param {Utterance} utterance
+   * @param {Message<"started">} message
+   */
+  #started(utterance, { first_frame: firstFrame, phase, grid, cached, notice, timings_ms: timings }) {
     utterance.cached = cached;
     utterance.timings ??= timings;
     this.#outgoing.started(utterance);
-    this.#timeline.begin(utterance.key, first, grid, phase).utterance = utterance; // what is seen and heard of it comes after the service has finished with it
+    if (utterance.key !== null) this.#timeline?.begin(utterance.key, utterance, { firstFrame, grid, phase });
     if (notice) this.#hooks.notice("voice", notice, utterance.id);
   }
 
-  #interrupted(utterance, { frames, by }) {
-    this.#outgoing.received(utterance);
-    if (utterance.over) return; // as asked
-    utterance.error ??= new PlayerError("interrupted", `the service stopped it (${by})`, { id: utterance.id });
-    if (frames === 0 || !this.#timeline.runs.some((run) => run.n === utterance.key)) this.#hooks.ended(utterance, "failed", utterance.error);
-    else this.#timeline.close(utterance.key, frames - (frames % 8), true); // what came is heard
+  /**
+   * @param {Utterance} utterance
+   * @param {Message<"words">} message
+   */
+  #words(utterance, message) {
+    utterance.addWords(message);
+    if (utterance.key !== null) this.#timeline?.noteLeadingSilence(utterance.key, message.words);
+    this.#place(utterance);
   }
 
-  #refused(utterance, { code, message, id, retry_after_s: retry, closing }) {
+  /**
+   * @param {Utterance} utterance
+   * @param {Message<"interrupted">} message
+   */
+  #interrupted(utterance, { frames, by }) {
+    this.#outgoing.remove(utterance);
+    if (utterance.done) return; // by this page
+    utterance.error ??= new PlayerError("interrupted", `the service stopped it (${by})`, { id: utterance.id });
+    const run = this.#timeline?.runs.find(({ key }) => key === utterance.key);
+    if (frames === 0 || !run) this.#hooks.ended(utterance, "failed", utterance.error);
+    else this.#close(utterance, frames - (frames % SEGMENT_FRAMES), true); // what came is heard
+  }
+
+  /**
+   * @param {Utterance | null} utterance
+   * @param {import("./types.d.ts").Failure} failure
+   */
+  #failed(utterance, { code, message, id, retry_after_s: retry, closing }) {
     if (closing !== undefined) return; // told when it is closed
     const error = new PlayerError(code, message, { id: utterance?.id ?? id, retry_after_s: retry });
-    if (utterance && !utterance.over) {
+    if (utterance && !utterance.done) {
       utterance.error = error;
-      if (utterance.n === null) {
-        this.#outgoing.received(utterance);
+      if (utterance.number === null) {
+        this.#outgoing.remove(utterance);
         this.#hooks.ended(utterance, "failed", error);
       }
     }
-    if (!utterance?.over || utterance.error === error) this.#hooks.error(error);
+    if (!utterance?.done || utterance.error === error) this.#hooks.error(error);
   }
 
-  // --- what is seen and heard ----------------------------------------------------------------------------------------------
+  // --- what is seen and heard ------------------------------------------------------------------------------
 
   #follow() {
-    const position = this.#timeline.position();
+    const position = this.#timeline?.position();
     this.#hooks.tick(position?.run.utterance ?? null, position?.ms ?? 0);
   }
 
-  #shown({ utterance }, at) {
-    const ms = at - utterance.asked;
+  /**
+   * @param {Utterance} utterance
+   * @param {number} at
+   */
+  #shown(utterance, at) {
+    const ms = at - utterance.requestedAt;
     this.#quality.time("first_frame_ms", ms);
     this.#place(utterance);
     this.#hooks.started(utterance, ms);
   }
 
+  /** @param {Utterance} utterance */
   #place(utterance) {
-    const run = this.#timeline.runs.find((one) => one.n === utterance.key);
-    const originS = run && this.#timeline.origin(run);
-    if (originS !== null && originS !== undefined) this.#hooks.placed(utterance, originS);
+    const run = this.#timeline?.runs.find(({ key }) => key === utterance.key);
+    const originS = (run && this.#timeline?.origin(run)) ?? null;
+    if (originS !== null) this.#hooks.placed(utterance, originS);
   }
 
-  #over({ utterance }) {
+  /** @param {Utterance} utterance what of it was shown is at its end */
+  #shownToItsEnd(utterance) {
     this.#hooks.ended(utterance, utterance.error ? "failed" : "finished", utterance.error);
   }
 }

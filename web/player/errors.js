@@ -1,26 +1,55 @@
 // What went wrong, for programs (`code`) and for people (`message`).
 
+/** @typedef {import("../avatar-player.d.ts").PlayerError} Declared */
+
+/** @implements {Declared} */
 export class PlayerError extends Error {
-  /** @param {string} code @param {string} message @param {{id?: string, close?: number, retry_after_s?: number, cause?: unknown}} more */
+  /**
+   * @param {string} code
+   * @param {string} message
+   * @param {{ id?: string, close?: number, retry_after_s?: number, cause?: unknown }} [more]
+   */
   constructor(code, message, more = {}) {
     super(message, { cause: more.cause });
     this.name = "PlayerError";
     this.code = code;
-    for (const key of ["id", "close", "retry_after_s"]) if (more[key] !== undefined) this[key] = more[key];
+    if (more.id !== undefined) this.id = more.id;
+    if (more.close !== undefined) this.close = more.close;
+    if (more.retry_after_s !== undefined) this.retry_after_s = more.retry_after_s;
   }
 }
 
-/** A successful response, or a PlayerError with the service's own words. */
-export async function ask(url, options) {
+/** @param {unknown} thrown whatever was caught */
+export const messageOf = (thrown) => (thrown instanceof Error ? thrown.message : String(thrown));
+
+/**
+ * A PlayerError as it is; anything else as one of media.
+ *
+ * @param {unknown} thrown
+ * @param {string} [id]
+ */
+export function asPlayerError(thrown, id) {
+  return thrown instanceof PlayerError ? thrown : new PlayerError("media", messageOf(thrown), { cause: thrown, id });
+}
+
+/**
+ * A successful response, or a PlayerError with the service's own words.
+ *
+ * @param {string} url
+ * @param {RequestInit} [options]
+ */
+export async function request(url, options) {
   let response;
   try {
     response = await fetch(url, options);
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    if (options?.signal?.aborted) throw error;
     throw new PlayerError("unreachable", `the service at ${new URL(url).origin} cannot be reached`, { cause: error });
   }
   if (response.ok) return response;
-  const said = (await response.json().catch(() => null))?.error;
+  const failure = (await response.json().catch(() => null))?.error;
   const retry = Number(response.headers.get("Retry-After")) || undefined;
-  throw new PlayerError(said?.code ?? "unreachable", said?.message ?? `the service answered ${response.status}`, { retry_after_s: retry });
+  throw new PlayerError(failure?.code ?? "unreachable", failure?.message ?? `the service answered ${response.status}`, {
+    retry_after_s: retry,
+  });
 }

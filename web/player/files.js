@@ -1,27 +1,39 @@
-// Where the browser has no media source: the idle loop as a file, and every utterance as one finished mp4. No session.
+// Where the browser has no media source: the idle loop as a file, and every utterance as one finished mp4. No
+// session.
 
-import { ask, PlayerError } from "./errors.js";
+import { asPlayerError, request } from "./errors.js";
 import { deferred } from "./utterance.js";
+
+/**
+ * @typedef {import("../avatar-player.d.ts").Cue} Cue
+ * @typedef {import("../avatar-player.d.ts").ReadyDetail} ReadyDetail
+ * @typedef {import("./types.d.ts").Transport} Transport
+ * @typedef {import("./utterance.js").Utterance} Utterance
+ */
 
 const VTT_CUE = /^(?:(\d+):)?(\d+):(\d+)[.,](\d{3})\s+-->\s+(?:(\d+):)?(\d+):(\d+)[.,](\d{3})/;
 const TICK_MS = 40;
 
-/** The same hooks as a Conversation. */
+/** @implements {Transport} */
 export class Files {
-  mode = "file";
+  mode = /** @type {const} */ ("file");
   timeline = null;
   #base;
   #start;
   #video;
   #hooks;
+  /** @type {Utterance[]} */
   #queue = [];
-  #current = null; // {utterance, abort}
+  /** @type {{ utterance: Utterance, abort: AbortController } | null} */
+  #current = null;
+  /** @type {import("./utterance.js").Deferred<ReadyDetail>} */
   #opened = deferred();
   #avatar = "";
-  #idleUrl = null;
-  #talkUrl = null;
+  #idleUrl = "";
+  #talkUrl = "";
   #timer;
 
+  /** @param {import("./types.d.ts").TransportOptions} options */
   constructor({ base, start, video, hooks }) {
     this.#base = base;
     this.#start = start;
@@ -32,7 +44,7 @@ export class Files {
     this.#open().then(this.#opened.resolve, (error) => {
       this.#opened.promise.catch(() => {});
       this.#opened.reject(error);
-      hooks.failed(error);
+      hooks.failed(asPlayerError(error));
     });
   }
 
@@ -40,26 +52,30 @@ export class Files {
     return this.#opened.promise;
   }
 
+  /** @param {Utterance} utterance */
   speak(utterance) {
     this.#queue.push(utterance);
     this.#next();
   }
 
-  write(utterance, piece) {
+  /**
+   * @param {Utterance} _utterance
+   * @param {import("./types.d.ts").Piece} piece
+   */
+  write(_utterance, piece) {
     if (piece.final) this.#next();
   }
 
+  /** @param {Utterance[]} utterances */
   interrupt(utterances) {
-    const heard = utterances.includes(this.#current?.utterance) && this.#current.utterance.state === "speaking";
     this.#queue = this.#queue.filter((utterance) => !utterances.includes(utterance));
-    if (utterances.includes(this.#current?.utterance)) {
+    if (this.#current && utterances.includes(this.#current.utterance)) {
       this.#current.abort.abort();
       this.#current = null;
       this.#idle();
     }
     for (const utterance of utterances) this.#hooks.ended(utterance, "interrupted");
     this.#next();
-    return heard;
   }
 
   setState() {}
@@ -74,12 +90,14 @@ export class Files {
   }
 
   async #open() {
-    const health = await (await ask(new URL("/health", this.#base).href)).json();
+    const health = await (await request(new URL("/health", this.#base).href)).json();
+    /** @type {string} */
     const wanted = this.#start.avatar ?? health.default_avatar;
-    const avatars = (await (await ask(new URL("/v1/avatars", this.#base).href)).json()).data;
+    /** @type {{ id: string }[]} */
+    const avatars = (await (await request(new URL("/v1/avatars", this.#base).href)).json()).data;
     this.#avatar = avatars.find(({ id }) => id === wanted || id === `interviewer_${wanted}`)?.id ?? wanted;
-    const loop = await (await ask(new URL(`/v1/avatars/${encodeURIComponent(this.#avatar)}/idle`, this.#base).href)).blob();
-    this.#idleUrl = URL.createObjectURL(loop);
+    const idle = `/v1/avatars/${encodeURIComponent(this.#avatar)}/idle`;
+    this.#idleUrl = URL.createObjectURL(await (await request(new URL(idle, this.#base).href)).blob());
     await this.#idle();
     const detail = {
       session: null,
@@ -112,32 +130,24 @@ export class Files {
     } catch (error) {
       if (this.#current !== current) return;
       this.#current = null;
-      const told = error instanceof PlayerError ? error : new PlayerError("media", error.message, { cause: error, id: utterance.id });
-      this.#hooks.error(told);
-      this.#hooks.ended(utterance, "failed", told);
+      const playerError = asPlayerError(error, utterance.id);
+      this.#hooks.error(playerError);
+      this.#hooks.ended(utterance, "failed", playerError);
       this.#idle();
       this.#next();
     }
   }
 
+  /**
+   * @param {Utterance} utterance
+   * @param {AbortSignal} signal
+   */
   async #play(utterance, signal) {
-    const { audio } = utterance.options;
-    const fields = { avatar: this.#avatar, stream: false };
-    for (const name of ["voice", "speed", "language"]) {
-      const value = utterance.options[name] ?? this.#start[name];
-      if (value !== undefined) fields[name] = value;
-    }
-    let body;
-    if (audio) {
-      body = new FormData();
-      for (const [name, value] of Object.entries(fields)) body.set(name, String(value));
-      body.set("audio", audio instanceof Blob ? audio : new Blob([audio]), "speech");
-    } else body = JSON.stringify({ ...fields, text: utterance.text });
-    const headers = audio ? {} : { "Content-Type": "application/json" };
-    const response = await ask(new URL("/v1/videos", this.#base).href, { method: "POST", headers, body, signal });
+    const init = { method: "POST", ...this.#bodyFor(utterance), signal };
+    const response = await request(new URL("/v1/videos", this.#base).href, init);
     const film = await response.blob();
-    const captions = `/v1/videos/${encodeURIComponent(response.headers.get("X-Utterance-Id"))}/captions.vtt`;
-    const vtt = await (await ask(new URL(captions, this.#base).href, { signal })).text();
+    const captions = `/v1/videos/${encodeURIComponent(response.headers.get("X-Utterance-Id") ?? "")}/captions.vtt`;
+    const vtt = await (await request(new URL(captions, this.#base).href, { signal })).text();
     signal.throwIfAborted();
     utterance.cues = parseVtt(vtt);
     if (this.#talkUrl) URL.revokeObjectURL(this.#talkUrl);
@@ -146,7 +156,25 @@ export class Files {
     this.#video.src = this.#talkUrl;
     this.#hooks.placed(utterance, 0);
     await this.#video.play();
-    this.#hooks.started(utterance, performance.now() - utterance.asked);
+    this.#hooks.started(utterance, performance.now() - utterance.requestedAt);
+  }
+
+  /** @param {Utterance} utterance */
+  #bodyFor({ text, options }) {
+    const { audio } = options;
+    /** @type {Record<string, string | number | boolean>} */
+    const fields = { avatar: this.#avatar, stream: false };
+    for (const name of /** @type {const} */ (["voice", "speed", "language"])) {
+      const value = options[name] ?? this.#start[name];
+      if (value !== undefined) fields[name] = value;
+    }
+    if (!audio) {
+      return { headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ...fields, text }) };
+    }
+    const body = new FormData();
+    for (const [name, value] of Object.entries(fields)) body.set(name, String(value));
+    body.set("audio", audio instanceof Blob ? audio : new Blob([/** @type {BlobPart} */ (audio)]), "speech");
+    return { body };
   }
 
   #onEnded = () => {
@@ -164,16 +192,26 @@ export class Files {
   }
 }
 
-/** The cues of a WebVTT file: [{start_ms, end_ms, lines}]. */
+/**
+ * The cues of a WebVTT file.
+ *
+ * @param {string} source
+ */
 export function parseVtt(source) {
-  const ms = ([hours, minutes, seconds, thousandths]) => ((Number(hours ?? 0) * 60 + Number(minutes)) * 60 + Number(seconds)) * 1000 + Number(thousandths);
+  /** @type {(time: string[]) => number} */
+  const ms = ([hours, minutes, seconds, thousandths]) =>
+    ((Number(hours ?? 0) * 60 + Number(minutes)) * 60 + Number(seconds)) * 1000 + Number(thousandths);
+  /** @type {Cue[]} */
   const cues = [];
   for (const block of source.replace(/\r\n?/g, "\n").split(/\n{2,}/)) {
     const lines = block.split("\n");
-    const at = lines.findIndex((line) => VTT_CUE.test(line));
-    if (at < 0) continue;
-    const [, ...times] = VTT_CUE.exec(lines[at]);
-    cues.push({ start_ms: ms(times.slice(0, 4)), end_ms: ms(times.slice(4)), lines: lines.slice(at + 1).filter(Boolean) });
+    for (const [at, line] of lines.entries()) {
+      const times = VTT_CUE.exec(line)?.slice(1);
+      if (!times) continue;
+      const text = lines.slice(at + 1).filter(Boolean);
+      cues.push({ start_ms: ms(times.slice(0, 4)), end_ms: ms(times.slice(4)), lines: text });
+      break;
+    }
   }
   return cues;
 }

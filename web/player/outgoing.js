@@ -1,92 +1,151 @@
-// What was asked of the service and is not finished: sent in order, held back where it would be too much, sent again where it was lost.
+// What was asked of the service and is not finished: sent in order, held back where it would be too much, sent again
+// where it was lost.
+
+/**
+ * @typedef {import("./types.d.ts").Bytes} Bytes
+ * @typedef {import("./types.d.ts").Piece} Piece
+ * @typedef {import("./utterance.js").Utterance} Utterance
+ * @typedef {import("../avatar-player.d.ts").SpeakOptions} SpeakOptions
+ */
 
 const DELTA_MS = 30; // text that is written letter by letter goes in pieces
-const AUDIO_PIECE = 256 * 1024;
-const KNOWN = 500;
+const AUDIO_PIECE_BYTES = 256 * 1024;
+const CACHED_MAX = 500;
+const LATENCY_MAX_S = 1.5; // what took longer says nothing of the next one
+const LEARNING_RATE = 0.25;
+const ID_MAX = 64; // characters, for the service
 
-/** How long until speech is there, seconds: expected, and learned. Speech that comes late makes the picture jump, speech that comes early waits. */
+/** @param {SpeakOptions} options */
+const cacheKey = ({ text, voice, speed, language }) => JSON.stringify([text, voice, speed, language]);
+
+/**
+ * How long until speech is there, seconds: expected, and learned. Speech that comes late makes the picture jump,
+ * speech that comes early waits.
+ */
 class Latency {
-  #known = new Set();
-  #seconds = { fresh: { mean: 0.2, spread: 0.03 }, known: { mean: 0.1, spread: 0.03 } };
+  /** @type {Set<string>} */
+  #cached = new Set();
+  #fresh = { mean: 0.2, spread: 0.03 };
+  #known = { mean: 0.1, spread: 0.03 };
 
-  #kind(utterance) {
-    return this.#seconds[this.#known.has(key(utterance)) ? "known" : "fresh"];
+  /** @param {SpeakOptions} options */
+  #kind(options) {
+    return this.#cached.has(cacheKey(options)) ? this.#known : this.#fresh;
   }
 
-  of(utterance) {
-    const { mean, spread } = this.#kind(utterance);
+  /** @param {SpeakOptions} options */
+  of(options) {
+    const { mean, spread } = this.#kind(options);
     return mean + spread / 2;
   }
 
-  learn(utterance, seconds) {
-    const kind = this.#kind(utterance);
-    const change = Math.min(seconds, 1.5) - kind.mean;
-    kind.mean += 0.25 * change;
-    kind.spread += 0.25 * (Math.abs(change) - kind.spread);
-    if (utterance.options.text) this.know(utterance);
+  /**
+   * @param {SpeakOptions} options
+   * @param {number} seconds
+   */
+  learn(options, seconds) {
+    const kind = this.#kind(options);
+    const change = Math.min(seconds, LATENCY_MAX_S) - kind.mean;
+    kind.mean += LEARNING_RATE * change;
+    kind.spread += LEARNING_RATE * (Math.abs(change) - kind.spread);
+    if (options.text) this.markCached(options);
   }
 
-  know(utterance) {
-    this.#known.add(key(utterance));
-    if (this.#known.size > KNOWN) this.#known.delete(this.#known.values().next().value);
+  /** @param {SpeakOptions} options */
+  markCached(options) {
+    this.#cached.add(cacheKey(options));
+    const [oldest] = this.#cached;
+    if (this.#cached.size > CACHED_MAX) this.#cached.delete(oldest);
   }
 }
 
-const key = ({ options: { text, voice, speed, language } }) => JSON.stringify([text, voice, speed, language]);
-
 export class Outgoing {
   #send;
-  #aim;
-  #limits = { queued_utterances: 16 };
-  #list = []; // utterances whose end the service has not told
+  #predictPhase;
+  #queueMax = 16; // until the service says
+  /** @type {Utterance[]} whose end the service has not told */
+  #unfinished = [];
   #latency = new Latency();
-  #timer = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
   #held = false;
 
-  /** send(message): false when there is no connection; aim(latencyS): the idle frame to speak from, undefined without a timeline */
-  constructor(send, aim) {
+  /**
+   * @param {(message: Bytes | import("./types.d.ts").ClientMessage) => boolean} send false when there is no connection
+   * @param {(latencyS: number) => number | undefined} predictPhase the idle frame to speak from; undefined without a
+   *   timeline
+   */
+  constructor(send, predictPhase) {
     this.#send = send;
-    this.#aim = aim;
+    this.#predictPhase = predictPhase;
   }
 
-  /** Texts that the service has ready. */
-  know(options) {
-    this.#latency.know({ options });
+  /**
+   * The service has this text ready.
+   *
+   * @param {SpeakOptions} options
+   */
+  markCached(options) {
+    this.#latency.markCached(options);
   }
 
+  /** @param {Utterance} utterance */
   add(utterance) {
-    Object.assign(utterance, { key: null, wire: utterance.id, announced: false, pieces: [], sent: 0, taken: 0, waiting: false, tries: 0 });
-    this.#list.push(utterance);
+    this.#unfinished.push(utterance);
     this.#announce();
   }
 
+  /**
+   * @param {Utterance} utterance
+   * @param {Piece} piece
+   */
   write(utterance, piece) {
-    const last = utterance.pieces[utterance.pieces.length - 1];
-    const joins = last && utterance.pieces.length > utterance.sent && !last.flush && !last.final && last.delta !== undefined;
-    if (joins) Object.assign(last, piece, { delta: last.delta + (piece.delta ?? "") });
-    else utterance.pieces.push({ delta: "", ...piece });
+    const last = utterance.pieces.at(-1);
+    const unsent = utterance.pieces.length > utterance.sentPieces;
+    if (last && unsent && !last.flush && !last.final) {
+      Object.assign(last, piece, { delta: (last.delta ?? "") + (piece.delta ?? "") });
+    } else utterance.pieces.push({ delta: "", ...piece });
     if (piece.flush || piece.final) this.#sendPieces(utterance);
     else this.#timer ??= setTimeout(() => this.#sendAllPieces(), DELTA_MS);
   }
 
+  /** @param {Utterance[]} utterances */
   interrupt(utterances) {
     for (const utterance of utterances) {
-      utterance.unwanted = true;
-      if (!utterance.announced) this.received(utterance);
-      else if (this.#list.includes(utterance)) this.#send({ type: "interrupt", id: utterance.wire });
+      utterance.cancelled = true;
+      if (!utterance.announced) this.remove(utterance);
+      else if (this.#unfinished.includes(utterance)) this.#send({ type: "interrupt", id: utterance.wireId });
     }
   }
 
-  /** A new session: all that was not finished is to be said again, from `catchUp` on. Returns it. */
+  /**
+   * A new session: all that was not finished is to be said again, from `catchUp` on. Returns it.
+   *
+   * @param {import("./types.d.ts").Limits} limits
+   */
   reset(limits) {
-    this.#limits = limits;
+    this.#queueMax = limits.queued_utterances;
     this.#held = true;
-    this.#list = this.#list.filter((utterance) => !utterance.unwanted);
-    for (const utterance of this.#list) Object.assign(utterance, { n: null, announced: false, sent: 0, taken: 0, waiting: false, words: [], cues: [], wordsTold: 0 });
-    return [...this.#list];
+    this.#unfinished = this.#unfinished.filter((utterance) => !utterance.cancelled);
+    for (const utterance of this.#unfinished) {
+      Object.assign(utterance, {
+        number: null,
+        announced: false,
+        sentPieces: 0,
+        acceptedPieces: 0,
+        waiting: false,
+        words: [],
+        cues: [],
+        wordsEmitted: 0,
+      });
+    }
+    return [...this.#unfinished];
   }
 
-  /** Connected again, but what the service got is not known yet: nothing new is said until `catchUp`, or it would be said twice. */
+  /**
+   * Connected again, but what the service got is not known yet: nothing new is said until `catchUp`, or it would be
+   * said twice.
+   */
   hold() {
     this.#held = true;
   }
@@ -94,119 +153,167 @@ export class Outgoing {
   /** Connected, and all that was missed is there: what the service did not get is sent again. */
   catchUp() {
     this.#held = false;
-    for (const utterance of [...this.#list]) {
-      if (utterance.unwanted) this.#send({ type: "interrupt", id: utterance.wire });
-      else if (utterance.announced && utterance.n === null) utterance.announced = false;
-      else if (utterance.options.audio && utterance.announced && utterance.taken === 0) this.#again(utterance);
-      utterance.sent = utterance.taken;
+    for (const utterance of [...this.#unfinished]) {
+      if (utterance.cancelled) this.#send({ type: "interrupt", id: utterance.wireId });
+      else if (utterance.announced && utterance.number === null) utterance.announced = false;
+      else if (utterance.options.audio && utterance.announced && utterance.acceptedPieces === 0) {
+        this.#uploadAgain(utterance);
+      }
+      utterance.sentPieces = utterance.acceptedPieces;
     }
     this.#announce();
     this.#sendAllPieces();
   }
 
-  // Half a recording may have arrived, and nobody knows which half.
-  #again(utterance) {
-    this.#send({ type: "interrupt", id: utterance.wire });
+  /**
+   * Half a recording may have arrived, and nobody knows which half.
+   *
+   * @param {Utterance} utterance
+   */
+  #uploadAgain(utterance) {
+    this.#send({ type: "interrupt", id: utterance.wireId });
     utterance.tries += 1;
-    utterance.wire = `${utterance.id.slice(0, 58)}.${utterance.tries}`;
+    const suffix = `.${utterance.tries}`;
+    utterance.wireId = utterance.id.slice(0, ID_MAX - suffix.length) + suffix;
     utterance.announced = false;
-    utterance.n = null;
+    utterance.number = null;
   }
 
   close() {
     clearTimeout(this.#timer);
-    this.#timer = null;
-    this.#list = [];
+    this.#timer = undefined;
+    this.#unfinished = [];
   }
 
-  // --- what the service told ---------------------------------------------------------------------------------------------
+  // --- what the service told -------------------------------------------------------------------------------
 
-  queued(utterance, n) {
-    utterance.n = n;
+  /**
+   * @param {Utterance} utterance
+   * @param {number} number
+   */
+  queued(utterance, number) {
+    utterance.number = number;
   }
 
+  /** @param {Utterance} utterance */
   accepted(utterance) {
-    utterance.taken += 1;
+    utterance.acceptedPieces += 1;
   }
 
+  /** @param {Utterance} utterance */
   started(utterance) {
     utterance.waiting = false;
   }
 
+  /** @param {Utterance} utterance */
   waits(utterance) {
     utterance.waiting = true;
   }
 
-  /** The first whole segment is there. */
-  arrived(utterance) {
-    if (utterance.sentAt !== null && utterance.options.text) this.#latency.learn(utterance, (performance.now() - utterance.sentAt) / 1000);
+  /** @param {Utterance} utterance */
+  firstSegmentArrived({ sentAt, options }) {
+    if (sentAt !== null && options.text) this.#latency.learn(options, (performance.now() - sentAt) / 1000);
   }
 
-  received(utterance) {
-    this.#list = this.#list.filter((one) => one !== utterance);
+  /**
+   * Nothing more comes of it.
+   *
+   * @param {Utterance} utterance
+   */
+  remove(utterance) {
+    this.#unfinished = this.#unfinished.filter((one) => one !== utterance);
     this.#announce();
   }
 
-  byWire(wire) {
-    return this.#list.find((utterance) => utterance.wire === wire) ?? null;
+  /** @param {string} wireId */
+  byWireId(wireId) {
+    return this.#unfinished.find((utterance) => utterance.wireId === wireId) ?? null;
   }
 
-  byNumber(n) {
-    return this.#list.find((utterance) => utterance.n === n) ?? null;
+  /** @param {number} number */
+  byNumber(number) {
+    return this.#unfinished.find((utterance) => utterance.number === number) ?? null;
   }
 
-  // --- sending -----------------------------------------------------------------------------------------------------------
+  // --- sending ---------------------------------------------------------------------------------------------
 
   #announce() {
     if (this.#held) return;
     let before = 0;
-    for (const utterance of [...this.#list]) {
-      if (!utterance.announced && before < this.#limits.queued_utterances) {
+    for (const utterance of [...this.#unfinished]) {
+      if (!utterance.announced && before < this.#queueMax) {
         if (!this.#speak(utterance, before)) return;
       }
       before += 1;
     }
   }
 
+  /**
+   * @param {Utterance} utterance
+   * @param {number} before so many stand before it
+   */
   #speak(utterance, before) {
     const { text, audio, deltas, voice, speed, language } = utterance.options;
-    const source = text !== undefined ? { text } : audio ? { audio: true } : { deltas };
-    const asked = { type: "speak", id: utterance.wire, ...source, ...(voice && { voice }), ...(speed && { speed }), ...(language && { language }) };
-    if (!this.#send({ ...asked, ...this.#phase(utterance, before) })) return false;
+    /** @type {import("./types.d.ts").ClientMessage} */
+    const speak = {
+      type: "speak",
+      id: utterance.wireId,
+      ...(text !== undefined ? { text } : audio ? { audio: /** @type {const} */ (true) } : { deltas }),
+      ...(voice && { voice }),
+      ...(speed && { speed }),
+      ...(language && { language }),
+      ...this.#phase(utterance, before),
+    };
+    if (!this.#send(speak)) return false;
     utterance.announced = true;
-    utterance.sentAt = before === 0 ? performance.now() : null; // behind another one it is the other that takes the time
-    if (audio) this.#upload(utterance);
+    // Behind another one it is the other that takes the time.
+    utterance.sentAt = before === 0 ? performance.now() : null;
+    if (audio) this.#upload(utterance, audio);
     else this.#sendPieces(utterance);
     return true;
   }
 
-  // Where the loop will stand when the speech comes; behind other speech the service knows better.
+  /**
+   * Where the loop will stand when the speech comes; behind other speech the service knows better.
+   *
+   * @param {Utterance} utterance
+   * @param {number} before
+   */
   #phase(utterance, before) {
-    const phase = before === 0 ? this.#aim(this.#latency.of(utterance)) : undefined;
+    const phase = before === 0 ? this.#predictPhase(this.#latency.of(utterance.options)) : undefined;
     return phase === undefined ? {} : { phase };
   }
 
-  async #upload(utterance) {
-    const { wire } = utterance;
-    const bytes = new Uint8Array(await new Response(utterance.options.audio).arrayBuffer());
-    if (utterance.wire !== wire || utterance.over) return;
-    for (let at = 0; at < bytes.length; at += AUDIO_PIECE) this.#send(bytes.subarray(at, at + AUDIO_PIECE));
-    this.#send({ type: "audio_end", id: wire, ...this.#phase(utterance, this.#list.indexOf(utterance)) });
+  /**
+   * @param {Utterance} utterance
+   * @param {NonNullable<SpeakOptions["audio"]>} audio
+   */
+  async #upload(utterance, audio) {
+    const { wireId } = utterance;
+    const bytes = new Uint8Array(await new Blob([/** @type {BlobPart} */ (audio)]).arrayBuffer());
+    if (utterance.wireId !== wireId || utterance.done) return;
+    for (let at = 0; at < bytes.length; at += AUDIO_PIECE_BYTES) {
+      this.#send(bytes.subarray(at, at + AUDIO_PIECE_BYTES));
+    }
+    this.#send({ type: "audio_end", id: wireId, ...this.#phase(utterance, this.#unfinished.indexOf(utterance)) });
   }
 
   #sendAllPieces() {
     clearTimeout(this.#timer);
-    this.#timer = null;
-    for (const utterance of this.#list) this.#sendPieces(utterance);
+    this.#timer = undefined;
+    for (const utterance of this.#unfinished) this.#sendPieces(utterance);
   }
 
+  /** @param {Utterance} utterance */
   #sendPieces(utterance) {
-    if (this.#held || !utterance.options.deltas || !utterance.announced || utterance.over) return;
-    while (utterance.sent < utterance.pieces.length) {
-      const idle = this.#list[0] === utterance && (utterance.waiting || utterance.words.length === 0);
+    if (this.#held || !utterance.options.deltas || !utterance.announced || utterance.done) return;
+    while (utterance.sentPieces < utterance.pieces.length) {
+      const idle = this.#unfinished[0] === utterance && (utterance.waiting || utterance.words.length === 0);
       const phase = idle ? this.#phase(utterance, 0) : {};
-      if (!this.#send({ type: "text", id: utterance.wire, ...utterance.pieces[utterance.sent], ...phase })) return;
-      utterance.sent += 1;
+      if (!this.#send({ type: "text", id: utterance.wireId, ...utterance.pieces[utterance.sentPieces], ...phase })) {
+        return;
+      }
+      utterance.sentPieces += 1;
     }
   }
 }

@@ -1,47 +1,84 @@
-// Quality of experience: counted here, told to the service now and then.
+// Quality of experience: counted here, sent to the service now and then.
 
-const COUNTS = ["dry_outs", "dry_ms", "late_segments", "dropped_frames", "painted_frames", "reconnects"];
-const LIST = 64; // the service takes so many times in one message
+const COUNTERS = /** @type {const} */ ([
+  "dry_outs",
+  "dry_ms",
+  "late_segments",
+  "dropped_frames",
+  "painted_frames",
+  "reconnects",
+]);
+const TIMES = /** @type {const} */ (["first_frame_ms", "interrupt_ms"]);
+const TIMES_MAX = 64; // the service takes so many times in one message
+
+/**
+ * @typedef {typeof COUNTERS[number]} Counter
+ * @typedef {typeof TIMES[number]} Time
+ */
+
+/** @returns {Record<Counter, number>} */
+const none = () => ({
+  dry_outs: 0,
+  dry_ms: 0,
+  late_segments: 0,
+  dropped_frames: 0,
+  painted_frames: 0,
+  reconnects: 0,
+});
+/** @returns {Record<Time, number[]>} */
+const noTimes = () => ({ first_frame_ms: [], interrupt_ms: [] });
 
 export class Quality {
   #video;
-  #told = {};
-  #seen = { dropped: 0, total: 0 };
-  #times = { first_frame_ms: [], interrupt_ms: [] };
-  counts = Object.fromEntries(COUNTS.map((name) => [name, 0]));
+  #reported = none();
+  #sampled = { dropped: 0, total: 0 };
+  #times = noTimes();
+  counts = none();
 
+  /** @param {HTMLVideoElement} video */
   constructor(video) {
     this.#video = video;
-    this.#told = { ...this.counts };
   }
 
+  /** @param {Counter} name */
   add(name, value = 1) {
     this.counts[name] += value;
   }
 
+  /** @param {Time} name @param {number} ms */
   time(name, ms) {
-    if (this.#times[name].length < LIST) this.#times[name].push(Math.round(ms));
+    if (this.#times[name].length < TIMES_MAX) this.#times[name].push(Math.round(ms));
   }
 
   /** Takes in what the video element counted. Hidden pages paint nothing: their frames are not lost. */
-  look() {
-    const { droppedVideoFrames: dropped = 0, totalVideoFrames: total = 0 } = this.#video.getVideoPlaybackQuality?.() ?? {};
-    if (!document.hidden && total >= this.#seen.total) {
-      const lost = Math.max(0, dropped - this.#seen.dropped);
+  sample() {
+    const { droppedVideoFrames: dropped = 0, totalVideoFrames: total = 0 } =
+      this.#video.getVideoPlaybackQuality?.() ?? {};
+    if (!document.hidden && total >= this.#sampled.total) {
+      const lost = Math.max(0, dropped - this.#sampled.dropped);
       this.counts.dropped_frames += lost;
-      this.counts.painted_frames += Math.max(0, total - this.#seen.total - lost);
+      this.counts.painted_frames += Math.max(0, total - this.#sampled.total - lost);
     }
-    this.#seen = { dropped, total };
+    this.#sampled = { dropped, total };
   }
 
-  /** A message `stats` with what is new, or null. */
+  /**
+   * A message with what is new, or null.
+   *
+   * @returns {import("./types.d.ts").ClientMessage | null}
+   */
   message() {
-    this.look();
-    const news = Object.fromEntries(COUNTS.map((name) => [name, Math.round(this.counts[name] - this.#told[name])]).filter(([, value]) => value > 0));
-    for (const [name, list] of Object.entries(this.#times)) if (list.length) news[name] = list;
-    if (Object.keys(news).length === 0) return null;
-    this.#told = { ...this.counts };
-    this.#times = { first_frame_ms: [], interrupt_ms: [] };
-    return { type: "stats", ...news };
+    this.sample();
+    /** @type {Partial<Record<Counter, number> & Record<Time, number[]>>} */
+    const changes = {};
+    for (const name of COUNTERS) {
+      const change = Math.round(this.counts[name] - this.#reported[name]);
+      if (change > 0) changes[name] = change;
+    }
+    for (const name of TIMES) if (this.#times[name].length) changes[name] = this.#times[name];
+    if (Object.keys(changes).length === 0) return null;
+    this.#reported = { ...this.counts };
+    this.#times = noTimes();
+    return { type: "stats", ...changes };
   }
 }

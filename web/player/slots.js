@@ -1,43 +1,83 @@
-// What lies in each slot of the media timeline. A slot is one segment: 8 frames, 0.32 s. Slots are integers; seconds come from them only at the edge.
+// What lies in each slot of the media timeline. A slot holds one segment. Slots are integers; seconds come from them
+// only where the browser is told or asked.
 
+/**
+ * @typedef {import("./types.d.ts").Bytes} Bytes
+ * @typedef {import("./types.d.ts").SlotContent} SlotContent
+ */
+
+// Of every medium that the service makes: `ready.media` says the same.
 export const FPS = 25;
 export const SEGMENT_FRAMES = 8;
+export const FRAME_MS = 1000 / FPS;
 export const SLOT_S = SEGMENT_FRAMES / FPS;
 
 const SILENT_S = 0.02; // every utterance begins with as much silence, and most with more
 
+/** @param {number} slot */
 export const secondsAt = (slot) => (slot * SEGMENT_FRAMES) / FPS;
+/** @param {number} seconds */
 export const slotAt = (seconds) => Math.floor(seconds / SLOT_S + 1e-4);
-/** Number of the picture on the timeline that is shown at a time, and of the first that begins at it or later. */
+/**
+ * Number of the picture on the timeline that is shown at a time ...
+ *
+ * @param {number} seconds
+ */
 export const pictureAt = (seconds) => Math.floor(seconds * FPS + 1e-3);
+/**
+ * ... and of the first that begins at it or later.
+ *
+ * @param {number} seconds
+ */
 export const pictureFrom = (seconds) => Math.ceil(seconds * FPS - 1e-3);
 
-/** A stretch of speech of one utterance, as its segments come. Ends with `closed`, and may be opened again when more text was waited for. */
+/**
+ * A stretch of speech of one utterance, as its segments come. Ends with `closed`, and may be opened again when more
+ * text was waited for.
+ */
 export class Run {
-  /** Utterance frame -> {bytes, nFrames}[] of its segment. */
+  /** @type {Map<number, { bytes: Bytes, nFrames: number }[]>} utterance frame -> what came of its segment */
   #parts = new Map();
   next = 0; // the utterance's frame that is appended next
-  closed = null; // its frames, once no more are known to come
+  /** @type {number | null} its frames, once no more are known to come */
+  closed = null;
   final = false; // nothing follows `closed`
-  given = false; // somebody gave it up
+  cancelled = false;
   shown = false;
-  end = null; // the slot after its last segment so far
+  /** @type {number | null} the slot after its last segment so far */
+  end = null;
   grid = 0; // utterance frame f is drawn on idle frame grid + f, but for the first segment,
   entry = 0; // which begins with this frame
   phase = 0; // on this idle frame, whichever it is
   silentS = SILENT_S; // of its sound, at the entry
 
-  constructor(n) {
-    this.n = n;
+  /**
+   * @param {string} key
+   * @param {import("./utterance.js").Utterance} utterance
+   */
+  constructor(key, utterance) {
+    this.key = key;
+    this.utterance = utterance;
   }
 
+  /**
+   * @param {number} firstFrame
+   * @param {number} nFrames
+   * @param {Bytes} bytes
+   */
   add(firstFrame, nFrames, bytes) {
     const start = firstFrame - (firstFrame % SEGMENT_FRAMES);
-    if (!this.#parts.has(start)) this.#parts.set(start, []);
-    this.#parts.get(start).push({ bytes, nFrames });
+    const parts = this.#parts.get(start) ?? [];
+    parts.push({ bytes, nFrames });
+    this.#parts.set(start, parts);
   }
 
-  /** The bytes of the segment at `frame` once it is whole, else null. */
+  /**
+   * The bytes of the segment at `frame` once it is whole, else null.
+   *
+   * @param {number} frame
+   * @returns {Bytes | null}
+   */
   segment(frame) {
     const parts = this.#parts.get(frame);
     if (!parts || parts.reduce((sum, part) => sum + part.nFrames, 0) < SEGMENT_FRAMES) return null;
@@ -51,7 +91,11 @@ export class Run {
     return whole;
   }
 
-  /** Lets go of what was played: an interruption of another utterance cannot make it be wanted again. */
+  /**
+   * Lets go of what was played: an interruption of another utterance cannot make it be wanted again.
+   *
+   * @param {number} frame
+   */
   forget(frame) {
     this.#parts.delete(frame);
   }
@@ -61,25 +105,37 @@ export class Run {
   }
 }
 
-/** Slot -> {run, frame, phase}: run null = idle; frame: of the utterance; phase: the idle frame under the slot's first picture. */
 export class Slots {
+  /** @type {Map<number, SlotContent>} */
   #slots = new Map();
   edge = 0; // the slot that is appended next
 
+  /** @param {number} loopFrames */
   constructor(loopFrames) {
     this.loopFrames = loopFrames;
   }
 
+  /** @param {number} slot */
   at(slot) {
     return this.#slots.get(slot);
   }
 
+  /**
+   * @param {number} slot
+   * @param {Run | null} run
+   * @param {number} frame
+   * @param {number} phase
+   */
   put(slot, run, frame, phase) {
     this.#slots.set(slot, { run, frame, phase: phase % this.loopFrames });
     this.edge = slot + 1;
   }
 
-  /** The idle frame that is, or will be, under a slot's first picture. */
+  /**
+   * The idle frame that is, or will be, under a slot's first picture.
+   *
+   * @param {number} slot
+   */
   phaseAt(slot) {
     const known = this.#slots.get(slot);
     if (known) return known.phase;
@@ -87,19 +143,36 @@ export class Slots {
     return last ? (last.phase + SEGMENT_FRAMES * (slot - this.edge + 1)) % this.loopFrames : 0;
   }
 
-  /** The idle frame that is, or will be, under a picture of the timeline. */
+  /**
+   * The idle frame that is, or will be, under a picture of the timeline.
+   *
+   * @param {number} picture
+   */
   idleFrame(picture) {
     const slot = Math.floor(picture / SEGMENT_FRAMES);
     return (this.phaseAt(slot) + picture - slot * SEGMENT_FRAMES) % this.loopFrames;
   }
 
-  /** The first slot of [from, to) for which `test` holds, or null. */
+  /**
+   * The first slot of [from, to) for which `test` holds, or null.
+   *
+   * @param {number} from
+   * @param {number} to
+   * @param {(content: SlotContent) => boolean} test
+   */
   find(from, to, test) {
-    for (let slot = from; slot < to; slot += 1) if (this.#slots.has(slot) && test(this.#slots.get(slot))) return slot;
+    for (let slot = from; slot < to; slot += 1) {
+      const content = this.#slots.get(slot);
+      if (content && test(content)) return slot;
+    }
     return null;
   }
 
-  /** Forgets all before a slot, and all from the edge on. */
+  /**
+   * Forgets all before a slot, and all from the edge on.
+   *
+   * @param {number} before
+   */
   prune(before) {
     for (const slot of this.#slots.keys()) if (slot < before || slot >= this.edge) this.#slots.delete(slot);
   }

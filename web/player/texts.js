@@ -21,8 +21,16 @@ const TEXTS = {
   },
 };
 
-/** In the language of the page around `element`; English where there is no other. */
+/** @typedef {keyof typeof TEXTS["en"]} TextKey */
+
+/**
+ * In the language of the page around `element`; English where there is no other.
+ *
+ * @param {Element} element
+ * @returns {Record<TextKey, string>}
+ */
 export function textsFor(element) {
-  const tag = element.closest("[lang]")?.lang ?? "en";
-  return TEXTS[tag.split("-")[0].toLowerCase()] ?? TEXTS.en;
+  const around = /** @type {HTMLElement | null} */ (element.closest("[lang]"));
+  const language = (around?.lang ?? "en").split("-")[0].toLowerCase();
+  return Object.hasOwn(TEXTS, language) ? TEXTS[/** @type {keyof typeof TEXTS} */ (language)] : TEXTS.en;
 }

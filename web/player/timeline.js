@@ -1,141 +1,192 @@
-// One media element, one source buffer, one timeline: idle segments looped from memory, speech spliced in between where the loop stands.
+// One media element, one source buffer, one timeline: idle segments looped from memory, speech spliced in between
+// where the loop stands.
 
-import { Dryness } from "./dryness.js";
+import { asPlayerError } from "./errors.js";
+import { SegmentBuffer } from "./segment-buffer.js";
 import { Seeks } from "./seeks.js";
-import { FPS, pictureAt, pictureFrom, Run, secondsAt, SEGMENT_FRAMES, slotAt, SLOT_S } from "./slots.js";
-import { Tape } from "./tape.js";
+import { FPS, FRAME_MS, pictureAt, pictureFrom, Run, secondsAt, SEGMENT_FRAMES, SLOT_S, slotAt } from "./slots.js";
 import { tick } from "./ticker.js";
+import { UnderrunWatch } from "./underrun.js";
+
+/**
+ * @typedef {import("./types.d.ts").Bytes} Bytes
+ * @typedef {import("./utterance.js").Utterance} Utterance
+ */
 
 const TICK_MS = 10;
+const FIRST_SLOTS = 3; // of idle, to begin with
 const IDLE_AHEAD_S = 0.3; // in hand between utterances: speech is laid over it, and sought
-const AHEAD_S = [0.07, 0.3]; // in the middle of an utterance whose next segment is late: with less a busy page runs dry, and then keeps more
+// In hand in the middle of an utterance whose next segment is late: a busy page that ran dry keeps more for a while.
+const LATE_AHEAD_S = { least: 0.07, most: 0.3 };
 const HIDDEN_AHEAD_S = 2.5; // timers of hidden pages may come once a second
 const SPEECH_AHEAD_S = 6; // what of a long utterance is appended at once
 const ENOUGH_S = 0.2; // with so much a browser that stood plays on after a seek
-const STUBBORN = 2; // seeks without effect, after which the rest of a segment is given up
-const READ_AHEAD_S = 0.27; // the browser has decoded this much: what is nearer can only be changed by a seek
-const BEHIND_S = 8;
-const SWEEP_S = 10;
-const SEARCH = 5; // slots in which the wanted idle frame is looked for
+const FUTILE_SEEKS = 2; // after which the rest of a segment is given up
+const DECODED_AHEAD_S = 0.27; // the browser has decoded this much: what is nearer can only be changed by a seek
+const KEEP_BEHIND_S = 8;
+const EVICT_EVERY_S = 10;
+const SEARCH_SLOTS = 5; // in which the wanted idle frame is looked for
+const END_TOLERANCE_S = 0.005;
+const INTO_RANGE_S = 0.001; // a seek to its very start may fall before it
 
-/**
- * Hooks: tick(), shown(run, at), ended(run), dry(run, ms), late(run, segments), seeking(why), error(error). why: start,
- * cut, late, dry, due; "in step": a start at which the pictures do not jump.
- */
 export class Timeline {
   #video;
   #hooks;
-  #tape;
+  #segments;
   #slots;
+  /** @type {Run[]} */
   #runs = [];
-  #stop;
+  #stopTicker;
   #seeks;
-  #dryness;
-  #aheadS = AHEAD_S[0];
-  #swept = 0;
-  #frame = 0;
+  #underruns;
+  #lateAheadS = LATE_AHEAD_S.least;
+  #evictedAt = 0;
+  #frameCallback = 0;
   #closed = false;
 
+  /**
+   * @param {HTMLVideoElement} video
+   * @param {MediaSource} source
+   * @param {import("./types.d.ts").IdleLoop} idle
+   * @param {import("./types.d.ts").TimelineHooks} hooks
+   */
   constructor(video, source, idle, hooks) {
     this.#video = video;
     this.#hooks = hooks;
-    this.#tape = new Tape(video, source, idle, (error) => this.#closed || hooks.error(error));
-    this.#slots = this.#tape.slots;
-    this.#seeks = new Seeks(video, this.#tape, (why) => hooks.seeking(why));
-    for (let slot = 0; slot < 3; slot += 1) this.#tape.writeIdle();
-    this.#dryness = new Dryness(video, {
-      inHand: () => this.#tape.inHand(),
-      cure: (n) => this.#cureDryness(n),
-      over: (ms) => {
-        this.#aheadS = Math.min(2 * this.#aheadS, AHEAD_S[1]);
-        hooks.dry(this.#runs[0] ?? null, ms);
+    this.#segments = new SegmentBuffer(video, source, idle, (error) => {
+      if (!this.#closed) hooks.error(asPlayerError(error));
+    });
+    this.#slots = this.#segments.slots;
+    this.#seeks = new Seeks(video, this.#segments, (why) => hooks.seeking(why));
+    for (let slot = 0; slot < FIRST_SLOTS; slot += 1) this.#segments.writeIdle();
+    this.#underruns = new UnderrunWatch(video, {
+      bufferedAhead: () => this.#segments.bufferedAhead(),
+      recover: (attempt) => this.#recover(attempt),
+      recovered: (ms) => {
+        this.#lateAheadS = Math.min(2 * this.#lateAheadS, LATE_AHEAD_S.most);
+        hooks.underrun(this.#runs[0] ?? null, ms);
       },
     });
-    this.#stop = tick(() => this.#tick(), TICK_MS);
+    this.#stopTicker = tick(() => this.#tick(), TICK_MS);
     this.#watchFrames();
   }
 
-  /** The idle frame that is on the screen in `latencyS`, when speech is expected: it is to be drawn from there. */
-  aim(latencyS) {
-    const picture = Math.max(pictureFrom(this.#seeks.now + latencyS * this.#video.playbackRate), this.#free);
+  /**
+   * The idle frame that is on the screen in `latencyS`, when speech is expected: it is to be drawn from there.
+   *
+   * @param {number} latencyS
+   */
+  predictPhase(latencyS) {
+    const picture = Math.max(pictureFrom(this.#seeks.now + latencyS * this.#video.playbackRate), this.#afterSpeech);
     return this.#slots.idleFrame(picture);
   }
 
-  /** A run of fragments begins, or goes on after it was closed. phase: the idle frame that its first picture was drawn on. */
-  begin(n, firstFrame, grid, phase) {
-    let run = this.#runs.find((one) => one.n === n);
+  /**
+   * A run of fragments begins, or goes on after it was closed.
+   *
+   * @param {string} key
+   * @param {Utterance} utterance
+   * @param {{ firstFrame: number, grid: number, phase: number }} where phase: the idle frame that its first picture was
+   *   drawn on
+   */
+  begin(key, utterance, { firstFrame, grid, phase }) {
+    let run = this.#find(key);
     if (!run) {
-      run = new Run(n);
+      run = new Run(key, utterance);
       this.#runs.push(run);
     }
     Object.assign(run, { grid, phase, entry: firstFrame, closed: null });
     run.next = Math.max(run.next, firstFrame);
-    return run;
   }
 
-  /** Words of a run, before its first segment: until the first of them it is silent, where their times are known. */
-  hush(n, words) {
-    const run = this.#runs.find((one) => one.n === n);
-    if (run && run.next === run.entry && words.length && !words[0].estimated) run.silentS = Math.max(run.silentS, words[0].start_ms / 1000 - run.entry / FPS);
+  /**
+   * Words of a run, before its first segment: until the first of them it is silent, where their times are known.
+   *
+   * @param {string} key
+   * @param {import("../avatar-player.d.ts").Word[]} words
+   */
+  noteLeadingSilence(key, words) {
+    const run = this.#find(key);
+    if (!run || run.next !== run.entry || words.length === 0 || words[0].estimated) return;
+    run.silentS = Math.max(run.silentS, words[0].start_ms / 1000 - run.entry / FPS);
   }
 
-  add(n, firstFrame, nFrames, bytes) {
-    const run = this.#runs.find((one) => one.n === n);
-    if (!run || run.given) return false;
+  /**
+   * @param {string} key
+   * @param {number} firstFrame
+   * @param {number} nFrames
+   * @param {Bytes} bytes
+   */
+  add(key, firstFrame, nFrames, bytes) {
+    const run = this.#find(key);
+    if (!run || run.cancelled) return;
     run.add(firstFrame, nFrames, bytes);
     this.#pump();
-    return true;
   }
 
-  /** No more of a run comes for now, or ever. */
-  close(n, frames, final) {
-    const run = this.#runs.find((one) => one.n === n);
+  /**
+   * No more of a run comes for now, or ever.
+   *
+   * @param {string} key
+   * @param {number} frames
+   * @param {boolean} final
+   */
+  close(key, frames, final) {
+    const run = this.#find(key);
     if (!run) return;
     run.closed = frames;
     run.final = final;
     this.#pump();
   }
 
-  /** Takes utterances off the timeline: the picture goes to the idle frame at the next boundary, at once. Returns whether one of them was heard. */
-  cut(numbers) {
-    const given = this.#runs.filter((run) => numbers.includes(run.n));
-    for (const run of given) run.given = true;
-    this.#runs = this.#runs.filter((run) => !run.given);
+  /**
+   * Takes utterances off the timeline: the picture goes to the idle frame at the next boundary, at once.
+   *
+   * @param {(string | null)[]} keys
+   */
+  cut(keys) {
+    for (const run of this.#runs) if (keys.includes(run.key)) run.cancelled = true;
+    this.#runs = this.#runs.filter((run) => !run.cancelled);
     const now = slotAt(this.#seeks.now);
-    const heard = this.#slots.at(now)?.run?.given ?? false;
-    const from = heard ? now + 1 : this.#slots.find(now + 1, this.#tape.edge, ({ run }) => run?.given);
-    if (from === null) return false;
-    this.#seeks.drop(from);
+    const heard = this.#slots.at(now)?.run?.cancelled ?? false;
+    const ahead = this.#slots.find(now + 1, this.#segments.edge, ({ run }) => run?.cancelled === true);
+    const from = heard ? now + 1 : ahead;
+    if (from === null) return;
+    this.#seeks.cancelFrom(from);
     for (const run of this.#runs) {
       // What was appended behind it comes again.
-      const lost = this.#slots.find(from, this.#tape.edge, (slot) => slot.run === run);
-      if (lost !== null) run.next = this.#slots.at(lost).frame;
+      const lost = this.#slots.find(from, this.#segments.edge, (slot) => slot.run === run);
+      if (lost !== null) run.next = this.#slots.at(lost)?.frame ?? run.next;
     }
-    this.#tape.rewind(from);
-    this.#tape.writeIdle();
-    this.#tape.writeIdle();
-    this.#tape.trim();
-    if (heard) this.#seeks.go(from, "cut", 0);
-    else this.#overRead(from);
-    return heard;
+    this.#segments.rewind(from);
+    this.#segments.writeIdle();
+    this.#segments.writeIdle();
+    this.#segments.trim();
+    if (heard) this.#seeks.seek(from, "cut", 0);
+    else this.#seekIfDecoded(from);
   }
 
   /** What is heard at a time of the media: {run, frame, ms} with ms in the utterance, or null. */
   position(seconds = this.#video.currentTime) {
     const slot = slotAt(seconds);
     const content = this.#slots.at(slot);
-    if (!content?.run || content.run.given) return null;
-    return { run: content.run, ms: content.frame * 40 + (seconds - secondsAt(slot)) * 1000 };
+    if (!content?.run || content.run.cancelled) return null;
+    return { run: content.run, ms: content.frame * FRAME_MS + (seconds - secondsAt(slot)) * 1000 };
   }
 
-  /** Where frame 0 of a run lies on the timeline, in seconds, by what of it comes next or was appended last; null before any was. */
+  /**
+   * Where frame 0 of a run lies on the timeline, in seconds, by what of it comes next or was appended last; null
+   * before any was.
+   *
+   * @param {Run} run
+   */
   origin(run) {
-    const slot = run.end === null ? null : run.end - run.next / SEGMENT_FRAMES;
-    return slot === null ? null : secondsAt(slot);
+    return run.end === null ? null : secondsAt(run.end - run.next / SEGMENT_FRAMES);
   }
 
+  /** @param {number} seconds */
   set soundLatency(seconds) {
-    this.#tape.soundLatency = seconds;
+    this.#segments.soundLatency = seconds;
   }
 
   get runs() {
@@ -144,109 +195,158 @@ export class Timeline {
 
   /** For tests and measurements. */
   get facts() {
-    return { edge: this.#tape.edge, leadS: this.#tape.leadS, quotaHits: this.#tape.buffer.quotaHits, ahead: secondsAt(this.#tape.edge) - this.#video.currentTime };
+    return {
+      edge: this.#segments.edge,
+      leadS: this.#segments.leadS,
+      quotaHits: this.#segments.queue.quotaHits,
+      ahead: secondsAt(this.#segments.edge) - this.#video.currentTime,
+    };
   }
 
+  /** @param {number} seconds */
   contentAt(seconds) {
     return this.#slots.at(slotAt(seconds));
   }
 
   destroy() {
     this.#closed = this.#seeks.closed = true;
-    this.#stop();
-    this.#dryness.close();
-    this.#video.cancelVideoFrameCallback?.(this.#frame);
+    this.#stopTicker();
+    this.#underruns.close();
+    this.#video.cancelVideoFrameCallback?.(this.#frameCallback);
   }
 
-  // --- appending -------------------------------------------------------------------------------------------------------
+  /** @param {string} key */
+  #find(key) {
+    return this.#runs.find((run) => run.key === key);
+  }
+
+  /** The run whose segments are appended next. */
+  get #appending() {
+    return this.#runs.find((run) => !run.appended);
+  }
+
+  // --- appending -------------------------------------------------------------------------------------------
 
   /** Appends what has come, as far as it may be appended now. */
   #pump() {
     for (;;) {
-      const run = this.#runs.find((one) => !one.appended);
+      const run = this.#appending;
       const bytes = run?.segment(run.next);
-      const ahead = secondsAt(this.#tape.edge) - this.#video.currentTime;
-      if (!bytes || (ahead > SPEECH_AHEAD_S && this.#slots.at(this.#tape.edge - 1)?.run)) return;
-      if (this.#tape.inSpeech) this.#tape.writeSpeech(run, bytes); // speech follows speech
-      else if (run.next === run.entry) this.#enter(run, bytes);
+      const ahead = secondsAt(this.#segments.edge) - this.#video.currentTime;
+      if (!run || !bytes || (ahead > SPEECH_AHEAD_S && this.#segments.inSpeech)) return;
+      if (this.#segments.inSpeech) {
+        this.#segments.writeSpeech(run, bytes);
+      } // speech follows speech
+      else if (run.next === run.entry) this.#join(run, bytes);
       else this.#rejoin(run, bytes);
     }
   }
 
   /**
-   * The first segment after idle. When the loop shows the idle frame before the one that it was drawn on, the clock jumps to the slot in which it
-   * lies, so nobody waits for the end of a segment; the pictures go on as if nothing had happened. Speech that comes too late for that is joined at once.
-   * Of the sound that lies before the pictures, what is silence is not waited for.
+   * The first segment after idle. When the loop shows the idle frame before the one that it was drawn on, the clock
+   * jumps to the slot in which it lies, so nobody waits for the end of a segment; the pictures go on as if nothing
+   * had happened. Speech that comes too late for that is joined at once. Of the sound that lies before the pictures,
+   * what is silence is not waited for.
+   *
+   * @param {Run} run
+   * @param {Bytes} bytes
    */
-  #enter(run, bytes) {
-    const next = Math.max(pictureAt(this.#seeks.now) + 1, this.#free);
+  #join(run, bytes) {
+    const next = Math.max(pictureAt(this.#seeks.now) + 1, this.#afterSpeech);
     const early = (run.phase - this.#slots.idleFrame(next) + this.#slots.loopFrames) % this.#slots.loopFrames;
-    const inTime = early < SEARCH * SEGMENT_FRAMES;
+    const inTime = early < SEARCH_SLOTS * SEGMENT_FRAMES;
     const picture = next + (inTime ? early : 0);
     const slot = Math.ceil(picture / SEGMENT_FRAMES);
-    const over = this.#lay(run, bytes, slot);
-    const soundS = Math.max(0, this.#tape.leadS - run.silentS);
-    if (picture % SEGMENT_FRAMES) this.#seeks.at(slot, picture / FPS, inTime && soundS === 0 ? "in step" : "start", soundS);
-    else if (over) this.#overRead(slot);
+    const over = this.#writeAt(run, bytes, slot);
+    const soundS = Math.max(0, this.#segments.leadS - run.silentS);
+    if (picture % SEGMENT_FRAMES) {
+      this.#seeks.schedule(slot, picture / FPS, inTime && soundS === 0 ? "in step" : "start", soundS);
+    } else if (over) this.#seekIfDecoded(slot);
   }
 
-  /** A segment that did not come in time, and for which idle was put in: where the loop shows the frame that it was drawn on, else as soon as can be. */
+  /**
+   * A segment that did not come in time, and for which idle was put in: where the loop shows the frame that it was
+   * drawn on, else as soon as can be.
+   *
+   * @param {Run} run
+   * @param {Bytes} bytes
+   */
   #rejoin(run, bytes) {
     const now = this.#seeks.now;
-    const earliest = Math.max(slotAt(now) + 1, this.#tape.speechEnd);
+    const earliest = Math.max(slotAt(now) + 1, this.#segments.speechEnd);
     const phase = (run.grid + run.next) % this.#slots.loopFrames;
     let slot = earliest;
-    while (slot < earliest + SEARCH && this.#slots.phaseAt(slot) !== phase) slot += 1;
-    const found = slot < earliest + SEARCH;
+    while (slot < earliest + SEARCH_SLOTS && this.#slots.phaseAt(slot) !== phase) slot += 1;
+    const found = slot < earliest + SEARCH_SLOTS;
     if (!found) slot = earliest;
     if (run.end !== null && slot > run.end) this.#hooks.late(run, slot - run.end);
-    const over = this.#lay(run, bytes, slot);
-    if (!found && slot === slotAt(now) + 1) this.#seeks.go(slot, "late");
-    else if (over) this.#overRead(slot);
+    const over = this.#writeAt(run, bytes, slot);
+    if (!found && slot === slotAt(now) + 1) this.#seeks.seek(slot, "late");
+    else if (over) this.#seekIfDecoded(slot);
   }
 
-  /** What was laid over a slot is shown although the browser may have read what was there before: the clock jumps to where it would be anyway. */
-  #overRead(slot) {
-    if (secondsAt(slot) - this.#seeks.now < READ_AHEAD_S * this.#video.playbackRate) this.#seeks.at(slot, secondsAt(slot), "due");
+  /**
+   * What was laid over a slot is shown although the browser may have read what was there before: the clock jumps to
+   * where it would be anyway.
+   *
+   * @param {number} slot
+   */
+  #seekIfDecoded(slot) {
+    const ahead = secondsAt(slot) - this.#seeks.now;
+    if (ahead < DECODED_AHEAD_S * this.#video.playbackRate) this.#seeks.schedule(slot, secondsAt(slot), "due");
   }
 
-  /** Appends a segment at a slot, with idle before it or over what lies there. Returns whether it lies over something. */
-  #lay(run, bytes, slot) {
-    while (this.#tape.edge < slot) this.#tape.writeIdle();
-    const over = this.#tape.edge > slot;
-    if (over) this.#tape.rewind(slot);
-    this.#tape.writeSpeech(run, bytes);
-    if (over) this.#tape.trim();
+  /**
+   * Appends a segment at a slot, with idle before it or over what lies there. Returns whether it lies over something.
+   *
+   * @param {Run} run
+   * @param {Bytes} bytes
+   * @param {number} slot
+   */
+  #writeAt(run, bytes, slot) {
+    while (this.#segments.edge < slot) this.#segments.writeIdle();
+    const over = this.#segments.edge > slot;
+    if (over) this.#segments.rewind(slot);
+    this.#segments.writeSpeech(run, bytes);
+    if (over) this.#segments.trim();
     return over;
   }
 
-  // --- the clock -------------------------------------------------------------------------------------------------------
+  // --- the clock -------------------------------------------------------------------------------------------
 
   #tick() {
     if (this.#closed) return;
-    this.#tape.buffer.poke();
+    this.#segments.queue.next();
     const now = this.#video.currentTime;
-    this.#seeks.look(now);
+    this.#seeks.poll(now);
     this.#pump();
-    this.#feed(now);
+    this.#fill(now);
     this.#endRuns(now);
-    this.#dryness.look();
-    this.#sweep(now);
+    this.#underruns.poll();
+    this.#evict(now);
     if (document.hidden) this.#show(now, performance.now()); // no frames are painted, but the sound goes on
     this.#hooks.tick();
   }
 
-  /** Idle at the edge wherever too little is in hand: between utterances, and in the middle of one that does not come. */
-  #feed(now) {
-    const awaited = this.#slots.at(this.#tape.edge - 1)?.run?.closed === null; // speech that goes on: no idle far ahead in its place
-    const wanted = awaited ? (document.hidden ? AHEAD_S[1] : this.#aheadS) : document.hidden ? HIDDEN_AHEAD_S : IDLE_AHEAD_S;
-    while (this.#tape.inHand(now) < wanted * this.#video.playbackRate) this.#tape.writeIdle();
+  /**
+   * Idle at the edge wherever too little is in hand: between utterances, and in the middle of one that does not come.
+   *
+   * @param {number} now
+   */
+  #fill(now) {
+    // Speech that goes on: no idle far ahead in its place.
+    const awaited = this.#slots.at(this.#segments.edge - 1)?.run?.closed === null;
+    const seen = awaited ? this.#lateAheadS : IDLE_AHEAD_S;
+    const hidden = awaited ? LATE_AHEAD_S.most : HIDDEN_AHEAD_S;
+    const wanted = document.hidden ? hidden : seen;
+    while (this.#segments.bufferedAhead(now) < wanted * this.#video.playbackRate) this.#segments.writeIdle();
   }
 
+  /** @param {number} now */
   #endRuns(now) {
     while (this.#runs.length) {
       const [run] = this.#runs;
-      if (!run.appended || run.end === null || now < secondsAt(run.end) - 0.005) return;
+      if (!run.appended || run.end === null || now < secondsAt(run.end) - END_TOLERANCE_S) return;
       if (!run.final) return; // more text was announced
       this.#runs.shift();
       this.#hooks.ended(run);
@@ -254,61 +354,76 @@ export class Timeline {
   }
 
   /** The first picture of the timeline behind all speech that is heard or will be; 0 when there is none. */
-  get #free() {
-    const spoken = this.#slots.find(slotAt(this.#seeks.now), this.#tape.edge, ({ run }) => run && !run.given);
-    return spoken === null ? 0 : this.#tape.speechEnd * SEGMENT_FRAMES;
+  get #afterSpeech() {
+    const spoken = this.#slots.find(
+      slotAt(this.#seeks.now),
+      this.#segments.edge,
+      ({ run }) => run?.cancelled === false,
+    );
+    return spoken === null ? 0 : this.#segments.speechEnd * SEGMENT_FRAMES;
   }
 
-  // A browser that ran dry waits for ever more media before it goes on; a seek to the start of a segment makes it go on with that one alone.
-  #cureDryness(n) {
+  /**
+   * A browser that ran dry waits for ever more media before it goes on; a seek to the start of a segment makes it go
+   * on with that one alone.
+   *
+   * @param {number} attempt
+   */
+  #recover(attempt) {
     const { currentTime } = this.#video;
-    if (n > STUBBORN) {
+    if (attempt > FUTILE_SEEKS) {
       // Nothing can be had from where it stands.
       const next = slotAt(currentTime) + 1;
-      while (this.#tape.edge < next + 2) this.#tape.writeIdle();
-      this.#seeks.go(next, "dry", 0);
+      while (this.#segments.edge < next + 2) this.#segments.writeIdle();
+      this.#seeks.seek(next, "underrun", 0);
       return;
     }
-    const slot = this.#tape.edge;
-    if (this.#tape.inHand(currentTime) > ENOUGH_S) {
+    const slot = this.#segments.edge;
+    if (this.#segments.bufferedAhead(currentTime) > ENOUGH_S) {
       // What it needs came just too late, or is not where the record says it is.
-      this.#tape.buffer.then(() => {
-        const [from] = this.#tape.playable() ?? [null];
-        if (from !== null && !this.#closed) this.#video.currentTime = from + 0.001;
+      this.#segments.queue.afterPending(() => {
+        const from = this.#segments.playableFrom;
+        if (from !== null && !this.#closed) this.#video.currentTime = from + INTO_RANGE_S;
       });
       return;
     }
-    const run = this.#runs.find((one) => !one.appended);
-    const bytes = this.#tape.inSpeech ? run?.segment(run.next) : null;
-    if (bytes) this.#tape.writeSpeech(run, bytes);
-    else this.#tape.writeIdle();
-    this.#seeks.go(slot, "dry");
+    const run = this.#appending;
+    const bytes = this.#segments.inSpeech ? run?.segment(run.next) : null;
+    if (run && bytes) this.#segments.writeSpeech(run, bytes);
+    else this.#segments.writeIdle();
+    this.#seeks.seek(slot, "underrun");
   }
 
-  // --- what is seen, and what may go -----------------------------------------------------------------------------------
+  // --- what is seen, and what may go -----------------------------------------------------------------------
 
   #watchFrames() {
     if (!this.#video.requestVideoFrameCallback) return;
+    /** @type {VideoFrameRequestCallback} */
     const seen = (at, frame) => {
       if (this.#closed) return;
       this.#show(frame.mediaTime, at);
-      this.#frame = this.#video.requestVideoFrameCallback(seen);
+      this.#frameCallback = this.#video.requestVideoFrameCallback(seen);
     };
-    this.#frame = this.#video.requestVideoFrameCallback(seen);
+    this.#frameCallback = this.#video.requestVideoFrameCallback(seen);
   }
 
+  /**
+   * @param {number} mediaTime
+   * @param {number} at
+   */
   #show(mediaTime, at) {
     const run = this.#slots.at(slotAt(mediaTime))?.run;
-    if (!run || run.shown || run.given) return;
+    if (!run || run.shown || run.cancelled) return;
     run.shown = true;
     this.#hooks.shown(run, at);
   }
 
-  #sweep(now) {
-    const keep = slotAt(now - BEHIND_S);
-    if (now - this.#swept < SWEEP_S || keep <= 0) return;
-    this.#swept = now;
-    this.#aheadS = Math.max(0.9 * this.#aheadS, AHEAD_S[0]);
-    this.#tape.forget(keep, keep - 2 * Math.ceil(SWEEP_S / SLOT_S));
+  /** @param {number} now */
+  #evict(now) {
+    const keep = slotAt(now - KEEP_BEHIND_S);
+    if (now - this.#evictedAt < EVICT_EVERY_S || keep <= 0) return;
+    this.#evictedAt = now;
+    this.#lateAheadS = Math.max(0.9 * this.#lateAheadS, LATE_AHEAD_S.least);
+    this.#segments.forget(keep, keep - 2 * Math.ceil(EVICT_EVERY_S / SLOT_S));
   }
 }

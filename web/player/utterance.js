@@ -2,54 +2,107 @@
 
 import { PlayerError } from "./errors.js";
 
+/**
+ * @typedef {import("../avatar-player.d.ts").Utterance} Declared
+ * @typedef {import("../avatar-player.d.ts").SpeakOptions} SpeakOptions
+ * @typedef {import("../avatar-player.d.ts").StartedDetail} StartedDetail
+ * @typedef {import("../avatar-player.d.ts").EndedDetail} EndedDetail
+ * @typedef {import("./types.d.ts").Piece} Piece
+ * @typedef {import("./types.d.ts").Request} Request
+ */
+
 const ID = /^[A-Za-z0-9_.:-]{1,64}$/;
-const SOURCES = ["text", "audio", "deltas"];
+const SOURCES = /** @type {const} */ (["text", "audio", "deltas"]);
 let made = 0;
 
-/** Checked options of `speak`. Throws a PlayerError that says what was seen and what is accepted. */
+/**
+ * Checked options of `speak`. Throws a PlayerError that says what was seen and what is accepted.
+ *
+ * @param {string | SpeakOptions} what
+ * @returns {Request}
+ */
 export function checked(what) {
+  /** @type {SpeakOptions} */
   const options = typeof what === "string" ? { text: what } : { ...what };
+  /** @type {(message: string) => never} */
   const refuse = (message) => {
     throw new PlayerError("bad_call", message);
   };
-  const given = SOURCES.filter((name) => options[name] !== undefined && options[name] !== null && options[name] !== false);
-  if (given.length !== 1) refuse(`give exactly one of text, audio and deltas; got ${given.join(" and ") || "none"}`);
-  if (given[0] === "text" && (typeof options.text !== "string" || !options.text.trim())) refuse("text is a string that is not empty");
-  const { audio } = options;
-  if (given[0] === "audio" && !(audio instanceof Blob || audio instanceof ArrayBuffer || audio instanceof Uint8Array)) {
+  const sources = SOURCES.filter((name) => (options[name] ?? false) !== false);
+  if (sources.length !== 1) {
+    refuse(`give exactly one of text, audio and deltas; got ${sources.join(" and ") || "none"}`);
+  }
+  const { text, audio, id } = options;
+  if (sources[0] === "text" && (typeof text !== "string" || !text.trim())) refuse("text is a string that is not empty");
+  const bytes = audio instanceof Blob || audio instanceof ArrayBuffer || audio instanceof Uint8Array;
+  if (sources[0] === "audio" && !bytes) {
     refuse(`audio is a Blob, an ArrayBuffer or a Uint8Array, got ${Object.prototype.toString.call(audio)}`);
   }
-  if (options.id !== undefined && !ID.test(options.id)) refuse(`an id has 1 to 64 of A-Z a-z 0-9 _ . : -, got ${JSON.stringify(options.id)}`);
-  options.id ??= `p-${Date.now().toString(36)}-${(made += 1)}`;
-  return options;
+  if (id !== undefined && !ID.test(id)) {
+    refuse(`an id has 1 to 64 of A-Z a-z 0-9 _ . : -, got ${JSON.stringify(id)}`);
+  }
+  return { ...options, id: id ?? `p-${Date.now().toString(36)}-${(made += 1)}` };
 }
 
+/** @implements {Declared} */
 export class Utterance {
+  /** @type {Deferred<StartedDetail>} */
   #started = deferred();
+  /** @type {Deferred<EndedDetail>} */
   #ended = deferred();
   #write;
 
-  /** @param options what `checked` gave; write: (utterance, {delta, flush, final}) => void; interrupt: (id) => void */
+  /** @type {Declared["state"]} */
+  state = "queued";
+  requestedAt = performance.now();
+  /** @type {number | null} milliseconds since 1970 when it was first heard */
+  at = null;
+  text = "";
+  complete = false; // deltas: `end` was called
+  /** @type {PlayerError | null} why it fails once what came is heard */
+  error = null;
+
+  // What the service told of it.
+  /** @type {number | null} the service counts utterances, too */
+  number = null;
+  /** @type {StartedDetail["cached"]} */
+  cached = "no";
+  /** @type {Record<string, number> | null} what the service measured of itself, ms by stage */
+  timings = null;
+  /** @type {import("../avatar-player.d.ts").Word[]} */
+  words = [];
+  /** @type {import("../avatar-player.d.ts").Cue[]} */
+  cues = [];
+  wordsEmitted = 0;
+
+  // How far it went out: outgoing.js.
+  /** @type {string | null} of its run on the timeline: numbers alone count anew in every session */
+  key = null;
+  wireId; // its id for the service: another one when a recording is sent again
+  announced = false;
+  /** @type {Piece[]} */
+  pieces = [];
+  sentPieces = 0;
+  acceptedPieces = 0;
+  waiting = false; // for more text
+  cancelled = false;
+  tries = 0;
+  /** @type {number | null} performance.now(), where it had nothing to wait behind */
+  sentAt = null;
+
+  /**
+   * @param {Request} options what `checked` gave
+   * @param {(utterance: Utterance, piece: Piece) => void} write
+   * @param {(id: string) => void} interrupt
+   */
   constructor(options, write, interrupt) {
     this.options = options;
-    this.id = options.id;
+    this.id = this.wireId = options.id;
     this.interrupt = () => interrupt(this.id);
     this.#write = write;
     this.#started.promise.catch(() => {}); // who does not ask is not told
     if (options.text) this.text = options.text;
   }
-
-  state = "queued";
-  asked = performance.now();
-  at = null; // milliseconds since 1970 when it was first heard
-  text = "";
-  complete = false; // deltas: `end` was called
-  n = null; // the service's number
-  cached = "no";
-  timings = null; // what the service measured of itself, ms by stage
-  words = [];
-  cues = [];
-  wordsTold = 0;
 
   get started() {
     return this.#started.promise;
@@ -59,10 +112,12 @@ export class Utterance {
     return this.#ended.promise;
   }
 
-  get over() {
+  /** Finished, interrupted or failed. */
+  get done() {
     return this.state !== "queued" && this.state !== "speaking";
   }
 
+  /** @param {string} delta */
   write(delta) {
     this.#more({ delta: String(delta) });
   }
@@ -75,15 +130,20 @@ export class Utterance {
     this.#more({ final: true });
   }
 
+  /** @param {Piece} piece */
   #more(piece) {
-    if (!this.options.deltas) throw new PlayerError("bad_call", "write, flush and end belong to an utterance with deltas", { id: this.id });
-    if (this.complete) throw new PlayerError("bad_call", "the text is complete: end() was called", { id: this.id });
-    if (this.over) return; // interrupted meanwhile: whoever writes need not look
+    const { id } = this;
+    if (!this.options.deltas) {
+      throw new PlayerError("bad_call", "write, flush and end belong to an utterance with deltas", { id });
+    }
+    if (this.complete) throw new PlayerError("bad_call", "the text is complete: end() was called", { id });
+    if (this.done) return; // interrupted meanwhile: whoever writes need not look
     this.text += piece.delta ?? "";
     this.complete = piece.final === true;
     this.#write(this, piece);
   }
 
+  /** @param {StartedDetail} detail */
   heard(detail) {
     if (this.state !== "queued") return;
     this.state = "speaking";
@@ -91,16 +151,24 @@ export class Utterance {
     this.#started.resolve(detail);
   }
 
+  /**
+   * @param {EndedDetail["outcome"]} outcome
+   * @param {PlayerError | null} [error]
+   * @returns {EndedDetail | null} null when it was done before
+   */
   finish(outcome, error) {
-    if (this.over) return false;
+    if (this.done) return null;
     this.state = outcome;
-    const detail = { id: this.id, outcome, ...(error && { error }) };
-    this.#started.reject(error ?? new PlayerError("interrupted", `utterance ${this.id} was ${outcome} before it was heard`, { id: this.id }));
+    const { id } = this;
+    const detail = { id, outcome, ...(error && { error }) };
+    this.#started.reject(
+      error ?? new PlayerError("interrupted", `utterance ${id} was ${outcome} before it was heard`, { id }),
+    );
     this.#ended.resolve(detail);
     return detail;
   }
 
-  /** A message `words`. */
+  /** @param {Pick<import("./types.d.ts").WordsMessage, "words" | "first_cue" | "cues">} message */
   addWords({ words, first_cue: first, cues }) {
     this.words.push(...words);
     this.cues.splice(first, Infinity, ...cues);
@@ -108,8 +176,24 @@ export class Utterance {
   }
 }
 
+/**
+ * @template Value
+ * @typedef {{ promise: Promise<Value>, resolve: (value: Value) => void, reject: (reason: unknown) => void }} Deferred
+ */
+
+/**
+ * @template Value
+ * @returns {Deferred<Value>}
+ */
 export function deferred() {
-  const made = {};
-  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
-  return made;
+  /** @type {Deferred<Value>["resolve"]} */
+  let resolve = () => {};
+  /** @type {Deferred<Value>["reject"]} */
+  let reject = () => {};
+  /** @type {Promise<Value>} */
+  const promise = new Promise((resolvePromise, rejectPromise) => {
+    resolve = resolvePromise;
+    reject = rejectPromise;
+  });
+  return { promise, resolve, reject };
 }

@@ -1,6 +1,6 @@
 // Whether somebody speaks into the microphone: the level of the voice's band above a noise floor that is learned.
 
-const LOOK_MS = 20;
+const SAMPLE_MS = 20;
 const RELEASE_MS = 600;
 const LOW_HZ = 150;
 const HIGH_HZ = 3_800;
@@ -9,12 +9,19 @@ const QUIETEST_DB = -75;
 export class VoiceActivity {
   #onchange;
   #options;
+  /** @type {MediaStream | null} */
   #stream = null;
+  /** @type {AudioContext | null} */
   #context = null;
-  #timer = null;
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #timer;
+  #stopped = false;
   speaking = false;
 
-  /** onchange(speaking) */
+  /**
+   * @param {(speaking: boolean) => void} onchange
+   * @param {import("../avatar-player.d.ts").VoiceActivityOptions} [options]
+   */
   constructor(onchange, { hold_ms = 180, threshold_db = 10 } = {}) {
     this.#onchange = onchange;
     this.#options = { hold_ms, threshold_db };
@@ -23,16 +30,24 @@ export class VoiceActivity {
   /** Rejects with the browser's error when the microphone is refused. */
   async start() {
     // Without the canceller the interviewer would interrupt herself through the loudspeaker.
-    this.#stream = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: false } });
-    this.#context = new AudioContext();
-    await this.#context.resume();
-    const analyser = this.#context.createAnalyser();
+    const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: false };
+    const stream = await navigator.mediaDevices.getUserMedia({ audio });
+    if (this.#stopped) {
+      release(stream); // while the person was asked
+      return;
+    }
+    this.#stream = stream;
+    const context = (this.#context = new AudioContext());
+    await context.resume();
+    if (this.#stopped) return;
+    const analyser = context.createAnalyser();
     analyser.fftSize = 1024;
     analyser.smoothingTimeConstant = 0.4;
-    this.#context.createMediaStreamSource(this.#stream).connect(analyser);
+    context.createMediaStreamSource(stream).connect(analyser);
     const bins = new Float32Array(analyser.frequencyBinCount);
-    const width = this.#context.sampleRate / analyser.fftSize;
+    const width = context.sampleRate / analyser.fftSize;
     const [low, high] = [Math.round(LOW_HZ / width), Math.round(HIGH_HZ / width)];
+    /** @type {number | null} */
     let floor = null;
     let loud = 0;
     let quiet = 0;
@@ -45,23 +60,30 @@ export class VoiceActivity {
       const above = level > floor + this.#options.threshold_db;
       // Falls at once, rises slowly: pauses between words are the floor, speech is not.
       floor = level < floor ? floor + 0.3 * (level - floor) : floor + (above ? 0.001 : 0.02) * (level - floor);
-      loud = above ? loud + LOOK_MS : Math.max(0, loud - LOOK_MS);
-      quiet = above ? 0 : quiet + LOOK_MS;
+      loud = above ? loud + SAMPLE_MS : Math.max(0, loud - SAMPLE_MS);
+      quiet = above ? 0 : quiet + SAMPLE_MS;
       if (!this.speaking && loud >= this.#options.hold_ms) this.#change(true);
       else if (this.speaking && quiet >= RELEASE_MS) this.#change(false);
-    }, LOOK_MS);
+    }, SAMPLE_MS);
   }
 
   stop() {
+    this.#stopped = true;
     clearInterval(this.#timer);
-    for (const track of this.#stream?.getTracks() ?? []) track.stop();
+    if (this.#stream) release(this.#stream);
     this.#context?.close().catch(() => {});
     this.#stream = this.#context = null;
     if (this.speaking) this.#change(false);
   }
 
+  /** @param {boolean} speaking */
   #change(speaking) {
     this.speaking = speaking;
     this.#onchange(speaking);
   }
+}
+
+/** @param {MediaStream} stream */
+function release(stream) {
+  for (const track of stream.getTracks()) track.stop();
 }

@@ -1,13 +1,25 @@
 // The bytes of a session: fragments with their header, and the idle loop in one response. Layouts: docs/sessions.md.
 
-import { ask, PlayerError } from "./errors.js";
+import { PlayerError, request } from "./errors.js";
 
 const HEADER_BYTES = 20;
+const HEADER_VERSION = 1;
 
-/** A binary message: {flags, nFrames, seq, n, firstFrame, phase, data}. */
+/** Bits of a fragment's `flags`: the last one of its utterance; an init segment stands before it. */
+export const FLAG_ENDS = 2;
+export const FLAG_INIT = 4;
+
+/**
+ * A binary message.
+ *
+ * @param {ArrayBuffer} message
+ * @returns {import("./types.d.ts").Fragment}
+ */
 export function parseFragment(message) {
   const view = new DataView(message);
-  if (message.byteLength < HEADER_BYTES || view.getUint8(0) !== 1) throw new PlayerError("media", "a fragment came with a header of another version");
+  if (message.byteLength < HEADER_BYTES || view.getUint8(0) !== HEADER_VERSION) {
+    throw new PlayerError("media", "a fragment came with a header of another version");
+  }
   return {
     flags: view.getUint8(1),
     nFrames: view.getUint16(2),
@@ -19,28 +31,37 @@ export function parseFragment(message) {
   };
 }
 
-const loops = new Map(); // URL -> promise: a URL names a version, so what it gives never changes
+/** @type {Map<string, Promise<import("./types.d.ts").IdleLoop>>} a URL names a version: what it gives never changes */
+const loops = new Map();
 
-/** The idle loop: its index with `init` and `segments` as bytes. Fetched once a page. */
+/**
+ * The idle loop: its index with `init` and `segments` as bytes. Fetched once a page.
+ *
+ * @param {string} url
+ */
 export function loadIdle(url) {
-  if (!loops.has(url)) {
-    const loading = fetchIdle(url);
+  let loading = loops.get(url);
+  if (!loading) {
+    loading = fetchIdle(url);
     loops.set(url, loading);
     loading.catch(() => loops.delete(url));
   }
-  return loops.get(url);
+  return loading;
 }
 
+/** @param {string} url */
 async function fetchIdle(url) {
-  const body = await (await ask(url)).arrayBuffer();
+  const body = await (await request(url)).arrayBuffer();
   const length = new DataView(body).getUint32(0);
+  /** @type {{ codecs: string, frames: number, init: number, segments: number[] }} */
   const index = JSON.parse(new TextDecoder().decode(new Uint8Array(body, 4, length)));
   let at = 4 + length;
-  const [init, ...segments] = [index.init, ...index.segments].map((size) => {
-    const part = new Uint8Array(body, at, size);
-    at += size;
-    return part;
-  });
-  if (at !== body.byteLength) throw new PlayerError("media", `the idle loop has ${body.byteLength} bytes, its index says ${at}`);
+  /** @param {number} size */
+  const part = (size) => new Uint8Array(body, (at += size) - size, size);
+  const init = part(index.init);
+  const segments = index.segments.map(part);
+  if (at !== body.byteLength) {
+    throw new PlayerError("media", `the idle loop has ${body.byteLength} bytes, its index says ${at}`);
+  }
   return { ...index, init, segments };
 }

@@ -1,0 +1,76 @@
+// What the page's parts hand to one another, and what the service answers. Types alone: no browser asks for this
+// file.
+
+import type { AvatarPlayer, PlayerError } from "../avatar-player.d.ts";
+
+/** Elements of index.html that are more than an HTMLElement, by id. */
+export interface PageElements {
+  player: AvatarPlayer;
+  add: HTMLDialogElement;
+  "add-form": HTMLFormElement;
+  "add-send": HTMLButtonElement;
+  image: HTMLInputElement;
+  name: HTMLInputElement;
+  gender: HTMLSelectElement;
+  preview: HTMLImageElement;
+  begin: HTMLButtonElement;
+  confirm: HTMLDialogElement;
+  "notice-act": HTMLButtonElement;
+  details: HTMLDetailsElement;
+  say: HTMLFormElement;
+  "say-text": HTMLTextAreaElement;
+  voice: HTMLSelectElement;
+  speed: HTMLInputElement;
+  "client-times": HTMLTableElement;
+  "server-times": HTMLTableElement;
+}
+
+export type Language = "en" | "ko";
+export type TextKey = keyof typeof import("./words-en.js").default;
+
+/** A question of an interview, as it went; seconds since the interview began. */
+export interface Entry {
+  question: string;
+  askedAt: number;
+  /** Null when it was not heard to its end. */
+  heardAt: number | null;
+  doneAt: number | null;
+  repeats: number;
+  skipped: boolean;
+}
+
+/** What an interview needs of a player. */
+export type Speaker = Pick<AvatarPlayer, "speak" | "interrupt" | "setState" | "prerender">;
+
+export type InterviewState = "preparing" | "asking" | "listening" | "trouble" | "done";
+
+export interface Notice {
+  key: TextKey;
+  values?: Record<string, unknown>;
+  /** Of the button, which does `act`. */
+  label?: TextKey;
+  act?: () => void;
+}
+
+export interface Avatar {
+  id: string;
+  name: string;
+  gender: string;
+  builtin: boolean;
+}
+
+export interface Voice {
+  id: string;
+  name?: string;
+  gender?: string;
+  languages?: string[];
+}
+
+export interface Health {
+  default_avatar: string;
+  engine: { name: string; reason: string; device?: string };
+  speech: { engine: string; reason: string };
+  versions?: Record<string, string>;
+}
+
+export type { PlayerError };

@@ -1,0 +1,156 @@
+// Writes segments into the slots of the timeline, and rewrites them: the source buffer and the record of what lies
+// where go together.
+
+import { delayPictures, pictureTimescale } from "./mp4.js";
+import { secondsAt, SEGMENT_FRAMES, slotAt, Slots } from "./slots.js";
+import { SourceBufferQueue } from "./source-buffer-queue.js";
+
+/**
+ * @typedef {import("./slots.js").Run} Run
+ * @typedef {import("./types.d.ts").Bytes} Bytes
+ */
+
+const LEAD_STEP_S = 0.005; // a whole number of microseconds and of the pictures' ticks
+const LEAD_STEPS_MAX = 60;
+
+export class SegmentBuffer {
+  #video;
+  #idle;
+  #timescale;
+  #nextLeadS = 0; // from the next silence on
+  leadS = 0; // how far the sound lies before its pictures
+
+  /**
+   * @param {HTMLVideoElement} video
+   * @param {MediaSource} source
+   * @param {import("./types.d.ts").IdleLoop} idle
+   * @param {(error: unknown) => void} fail
+   */
+  constructor(video, source, idle, fail) {
+    this.#video = video;
+    this.#idle = idle;
+    this.#timescale = pictureTimescale(idle.init);
+    this.slots = new Slots(idle.frames);
+    /** @returns {[number, number] | null} */
+    const evictable = () => {
+      const { buffered } = video;
+      const to = secondsAt(slotAt(video.currentTime) - 1);
+      return buffered.length && buffered.start(0) < to ? [0, to] : null;
+    };
+    this.queue = new SourceBufferQueue(source.addSourceBuffer(`video/mp4; codecs="${idle.codecs}"`), evictable, fail);
+    this.queue.append(idle.init);
+  }
+
+  /**
+   * Sound that goes through an AudioContext is heard later than the pictures are seen, by the latency of the context
+   * and of the loudspeaker, which the browser makes up for only without a context. So the sound is laid that much
+   * before its pictures.
+   *
+   * @param {number} seconds
+   */
+  set soundLatency(seconds) {
+    const wanted = Math.min(Math.round(seconds / LEAD_STEP_S), LEAD_STEPS_MAX) * LEAD_STEP_S;
+    if (Math.abs(wanted - this.#nextLeadS) > LEAD_STEP_S) this.#nextLeadS = wanted;
+  }
+
+  get edge() {
+    return this.slots.edge;
+  }
+
+  /** What lies in the slot before the edge is speech. */
+  get inSpeech() {
+    return Boolean(this.slots.at(this.slots.edge - 1)?.run);
+  }
+
+  /** Seconds that can be played from a time on, by the record: what was appended, or soon will be. */
+  bufferedAhead(now = this.#video.currentTime) {
+    return secondsAt(this.slots.edge) - this.leadS - now;
+  }
+
+  /** The first second at which the browser can play, from now on; null when there is none. */
+  get playableFrom() {
+    const { buffered, currentTime } = this.#video;
+    for (let i = 0; i < buffered.length; i += 1) {
+      if (currentTime < buffered.end(i)) return Math.max(currentTime, buffered.start(i));
+    }
+    return null;
+  }
+
+  /** The slot after the last speech. */
+  get speechEnd() {
+    let slot = this.slots.edge;
+    while (slot > 0 && this.slots.at(slot - 1)?.run === null) slot -= 1;
+    return slot;
+  }
+
+  writeIdle() {
+    const slot = this.slots.edge;
+    const number = Math.round(this.slots.phaseAt(slot) / SEGMENT_FRAMES) % this.#idle.segments.length;
+    const bytes = this.#idle.segments[number];
+    if (this.#nextLeadS !== this.leadS && slot > 0 && !this.inSpeech) {
+      // Between silences. What becomes shorter would leave a hole in the sound: it is filled first.
+      if (this.#nextLeadS < this.leadS) this.#write(bytes, slot, 0);
+      this.leadS = this.#nextLeadS;
+      this.queue.discontinuity();
+    }
+    this.#write(bytes, slot, 0);
+    this.slots.put(slot, null, 0, number * SEGMENT_FRAMES);
+  }
+
+  /**
+   * The next segment of a run.
+   *
+   * @param {Run} run
+   * @param {Bytes} bytes
+   */
+  writeSpeech(run, bytes) {
+    const slot = this.slots.edge;
+    this.#write(bytes, slot, run.next);
+    this.slots.put(slot, run, run.next, run.grid + run.next);
+    run.next += SEGMENT_FRAMES;
+    run.end = slot + 1;
+  }
+
+  /**
+   * Writing goes on at an earlier slot, over what lies there. `trim` then takes away what is left behind the new
+   * edge.
+   *
+   * @param {number} slot
+   */
+  rewind(slot) {
+    this.slots.edge = slot;
+    this.slots.prune(0);
+    this.queue.discontinuity();
+  }
+
+  trim() {
+    this.queue.trim(secondsAt(this.slots.edge));
+  }
+
+  /**
+   * Forgets what was played before a slot.
+   *
+   * @param {number} before
+   * @param {number} since the slot before which nothing was left the last time
+   */
+  forget(before, since) {
+    this.queue.remove(0, secondsAt(before));
+    for (let slot = since; slot < before; slot += 1) {
+      const content = this.slots.at(slot);
+      content?.run?.forget(content.frame);
+    }
+    this.slots.prune(before);
+  }
+
+  /**
+   * Decode times count from the utterance's start.
+   *
+   * @param {Bytes} bytes
+   * @param {number} slot
+   * @param {number} frame
+   */
+  #write(bytes, slot, frame) {
+    const written = this.leadS ? delayPictures(bytes, Math.round(this.leadS * this.#timescale)) : bytes;
+    this.queue.append(written, secondsAt(slot - frame / SEGMENT_FRAMES) - this.leadS);
+  }
+}

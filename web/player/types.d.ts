@@ -1,0 +1,200 @@
+// What the player's parts hand to one another, and the messages of a session (docs/sessions.md). Types alone: no
+// browser asks for this file.
+
+import type { Cue, EndedDetail, Mode, NoticeDetail, ReadyDetail, SpeakOptions, Word } from "../avatar-player.d.ts";
+import type { PlayerError } from "./errors.js";
+import type { Counter, Quality, Time } from "./quality.js";
+import type { Run } from "./slots.js";
+import type { Timeline } from "./timeline.js";
+import type { Utterance } from "./utterance.js";
+
+/** What every utterance takes unless it says otherwise. */
+export type VoiceSettings = Pick<SpeakOptions, "voice" | "speed" | "language">;
+
+/** Options of `speak` that were checked. */
+export type Request = SpeakOptions & { id: string };
+
+/** A part of a text that is written bit by bit. */
+export interface Piece {
+  delta?: string;
+  flush?: boolean;
+  final?: boolean;
+}
+
+// --- a way to the service: a live session, or finished files -----------------------------------------------
+
+export interface Transport {
+  readonly mode: Mode;
+  readonly opened: Promise<ReadyDetail>;
+  readonly timeline: Timeline | null;
+  speak(utterance: Utterance): void;
+  write(utterance: Utterance, piece: Piece): void;
+  interrupt(utterances: Utterance[]): void;
+  setState(state: "idle" | "listening" | "thinking"): void;
+  /** The service has this text ready: it comes sooner. */
+  markCached?(options: SpeakOptions): void;
+  close(): void;
+}
+
+export interface TransportOptions {
+  /** Address of the service. */
+  base: string;
+  start: VoiceSettings & { avatar?: string };
+  video: HTMLVideoElement;
+  quality: Quality;
+  hooks: TransportHooks;
+}
+
+export interface TransportHooks {
+  ready(detail: ReadyDetail): void;
+  lost(): void;
+  failed(error: PlayerError): void;
+  notice(code: NoticeDetail["code"], message: string, id?: string): void;
+  error(error: PlayerError): void;
+  /** Its first speaking picture is on the screen, so long after `speak`. */
+  started(utterance: Utterance, ms: number): void;
+  ended(utterance: Utterance, outcome: EndedDetail["outcome"], error?: PlayerError | null): void;
+  /** What is heard now, and where in it. */
+  tick(utterance: Utterance | null, ms: number): void;
+  /** Frame 0 of the utterance lies at this time of the media. */
+  placed(utterance: Utterance, originS: number): void;
+  seeking(why: SeekReason): void;
+}
+
+// --- the timeline ------------------------------------------------------------------------------------------
+
+/** "in step": a start at which the pictures do not jump. "due": to where the clock would be anyway. */
+export type SeekReason = "start" | "in step" | "cut" | "late" | "underrun" | "due";
+
+export interface TimelineHooks {
+  tick(): void;
+  shown(run: Run, at: number): void;
+  ended(run: Run): void;
+  /** It played on after the clock had stood for so long. */
+  underrun(run: Run | null, ms: number): void;
+  /** So many segments of idle stood in for speech that was not there. */
+  late(run: Run, segments: number): void;
+  seeking(why: SeekReason): void;
+  error(error: Error): void;
+}
+
+/**
+ * What lies in a slot. run: null for idle; frame: of the utterance; phase: the idle frame under the slot's first
+ * picture.
+ */
+export interface SlotContent {
+  run: Run | null;
+  frame: number;
+  phase: number;
+}
+
+export type Bytes = Uint8Array<ArrayBuffer>;
+
+export interface IdleLoop {
+  codecs: string;
+  frames: number;
+  init: Bytes;
+  segments: Bytes[];
+}
+
+// --- messages to the service -------------------------------------------------------------------------------
+
+export type ClientMessage =
+  | ({ type: "speak"; id: string; text?: string; audio?: true; deltas?: true; phase?: number } & VoiceSettings)
+  | ({ type: "text"; id: string; phase?: number } & Piece)
+  | { type: "audio_end"; id: string; phase?: number }
+  | { type: "interrupt"; id: string }
+  | { type: "state"; state: "listening" | "thinking" }
+  | { type: "ping" }
+  | { type: "ack"; seq: number }
+  | ({ type: "stats" } & Partial<Record<Counter, number> & Record<Time, number[]>>);
+
+// --- messages of the service -------------------------------------------------------------------------------
+
+export interface Fragment {
+  flags: number;
+  nFrames: number;
+  seq: number;
+  /** The utterance's number. */
+  n: number;
+  /** Counted from the utterance's start. */
+  firstFrame: number;
+  phase: number;
+  data: Bytes;
+}
+
+export interface Limits {
+  queued_utterances: number;
+  heartbeat_s: number;
+  resume_s: number;
+}
+
+export interface Ready {
+  type: "ready";
+  seq: number;
+  session: string;
+  token: string;
+  resumed: boolean;
+  avatar: string;
+  lips: { name: string; reason: string };
+  speech: { name: string; reason: string };
+  notices: string[];
+  idle: { url: string; frames: number; segments: number };
+  media: { codecs: string; fps: number; segment_frames: number };
+  limits: Limits;
+}
+
+export type ServerMessage =
+  | { type: "queued"; seq: number; id: string; n: number; ahead: number }
+  | { type: "accepted"; seq: number; id?: string; what: string }
+  | Started
+  | WordsMessage
+  | { type: "waiting" | "finished"; seq: number; id: string; n: number; frames: number; phase: number }
+  | { type: "interrupted"; seq: number; id: string; n: number; frames: number; by: "client" | "error" | "end" }
+  | { type: "nothing_to_interrupt"; seq: number; id?: string; reason: string }
+  | Failure;
+
+export interface Started {
+  type: "started";
+  seq: number;
+  id: string;
+  n: number;
+  first_frame: number;
+  phase: number;
+  grid: number;
+  cached: "no" | "speech" | "segments";
+  notice: string;
+  timings_ms: Record<string, number>;
+}
+
+export interface WordsMessage {
+  type: "words";
+  seq: number;
+  id: string;
+  n: number;
+  words: Word[];
+  first_cue: number;
+  cues: Cue[];
+}
+
+export interface Failure {
+  type: "error";
+  seq: number;
+  code: string;
+  message: string;
+  id?: string;
+  retry_after_s?: number;
+  /** The close code that follows. */
+  closing?: number;
+}
+
+export interface ConnectionHooks {
+  /** `anew`: the service knows nothing of what was asked before. */
+  ready(ready: Ready, anew: boolean): void;
+  /** All that was missed before a resume is there. */
+  caughtUp(): void;
+  message(message: ServerMessage): void;
+  fragment(fragment: Fragment): void;
+  lost(code: number): void;
+  gone(error: PlayerError): void;
+}
