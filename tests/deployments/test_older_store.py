@@ -16,7 +16,7 @@ from musetalk.avatars.builtin import BUILTIN
 from musetalk.avatars.format import FORMAT
 from musetalk.avatars.from_portrait import animator_version, prepare_builtin, prepare_portrait
 from musetalk.avatars.store import AvatarStore
-from musetalk.factory import shipped_store
+from musetalk.avatars.stores import shipped_store
 from tests.musetalk.pictures import encoded, woman
 
 ADDED = ("anna", "ben")
