@@ -17,7 +17,7 @@ GUARDED = ("ray", "starlette", "torch")  # libraries that only the rooms which n
 
 def table() -> dict[str, set[str]]:
     """Room -> what it may import, in the order of the table."""
-    rows = re.findall(r"^\| `([\w.]+)` \| [^|]+ \| ([^|]*) \|$", DESIGN, re.M)
+    rows = re.findall(r"^\| `([\w.]+)` \| [^|]+ \|([^|]*)\|$", DESIGN, re.M)
     return {room: set(re.findall(r"`([\w.]+)`", allowed)) for room, allowed in rows}
 
 
