@@ -13,7 +13,7 @@ from musetalk.animator.lipline import LipLine
 from musetalk.animator.sampling import moved_by, sample
 
 NEUTRAL = 128
-LEAST = 0.04  # rounding below which nothing is drawn
+LEAST_ROUNDING = 0.04  # below it nothing is drawn
 REACH_MM = 9.0  # the mouth moves at most so far
 LOWER_GLEAM, UPPER_GLEAM, BELOW_SHADOW, CORNER_SHADOW = 17.0, 9.0, -15.0, -11.0  # grey levels at full rounding
 
@@ -50,7 +50,7 @@ def mouth_relief(anatomy: Anatomy, line: LipLine, texture_scale: int) -> Relief:
 
 def draw_relief(luma: ByteArray, luma_map: FloatArray, relief: Relief, rounding: float, box: Box, scale: float, texture_scale: int) -> None:
     """Shade a crop's luma in place. scale: output pixels per mm; luma_map: where each of its pixels comes from in the texture."""
-    if rounding < LEAST:
+    if rounding < LEAST_ROUNDING:
         return
     reach = int(REACH_MM * scale)
     height, width = relief.levels.shape
