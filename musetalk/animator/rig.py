@@ -6,6 +6,7 @@ A rig is read-only after it is built, so any number of threads may draw from it.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from museserve.messages import Box, ByteArray, FloatArray
 from musetalk.animator.anatomy import Anatomy, Array, measure
 from musetalk.animator.colors import LUMA_WEIGHTS, to_bytes, to_planes
 from musetalk.animator.eyelids import Eye, build_eyes
-from musetalk.animator.fields import SPEECH_FIELDS, FaceFields
+from musetalk.animator.fields import SPEECH_FIELDS, FaceFields, Layer
 from musetalk.animator.grid import RING, Region, grid_cell, lower_face_box, node_pixels, part_of, region_of, speech_box
 from musetalk.animator.idle import RESTING_SMILE, IdleMotion, idle_motion
 from musetalk.animator.interior import MouthParts, paint_mouth
@@ -137,10 +138,13 @@ class Rig:
         half_width = measure(anatomy_points.astype(np.float64), size).half_width
         gap = arrays["line_gap"]
         line = LipLine(half_width, arrays["line_middle"], arrays["line_slopes"], gap if len(gap) else None)
-        eyes = tuple(Eye.from_arrays({name[5:]: value for name, value in arrays.items() if name.startswith(f"eye{number}_")}) for number in (0, 1))
-        mouth = MouthParts.from_arrays({name[6:]: value for name, value in arrays.items() if name.startswith("mouth_")})
-        stored = {name[6:]: value for name, value in arrays.items() if name.startswith("teeth_")}
-        teeth = PhotoTeeth.from_arrays(stored) if stored else None
+
+        def part(prefix: str) -> dict[str, NDArray[Any]]:
+            return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+        eyes = Eye.from_arrays(part("eye0_")), Eye.from_arrays(part("eye1_"))
+        mouth = MouthParts.from_arrays(part("mouth_"))
+        teeth = PhotoTeeth.from_arrays(part("teeth_")) if "teeth_lower_lip" in arrays else None
         box = Box(*(int(value) for value in arrays["box"]))
         planes = arrays["luma"], arrays["chroma_u"], arrays["chroma_v"]
         return cls._assemble(size, anatomy_points, *planes, mouth, line, eyes, teeth, box)
@@ -169,15 +173,15 @@ class Rig:
         lower_box = lower_face_box(anatomy, line, cell, box)
         box_region, lower_region = (region_of(rectangle, cell, count) for rectangle in (box, lower_box))
 
-        def basis(region: Region, kind: str, layer: Any) -> FloatArray:
+        def basis(region: Region, displacements: Callable[[Array, Layer], Array], layer: Layer) -> FloatArray:
             nodes = node_pixels(region, cell).reshape(-1, 2)
-            return _pixels(anatomy, getattr(fields, kind)(anatomy.to_mm(nodes), layer))
+            return _pixels(anatomy, displacements(anatomy.to_mm(nodes), layer))
 
-        idle_upper = basis(full, "idle", "upper")
+        idle_upper = basis(full, fields.idle, "upper")
         x = _contour_x(anatomy)
         upper, lower = (np.stack([x, contour(x)], -1) for contour in (line.upper, line.lower))
 
-        def along(points_mm: Array, layer: Any) -> Contours:
+        def along(points_mm: Array, layer: Layer) -> Contours:
             moves = np.concatenate([fields.idle(points_mm, layer), fields.speech(points_mm, layer)])
             return Contours(anatomy.to_pixels(points_mm).astype(np.float32), _pixels(anatomy, moves))
 
@@ -196,8 +200,8 @@ class Rig:
             box_region=box_region,
             lower_region=lower_region,
             idle_upper=idle_upper,
-            upper=np.concatenate([part_of(idle_upper, full, box_region), basis(box_region, "speech", "upper")]),
-            lower=np.concatenate([basis(lower_region, kind, "lower") for kind in ("idle", "speech")]),
+            upper=np.concatenate([part_of(idle_upper, full, box_region), basis(box_region, fields.speech, "upper")]),
+            lower=np.concatenate([basis(lower_region, kind, "lower") for kind in (fields.idle, fields.speech)]),
             upper_contour=along(upper, "upper"),
             lower_contour=along(lower, "lower"),
             contour_s=(x / anatomy.half_width).astype(np.float32),
