@@ -1,14 +1,26 @@
-"""RGB to the luma and chroma of BT.601 in limited range, without rounding: what is painted in RGB ends in an I420 frame."""
+"""RGB to luma and chroma of BT.601 in limited range, without rounding: what is painted in RGB ends in I420 planes."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from museserve.messages import ByteArray
 from musetalk.animator.anatomy import Array
 
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # of RGB in full range
 LUMA = np.array([[0.256788, 0.504129, 0.097906, 16.0]], np.float32)
 CHROMA = np.array([[-0.148223, -0.290993, 0.439216, 128.0], [0.439216, -0.367788, -0.071427, 128.0]], np.float32)
+
+
+class Planes(NamedTuple):
+    """I420: luma uint8 (h, w), u and v uint8 (h / 2, w / 2)."""
+
+    luma: ByteArray
+    u: ByteArray
+    v: ByteArray
 
 
 def half_size(picture: Array) -> Array:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from museserve.messages import Box, ByteArray, FloatArray
+from museserve.messages import Box, FloatArray
+from musetalk.animator.colors import Planes
 from musetalk.animator.eyelids import LEVELS, Eye
 from musetalk.animator.idle import LID_FOLLOWS
 from musetalk.animator.rig import TEXTURE_SCALE, Rig
@@ -14,15 +15,14 @@ from musetalk.animator.sampling import moved_by, over, sample
 REACH_MM = 6.5  # head and brow move an eye at most so far
 
 Maps = tuple[FloatArray, FloatArray]
-PlaneSet = tuple[ByteArray, ByteArray, ByteArray]
 
 
-def draw_eye(rig: Rig, eye: Eye, lid: float, gaze: tuple[float, float], box: Box, planes: PlaneSet, maps: Maps) -> None:
+def draw_eye(rig: Rig, eye: Eye, lid: float, gaze: tuple[float, float], box: Box, planes: Planes, maps: Maps) -> None:
     """Draw one eye in place.
 
     Args:
         lid: 0 open .. 1 shut. gaze: mm right and down.
-        planes: the luma, u and v planes of the picture's part `box`, already warped with `maps` (of luma, of chroma).
+        planes: the picture's part `box`, already warped with `maps` (of luma, of chroma).
     """
     x, y, w, h = (int(value) for value in eye.rect)
     level = min(max(round((lid + LID_FOLLOWS * gaze[1] * (1 - lid)) * (LEVELS - 1)), 0), LEVELS - 1)
@@ -33,13 +33,12 @@ def draw_eye(rig: Rig, eye: Eye, lid: float, gaze: tuple[float, float], box: Box
     out_x1, out_y1 = min((x + w) // TEXTURE_SCALE + reach - box.x, box.w), min((y + h) // TEXTURE_SCALE + reach - box.y, box.h)
     if out_x1 <= out_x0 or out_y1 <= out_y0:
         return
-    textures = (rig.luma, rig.chroma_u, rig.chroma_v)
     balls, lids = (eye.ball, eye.ball_u, eye.ball_v), (eye.lid, eye.lid_u, eye.lid_v)
     shares = (eye.share, eye.share_uv, eye.share_uv)
     columns, rows = np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)[:, None]
     follow_x, follow_y = columns - eye.mobility * shift[0], rows - eye.mobility * shift[1]
     follows = (cv2.merge([follow_x, follow_y]), cv2.merge([follow_x[::2, ::2] * 0.5, follow_y[::2, ::2] * 0.5]))
-    for number, texture in enumerate(textures):
+    for number, texture in enumerate((rig.luma, rig.chroma_u, rig.chroma_v)):
         half = 1 if number == 0 else 2
         side = texture.shape[0]
         left, top, wide = x // half, y // half, 2 * reach * TEXTURE_SCALE // half

@@ -17,7 +17,7 @@ RING = 2  # nodes beyond the picture, so that a part of the grid sees its neighb
 LOWER_REACH = 1.15
 LOWER_TOP_MM, LOWER_BOTTOM_MM = 7.0, 48.0  # of the lower-face box: above the mouth, below the chin
 NOTICEABLE_PX = 0.004
-STRONGEST = {"nod": 4.0, "rise": 2.0}  # weights the box is made for; 1.5 for all others
+STRONGEST, STRONGEST_ELSE = {"nod": 4.0, "rise": 2.0}, 1.5  # weights that the box is made for
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,16 @@ def node_pixels(region: Region, cell: int) -> Array:
 
 
 def region_of(box: Box, cell: int, count: int) -> Region:
+    """A box's nodes and `RING` around them, in a grid of `count` x `count` nodes."""
     x0, y0 = box.x // cell, box.y // cell  # RING nodes before the box's first
     return Region(x0, y0, min(box.w // cell + 2 * RING, count - x0), min(box.h // cell + 2 * RING, count - y0))
 
 
 def speech_box(anatomy: Anatomy, line: LipLine, fields: FaceFields, full: Region, cell: int, size: int) -> Box:
+    """What speech moves by more than `NOTICEABLE_PX`, in whole cells, pixels of a picture of `size` x `size`."""
     nodes = node_pixels(full, cell)
     points = anatomy.to_mm(nodes.reshape(-1, 2))
-    strength = np.array([STRONGEST.get(name, 1.5) for name in SPEECH_FIELDS])[:, None, None]
+    strength = np.array([STRONGEST.get(name, STRONGEST_ELSE) for name in SPEECH_FIELDS])[:, None, None]
     moved = np.zeros(len(points), bool)
     for layer in ("upper", "lower"):
         shift = np.abs(anatomy.vectors(fields.speech(points, layer)) * strength).max((0, 2))
@@ -85,6 +87,7 @@ def _in_lower_face(anatomy: Anatomy, line: LipLine, points: Array) -> Array:
 
 
 def lower_face_box(anatomy: Anatomy, line: LipLine, cell: int, box: Box) -> Box:
+    """The lower face inside `box`, in whole cells, pixels."""
     reach = LOWER_REACH * anatomy.jaw_half
     top = float(line.upper(np.linspace(-reach, reach, 41)).min()) - LOWER_TOP_MM
     corners = anatomy.corners((-reach, top), (reach, anatomy.chin + LOWER_BOTTOM_MM))

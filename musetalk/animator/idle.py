@@ -23,6 +23,7 @@ HARMONICS: dict[str, tuple[tuple[int, float], ...]] = {
     "shift_x": ((1, 0.5), (2, 0.3)),
     "shift_y": ((2, 0.25), (3, 0.15)),
 }
+LOOP_S = IDLE_FRAMES / FPS
 BREATHS = 2  # a loop
 # By chance turns and tilts may cancel, or add up to more than a calm listener does: phases are drawn until the eyes travel this far.
 EYES_TRAVEL_MM = (5.0, 8.0)
@@ -53,25 +54,25 @@ class IdleMotion:
 
 def idle_motion(seed: int, smile: float = RESTING_SMILE) -> IdleMotion:
     """The motion of one avatar. Equal seeds give equal motion."""
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     phase = 2 * np.pi * np.arange(IDLE_FRAMES) / IDLE_FRAMES
     curves = {name: np.zeros(IDLE_FRAMES) for name in IDLE_FIELDS}
     curves["smile"] += smile
-    sway = _sway(random, phase)
+    sway = _sway(rng, phase)
     while not EYES_TRAVEL_MM[0] <= np.ptp(_eyes_sideways(sway)) <= EYES_TRAVEL_MM[1]:
-        sway = _sway(random, phase)
+        sway = _sway(rng, phase)
     curves |= sway
-    curves["breath"] = np.sin(BREATHS * phase + random.uniform(0, 2 * np.pi))
-    gaze = _fixations(random)
+    curves["breath"] = np.sin(BREATHS * phase + rng.uniform(0, 2 * np.pi))
+    gaze = _fixations(rng)
     for axis, turn in enumerate(("yaw", "pitch")):
         gaze[:, axis] -= STEADINESS * EYE_RADIUS_MM * np.sin(np.radians(curves[turn]))
-    return IdleMotion(np.stack([curves[name] for name in IDLE_FIELDS], 1).astype(np.float32), _blinks(random), gaze.astype(np.float32))
+    return IdleMotion(np.stack([curves[name] for name in IDLE_FIELDS], 1).astype(np.float32), _blinks(rng), gaze.astype(np.float32))
 
 
-def _sway(random: np.random.Generator, phase: Array) -> dict[str, Array]:
+def _sway(rng: np.random.Generator, phase: Array) -> dict[str, Array]:
     """The head's curves with phases by chance."""
     return {
-        name: np.sum([amplitude * np.sin(number * phase + random.uniform(0, 2 * np.pi)) for number, amplitude in harmonics], axis=0)
+        name: np.sum([amplitude * np.sin(number * phase + rng.uniform(0, 2 * np.pi)) for number, amplitude in harmonics], axis=0)
         for name, harmonics in HARMONICS.items()
     }
 
@@ -82,52 +83,46 @@ def _eyes_sideways(sway: dict[str, Array]) -> Array:
     return shift
 
 
-def _times() -> Array:
-    return np.arange(IDLE_FRAMES) / FPS
+def _since(start: float) -> Array:
+    """Seconds (IDLE_FRAMES,) since `start` at each frame, round the loop."""
+    return np.mod(np.arange(IDLE_FRAMES) / FPS - start, LOOP_S)
 
 
-def _since(times: Array, start: float) -> Array:
-    """Seconds since `start`, round the loop."""
-    return np.mod(times - start, IDLE_FRAMES / FPS)
-
-
-def _partition(random: np.random.Generator, shortest: float, longest: float) -> Array:
-    """Starts of intervals, each about `shortest`..`longest` seconds, that fill the loop exactly."""
-    loop = IDLE_FRAMES / FPS
-    count = max(1, round(loop / ((shortest + longest) / 2)))
-    lengths = random.uniform(shortest, longest, count)
-    ends = np.cumsum(lengths * (loop / lengths.sum()))
-    return np.mod(np.concatenate([[0.0], ends[:-1]]) + random.uniform(0, loop), loop)
+def _partition(rng: np.random.Generator, shortest: float, longest: float) -> Array:
+    """Starts in seconds of intervals, each about `shortest`..`longest` seconds, that fill the loop exactly."""
+    count = max(1, round(LOOP_S / ((shortest + longest) / 2)))
+    lengths = rng.uniform(shortest, longest, count)
+    ends = np.cumsum(lengths * (LOOP_S / lengths.sum()))
+    return np.mod(np.concatenate([[0.0], ends[:-1]]) + rng.uniform(0, LOOP_S), LOOP_S)
 
 
 def blink_curve(seconds: Array) -> Array:
-    """Lid level at a time since the blink's beginning."""
+    """Lid level 0 open .. 1 shut at `seconds` (n,) since the blink's beginning."""
     closing = smoothstep(seconds / BLINK_CLOSE_S)
     opening = smoothstep((seconds - BLINK_CLOSE_S - BLINK_HOLD_S) / BLINK_OPEN_S)
     return np.where(seconds < 0, 0.0, closing - opening)
 
 
-def _blinks(random: np.random.Generator) -> Array:
-    times, lids = _times(), np.zeros(IDLE_FRAMES)
-    for start in _partition(random, *BLINK_GAP_S):
-        lids = np.maximum(lids, blink_curve(_since(times, start)))
-        if random.random() < DOUBLE_BLINK_SHARE:
-            lids = np.maximum(lids, blink_curve(_since(times, start + DOUBLE_BLINK_S)))
+def _blinks(rng: np.random.Generator) -> Array:
+    lids = np.zeros(IDLE_FRAMES)
+    for start in _partition(rng, *BLINK_GAP_S):
+        lids = np.maximum(lids, blink_curve(_since(start)))
+        if rng.random() < DOUBLE_BLINK_SHARE:
+            lids = np.maximum(lids, blink_curve(_since(start + DOUBLE_BLINK_S)))
     return lids.astype(np.float32)
 
 
-def _fixations(random: np.random.Generator) -> Array:
-    times = _times()
-    starts = np.sort(_partition(random, *FIXATION_S))
-    targets = random.normal(0, 1, (len(starts), 2)) * GAZE_MM
+def _fixations(rng: np.random.Generator) -> Array:
+    starts = np.sort(_partition(rng, *FIXATION_S))
+    targets = rng.normal(0, 1, (len(starts), 2)) * GAZE_MM
     for target in targets:
-        if random.random() < GLANCE_SHARE:
-            target[0] += GLANCE_MM * random.choice((-1.0, 1.0))
+        if rng.random() < GLANCE_SHARE:
+            target[0] += GLANCE_MM * rng.choice((-1.0, 1.0))
     targets -= targets.mean(0)
     gaze = np.zeros((IDLE_FRAMES, 2))
-    lengths = np.mod(np.roll(starts, -1) - starts, IDLE_FRAMES / FPS)
+    lengths = np.mod(np.roll(starts, -1) - starts, LOOP_S)
     for index, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-        since = _since(times, start)
+        since = _since(start)
         here = since < length
         share = smoothstep(since[here] / SACCADE_S)[:, None]
         gaze[here] = targets[index - 1] * (1 - share) + targets[index] * share

@@ -6,33 +6,48 @@ from the upper lip, in a reddish way: grey shadows make teeth look dirty.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import cv2
 import numpy as np
 
 from museserve.messages import ByteArray, FloatArray
-from musetalk.animator.anatomy import Array, smoothstep
+from musetalk.animator.anatomy import Array, ramp, smoothstep
+from musetalk.animator.colors import LUMA_WEIGHTS
 
 FINE = 10  # pixels per mm of the painting, before it is scaled to the avatar
 
-UPPER_WIDTHS = (8.4, 6.6, 6.8, 5.6, 4.6, 3.8)
-UPPER_STEPS = (0.0, -0.32, -0.1, -0.5, -0.7, -0.9)
-UPPER_LIGHT = (1.0, 0.965, 0.92, 0.82, 0.70, 0.56)
-UPPER_EDGE_MM = 2.6  # of the edge below the lip line
-UPPER_HEIGHT_MM = 9.2
-UPPER_RADIUS_MM = (1.7, 1.9, 2.4, 2.0, 2.0, 2.0)
-ARCH = 0.0062  # the edge rises by this times x²
 
-LOWER_WIDTHS = (5.3, 5.8, 6.2, 5.6, 5.0, 4.0)
-LOWER_LIGHT = (0.97, 0.98, 0.95, 0.84, 0.70, 0.55)
-LOWER_EDGE_MM = -0.6
-LOWER_HEIGHT_MM = 8.0
-LOWER_BRIGHTNESS = 0.78
+@dataclass(frozen=True)
+class Tooth:
+    """One tooth, mm. light: 0..1 of a front tooth's; radius: of its biting edge's corners; step: of that edge, down."""
+
+    width: float
+    light: float
+    radius: float = 1.3
+    step: float = 0.0
+
+
+# From the middle outwards: two incisors, the canine, two premolars, a molar.
+UPPER_TEETH = (
+    Tooth(8.4, 1.0, 1.7, 0.0),
+    Tooth(6.6, 0.965, 1.9, -0.32),
+    Tooth(6.8, 0.92, 2.4, -0.1),
+    Tooth(5.6, 0.82, 2.0, -0.5),
+    Tooth(4.6, 0.70, 2.0, -0.7),
+    Tooth(3.8, 0.56, 2.0, -0.9),
+)
+LOWER_TEETH = tuple(map(Tooth, (5.3, 5.8, 6.2, 5.6, 5.0, 4.0), (0.97, 0.98, 0.95, 0.84, 0.70, 0.55)))
+UPPER_EDGE_MM, LOWER_EDGE_MM = 2.6, -0.6  # of the biting edge below the lip line
+UPPER_HEIGHT_MM, LOWER_HEIGHT_MM = 9.2, 8.0
+ARCH, LOWER_ARCH = 0.0062, 0.6  # the upper edge rises by the first times x²; the lower one falls by this share of it
+LOWER_BRIGHTNESS, LOWER_GUM_BRIGHTNESS = 0.78, 0.85
 LOWER_TINT = (1.0, 0.925, 0.885)
 
 TOOTH_WHITE = (1.0, 0.94, 0.87)
+TOOTH_LIGHT, TOOTH_LIGHT_RANGE = 1.05, (90, 232)  # luma against the cheek's
 SKIN_SHARE = 0.15
+USUAL_LIGHT = 205.0  # in which the colours below are
 GUM = (178, 96, 98)
 TONGUE = (158, 88, 94)
 CAVITY_TOP, CAVITY_FLOOR = (42, 17, 18), (92, 38, 40)
@@ -96,19 +111,20 @@ def paint_mouth(skin: FloatArray, lip: FloatArray, scale: float) -> MouthParts:
         skin, lip: RGB of a well lit cheek and of the lips' red (3,), 0..255.
         scale: pixels per mm that the parts are drawn at.
     """
-    luma = np.array([0.299, 0.587, 0.114])
-    light = float(np.clip(1.05 * (skin @ luma), 90, 232))
+    luma = np.array(LUMA_WEIGHTS)
+    light = float(np.clip(TOOTH_LIGHT * (skin @ luma), *TOOTH_LIGHT_RANGE))
     white = np.array(TOOTH_WHITE) * (1 - SKIN_SHARE) + skin / skin.max() * SKIN_SHARE
     tooth = white * light / (white @ luma)
-    gain = light / 205.0
+    gain = light / USUAL_LIGHT
+    gum = np.array(GUM) * gain
     ramp = np.linspace(0, 1, 256)[:, None] ** 2
     cavity = (np.array(CAVITY_TOP) * (1 - ramp) + np.array(CAVITY_FLOOR) * ramp) * gain
     return MouthParts(
         lip=lip,
         cavity=np.clip(cavity, 0, 255).astype(np.uint8)[:, None, :],
         tongue=_tongue(gain, scale),
-        lower=_teeth(tooth * LOWER_BRIGHTNESS * np.array(LOWER_TINT), np.array(GUM) * gain * 0.85, scale, upper=False),
-        upper=_teeth(tooth, np.array(GUM) * gain, scale, upper=True),
+        lower=_teeth(tooth * LOWER_BRIGHTNESS * np.array(LOWER_TINT), gum * LOWER_GUM_BRIGHTNESS, scale, upper=False),
+        upper=_teeth(tooth, gum, scale, upper=True),
     )
 
 
@@ -142,27 +158,23 @@ def _soft(distance: Array, width: float) -> Array:
 def _teeth(tooth: Array, gum: Array, scale: float, *, upper: bool) -> Plate:
     y_range = UPPER_Y if upper else LOWER_Y
     x, y = _canvas(y_range)
-    widths = UPPER_WIDTHS if upper else LOWER_WIDTHS
-    lights = UPPER_LIGHT if upper else LOWER_LIGHT
-    height = UPPER_HEIGHT_MM if upper else LOWER_HEIGHT_MM
+    teeth, height = (UPPER_TEETH, UPPER_HEIGHT_MM) if upper else (LOWER_TEETH, LOWER_HEIGHT_MM)
+    widths, lights, radii, steps = np.array([astuple(one) for one in teeth]).T
     bounds = np.concatenate([[0.0], np.cumsum(widths)])
     ax = np.abs(x)
     index = np.clip(np.searchsorted(bounds, ax, side="right") - 1, 0, len(widths) - 1)
     center = (bounds[:-1] + bounds[1:])[index] / 2
-    half = np.array(widths)[index] / 2
+    half = widths[index] / 2
     across = np.clip((ax - center) / half, -1.2, 1.2)  # -1..1 over one tooth
     arch = ARCH * x**2
     if upper:
-        edge = UPPER_EDGE_MM - arch + np.array(UPPER_STEPS)[index] * smoothstep((1.0 - np.abs(across)) * 4.0 + 0.3)
+        edge = UPPER_EDGE_MM - arch + steps[index] * smoothstep((1.0 - np.abs(across)) * 4.0 + 0.3)
         inward = edge - y  # mm from the biting edge into the tooth
-        radius = np.array(UPPER_RADIUS_MM)[index]
     else:
-        edge = arch * 0.6
-        inward = y - edge
-        radius = np.full_like(x, 1.3)
+        inward = y - arch * LOWER_ARCH
 
     # a rounded corner at the biting edge; the mesial one (towards the middle) is sharper
-    corner = radius * np.where(across > 0, 1.0, 0.7)
+    corner = radii[index] * np.where(across > 0, 1.0, 0.7)
     to_side = half * (1 - np.abs(across))
     in_corner = (to_side < corner) & (inward < corner)
     distance = np.where(in_corner, np.hypot(corner - to_side, corner - inward) - corner, -inward)
@@ -171,8 +183,8 @@ def _teeth(tooth: Array, gum: Array, scale: float, *, upper: bool) -> Plate:
     fill = _soft(-inward + 0.5, 0.5) * 0.9  # behind the gaps between two teeth, so that no black bars show
     alpha = np.maximum(alpha, fill) * inside
 
-    border = smoothstep((np.abs(across) - 0.62) / 0.38)
-    shade = np.array(lights)[index] * (1 - 0.13 * border)
+    border = ramp(np.abs(across), 0.62, 0.38)
+    shade = lights[index] * (1 - 0.13 * border)
     shade *= 1 - 0.06 * smoothstep(inward / height)  # towards the gum
     shade *= 1 + 0.05 * np.exp(-(((across + 0.15) / 0.45) ** 2) - ((inward - 0.45 * height) / 2.6) ** 2)  # a soft gleam
     translucent = 0.07 * _soft(inward - 0.5, 1.0)
@@ -183,7 +195,7 @@ def _teeth(tooth: Array, gum: Array, scale: float, *, upper: bool) -> Plate:
     gum_line = height - 1.1 * np.abs(across) ** 2.2 + 0.2
     gums = smoothstep((inward - gum_line) / 0.5)[..., None]
     gum_shade = 1 - 0.15 * border[..., None] * (inward < height + 2)[..., None]
-    light = np.array(lights)[index][..., None]
+    light = lights[index][..., None]
     color = color * (1 - gums) + gum * gum_shade * light * gums
     return _plate(np.clip(color, 0, 255), alpha, y_range, scale, 0.1)
 

@@ -22,7 +22,11 @@ STEP_MM = 0.05
 COLUMNS = 61
 BLUR_MM = 0.35
 DEGREE, OPEN_DEGREE = 8, 6
-MAX_SLOPE = 0.3
+FIT_SHARE = 0.93  # of the half width: nearer to the corners a gap says nothing about its shape
+GAP_POWER = 0.6  # of the arc that a gap is a polynomial of
+END_WEIGHT, OPEN_END_WEIGHT = 0.02, 0.05  # of the corners in the fit of the line
+OFFSET_COST, OFFSET_POWER, STEP_COST = 4.0, 1.5, 0.6  # grey levels: per mm^power off the landmarks, per step up or down
+MAX_SLOPE, SLOPE_FROM = 0.3, 0.8  # of the ends; they are measured from this part of the half width on
 RAY_MM = 25.0  # beyond the corners the line goes on with its slope, which dies out over this distance
 
 
@@ -54,7 +58,7 @@ class LipLine:
         if self.gap is None:
             return np.zeros_like(x)
         s = np.clip(x / self.half_width, -1.0, 1.0)
-        gap: Array = np.maximum(np.polyval(self.gap, s), 0.0) * (1 - s * s) ** 0.6
+        gap: Array = np.maximum(np.polyval(self.gap, s), 0.0) * (1 - s * s) ** GAP_POWER
         return gap
 
     def upper(self, x: Array) -> Array:
@@ -77,9 +81,9 @@ def find_lip_line(anatomy: Anatomy, luma: Array, texture_scale: float) -> LipLin
     top, bottom = (np.interp(x, points[:, 0], points[:, 1]) for points in (upper, lower))
     weights = 1 - s**4
     if float((bottom - top).max()) > OPEN_GAP_MM:
-        middle = np.polyfit(s, (top + bottom) / 2, OPEN_DEGREE, w=weights + 0.05)
-        inside = np.abs(s) < 0.93
-        shape = (1 - s[inside] ** 2) ** 0.6
+        middle = np.polyfit(s, (top + bottom) / 2, OPEN_DEGREE, w=weights + OPEN_END_WEIGHT)
+        inside = np.abs(s) < FIT_SHARE
+        shape = (1 - s[inside] ** 2) ** GAP_POWER
         gap = np.polyfit(s[inside], (bottom - top)[inside] / shape, OPEN_DEGREE - 2, w=shape)
         return LipLine(half, middle, _end_slopes(middle, half), gap)
 
@@ -87,9 +91,10 @@ def find_lip_line(anatomy: Anatomy, luma: Array, texture_scale: float) -> LipLin
     offsets = np.arange(-SEARCH_MM, SEARCH_MM + STEP_MM / 2, STEP_MM)
     start = (top + bottom) / 2
     points = np.stack(np.broadcast_arrays(x[None, :], start[None, :] + offsets[:, None]), -1)
-    cost = sample(blurred, anatomy.to_texture(points, texture_scale).astype(np.float32)) + 4.0 * np.abs(offsets[:, None]) ** 1.5
+    grey = sample(blurred, anatomy.to_texture(points, texture_scale).astype(np.float32))
+    cost = grey + OFFSET_COST * np.abs(offsets[:, None]) ** OFFSET_POWER
     y = _shortest_path(cost, offsets, start)
-    middle = np.polyfit(s, y, DEGREE, w=weights + 0.02)
+    middle = np.polyfit(s, y, DEGREE, w=weights + END_WEIGHT)
     return LipLine(half, middle, _end_slopes(middle, half), None)
 
 
@@ -100,7 +105,8 @@ def _shortest_path(cost: Array, offsets: Array, start: Array) -> Array:
     back = np.zeros((rows, columns), np.int64)
     moves = (-2, -1, 0, 1, 2)
     for column in range(1, columns):
-        options = np.stack([np.pad(total, 2, constant_values=np.inf)[2 + move : 2 + move + rows] + 0.6 * abs(move) for move in moves])
+        padded = np.pad(total, 2, constant_values=np.inf)
+        options = np.stack([padded[2 + move : 2 + move + rows] + STEP_COST * abs(move) for move in moves])
         best = options.argmin(0)
         back[:, column] = np.arange(rows) + np.array(moves)[best]
         total = options.min(0) + cost[:, column]
@@ -114,6 +120,6 @@ def _shortest_path(cost: Array, offsets: Array, start: Array) -> Array:
 
 def _end_slopes(middle: Array, half: float) -> Array:
     """Outward slopes (dy per mm away from the mouth) at the two corners, from the last fifth of the line."""
-    ends, before = (np.polyval(middle, share * np.array([-1.0, 1.0])) for share in (1.0, 0.8))
+    ends, before = (np.polyval(middle, share * np.array([-1.0, 1.0])) for share in (1.0, SLOPE_FROM))
     slopes: Array = np.clip((ends - before) / (0.2 * half), -MAX_SLOPE, MAX_SLOPE)
     return slopes

@@ -8,26 +8,34 @@ import cv2
 import numpy as np
 
 from museserve.messages import ByteArray, FloatArray
-from musetalk.animator.anatomy import Array, smooth, smoothstep
-from musetalk.animator.colors import CHROMA, LUMA
+from musetalk.animator.anatomy import Array, ramp, scalar_smoothstep, smoothstep
+from musetalk.animator.colors import CHROMA, LUMA, Planes
 from musetalk.animator.interior import LOWER_EDGE_MM, RED_EXPONENTS, MouthParts, Plate
 from musetalk.animator.teeth import PhotoTeeth
 
 SUPER = 2  # the interior is drawn at this many pixels per output pixel
 LEAST_GAP_MM = 0.12
-PUSH_MM, PUSH_GAP_MM = 0.50, 1.7  # mask edges move into the lips, over the dark line of the photograph
+# Mask edges move into the lips, over the dark line of the photograph; in full from these gaps on, widest and local.
+PUSH_MM, PUSH_POWER, PUSH_WIDEST_MM, PUSH_GAP_MM = 0.50, 0.2, 1.7, 0.5
+LEAST_HEIGHT_MM = 0.02
 LOWER_FOLLOWS, TONGUE_FOLLOWS = 0.93, 0.86
 TONGUE_REST_MM = -2.0  # its top
 PHOTO_LOWER_MM = 2.6  # lower teeth begin so much above the photographed lower lip
 PHOTO_TONGUE_MM = 3.0
-SEAM_MM, SEAM_GAP_MM = 0.33, 1.0  # where a photographed gap is closed, the line between the lips has to be drawn
-CORNER_SHADE, CORNER_SHARE = 0.36, 0.85  # the inner cheek shows in the corners, which would be black holes else
+SEAM_MM, SEAM_POWER, SEAM_GAP_MM = 0.33, 0.35, 1.0  # the line that is drawn where a photographed gap is closed
+# The inner cheek shows in the corners, which would be black holes else: from this share of the width and this gap on.
+CORNER_SHADE, CORNER_SHARE, CORNER_FROM = 0.36, 0.85, 0.72
+CORNER_GAP_MM, CORNER_GAP_FADE_MM = 0.4, 1.6
 SEAM_SHADE = 0.42  # of the lip's own colour
 LIP_TINT = np.array([1.05, 0.78, 0.76], np.float32)  # which is redder inside
 ROUND_SHADE = 0.33  # lips that protrude leave the teeth in their shadow
 
-UNDER_LIP_MM = 3.0
+TONGUE_LIFT, TONGUE_LIFT_MM = 0.55, 3.0  # of a raised tip: share of the jaw's way and more
+TONGUE_LIGHT, TONGUE_LIT, TONGUE_GAP_MM = 0.55, 0.45, 9.0  # in a shut mouth, and what is added up to this gap
+UNDER_LIP_MM, UNDER_LIP_SHADE, UNDER_LIP_DEEPER, DEEP_GAP_MM = 3.0, 0.30, 0.22, 5.0  # more in a wide gap
 ON_LIP_MM, ON_LIP_SHADE = 1.6, 0.14
+SIDE_SHADE, SIDE_FROM = 0.5, 0.5  # towards the corners, of the half width
+SMALL_LIGHT, SMALL_GAP_MM, SMALL_GAP_FADE_MM = 0.74, 0.3, 3.2  # little light comes through a small gap
 
 _LEVELS = np.arange(256) / 255.0
 _RAMP = smoothstep(_LEVELS)
@@ -56,19 +64,19 @@ class Opening:
     skull: list[list[float]]
 
 
-def draw_mouth(planes: tuple[ByteArray, ByteArray, ByteArray], opening: Opening, parts: MouthParts, photo: PhotoTeeth | None) -> None:
-    """Draw into (luma, u, v) of a crop, in place. Nothing is drawn if the lips touch."""
+def draw_mouth(planes: Planes, opening: Opening, parts: MouthParts, photo: PhotoTeeth | None) -> None:
+    """Draw into the planes of a crop, in place. Nothing is drawn if the lips touch."""
     scale = opening.scale
     gap_mm = (opening.lower - opening.upper) / scale
     widest = float(gap_mm.max(initial=0.0))
     if widest < LEAST_GAP_MM and photo is None:
         return
-    push = PUSH_MM * scale * np.maximum(1 - opening.s**2, 0) ** 0.2 * smooth(widest / PUSH_GAP_MM)
-    push = push * smoothstep(gap_mm / 0.5)
+    push = PUSH_MM * scale * np.maximum(1 - opening.s**2, 0) ** PUSH_POWER * scalar_smoothstep(widest / PUSH_WIDEST_MM)
+    push = push * smoothstep(gap_mm / PUSH_GAP_MM)
     if photo is not None:
-        push = np.maximum(push, SEAM_MM * scale * np.maximum(1 - opening.s**2, 0) ** 0.35)
+        push = np.maximum(push, SEAM_MM * scale * np.maximum(1 - opening.s**2, 0) ** SEAM_POWER)
     upper, lower = opening.upper - push, opening.lower + push
-    wide = np.nonzero(lower - upper > 0.02 * scale)[0]
+    wide = np.nonzero(lower - upper > LEAST_HEIGHT_MM * scale)[0]
     if len(wide) == 0:
         return
     luma = planes[0]
@@ -92,7 +100,7 @@ def draw_mouth(planes: tuple[ByteArray, ByteArray, ByteArray], opening: Opening,
     color = cv2.multiply(color, gains, scale=1 / 255)
 
     # the corners, and the line between closed lips of a smiling photograph, are of the lip's colour
-    corner = CORNER_SHARE * smoothstep((np.abs(s) - 0.72) / 0.28) * smoothstep((gap - 0.4) / 1.6)
+    corner = CORNER_SHARE * ramp(np.abs(s), CORNER_FROM, 1 - CORNER_FROM) * ramp(gap, CORNER_GAP_MM, CORNER_GAP_FADE_MM)
     seam = np.zeros_like(s) if photo is None else 1 - smoothstep(gap / SEAM_GAP_MM)
     own, lip = (1 - corner) * (1 - seam), corner * (1 - seam) * CORNER_SHADE + seam * SEAM_SHADE
     weighted = cv2.multiply(color, _gray(cover * own), dtype=cv2.CV_32F)
@@ -122,9 +130,9 @@ def _layers(
 ) -> Array:
     """RGB of the interior uint8 (height, width, 3), unshaded."""
     color: Array = cv2.LUT(_gray(cv2.convertScaleAbs(under, alpha=255 / (max(widest, LEAST_GAP_MM) * opening.scale))), parts.cavity)
-    lift = opening.tongue * (0.55 * opening.jaw + 3.0)
+    lift = opening.tongue * (TONGUE_LIFT * opening.jaw + TONGUE_LIFT_MM)
     tongue_y = TONGUE_REST_MM + TONGUE_FOLLOWS * opening.jaw - lift
-    light = 0.55 + 0.45 * min(1.0, widest / 9.0)
+    light = TONGUE_LIGHT + TONGUE_LIT * min(1.0, widest / TONGUE_GAP_MM)
     lower_y = LOWER_EDGE_MM + LOWER_FOLLOWS * opening.jaw
     if photo is not None:
         lower_y += photo.lower_lip - PHOTO_LOWER_MM
@@ -150,12 +158,13 @@ def _lay(below: Array, plate: Plate, opening: Opening, corner: tuple[int, int], 
 def _shade(under: Array, over: Array, s: Array, opening: Opening, widest: float, amount: float) -> Array:
     """Light that reaches a point, uint8: less under the upper lip, in the corners, on the lower lip, through a small gap and behind a pucker."""
     scale = opening.scale
-    depth = 0.30 + 0.22 * smooth(widest / 5.0)
+    depth = UNDER_LIP_SHADE + UNDER_LIP_DEEPER * scalar_smoothstep(widest / DEEP_GAP_MM)
     from_upper = cv2.LUT(cv2.convertScaleAbs(under, alpha=255 / (UNDER_LIP_MM * scale)), (255 * (1 - depth * (1 - _RAMP))).astype(np.uint8))
     from_lower = cv2.LUT(cv2.convertScaleAbs(over, alpha=255 / (ON_LIP_MM * scale)), _ON_LIP)
-    corners = 1 - 0.5 * smoothstep((np.abs(s) - 0.5) / 0.5)
-    small = 0.74 + 0.26 * smooth((widest - 0.3) / 3.2)
-    columns = (corners * np.float32(small * (1 - ROUND_SHADE * opening.rounding))).astype(np.float32)
+    corners = 1 - SIDE_SHADE * ramp(np.abs(s), SIDE_FROM, 1 - SIDE_FROM)
+    light = scalar_smoothstep((widest - SMALL_GAP_MM) / SMALL_GAP_FADE_MM)
+    light = (SMALL_LIGHT + (1 - SMALL_LIGHT) * light) * (1 - ROUND_SHADE * opening.rounding)
+    columns = (corners * np.float32(light)).astype(np.float32)
     shade: Array = cv2.multiply(from_upper, from_lower, scale=1 / 255) * columns
     if amount < 1:
         shade = 255 - (255 - shade) * np.float32(amount)

@@ -15,14 +15,15 @@ import numpy as np
 
 from museserve.messages import Box, ByteArray, FloatArray
 from museserve.timebase import IDLE_FRAMES
-from musetalk.animator.anatomy import Array, smooth
+from musetalk.animator.anatomy import Array, scalar_smoothstep
+from musetalk.animator.colors import Planes
 from musetalk.animator.fields import JAW_MM, LOWER_DROP_MM, SPEECH_FIELDS, UPPER_RAISE_MM
 from musetalk.animator.gaze import draw_eye
 from musetalk.animator.grid import RING, Region
 from musetalk.animator.idle import RESTING_SMILE
 from musetalk.animator.mouth import Opening, draw_mouth
 from musetalk.animator.relief import draw_relief
-from musetalk.animator.rig import TEXTURE_SCALE, Contours, Rig
+from musetalk.animator.rig import SKULL_MM, TEXTURE_SCALE, Contours, Rig
 from musetalk.animator.sampling import moved_by, sample, weighted_sum
 from musetalk.speech_cues.controls import (
     BROW_UP,
@@ -47,19 +48,14 @@ from musetalk.speech_cues.controls import (
 INVERSE_PASSES = 3
 FULL_PUCKER = 0.75  # rounding at which the opening is a full ellipse
 CORNER_GUARD, CORNER_GUARD_REACH = 0.7, 0.25  # cells down; share of the mouth's half width outwards
-PURSED_SHUTS, PURSED_JAW = 0.75, 0.18
-OPEN_JAW, OPEN_RAISE, OPEN_DROP, OPEN_WIDE, OPEN_WIDE_SHIFT = 0.75, 0.2, 0.35, 0.4, -0.55  # a smiling photograph is already stretched
+PUCKER_SHUTS, PUCKER_JAW = 0.75, 0.18  # beside its opening; from how far the jaw is open
+ROUND_UNSMILES = 0.5  # share of the resting smile that full rounding takes away
+# A photograph with an open smile is already stretched: what is left of each control.
+OPEN_JAW, OPEN_RAISE, OPEN_DROP, OPEN_WIDE, OPEN_WIDE_SHIFT = 0.75, 0.2, 0.35, 0.4, -0.55
+UNSEAL, UNSEAL_MM = 0.66, 8.0  # speech that opens so far lets go of so much of the seal
+PRESENCE_AT = 0.25  # of the seal, the jaw or the rounding: the painted interior is there in full
 
 _scratch = threading.local()
-
-
-@dataclass(frozen=True)
-class Planes:
-    """Views of the three planes of an I420 picture."""
-
-    luma: ByteArray
-    u: ByteArray
-    v: ByteArray
 
 
 def i420_planes(picture: ByteArray) -> Planes:
@@ -106,7 +102,10 @@ def render_crop(rig: Rig, n: int, row: FloatArray) -> ByteArray:
 
 @dataclass(frozen=True)
 class SpeechPose:
-    """A row made fit for a rig. weights: (len(SPEECH_FIELDS),). jaw: how far the chin is down, mm; presence: 0..1 of the interior."""
+    """A row made fit for a rig. weights: (len(SPEECH_FIELDS),). jaw: mm that the chin is down. gaze: mm right and down.
+
+    tongue, rounding: 0..1; presence: 0..1 of the painted interior.
+    """
 
     weights: FloatArray
     jaw: float
@@ -117,22 +116,23 @@ class SpeechPose:
 
 
 def fit_row(rig: Rig, row: FloatArray) -> SpeechPose:
+    """What a row (N_CONTROLS,) does to this rig's face."""
     value = [float(v) for v in row]
     jaw, drop, lift, wide, rounding = value[JAW], value[LOWER_DROP], value[UPPER_RAISE], value[WIDE], value[ROUND]
     open_jaw = max(jaw - value[LIP_CLOSE], 0.0)
     close, smile, seal, presence = value[LIP_CLOSE], value[SMILE], 0.0, 1.0
     if rig.line.is_open:
         opening = JAW_MM * open_jaw + LOWER_DROP_MM * drop + UPPER_RAISE_MM * lift
-        seal = value[SEAL] * (1 - 0.66 * smooth(opening / 8.0))
+        seal = value[SEAL] * (1 - UNSEAL * scalar_smoothstep(opening / UNSEAL_MM))
         jaw, close, open_jaw = OPEN_JAW * jaw, OPEN_JAW * close, OPEN_JAW * open_jaw
         lift, drop = OPEN_RAISE * lift, OPEN_DROP * drop
         wide = OPEN_WIDE * wide + OPEN_WIDE_SHIFT * value[SEAL]
-        presence = smooth(max(seal, jaw, rounding) / 0.25)
+        presence = scalar_smoothstep(max(seal, jaw, rounding) / PRESENCE_AT)
     else:
-        smile -= 0.5 * RESTING_SMILE * rounding
-    pursed = smooth(rounding / FULL_PUCKER)
-    # pursed lips are shut beside the opening: only the middle part of a drop or raise is left
-    slit = 1 - PURSED_SHUTS * pursed * smooth(open_jaw / PURSED_JAW)
+        smile -= ROUND_UNSMILES * RESTING_SMILE * rounding
+    pucker = scalar_smoothstep(rounding / FULL_PUCKER)
+    # puckered lips are shut beside the opening: only the middle part of a drop or raise is left
+    slit = 1 - PUCKER_SHUTS * pucker * scalar_smoothstep(open_jaw / PUCKER_JAW)
     by_name = {
         "jaw": jaw,
         "lower_drop": drop * slit,
@@ -145,7 +145,7 @@ def fit_row(rig: Rig, row: FloatArray) -> SpeechPose:
         "lip_close": close,
         "seal": seal,
         "brow_up": value[BROW_UP],
-        "pucker": open_jaw * pursed,
+        "pucker": open_jaw * pucker,
         "nod": value[NOD],
         "rise": value[RISE],
     }
@@ -178,7 +178,7 @@ def _draw(rig: Rig, n: int, row: FloatArray | None) -> ByteArray:
     gaze = rig.motion.gaze[n]
     look = (float(gaze[0]), float(gaze[1])) if speech is None else (float(gaze[0]) + speech.gaze[0], float(gaze[1]) + speech.gaze[1])
     for eye in rig.eyes:
-        draw_eye(rig, eye, float(rig.motion.lids[n]), look, box, (planes.luma, planes.u, planes.v), (luma_map, chroma_map))
+        draw_eye(rig, eye, float(rig.motion.lids[n]), look, box, planes, (luma_map, chroma_map))
     if speech is not None:
         draw_relief(planes.luma, luma_map, rig.relief, speech.rounding, box, rig.anatomy.scale, TEXTURE_SCALE)
         _draw_mouth(rig, weights, speech, box, planes, contours)
@@ -186,6 +186,7 @@ def _draw(rig: Rig, n: int, row: FloatArray | None) -> ByteArray:
 
 
 def moved(contour: Contours, weights: FloatArray) -> FloatArray:
+    """(k, 2) pixels. weights: of the idle and the speech fields, as in `Contours.moves`."""
     points: FloatArray = contour.rest + weighted_sum(weights, contour.moves).reshape(-1, 2)
     return points
 
@@ -256,7 +257,7 @@ def _draw_mouth(rig: Rig, weights: FloatArray, speech: SpeechPose, box: Box, pla
     rows = [np.interp(columns, points[:, 0], points[:, 1]).astype(np.float32) for points in (upper, lower)]
     s = np.interp(columns, upper[:, 0], rig.contour_s).astype(np.float32)
     middle, right, low = (moved(rig.skull, weights) - corner).tolist()
-    affine = [[(right[axis] - middle[axis]) / 10, (low[axis] - middle[axis]) / 10, middle[axis]] for axis in (0, 1)]
+    affine = [[(a - c) / SKULL_MM, (b - c) / SKULL_MM, c] for a, b, c in zip(right, low, middle, strict=True)]
     mouth = Opening(
         columns=columns,
         upper=rows[0],
@@ -269,4 +270,4 @@ def _draw_mouth(rig: Rig, weights: FloatArray, speech: SpeechPose, box: Box, pla
         presence=speech.presence,
         skull=affine,
     )
-    draw_mouth((planes.luma, planes.u, planes.v), mouth, rig.mouth, rig.teeth)
+    draw_mouth(planes, mouth, rig.mouth, rig.teeth)

@@ -6,6 +6,7 @@ A rig is read-only after it is built, so any number of threads may draw from it.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 from museserve.errors import ImageError
 from museserve.messages import Box, ByteArray, FloatArray
 from musetalk.animator.anatomy import Anatomy, Array, measure
-from musetalk.animator.colors import to_bytes, to_planes
+from musetalk.animator.colors import LUMA_WEIGHTS, to_bytes, to_planes
 from musetalk.animator.eyelids import Eye, build_eyes
-from musetalk.animator.fields import SPEECH_FIELDS, FaceFields
+from musetalk.animator.fields import SPEECH_FIELDS, FaceFields, Layer
 from musetalk.animator.grid import RING, Region, grid_cell, lower_face_box, node_pixels, part_of, region_of, speech_box
 from musetalk.animator.idle import RESTING_SMILE, IdleMotion, idle_motion
 from musetalk.animator.interior import MouthParts, paint_mouth
@@ -30,9 +31,13 @@ from musetalk.animator.teeth import PhotoTeeth, photographed_teeth
 VERSION = 2  # of rigs, and of what is drawn from them: raise it with any change that a viewer could see
 TEXTURE_SCALE = 2  # texture pixels per output pixel: sub-pixel motion in a texture of output size makes sharpness pump
 TEXTURE_BLUR = 0.46  # texture pixels; at 0.50 the swaying face falls below 0.85 of the portrait's sharpness, at 0.38 it shimmers
-CONTOUR = 61
-RAY_POINTS = 10
+CONTOUR_POINTS, RAY_POINTS = 61, 10  # of the lip line, and of what prolongs it on either side
 RAY_REACH = 1.25  # of the jaw's half width
+SKULL_MM = 10.0  # from the lip line's middle to the other two points that tell how the head has moved
+
+CHEEKS, CHEEK_MM, CHEEK_PERCENTILE = (50, 280), 8.0, 80  # landmarks; half a side of what is seen; where it is light
+LIP_SAMPLE_MM, LIP_SAMPLE_DEPTH = 7.0, 0.35  # to either side of the middle; share of the lower lip's height
+MOUTH_DETAIL = 3.0  # pixels of the painted mouth per output pixel
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class Rig:
         anatomy = measure(points.astype(np.float64), size)
         line = find_lip_line(anatomy, luma, TEXTURE_SCALE)
         eyes = build_eyes(anatomy, texture, TEXTURE_SCALE)
-        mouth = paint_mouth(*_colors(anatomy, line, texture), 3.0 * anatomy.scale)
+        mouth = paint_mouth(*_colors(anatomy, line, texture), MOUTH_DETAIL * anatomy.scale)
         teeth = photographed_teeth(anatomy, line, texture, TEXTURE_SCALE)
         return cls._assemble(size, points, luma, chroma_u, chroma_v, mouth, line, eyes, teeth, None)
 
@@ -133,10 +138,13 @@ class Rig:
         half_width = measure(anatomy_points.astype(np.float64), size).half_width
         gap = arrays["line_gap"]
         line = LipLine(half_width, arrays["line_middle"], arrays["line_slopes"], gap if len(gap) else None)
-        eyes = tuple(Eye.from_arrays({name[5:]: value for name, value in arrays.items() if name.startswith(f"eye{number}_")}) for number in (0, 1))
-        mouth = MouthParts.from_arrays({name[6:]: value for name, value in arrays.items() if name.startswith("mouth_")})
-        stored = {name[6:]: value for name, value in arrays.items() if name.startswith("teeth_")}
-        teeth = PhotoTeeth.from_arrays(stored) if stored else None
+
+        def part(prefix: str) -> dict[str, NDArray[Any]]:
+            return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+        eyes = Eye.from_arrays(part("eye0_")), Eye.from_arrays(part("eye1_"))
+        mouth = MouthParts.from_arrays(part("mouth_"))
+        teeth = PhotoTeeth.from_arrays(part("teeth_")) if "teeth_lower_lip" in arrays else None
         box = Box(*(int(value) for value in arrays["box"]))
         planes = arrays["luma"], arrays["chroma_u"], arrays["chroma_v"]
         return cls._assemble(size, anatomy_points, *planes, mouth, line, eyes, teeth, box)
@@ -165,15 +173,15 @@ class Rig:
         lower_box = lower_face_box(anatomy, line, cell, box)
         box_region, lower_region = (region_of(rectangle, cell, count) for rectangle in (box, lower_box))
 
-        def basis(region: Region, kind: str, layer: Any) -> FloatArray:
+        def basis(region: Region, displacements: Callable[[Array, Layer], Array], layer: Layer) -> FloatArray:
             nodes = node_pixels(region, cell).reshape(-1, 2)
-            return _pixels(anatomy, getattr(fields, kind)(anatomy.to_mm(nodes), layer))
+            return _pixels(anatomy, displacements(anatomy.to_mm(nodes), layer))
 
-        idle_upper = basis(full, "idle", "upper")
+        idle_upper = basis(full, fields.idle, "upper")
         x = _contour_x(anatomy)
         upper, lower = (np.stack([x, contour(x)], -1) for contour in (line.upper, line.lower))
 
-        def along(points_mm: Array, layer: Any) -> Contours:
+        def along(points_mm: Array, layer: Layer) -> Contours:
             moves = np.concatenate([fields.idle(points_mm, layer), fields.speech(points_mm, layer)])
             return Contours(anatomy.to_pixels(points_mm).astype(np.float32), _pixels(anatomy, moves))
 
@@ -192,8 +200,8 @@ class Rig:
             box_region=box_region,
             lower_region=lower_region,
             idle_upper=idle_upper,
-            upper=np.concatenate([part_of(idle_upper, full, box_region), basis(box_region, "speech", "upper")]),
-            lower=np.concatenate([basis(lower_region, kind, "lower") for kind in ("idle", "speech")]),
+            upper=np.concatenate([part_of(idle_upper, full, box_region), basis(box_region, fields.speech, "upper")]),
+            lower=np.concatenate([basis(lower_region, kind, "lower") for kind in (fields.idle, fields.speech)]),
             upper_contour=along(upper, "upper"),
             lower_contour=along(lower, "lower"),
             contour_s=(x / anatomy.half_width).astype(np.float32),
@@ -207,26 +215,24 @@ class Rig:
 
 
 def _texture(portrait: ByteArray, side: int) -> Array:
-    shrinks = portrait.shape[0] > side
-    picture = (
-        portrait if portrait.shape[0] == side else cv2.resize(portrait, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    )
+    how = cv2.INTER_AREA if portrait.shape[0] > side else cv2.INTER_CUBIC
+    picture = portrait if portrait.shape[0] == side else cv2.resize(portrait, (side, side), interpolation=how)
     return cv2.GaussianBlur(picture.astype(np.float32), (0, 0), TEXTURE_BLUR)
 
 
 def _colors(anatomy: Anatomy, line: LipLine, texture: Array) -> tuple[FloatArray, FloatArray]:
     """RGB (3,) of the cheeks where they are light, and of the lower lip's red."""
     samples = []
-    for cheek in (50, 280):
+    for cheek in CHEEKS:
         center = (anatomy.landmarks[cheek] + 0.5) * TEXTURE_SCALE
-        reach = 8 * anatomy.scale * TEXTURE_SCALE
+        reach = CHEEK_MM * anatomy.scale * TEXTURE_SCALE
         (x0, y0), (x1, y1) = np.clip(center - reach, 0, None).astype(int), (center + reach).astype(int)
         samples.append(texture[y0:y1, x0:x1].reshape(-1, 3))
     skin = np.concatenate(samples)
-    light = skin @ np.array([0.299, 0.587, 0.114], np.float32)
-    bright = skin[light >= np.percentile(light, 80)]
-    x = np.linspace(-7, 7, 15)
-    red = np.stack([x, line.lower(x) + 0.35 * anatomy.lower_lip], -1)
+    light = skin @ np.array(LUMA_WEIGHTS, np.float32)
+    bright = skin[light >= np.percentile(light, CHEEK_PERCENTILE)]
+    x = np.linspace(-LIP_SAMPLE_MM, LIP_SAMPLE_MM, 15)
+    red = np.stack([x, line.lower(x) + LIP_SAMPLE_DEPTH * anatomy.lower_lip], -1)
     at = anatomy.to_texture(red, TEXTURE_SCALE)
     lip = np.median(sample(texture, at[None].astype(np.float32))[0], 0)
     return np.median(bright, 0).astype(np.float32), lip.astype(np.float32)
@@ -239,14 +245,15 @@ def _pixels(anatomy: Anatomy, fields: Array) -> FloatArray:
 
 
 def _contour_x(anatomy: Anatomy) -> Array:
-    inside = np.sin(np.linspace(-np.pi / 2, np.pi / 2, CONTOUR)) * anatomy.half_width
+    """x in mm of the points along the lip line and its rays, denser towards the corners."""
+    inside = np.sin(np.linspace(-np.pi / 2, np.pi / 2, CONTOUR_POINTS)) * anatomy.half_width
     ray = np.linspace(anatomy.half_width, RAY_REACH * anatomy.jaw_half, RAY_POINTS + 1)[1:]
     return np.concatenate([-ray[::-1], inside, ray])
 
 
 def _skull(anatomy: Anatomy, line: LipLine, fields: FaceFields) -> Contours:
-    """Three points that move with the head alone: the lip line's middle, 10 mm to its right and 10 mm below."""
-    points = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]]) + [0.0, float(line.mid(np.zeros(1))[0])]
+    """Three points that move with the head alone: the lip line's middle, `SKULL_MM` to its right and below."""
+    points = np.array([[0.0, 0.0], [SKULL_MM, 0.0], [0.0, SKULL_MM]]) + [0.0, float(line.mid(np.zeros(1))[0])]
     speech = fields.speech(points, "upper")
     for number, name in enumerate(SPEECH_FIELDS):
         if name not in ("nod", "rise"):

@@ -14,8 +14,9 @@ from musetalk.animator.interior import Plate, plate_of
 from musetalk.animator.lipline import LipLine
 from musetalk.animator.sampling import sample
 
-LOWER_INSET_MM = 0.25  # the lower lip's wet rim stays out
-EDGE_MM = 0.7
+UPPER_OVERLAP_MM, LOWER_INSET_MM = 0.2, 0.25  # some of the upper lip comes along; the lower lip's wet rim stays out
+EDGE_MM = 0.7  # over which the plate fades
+MARGIN_MM = 2.0  # around the opening
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,16 @@ def photographed_teeth(anatomy: Anatomy, line: LipLine, texture: Array, texture_
     if not line.is_open:
         return None
     scale = anatomy.scale * texture_scale
-    half = anatomy.half_width + 2
+    half = anatomy.half_width + MARGIN_MM
     across = np.linspace(-half, half, 101)
-    top, bottom = float(line.upper(across).min()) - 2, float(line.lower(across).max()) + 2
+    top, bottom = float(line.upper(across).min()) - MARGIN_MM, float(line.lower(across).max()) + MARGIN_MM
     x = np.arange(-half, half, 1 / scale)
     y = np.arange(top, bottom, 1 / scale)
     grid_x, grid_y = np.meshgrid(x, y)
     at = anatomy.to_texture(np.stack([grid_x, grid_y], -1), texture_scale)
     color = sample(texture, at.astype(np.float32), cubic=True)
-    inside = (grid_y - line.upper(grid_x) > -0.2) & (line.lower(grid_x) - LOWER_INSET_MM - grid_y > 0) & (np.abs(grid_x) < anatomy.half_width)
+    inside = (grid_y - line.upper(grid_x) > -UPPER_OVERLAP_MM) & (line.lower(grid_x) - LOWER_INSET_MM - grid_y > 0)
+    inside &= np.abs(grid_x) < anatomy.half_width
     soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), EDGE_MM / 2 * scale)
     alpha = smoothstep(soft)
     rgba = np.dstack([color * alpha[..., None], alpha * 255])

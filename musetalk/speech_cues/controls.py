@@ -25,6 +25,5 @@ CONTROLS = (
     "gaze_y",  # mm
 )
 N_CONTROLS = len(CONTROLS)
-INDEX = {name: i for i, name in enumerate(CONTROLS)}
 
 JAW, LOWER_DROP, UPPER_RAISE, WIDE, ROUND, PRESS, FTUCK, SMILE, LIP_CLOSE, SEAL, TONGUE, BROW_UP, NOD, RISE, GAZE_X, GAZE_Y = range(N_CONTROLS)

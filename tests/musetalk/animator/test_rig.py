@@ -13,7 +13,7 @@ import musetalk
 from museserve.errors import ImageError
 from musetalk.animator.render import idle_frame, render_crop
 from musetalk.animator.rig import Rig
-from musetalk.speech_cues.controls import INDEX, N_CONTROLS
+from musetalk.speech_cues.controls import CONTROLS, N_CONTROLS
 
 AVATARS = Path(musetalk.__file__).parent / "avatars" / "shipped"
 NAMES = ("interviewer_woman", "interviewer_man")
@@ -27,7 +27,7 @@ def portrait(name: str) -> tuple[np.ndarray, np.ndarray]:
 def row(**controls: float) -> np.ndarray:
     values = np.zeros(N_CONTROLS, np.float32)
     for name, value in controls.items():
-        values[INDEX[name]] = value
+        values[CONTROLS.index(name)] = value
     return values
 
 
