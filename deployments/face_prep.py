@@ -99,8 +99,8 @@ class FacePrep:
                 yield item
             made = await work
             assert made is not None
+            delivered = True  # whoever closes it from here on has been told of the avatar
             yield made
-            delivered = True
         finally:
             if not delivered and caller.leave():
                 self._drop(avatar_id)

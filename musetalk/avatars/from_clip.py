@@ -18,18 +18,18 @@ from configs.models import ClipConfig, MediaConfig
 from museserve.errors import ClipError, EngineError
 from museserve.media.clip import ClipInfo, read_clip
 from museserve.media.idle_loop import IdleLoop, encode_idle
-from museserve.messages import AvatarRef, ByteArray, FloatArray
+from museserve.messages import AvatarRef, ByteArray
 from museserve.runtime.versions import stamp
 from museserve.timebase import FPS, SEGMENT_FRAMES
 from musetalk.avatars.assembly import PartsEncoder, encode_and_save
 from musetalk.avatars.format import Avatar, AvatarSource, Gender, content_version, to_png
 from musetalk.avatars.progress import Progress, Steps
 from musetalk.avatars.store import AvatarStore
-from musetalk.faces.clip_quality import ClipReport, assess_clip, gap_mm
+from musetalk.faces.clip_quality import ClipReport, assess_clip
 from musetalk.faces.framing import EYES_X, EYES_Y, IRIS_SPAN
-from musetalk.faces.mediapipe import Face, shared_finder
-from musetalk.faces.quality import FaceReport, blink, measure
-from musetalk.faces.tracking import follow
+from musetalk.faces.mediapipe import Face, mesh_of, shared_detector
+from musetalk.faces.quality import FaceReport, blink, lip_gap_mm, measure
+from musetalk.faces.tracking import track_face
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def prepare_clip(
     with steps("read and cut", 0.35, 0.45) as tick:
         frames, poster = _cut_all(data, limits, square, size, n, _best(faces), tick)
     scale = size / square.side
-    track = np.stack([np.full((478, 2), np.nan, np.float32) if face is None else _in_square(face, square, scale) for face in faces])
+    track = np.asarray((mesh_of(faces) - (square.x, square.y)) * scale, np.float32)
     order = forth_and_back(n)
     with steps("encode the idle loop", 0.45, 0.55):
         idle = encode_idle(frames, media, order)
@@ -180,7 +180,7 @@ def clip_square(faces: Sequence[Face | None], width: int, height: int) -> Square
 
 def _seen(data: bytes, limits: ClipConfig, tick: Callable[[float], None]) -> tuple[ClipInfo, tuple[Face | None, ...], ClipReport]:
     """The first reading: what the clip is, the face in each frame, the report."""
-    finder = shared_finder()
+    detector = shared_detector()
     info: list[ClipInfo] = []
     samples: list[FaceReport] = []
     most = limits.max_s * FPS
@@ -194,14 +194,14 @@ def _seen(data: bytes, limits: ClipConfig, tick: Callable[[float], None]) -> tup
                 info.append(end.value)
                 return
             if n % FPS == 0:
-                found = finder.glance(rgb)
+                found = detector.detect(rgb)
                 samples.extend(measure(rgb, face, len(found)) for face in found[:1])
             yield rgb
             n += 1
             tick(n / most)
 
-    followed = follow(frames(), finder)
-    return info[0], followed.faces, assess_clip(info[0], followed, samples, limits)
+    track = track_face(frames(), detector)
+    return info[0], track.faces, assess_clip(info[0], track, samples, limits)
 
 
 def _cut_all(
@@ -224,10 +224,6 @@ def _best(faces: Sequence[Face | None]) -> int:
     """The frame that shows the person best: straight, eyes open, lips closed."""
 
     def cost(face: Face | None) -> float:
-        return float("inf") if face is None else abs(face.yaw) / 10 + 4 * max(blink(face)) + gap_mm(face) / 2
+        return float("inf") if face is None else abs(face.yaw) / 10 + 4 * max(blink(face)) + lip_gap_mm(face) / 2
 
     return int(np.argmin([cost(face) for face in faces]))
-
-
-def _in_square(face: Face, square: Square, scale: float) -> FloatArray:
-    return np.asarray((face.landmarks[:, :2] - (square.x, square.y)) * scale, np.float32)

@@ -25,7 +25,7 @@ from musetalk.avatars.progress import Progress, Steps
 from musetalk.avatars.store import AvatarStore
 from musetalk.faces.framing import frame_portrait, read_portrait
 from musetalk.faces.mediapipe import find_faces
-from musetalk.faces.quality import FaceReport, assess
+from musetalk.faces.quality import FaceReport, assess_portrait
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def prepare_portrait(
     with steps("read", 0.0, 0.05):
         picture = read_portrait(data, max_pixels)
     with steps("find the face", 0.05, 0.1):
-        face, report = assess(picture, find_faces(picture))
+        face, report = assess_portrait(picture, find_faces(picture))
     with steps("frame", 0.1, 0.15):
         framing = frame_portrait(picture, face, 2 * size)
         landmarks = _landmarks_in(framing.portrait)

@@ -43,7 +43,7 @@ class BoxRule:
     scaled: bool = True
 
 
-def points_box(points: Points, shift: float = 0.0) -> Boxes:
+def ibug_box(points: Points, shift: float = 0.0) -> Boxes:
     """The published rule before any rounding.
 
     Args:

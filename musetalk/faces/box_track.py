@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 
 from museserve.errors import ClipError
 from museserve.messages import ByteArray, FloatArray
-from musetalk.faces.box import Boxes, BoxRule, bridge, is_usable, jitter, mesh_box, points_box, smooth_path, whole_pixels
+from musetalk.faces.box import Boxes, BoxRule, bridge, ibug_box, is_usable, jitter, mesh_box, smooth_path, whole_pixels
 from musetalk.faces.dwpose import DWPose
 from musetalk.faces.mask import FaceBox
-from musetalk.faces.mediapipe import overlap
+from musetalk.faces.mediapipe import iou
 
-SAME_FACE = 0.3  # overlap of DWPose's box with MediaPipe's, below which it found somebody else
+SAME_FACE = 0.3  # IoU of DWPose's box with MediaPipe's, below which it found somebody else
 LOST = 0.5  # part of the frames in which DWPose must agree, or MediaPipe's landmarks are used for all
 
 Points = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
-class FacePath:
+class BoxTrack:
     """boxes: to cut and to paste, whole pixels. points: landmarks of each frame, (478, 2) or (68, 2), the nearest known ones where none were seen.
 
-    jitter_before, jitter_after: `facebox.jitter` of the boxes by the published rule, which smooths nothing, and of these; pixels.
+    jitter_before, jitter_after: `box.jitter` of the boxes by the published rule, which smooths nothing, and of these; pixels.
     """
 
     boxes: list[FaceBox]
@@ -37,7 +37,7 @@ class FacePath:
     jitter_after: float
 
 
-def face_path(
+def track_boxes(
     frames: Iterable[ByteArray],
     mesh: FloatArray,
     size: int,
@@ -46,8 +46,8 @@ def face_path(
     loop: bool,
     dwpose: DWPose | None = None,
     tick: Callable[[int], None] = lambda n: None,
-) -> FacePath:
-    """The path through a background's frames.
+) -> BoxTrack:
+    """The face box on each frame of an avatar.
 
     Args:
         frames: RGB uint8 (size, size, 3). mesh: MediaPipe's landmarks (n, 478, >= 2), NaN where no face was seen.
@@ -69,7 +69,7 @@ def face_path(
     nearest = np.abs(np.arange(len(known))[:, None] - np.flatnonzero(known)[None]).argmin(1)
     boxes = [whole_pixels(box, rule, size, size) for box in smoothed]
     published = [whole_pixels(box, rule, size, size) for box in bridge(raw, len(raw))[0]]
-    return FacePath(
+    return BoxTrack(
         boxes,
         [points[int(np.flatnonzero(known)[i])] for i in nearest],
         name,
@@ -88,9 +88,9 @@ def _by_dwpose(
     points: list[Points] = []
     for i, (found, _) in enumerate(dwpose.faces(frames)):
         points.append(found)
-        box = points_box(found, rule.shift)
+        box = ibug_box(found, rule.shift)
         seen = mesh_boxes[i]
-        if is_usable(box) and not np.isnan(seen[0]) and overlap(tuple(box), tuple(seen)) > SAME_FACE:
-            exact[i], cut[i] = box, points_box(found.astype(np.int32), rule.shift)
+        if is_usable(box) and not np.isnan(seen[0]) and iou(tuple(box), tuple(seen)) > SAME_FACE:
+            exact[i], cut[i] = box, ibug_box(found.astype(np.int32), rule.shift)
         tick(i + 1)
     return exact, cut, points

@@ -12,9 +12,9 @@ from configs.models import ClipConfig
 from museserve.errors import ClipError
 from museserve.media.clip import ClipInfo
 from museserve.timebase import FPS
-from musetalk.faces.mediapipe import IRIS_MM, Face
-from musetalk.faces.quality import CLOSED_EYES, CUT_OFF, LEVEL_PITCH, MOUTH_OPEN_MM, FaceReport, blink, outside
-from musetalk.faces.tracking import Followed
+from musetalk.faces.mediapipe import Face
+from musetalk.faces.quality import CLOSED_EYES, CUT_OFF, LEVEL_PITCH, MOUTH_OPEN_MM, FaceReport, blink, lip_gap_mm, outside
+from musetalk.faces.tracking import FaceTrack
 
 MIN_IRIS_PX = 24.0  # a face box of about 70 pixels, of which 256 are drawn
 GOOD_IRIS_PX = 60.0
@@ -57,18 +57,18 @@ class ClipReport(BaseModel):
     warnings: tuple[str, ...] = ()
 
 
-def assess_clip(info: ClipInfo, followed: Followed, samples: Sequence[FaceReport], limits: ClipConfig) -> ClipReport:
+def assess_clip(info: ClipInfo, track: FaceTrack, samples: Sequence[FaceReport], limits: ClipConfig) -> ClipReport:
     """Report on a clip.
 
     Args:
-        followed: the person's face in each frame. samples: what `face_report.measure` saw in some frames.
+        track: the person's face in each frame. samples: what `quality.measure` saw in some frames.
     Raises:
         ClipError: no face, one that is missing for too long, several of the same size, or one that is too small, turned
             away, cut off or lies on its side.
     """
-    faces = [face for face in followed.faces if face is not None]
-    gaps = stretches(followed.faces)
-    _refuse_missing(info, followed, gaps, limits)
+    faces = [face for face in track.faces if face is not None]
+    gaps = _gaps(track.faces)
+    _refuse_missing(info, track, gaps, limits)
     _refuse_pose(info, faces, limits)
     middles = np.array([face.landmarks[[468, 473], :2].mean(0) for face in faces])
     yaws, pitches, rolls = (np.array([getattr(face, name) for face in faces]) for name in ("yaw", "pitch", "roll"))
@@ -81,8 +81,8 @@ def assess_clip(info: ClipInfo, followed: Followed, samples: Sequence[FaceReport
         damaged_frames=info.damaged,
         seconds=round(info.seconds, 2),
         frames=info.n_frames,
-        people=followed.people,
-        frames_without_face=len(followed.faces) - len(faces),
+        people=track.people,
+        frames_without_face=len(track.faces) - len(faces),
         longest_gap=max((n for _, n in gaps), default=0),
         iris_px=round(float(np.median([face.span_px for face in faces])), 1),
         yaw=round(float(np.median(yaws)), 1),
@@ -91,14 +91,14 @@ def assess_clip(info: ClipInfo, followed: Followed, samples: Sequence[FaceReport
         roll=round(float(np.median(rolls)), 1),
         sharpness=round(float(np.median([sample.sharpness for sample in samples])), 1),
         brightness=round(float(np.median([sample.brightness for sample in samples])), 1),
-        mouth_open=round(float(np.mean([gap_mm(face) > MOUTH_OPEN_MM for face in faces])), 2),
+        mouth_open=round(float(np.mean([lip_gap_mm(face) > MOUTH_OPEN_MM for face in faces])), 2),
         eyes_closed=round(float(np.mean([min(blink(face)) > CLOSED_EYES for face in faces])), 2),
         sway_px=round(float(np.linalg.norm(middles - middles.mean(0), axis=1).mean()), 1),
     )
     return report.model_copy(update={"warnings": tuple(_warnings(report, info))})
 
 
-def stretches(faces: Sequence[Face | None]) -> list[tuple[int, int]]:
+def _gaps(faces: Sequence[Face | None]) -> list[tuple[int, int]]:
     """First frame and length of each stretch without a face."""
     found: list[tuple[int, int]] = []
     for i, face in enumerate(faces):
@@ -111,14 +111,9 @@ def stretches(faces: Sequence[Face | None]) -> list[tuple[int, int]]:
     return found
 
 
-def gap_mm(face: Face) -> float:
-    """Between the lips."""
-    return float(np.linalg.norm(face.landmarks[13, :2] - face.landmarks[14, :2]) / face.span_px * IRIS_MM)
-
-
-def _refuse_missing(info: ClipInfo, followed: Followed, gaps: list[tuple[int, int]], limits: ClipConfig) -> None:
+def _refuse_missing(info: ClipInfo, track: FaceTrack, gaps: list[tuple[int, int]], limits: ClipConfig) -> None:
     missing = sum(n for _, n in gaps)
-    if missing == len(followed.faces):
+    if missing == len(track.faces):
         raise ClipError(
             f"no face was found in the clip ({info.n_frames} frames of {info.width} x {info.height} were searched); one person who looks at the "
             f"camera is needed, with at least {MIN_IRIS_PX:.0f} pixels between the eyes"
@@ -129,14 +124,14 @@ def _refuse_missing(info: ClipInfo, followed: Followed, gaps: list[tuple[int, in
             f"the face is missing for {longest / FPS:.2f} s from {first / FPS:.2f} s on; up to {limits.bridge_s:g} s in a stretch are bridged. "
             "Cut the clip to where the face is seen all the time"
         )
-    if missing > limits.max_missing * len(followed.faces):
+    if missing > limits.max_missing * len(track.faces):
         raise ClipError(
-            f"the face is missing in {missing} of {len(followed.faces)} frames; up to {100 * limits.max_missing:.0f} % are bridged. "
+            f"the face is missing in {missing} of {len(track.faces)} frames; up to {100 * limits.max_missing:.0f} % are bridged. "
             "More light, or a larger face, helps"
         )
-    if followed.rival > SAME_SIZE:
+    if track.rival > SAME_SIZE:
         raise ClipError(
-            f"{followed.people} faces of about the same size are in the clip (the second has {100 * followed.rival:.0f} % of the largest's area); "
+            f"{track.people} faces of about the same size are in the clip (the second has {100 * track.rival:.0f} % of the largest's area); "
             f"one person is needed, others may have up to {100 * SAME_SIZE:.0f} %"
         )
 

@@ -26,7 +26,10 @@ IBUG_NOSE = (27, 31, 32, 33, 34, 35)
 
 
 def drawn_classes(points: Points, box: FaceBox, expand: float) -> ByteArray:
-    """What `FaceParser.classes` gives for `blending.context_crop`: uint8 (512, 512). points: (478, >= 2) or (68, >= 2) in pixels of the frame."""
+    """What `bisenet.FaceParser.classes` gives for `mask.context_crop`: uint8 (512, 512).
+
+    points: (478, >= 2) or (68, >= 2) in pixels of the frame.
+    """
     left, top, right, _ = context_square(box, expand)
     scale = SIDE / (right - left)
     oval, lips, nose = (OVAL, MESH_LIPS, MESH_NOSE) if len(points) == 478 else (IBUG_OVAL, IBUG_LIPS, IBUG_NOSE)

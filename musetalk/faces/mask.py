@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from museserve.messages import Box, ByteArray
-from musetalk.faces.bisenet import FaceParser, Mode, region
+from musetalk.faces.bisenet import Mode, region
 
 FaceBox = tuple[int, int, int, int]  # x0, y0, x1, y1
 
@@ -23,7 +23,7 @@ FaceBox = tuple[int, int, int, int]  # x0, y0, x1, y1
 @dataclass(frozen=True)
 class BlendRule:
     """expand: side of the parsed square by the box's longer side. upper: part of the square, from above, that stays the background.
-    blur: kernel by the square's side; 0.05 as published for files, 0.1 as published for streams. cheeks: as `parsing.region` takes them.
+    blur: kernel by the square's side; 0.05 as published for files, 0.1 as published for streams. cheeks: as `bisenet.region` takes them.
     """
 
     mode: Mode = "jaw"
@@ -70,13 +70,7 @@ def face_mask(parsed: ByteArray, box: FaceBox, rule: BlendRule) -> ByteArray:
     return np.ascontiguousarray(square_mask(parsed, box, rule)[box[1] - top : box[3] - top, box[0] - left : box[2] - left])
 
 
-def face_masks(frames: list[ByteArray], boxes: list[FaceBox], parser: FaceParser, rule: BlendRule) -> list[ByteArray]:
-    """`face_mask` of each RGB frame uint8 (h, w, 3) in its own box."""
-    parsed = parser.classes([context_crop(frame, box, rule.expand) for frame, box in zip(frames, boxes, strict=True)])
-    return [face_mask(classes, box, rule) for classes, box in zip(parsed, boxes, strict=True)]
-
-
-def in_one_box(masks: list[ByteArray], boxes: list[FaceBox]) -> tuple[ByteArray, Box]:
+def in_common_box(masks: list[ByteArray], boxes: list[FaceBox]) -> tuple[ByteArray, Box]:
     """All masks in the smallest even box that holds what any of them shows.
 
     Returns:

@@ -9,7 +9,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -78,7 +78,7 @@ class Face:
         return self.px_per_mm * IRIS_MM
 
 
-class FaceFinder:
+class FaceDetector:
     """The detector. Thread-safe: one picture at a time. Loading takes about a second, of which most is MediaPipe's import."""
 
     def __init__(self, model: Path = MODEL) -> None:
@@ -107,19 +107,19 @@ class FaceFinder:
         faces: list[Face] = []
         for tiles in _tile_levels(scanned.shape[1], scanned.shape[0]):
             for x, y, side_x, side_y in tiles:
-                for candidate in self._detect(scanned[y : y + side_y, x : x + side_x]):
+                for candidate in self._run(scanned[y : y + side_y, x : x + side_x]):
                     x0, y0, x1, y1 = candidate.box
                     around = ((x + x0) / scale, (y + y0) / scale, (x + x1) / scale, (y + y1) / scale)
-                    if any(overlap(around, face.box) > SAME_FACE_IOU for face in faces):
+                    if any(iou(around, face.box) > SAME_FACE_IOU for face in faces):
                         continue
                     face = self._refine(rgb, around)
-                    if face is not None and not any(overlap(face.box, other.box) > SAME_FACE_IOU for other in faces):
+                    if face is not None and not any(iou(face.box, other.box) > SAME_FACE_IOU for other in faces):
                         faces.append(face)
             if len(faces) > 0 and tiles[0][2] < scanned.shape[1]:
                 break  # parts of the picture were searched as well
         return sorted(faces, key=lambda face: -face.area)
 
-    def glance(self, rgb: ByteArray, around: tuple[float, float, float, float] | None = None) -> list[Face]:
+    def detect(self, rgb: ByteArray, around: tuple[float, float, float, float] | None = None) -> list[Face]:
         """Upright faces that one look sees, for frame after frame of a clip: in the whole picture, or near where a face was before.
 
         Args:
@@ -128,18 +128,18 @@ class FaceFinder:
         if around is None:
             scale = min(1.0, SCAN_SIDE / max(rgb.shape[:2]))
             origin = np.zeros(3, np.float32)
-            faces = self._detect(_shrunk(rgb, scale))
+            faces = self._run(_shrunk(rgb, scale))
         else:
             cut = _cut_around(rgb, around)
             if cut is None:
                 return []
             crop, scale, origin = cut
-            faces = self._detect(crop)
+            faces = self._run(crop)
         moved = [Face(_moved(face.landmarks, scale, origin), face.yaw, face.pitch, face.roll, face.blendshapes) for face in faces]
         return sorted(moved, key=lambda face: -face.area)
 
     def close(self) -> None:
-        """Free the model. The finder cannot be used afterwards."""
+        """Free the model. The detector cannot be used afterwards."""
         atexit.unregister(self._abandon)
         with self._lock:
             landmarker, self._landmarker = self._landmarker, None
@@ -171,13 +171,13 @@ class FaceFinder:
         """
         votes: list[tuple[int, Face]] = []
         for quarters in range(4):
-            found = [_turned_back(face, quarters, crop.shape[1], crop.shape[0]) for face in self._detect(np.rot90(crop, quarters))]
-            near = [face for face in found if overlap(face.box, around) > 0]
+            found = [_turned_back(face, quarters, crop.shape[1], crop.shape[0]) for face in self._run(np.rot90(crop, quarters))]
+            near = [face for face in found if iou(face.box, around) > 0]
             if near:
-                votes.append((quarters, max(near, key=lambda face: overlap(face.box, around))))
+                votes.append((quarters, max(near, key=lambda face: iou(face.box, around))))
 
         def agree(a: Face, b: Face) -> float:
-            return overlap(a.box, b.box) if abs((a.roll - b.roll + 180) % 360 - 180) < SAME_ROLL else 0.0
+            return iou(a.box, b.box) if abs((a.roll - b.roll + 180) % 360 - 180) < SAME_ROLL else 0.0
 
         def tilt_when_seen(vote: tuple[int, Face]) -> float:  # the nearer to upright, the more exact
             return abs((vote[1].roll + 90 * vote[0] + 180) % 360 - 180)
@@ -187,10 +187,10 @@ class FaceFinder:
         chosen = max(votes, key=lambda vote: sum(agree(vote[1], other) for _, other in votes))[1]
         return min((vote for vote in votes if agree(vote[1], chosen)), key=tilt_when_seen)[1]
 
-    def _detect(self, rgb: ByteArray) -> list[Face]:
+    def _run(self, rgb: ByteArray) -> list[Face]:
         with self._lock:
             if self._landmarker is None:
-                raise EngineError("the face finder was closed")
+                raise EngineError("the face detector was closed")
             result = self._landmarker.detect(self._wrap(np.ascontiguousarray(rgb)))
         height, width = rgb.shape[:2]
         faces = []
@@ -202,22 +202,28 @@ class FaceFinder:
 
 
 @lru_cache(maxsize=1)
-def _shared_finder() -> FaceFinder:
-    return FaceFinder()
+def _shared_detector() -> FaceDetector:
+    return FaceDetector()
 
 
 _shared_lock = threading.Lock()
 
 
-def shared_finder() -> FaceFinder:
+def shared_detector() -> FaceDetector:
     """A detector that the process shares and loads at first use."""
     with _shared_lock:
-        return _shared_finder()
+        return _shared_detector()
 
 
 def find_faces(rgb: ByteArray) -> list[Face]:
-    """`FaceFinder.find` on the shared detector."""
-    return shared_finder().find(rgb)
+    """`FaceDetector.find` on the shared detector."""
+    return shared_detector().find(rgb)
+
+
+def mesh_of(faces: Iterable[Face | None]) -> FloatArray:
+    """x, y of all landmarks of each face: float32 (n, 478, 2), NaN for None."""
+    unseen = np.full((N_LANDMARKS, 2), np.nan, np.float32)
+    return np.stack([unseen if face is None else face.landmarks[:, :2] for face in faces])
 
 
 @contextlib.contextmanager
@@ -291,7 +297,7 @@ def _starts(extent: int, side: int) -> list[int]:
     return [round(i * (extent - side) / max(1, count - 1)) for i in range(count)]
 
 
-def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     """Intersection over union of two x0, y0, x1, y1."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:

@@ -36,25 +36,9 @@ EYES = (
 )
 CHEEKS = (50, 280)
 PATCHES = {"chin": 199, "upper lip": 164, "nose": 4}
-OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377) + (
-    152,
-    148,
-    176,
-    149,
-    150,
-    136,
-    172,
-    58,
-    132,
-    93,
-    234,
-    127,
-    162,
-    21,
-    54,
-    103,
-    67,
-    109,
+OVAL = (
+    *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
+    *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
 )
 
 
@@ -82,7 +66,7 @@ class FaceReport(BaseModel):
     warnings: tuple[str, ...] = ()
 
 
-def assess(rgb: ByteArray, faces: Sequence[Face]) -> tuple[Face, FaceReport]:
+def assess_portrait(rgb: ByteArray, faces: Sequence[Face]) -> tuple[Face, FaceReport]:
     """Choose the face that is meant and report on it.
 
     Args:
@@ -139,6 +123,11 @@ def blink(face: Face) -> tuple[float, float]:
     return face.blendshapes.get("eyeBlinkLeft", 0.0), face.blendshapes.get("eyeBlinkRight", 0.0)
 
 
+def lip_gap_mm(face: Face) -> float:
+    """Between the inner borders of the lips, in their middle."""
+    return float(np.linalg.norm(face.landmarks[13, :2] - face.landmarks[14, :2]) / face.span_px * IRIS_MM)
+
+
 def measure(rgb: ByteArray, face: Face, n_faces: int) -> FaceReport:
     """What can be measured of a face, without judging it."""
     grey, colour, points = _normalised(rgb, face)
@@ -150,7 +139,7 @@ def measure(rgb: ByteArray, face: Face, n_faces: int) -> FaceReport:
     halves = [float(grey[(oval > 0) & (columns < middle)].mean()), float(grey[(oval > 0) & (columns >= middle)].mean())]
     inner = cv2.erode(oval, np.ones((9, 9), np.uint8)) > 0
     x0, y0, x1, y1 = face.box
-    gap_mm = float(np.linalg.norm(face.landmarks[13, :2] - face.landmarks[14, :2]) / face.span_px * IRIS_MM)
+    gap_mm = lip_gap_mm(face)
     return FaceReport(
         picture=(rgb.shape[1], rgb.shape[0]),
         faces=n_faces,

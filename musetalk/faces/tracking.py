@@ -9,13 +9,13 @@ import numpy as np
 
 from museserve.messages import ByteArray
 from museserve.timebase import FPS
-from musetalk.faces.mediapipe import Face, FaceFinder, overlap
+from musetalk.faces.mediapipe import Face, FaceDetector, iou
 
 SCAN_FRAMES = 12  # how often the whole frame is searched for others
 SEARCH_FRAMES = 6  # and how often while nobody is seen at all
 KEPT_FRAMES = 2 * FPS  # whoever was not seen for so long, and comes back, is somebody else
 FOLLOWED = 3  # faces at once, the largest
-SAME_FACE = 0.2  # overlap from one frame to the next
+SAME_FACE = 0.2  # IoU from one frame to the next
 SHORT_LIVED = 0.1  # of the clip; a face seen for less is not counted: a poster, a mirror, a mistake
 
 
@@ -37,7 +37,7 @@ class _Track:
 
 
 @dataclass(frozen=True)
-class Followed:
+class FaceTrack:
     """faces: the person's, one a frame, None where it was not seen. people: how many were seen for a good part of the clip.
 
     rival: area of the second largest person by that of the first.
@@ -48,38 +48,38 @@ class Followed:
     rival: float
 
 
-def follow(frames: Iterable[ByteArray], finder: FaceFinder) -> Followed:
+def track_face(frames: Iterable[ByteArray], detector: FaceDetector) -> FaceTrack:
     """Go through RGB frames uint8 (h, w, 3) once; no frame is kept."""
     tracks: list[_Track] = []
     n = 0
     for n, rgb in enumerate(frames, 1):
-        _look(rgb, n - 1, tracks, finder)
+        _look(rgb, n - 1, tracks, detector)
     lasting = [track for track in tracks if len(track.seen) >= SHORT_LIVED * n]
     ranked = sorted(lasting, key=lambda track: -track.area * len(track.seen))
     if not ranked:
-        return Followed((None,) * n, 0, 0.0)
+        return FaceTrack((None,) * n, 0, 0.0)
     person, *others = ranked
     at_once = [track for track in others if set(track.seen) & set(person.seen)]
     rival = max((track.area for track in at_once), default=0.0) / person.area
-    return Followed(tuple(person.seen.get(i) for i in range(n)), 1 + len(at_once), rival)
+    return FaceTrack(tuple(person.seen.get(i) for i in range(n)), 1 + len(at_once), rival)
 
 
-def _look(rgb: ByteArray, i: int, tracks: list[_Track], finder: FaceFinder) -> None:
+def _look(rgb: ByteArray, i: int, tracks: list[_Track], detector: FaceDetector) -> None:
     live = sorted((track for track in tracks if i - track.last <= KEPT_FRAMES), key=lambda track: -track.face.area)[:FOLLOWED]
     for track in live:
-        near = [face for face in finder.glance(rgb, track.face.box) if overlap(face.box, track.face.box) > SAME_FACE]
+        near = [face for face in detector.detect(rgb, track.face.box) if iou(face.box, track.face.box) > SAME_FACE]
         if near:
-            track.seen[i] = max(near, key=lambda face: overlap(face.box, track.face.box))
+            track.seen[i] = max(near, key=lambda face: iou(face.box, track.face.box))
     seen = [track for track in live if i in track.seen]
     if seen and i % SCAN_FRAMES or not seen and i % SEARCH_FRAMES:
         return
-    found = finder.glance(rgb)
+    found = detector.detect(rgb)
     if not found and not seen:
-        found = finder.find(rgb)  # small faces, and tilted ones
+        found = detector.find(rgb)  # small faces, and tilted ones
     for face in found:
-        if any(overlap(face.box, track.seen[i].box) > SAME_FACE for track in tracks if i in track.seen):
+        if any(iou(face.box, track.seen[i].box) > SAME_FACE for track in tracks if i in track.seen):
             continue
-        back = [track for track in live if i not in track.seen and overlap(face.box, track.face.box) > SAME_FACE]
+        back = [track for track in live if i not in track.seen and iou(face.box, track.face.box) > SAME_FACE]
         if back:
             back[0].seen[i] = face
         else:

@@ -1,4 +1,4 @@
-"""MuseTalk's share of an avatar: the face box of each background frame, its mask and its latents."""
+"""MuseTalk's share of an avatar: the face box of each frame, its mask and its latents."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from musetalk.avatars.format import EngineParts, content_version
 from musetalk.avatars.progress import Steps
 from musetalk.faces.bisenet import BiSeNet, FaceParser, at_network_size
 from musetalk.faces.box import BoxRule
-from musetalk.faces.box_track import FacePath, face_path
+from musetalk.faces.box_track import BoxTrack, track_boxes
 from musetalk.faces.drawn_classes import drawn_classes, five_points
 from musetalk.faces.dwpose import DWPose
-from musetalk.faces.mask import BlendRule, FaceBox, context_crop, face_mask, in_one_box
-from musetalk.faces.mediapipe import shared_finder
-from musetalk.faces.tracking import follow
+from musetalk.faces.mask import BlendRule, FaceBox, context_crop, face_mask, in_common_box
+from musetalk.faces.mediapipe import mesh_of, shared_detector
+from musetalk.faces.tracking import track_face
 from musetalk.neural import device as devices
 from musetalk.neural.networks import VAE_FILE, load_vae
 from musetalk.neural.restore import layouts, of_crop
@@ -104,59 +104,64 @@ class FaceNetworks:
         logger.info("face networks are ready on %s: %s", devices.describe(self._device), "; ".join(self.notes) or "all")
 
     def prepare(
-        self, background: ByteArray, mesh: FloatArray | None, *, loop: bool, steps: Steps, begin: float = 0.0, end: float = 1.0
+        self,
+        frames: ByteArray,
+        mesh: FloatArray | None,
+        *,
+        loop: bool,
+        steps: Steps,
+        begin: float = 0.0,
+        end: float = 1.0,
     ) -> tuple[EngineParts, dict[str, Any]]:
-        """Boxes, masks and latents of each background frame.
-
-        Args:
-            background: I420 uint8 (n, size * 3 // 2, size). mesh: MediaPipe's landmarks on it (n, 478, 2), NaN where none were seen; None = look.
-            loop: the frame after the last is the first; otherwise the frames are played forth and back.
-            begin, end: the part of the whole that this is, for `steps`.
-        Returns:
-            The engine's parts, and a JSON-able report on them.
-        Raises:
-            ClipError: no usable face box. EngineError: memory that does not suffice.
-        """
-        size, n = background.shape[2], len(background)
+        """Boxes, masks and latents of each frame; see `avatars.assembly.PartsEncoder`."""
+        size, n = frames.shape[2], len(frames)
         at = [begin + (end - begin) * part for part in (0.0, 0.3, 0.6, 1.0)]
         with steps("find the face boxes", at[0], at[1]) as tick:
             if mesh is None:
-                mesh = looked_for(background, lambda i: tick(i / n / 2))
-            path = face_path(_rgb_frames(background), mesh, size, self._box_rule, loop=loop, dwpose=self._dwpose, tick=lambda i: tick(i / n))
+                mesh = find_mesh(frames, lambda i: tick(i / n / 2))
+            track = track_boxes(
+                _rgb_frames(frames),
+                mesh,
+                size,
+                self._box_rule,
+                loop=loop,
+                dwpose=self._dwpose,
+                tick=lambda i: tick(i / n),
+            )
         with steps("parse the face", at[1], at[2]) as tick:
-            masks = self._masks(background, path, tick)
-            mask, box = in_one_box(masks, path.boxes)
+            masks = self._masks(frames, track, tick)
+            mask, box = in_common_box(masks, track.boxes)
         with steps("encode the face", at[2], at[3]) as tick:
-            latents = self._latents(background, path.boxes, tick)
-        laid = layouts(np.stack([five_points(points) for points in path.points]).astype(np.float32), loop=loop)
+            latents = self._latents(frames, track.boxes, tick)
+        laid = layouts(np.stack([five_points(points) for points in track.points]).astype(np.float32), loop=loop)
         arrays: dict[str, NDArray[Any]] = {
             "latents": latents,
             "latent_index": np.arange(n, dtype=np.int32),
-            "layout": np.stack([of_crop(layout, face) for layout, face in zip(laid, path.boxes, strict=True)]),
+            "layout": np.stack([of_crop(layout, face) for layout, face in zip(laid, track.boxes, strict=True)]),
         }
-        parts = EngineParts(self.version, box, arrays, mask, np.array(path.boxes, np.int32))
-        return parts, self._report(path, box)
+        parts = EngineParts(self.version, box, arrays, mask, np.array(track.boxes, np.int32))
+        return parts, self._report(track, box)
 
-    def _report(self, path: FacePath, box: Box) -> dict[str, Any]:
-        sides = np.array([(x1 - x0, y1 - y0) for x0, y0, x1, y1 in path.boxes])
+    def _report(self, track: BoxTrack, box: Box) -> dict[str, Any]:
+        sides = np.array([(x1 - x0, y1 - y0) for x0, y0, x1, y1 in track.boxes])
         notes = list(self.notes)
-        if self._dwpose is not None and path.landmarks != "DWPose":
+        if self._dwpose is not None and track.landmarks != "DWPose":
             notes.append("DWPose found another person, or none, in most frames: landmarks are MediaPipe's")
         return {
-            "landmarks": path.landmarks,
+            "landmarks": track.landmarks,
             "mask": "BiSeNet" if self._parser is not None else "drawn from landmarks",
             "face_px": [int(side) for side in np.median(sides, axis=0)],
             "box": [box.x, box.y, box.w, box.h],
-            "bridged_frames": path.bridged,
-            "jitter_px": {"published_rule": path.jitter_before, "smoothed": path.jitter_after},
+            "bridged_frames": track.bridged,
+            "jitter_px": {"published_rule": track.jitter_before, "smoothed": track.jitter_after},
             "notes": notes,
         }
 
-    def _masks(self, background: ByteArray, path: FacePath, tick: Callable[[float], None]) -> list[ByteArray]:
-        rule, n = self._blend_rule, len(background)
+    def _masks(self, frames: ByteArray, track: BoxTrack, tick: Callable[[float], None]) -> list[ByteArray]:
+        rule, n = self._blend_rule, len(frames)
 
         def crop(i: int) -> ByteArray:
-            return at_network_size(context_crop(to_rgb(background[i]), path.boxes[i], rule.expand))
+            return at_network_size(context_crop(to_rgb(frames[i]), track.boxes[i], rule.expand))
 
         def mask(parsed: tuple[ByteArray, FaceBox]) -> ByteArray:
             return face_mask(*parsed, rule)
@@ -164,16 +169,16 @@ class FaceNetworks:
         if self._parser is not None:
             classes = self._in_batches(self._parser.classes, cpu.parallel_map(crop, range(n), self._threads))
         else:
-            classes = (drawn_classes(points, box, rule.expand) for points, box in zip(path.points, path.boxes, strict=True))
+            classes = (drawn_classes(points, box, rule.expand) for points, box in zip(track.points, track.boxes, strict=True))
         masks: list[ByteArray] = []
-        for found in cpu.parallel_map(mask, zip(classes, path.boxes, strict=True), self._threads):
+        for found in cpu.parallel_map(mask, zip(classes, track.boxes, strict=True), self._threads):
             masks.append(found)
             tick(len(masks) / n)
         return masks
 
-    def _latents(self, background: ByteArray, boxes: list[FaceBox], tick: Callable[[float], None]) -> NDArray[np.float16]:
+    def _latents(self, frames: ByteArray, boxes: list[FaceBox], tick: Callable[[float], None]) -> NDArray[np.float16]:
         n = len(boxes)
-        faces = cpu.parallel_map(lambda i: face_crop(to_rgb(background[i]), boxes[i]), range(n), self._threads)
+        faces = cpu.parallel_map(lambda i: face_crop(to_rgb(frames[i]), boxes[i]), range(n), self._threads)
         latents: list[Any] = []
         for latent in self._in_batches(self._encode, faces):
             latents.append(latent)
@@ -205,21 +210,15 @@ class FaceNetworks:
         return self._within_memory(network, pictures[:middle]) + self._within_memory(network, pictures[middle:])
 
 
-def looked_for(background: ByteArray, tick: Callable[[int], None] = lambda n: None) -> FloatArray:
+def find_mesh(frames: ByteArray, tick: Callable[[int], None] = lambda n: None) -> FloatArray:
     """MediaPipe's landmarks on I420 frames: float32 (n, 478, 2), NaN where it saw no face."""
 
     def told() -> Iterator[ByteArray]:
-        for i, rgb in enumerate(_rgb_frames(background), 1):
+        for i, rgb in enumerate(_rgb_frames(frames), 1):
             yield rgb
             tick(i)
 
-    return mesh_of(follow(told(), shared_finder()).faces)
-
-
-def mesh_of(faces: Any) -> FloatArray:
-    """Landmarks of faces, some of them None, as one array float32 (n, 478, 2)."""
-    unseen = np.full((478, 2), np.nan, np.float32)
-    return np.stack([unseen if face is None else face.landmarks[:, :2] for face in faces])
+    return mesh_of(track_face(told(), shared_detector()).faces)
 
 
 def to_rgb(frame: ByteArray) -> ByteArray:
@@ -232,8 +231,8 @@ def face_crop(rgb: ByteArray, box: FaceBox) -> ByteArray:
     return np.asarray(cv2.resize(rgb[y0:y1, x0:x1], (FACE_SIDE, FACE_SIDE), interpolation=cv2.INTER_LANCZOS4), np.uint8)
 
 
-def _rgb_frames(background: ByteArray) -> Iterator[ByteArray]:
-    for frame in background:
+def _rgb_frames(frames: ByteArray) -> Iterator[ByteArray]:
+    for frame in frames:
         yield to_rgb(frame)
 
 

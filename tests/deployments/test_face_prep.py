@@ -16,6 +16,7 @@ from deployments.face_prep import FacePrep
 from museserve.errors import ClipError, ConflictError, EngineUnavailableError, ImageError
 from museserve.messages import PreparationProgress
 from musetalk.avatars.builtin import shipped_portrait
+from musetalk.avatars.format import AvatarMeta
 from tests.museserve.media.films import film
 from tests.musetalk.people import person
 
@@ -82,6 +83,16 @@ async def test_who_hangs_up_leaves_nothing(prep: FacePrep, clip: bytes, at: str)
             break
     await telling.aclose()
     assert await left_behind(prep) == []
+
+
+async def test_who_has_the_avatar_may_hang_up(prep: FacePrep, clip: bytes) -> None:
+    telling = prep.prepare(clip, "kept", "", "female", True)
+    async for item in telling:
+        if isinstance(item, AvatarMeta):
+            break
+    await telling.aclose()
+    assert await left_behind(prep) == ["kept"]
+    prep._store.delete("kept")
 
 
 async def test_a_cancelled_call_leaves_nothing(prep: FacePrep, clip: bytes) -> None:

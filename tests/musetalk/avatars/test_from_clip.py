@@ -162,7 +162,7 @@ def test_other_networks_prepare_it_again_from_what_is_kept(made: Any, models: Pa
     old = made[0]
     other = FaceNetworks(config(models, blend={"upper_boundary": 0.6}))
     assert other.version != old.meta.engines["musetalk"] and not is_current(old.meta, other) and is_current(old.meta)
-    monkeypatch.setattr("musetalk.avatars.from_clip.shared_finder", None)
+    monkeypatch.setattr("musetalk.avatars.from_clip.shared_detector", None)
     ref = renew("mina", store, networks=other)
     new = store.load("mina")
     assert new.ref == ref != old.ref and new.meta.engines == {"musetalk": other.version}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from musetalk.avatars.builtin import BUILTIN, shipped_portrait
-from musetalk.faces.box import BoxRule, bridge, is_usable, jitter, mesh_box, points_box, smooth_path, whole_pixels
+from musetalk.faces.box import BoxRule, bridge, ibug_box, is_usable, jitter, mesh_box, smooth_path, whole_pixels
 from tests.musetalk.pictures import DATA
 
 
@@ -21,29 +21,29 @@ def face(nose=300, chin=420, left=200, right=360):
 
 
 def test_the_worked_example():
-    box = points_box(face())
+    box = ibug_box(face())
     assert box.tolist() == [200, 180, 360, 420]
     assert whole_pixels(box, BoxRule("v1.0"), 640, 480) == (200, 180, 360, 420)
     assert whole_pixels(box, BoxRule("v1.5"), 640, 480) == (200, 180, 360, 430)
 
 
 def test_the_middle_of_the_box_is_the_nose_bridge_and_moves_with_the_shift():
-    x0, y0, x1, y1 = points_box(face(nose=310, chin=411))
+    x0, y0, x1, y1 = ibug_box(face(nose=310, chin=411))
     assert (y0 + y1) / 2 == 310
-    x0, y0, x1, y1 = points_box(face(), shift=7)
+    x0, y0, x1, y1 = ibug_box(face(), shift=7)
     assert (y0, y1) == (420 - 2 * (420 - 307), 420)
 
 
 def test_a_box_does_not_begin_above_the_frame():
-    assert points_box(face(nose=100, chin=260))[1] == 0
+    assert ibug_box(face(nose=100, chin=260))[1] == 0
 
 
 def test_the_margin_is_in_proportion_or_absolute_and_ends_with_the_frame():
-    small = points_box(face() / 2)
+    small = ibug_box(face() / 2)
     assert whole_pixels(small, BoxRule(), 640, 480)[3] == 215  # half of the example's 430
     assert whole_pixels(small, BoxRule(scaled=False), 640, 480)[3] == 220
-    assert whole_pixels(points_box(face()), BoxRule(), 640, 425) == (200, 180, 360, 425)
-    assert whole_pixels(points_box(face()), BoxRule(), 350, 480)[2] == 350
+    assert whole_pixels(ibug_box(face()), BoxRule(), 640, 425) == (200, 180, 360, 425)
+    assert whole_pixels(ibug_box(face()), BoxRule(), 350, 480)[2] == 350
 
 
 def test_boxes_are_truncated():
@@ -51,7 +51,7 @@ def test_boxes_are_truncated():
 
 
 def test_an_impossible_box_is_not_used():
-    assert is_usable(points_box(face()))
+    assert is_usable(ibug_box(face()))
     assert not is_usable(np.array([-1.0, 0, 10, 10])) and not is_usable(np.array([5.0, 9, 9, 9])) and not is_usable(np.array([9.0, 1, 9, 9]))
 
 
@@ -67,7 +67,7 @@ def test_the_mesh_follows_the_same_rule():
 def test_the_mesh_gives_the_box_of_the_68_points(avatar):
     """On the shipped portraits, against iBUG points by another landmarker; in parts of the box's width and height."""
     points = np.array(json.loads((DATA / "ibug_points.json").read_text())[avatar])
-    ours, theirs = mesh_box(shipped_portrait(avatar).landmarks), points_box(points)
+    ours, theirs = mesh_box(shipped_portrait(avatar).landmarks), ibug_box(points)
     assert np.abs(ours - theirs)[[0, 2]].max() < 0.02 * (theirs[2] - theirs[0])
     assert np.abs(ours - theirs)[3] < 0.012 * (theirs[3] - theirs[1])
     assert abs((ours[1] + ours[3]) - (theirs[1] + theirs[3])) / 2 < 0.005 * (theirs[3] - theirs[1])

@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'muse
 from museserve.errors import ClipError  # noqa: E402
 from musetalk.faces.bisenet import LOWER_LIP, NOSE, SKIN  # noqa: E402
 from musetalk.faces.box import BoxRule, jitter, whole_pixels  # noqa: E402
-from musetalk.faces.box_track import face_path  # noqa: E402
+from musetalk.faces.box_track import track_boxes  # noqa: E402
 from musetalk.faces.drawn_classes import drawn_classes, five_points  # noqa: E402
 from tests.musetalk.faces.test_box import face  # noqa: E402
 
@@ -47,7 +47,7 @@ class Seen:
 
 def test_dwpose_makes_the_boxes_and_smoothing_steadies_them() -> None:
     points = moving()
-    path = face_path(FRAMES, mesh_like(points), SIZE, BoxRule(), loop=False, dwpose=Seen(points))
+    path = track_boxes(FRAMES, mesh_like(points), SIZE, BoxRule(), loop=False, dwpose=Seen(points))
     assert path.landmarks == "DWPose" and path.bridged == 0 and path.points[0].shape == (68, 2)
     assert path.jitter_before > 2.5 and path.jitter_after < 0.3 * path.jitter_before
     true = np.array([whole_pixels(np.array([p[0, 0], 2 * p[29, 1] - p[8, 1], p[16, 0], p[8, 1]]), BoxRule(), SIZE, SIZE) for p in points])
@@ -59,7 +59,7 @@ def test_a_frame_in_which_dwpose_saw_somebody_else_is_bridged() -> None:
     points = moving()
     seen = points.copy()
     seen[20:23] += 300
-    path = face_path(FRAMES, mesh_like(points), SIZE, BoxRule(), loop=False, dwpose=Seen(seen))
+    path = track_boxes(FRAMES, mesh_like(points), SIZE, BoxRule(), loop=False, dwpose=Seen(seen))
     assert path.landmarks == "DWPose" and path.bridged == 3
     assert np.abs(np.diff(np.array(path.boxes), axis=0)).max() <= 3
     assert np.abs(path.points[21] - points[21]).max() < 8  # the nearest known ones
@@ -67,7 +67,7 @@ def test_a_frame_in_which_dwpose_saw_somebody_else_is_bridged() -> None:
 
 def test_somebody_else_throughout_leaves_mediapipe() -> None:
     points = moving()
-    path = face_path(FRAMES, mesh_like(points), SIZE, BoxRule(), loop=False, dwpose=Seen(points + 300))
+    path = track_boxes(FRAMES, mesh_like(points), SIZE, BoxRule(), loop=False, dwpose=Seen(points + 300))
     assert path.landmarks == "MediaPipe" and path.points[0].shape == (478, 2)
 
 
@@ -75,10 +75,10 @@ def test_frames_without_a_face_have_no_box_of_dwpose() -> None:
     points = moving()
     mesh = mesh_like(points)
     mesh[10:14] = np.nan
-    assert face_path(FRAMES, mesh, SIZE, BoxRule(), loop=False, dwpose=Seen(points)).bridged == 4
-    assert face_path(FRAMES, mesh, SIZE, BoxRule(), loop=True).bridged == 4
+    assert track_boxes(FRAMES, mesh, SIZE, BoxRule(), loop=False, dwpose=Seen(points)).bridged == 4
+    assert track_boxes(FRAMES, mesh, SIZE, BoxRule(), loop=True).bridged == 4
     with pytest.raises(ClipError, match="no frame has a face box"):
-        face_path(FRAMES, np.full_like(mesh, np.nan), SIZE, BoxRule(), loop=True)
+        track_boxes(FRAMES, np.full_like(mesh, np.nan), SIZE, BoxRule(), loop=True)
 
 
 @pytest.mark.parametrize("n_points", [68, 478])

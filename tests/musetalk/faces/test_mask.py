@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'muse
 
 from museserve.messages import Box  # noqa: E402
 from musetalk.faces.bisenet import BiSeNet, FaceParser, region  # noqa: E402
-from musetalk.faces.mask import BlendRule, blur_kernel, context_crop, context_square, face_mask, face_masks, in_one_box, square_mask  # noqa: E402
+from musetalk.faces.mask import BlendRule, blur_kernel, context_crop, context_square, face_mask, in_common_box, square_mask  # noqa: E402
 from tests.musetalk.faces.parser_weights import parser_weights  # noqa: E402
 from tests.musetalk.faces.test_bisenet import a_face  # noqa: E402
 from tests.musetalk.pictures import woman  # noqa: E402
@@ -76,7 +76,8 @@ def test_masks_of_frames_are_parsed_in_their_own_boxes():
     model.load_state_dict(parser_weights())
     parser, rule = FaceParser(model), BlendRule(mode="neck")
     boxes = [(400, 330, 620, 640), (410, 330, 630, 641)]
-    masks = face_masks([woman(), woman()], boxes, parser, rule)
+    parsed = parser.classes([context_crop(woman(), box) for box in boxes])
+    masks = [face_mask(classes, box, rule) for classes, box in zip(parsed, boxes, strict=True)]
     for mask, box in zip(masks, boxes, strict=True):
         (classes,) = parser.classes([context_crop(woman(), box)])
         assert np.array_equal(mask, face_mask(classes, box, rule))
@@ -92,7 +93,7 @@ def test_one_even_box_holds_all_that_shows():
         masks.append(mask)
     masks.append(np.zeros((30, 30), np.uint8))
     boxes.append((0, 0, 30, 30))
-    together, box = in_one_box(masks, boxes)
+    together, box = in_common_box(masks, boxes)
     assert (box.x % 2, box.y % 2, box.w % 2, box.h % 2) == (0, 0, 0, 0)
     assert together.shape == (4, box.h, box.w)
     for part, mask, (x, y, x1, y1) in zip(together, masks, boxes, strict=True):
@@ -105,5 +106,5 @@ def test_one_even_box_holds_all_that_shows():
 
 
 def test_masks_that_show_nothing_have_a_box_all_the_same():
-    together, box = in_one_box([np.zeros((9, 9), np.uint8)], [(5, 7, 14, 16)])
+    together, box = in_common_box([np.zeros((9, 9), np.uint8)], [(5, 7, 14, 16)])
     assert box == Box(4, 6, 2, 2) and together.shape == (1, 2, 2) and not together.any()

@@ -15,15 +15,15 @@ import pytest
 
 from museserve.errors import EngineError, ImageError
 from musetalk.avatars.builtin import shipped_portrait
-from musetalk.faces.mediapipe import FaceFinder, find_faces, quiet_stderr
-from musetalk.faces.quality import FaceReport, assess
+from musetalk.faces.mediapipe import FaceDetector, find_faces, quiet_stderr
+from musetalk.faces.quality import FaceReport, assess_portrait
 from tests.musetalk.pictures import in_a_crowd, man, photo, tilted, turned, woman
 
 ROOT = Path(__file__).parents[3]
 
 
 def report_on(picture):
-    return assess(picture, find_faces(picture))[1]
+    return assess_portrait(picture, find_faces(picture))[1]
 
 
 @pytest.mark.parametrize("name", ["interviewer_woman", "interviewer_man"])
@@ -119,7 +119,7 @@ def test_two_faces_of_a_size_are_refused():
 def test_of_a_large_and_a_small_face_the_large_one_is_taken():
     picture = woman().copy()
     picture[60:360, 700:1000] = cv2.resize(man(), (300, 300), interpolation=cv2.INTER_AREA)
-    face, report = assess(picture, find_faces(picture))
+    face, report = assess_portrait(picture, find_faces(picture))
     assert report.faces == 2 and face.iris_px > 140
     assert "2 faces were found; the largest is used" in report.warnings
 
@@ -190,22 +190,22 @@ def test_threads_share_the_detector():
     np.testing.assert_array_equal(found[2][0].landmarks, alone)
 
 
-def test_a_closed_finder_says_so():
-    finder = FaceFinder()
-    finder.close()
-    finder.close()
+def test_a_closed_detector_says_so():
+    detector = FaceDetector()
+    detector.close()
+    detector.close()
     with pytest.raises(EngineError, match="closed"):
-        finder.find(woman())
+        detector.find(woman())
 
 
 def test_a_missing_model_is_named(tmp_path):
     with pytest.raises(EngineError, match=r"face\.task is missing"):
-        FaceFinder(tmp_path / "face.task")
+        FaceDetector(tmp_path / "face.task")
 
 
 def test_the_detector_is_silent_from_start_to_exit():
-    code = "from tests.musetalk.pictures import woman\nfrom musetalk.faces.mediapipe import FaceFinder, find_faces\nimport sys\n"
-    code += "print(len(find_faces(woman())))\nkept = FaceFinder()\nprint('mine', file=sys.stderr)"
+    code = "from tests.musetalk.pictures import woman\nfrom musetalk.faces.mediapipe import FaceDetector, find_faces\nimport sys\n"
+    code += "print(len(find_faces(woman())))\nkept = FaceDetector()\nprint('mine', file=sys.stderr)"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "1\n", "mine\n")
 
