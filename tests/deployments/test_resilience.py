@@ -61,17 +61,17 @@ def test_hanging_up_stops_the_work_below(service: Service, client: httpx.Client)
 
 def test_too_many_at_once_get_503_and_retry_after(service: Service) -> None:
     answers: list[httpx.Response] = []
-    gate = threading.Barrier(9)
+    gate, answered = threading.Barrier(9), threading.Barrier(9)
 
     def ask() -> None:
         gate.wait()
         with httpx.Client(timeout=60) as client, client.stream("POST", f"{service.url}/v1/videos", json={"text": LONG}) as answer:
             if answer.status_code == 200:
                 next(answer.iter_raw())
-                time.sleep(1.5)
             else:
                 answer.read()
             answers.append(answer)
+            answered.wait(30)  # nobody's place becomes free before all have theirs
 
     threads = [threading.Thread(target=ask) for _ in range(9)]
     for thread in threads:
