@@ -15,10 +15,10 @@ import torch
 
 from configs.models import AppConfig
 from museserve.media.idle_loop import encode_idle
-from museserve.messages import Box
+from museserve.messages import ANIMATOR, MUSETALK, Box
 from musetalk.avatars.assembly import assemble
 from musetalk.avatars.builtin import BUILTIN, shipped_portrait
-from musetalk.avatars.format import ANIMATOR, MUSETALK, EngineParts, PreparedAvatar, content_version
+from musetalk.avatars.format import EngineParts, PreparedAvatar, content_version
 from musetalk.avatars.from_portrait import animator_version, builtin_settings
 from musetalk.avatars.store import AvatarStore
 from musetalk.neural.avatar_parts import neural_version

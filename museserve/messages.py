@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+ANIMATOR, MUSETALK = "animator", "musetalk"  # the engines' names: in `EngineInfo`, avatars and the configuration
+
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
 BoolArray = NDArray[np.bool_]

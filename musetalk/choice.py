@@ -6,7 +6,7 @@ import importlib.util
 
 from configs.models import AppConfig
 from museserve.errors import EngineUnavailableError
-from musetalk.avatars.format import MUSETALK
+from museserve.messages import MUSETALK
 from musetalk.weights.report import missing_files
 
 

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from configs.models import AppConfig
 from museserve.errors import EngineError, EngineUnavailableError
-from museserve.messages import AvatarRef, Conditioning, Phoneme, RenderRequest, SpeechWindow
+from museserve.messages import ANIMATOR, MUSETALK, AvatarRef, Conditioning, Phoneme, RenderRequest, SpeechWindow
 from museserve.timebase import FPS, SPEECH_RATE
 from musetalk.animator.engine import Animator
 from musetalk.animator.rig import Rig
 from musetalk.avatars.builtin import BUILTIN
-from musetalk.avatars.format import ANIMATOR, MUSETALK
 from musetalk.avatars.from_portrait import prepare_builtin
 from musetalk.avatars.store import AvatarStore
 from musetalk.choice import missing_for_musetalk, unmet

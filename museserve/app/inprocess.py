@@ -27,6 +27,8 @@ from museserve.pipeline.video import VideoPipeline, write_mp4
 from museserve.runtime import cpu
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.speech.synthesizer import Synthesizer
+from musetalk.avatars.format import Avatar
+from musetalk.avatars.preparation import renew
 from musetalk.avatars.store import AvatarStore
 from musetalk.avatars.stores import shipped_store
 from musetalk.engine import LipSyncEngine
@@ -74,11 +76,17 @@ class LocalPipeline:
 
     def __init__(self, config: AppConfig, store: AvatarStore | None = None, *, cache: bool = False) -> None:
         self.store = store or shipped_store(config, config.mux.avatar_cache_bytes)
+        self._media = config.mux.media
         self.engine = ready_engine(config, self.store)
         self.engines = LocalEngines(config, self.engine)
         executor = DeadlineExecutor([float("inf")] * config.mux.encode_threads)
         kept = UtteranceCache.of(config) if cache else None
-        self.pipeline = VideoPipeline(config, self.engines, self.store.load, executor, kept)
+        self.pipeline = VideoPipeline(config, self.engines, self._open, executor, kept)
+
+    def _open(self, avatar_id: str) -> Avatar:
+        """No face preparation runs beside this process, which would have made avatars of another version anew."""
+        ref = renew(avatar_id, self.store, self._media)
+        return self.store.load(ref.id, ref.version)
 
     async def fragments(self, request: VideoRequest, on_fragment: Callable[[Fragment], object] = lambda fragment: None) -> list[Fragment]:
         """The whole utterance; `on_fragment` is told of each as it is made. Raises as `VideoPipeline.stream`."""

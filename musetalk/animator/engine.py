@@ -12,7 +12,7 @@ import numpy as np
 
 from configs.models import AnimatorConfig
 from museserve.errors import EngineError, EngineUnavailableError
-from museserve.messages import AvatarRef, ByteArray, Conditioning, EngineInfo, RenderRequest, SpeechWindow
+from museserve.messages import ANIMATOR, AvatarRef, ByteArray, Conditioning, EngineInfo, RenderRequest, SpeechWindow
 from musetalk.animator.render import render_crop
 from musetalk.animator.rig import Rig
 from musetalk.speech_cues.controls import N_CONTROLS
@@ -46,7 +46,7 @@ class Animator:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(config.threads, "animator") if config.threads > 1 else None
         details = {"drive": config.drive, "threads": config.threads, "head_motion": config.head_motion}
-        self.info = EngineInfo("animator", reason, VERSION, "cpu", CONTEXT_S, LOOKAHEAD_S, details)
+        self.info = EngineInfo(ANIMATOR, reason, VERSION, "cpu", CONTEXT_S, LOOKAHEAD_S, details)
 
     def listen(self, speech: SpeechWindow) -> Conditioning:
         """Rows (n_frames, N_CONTROLS) float32; zero, and not `is_speaking`, in silence."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from museserve.media.idle_loop import IdleLoop
-from museserve.messages import AvatarRef, ByteArray, FloatArray
-from musetalk.avatars.format import MUSETALK, AvatarSource, EngineParts, PreparedAvatar, StoredIdle, content_version
+from museserve.messages import MUSETALK, AvatarRef, ByteArray, FloatArray
+from musetalk.avatars.format import AvatarSource, EngineParts, PreparedAvatar, StoredIdle, content_version
 from musetalk.avatars.progress import Steps
 from musetalk.avatars.store import AvatarStore
 

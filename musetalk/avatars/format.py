@@ -20,7 +20,6 @@ from museserve.messages import AvatarRef, Box, ByteArray, EngineInfo, FloatArray
 from museserve.timebase import FPS
 from musetalk.avatars import arrow_file
 
-ANIMATOR, MUSETALK = "animator", "musetalk"  # the engines, as avatars and the configuration name them
 FORMAT = 1  # of the files below; an avatar of another format is prepared again
 Gender = Literal["female", "male"]
 Source = Literal["portrait", "clip"]

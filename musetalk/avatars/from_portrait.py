@@ -14,13 +14,13 @@ from filelock import FileLock
 from configs.models import MediaConfig
 from museserve.errors import ConflictError, EngineError, ImageError, RequestError, UnknownAvatarError
 from museserve.media.idle_loop import encode_idle
-from museserve.messages import AvatarRef, ByteArray, FloatArray
+from museserve.messages import ANIMATOR, MUSETALK, AvatarRef, ByteArray, FloatArray
 from museserve.runtime.versions import stamp
 from musetalk.animator.render import idle_loop
 from musetalk.animator.rig import VERSION, Rig
 from musetalk.avatars.assembly import PartsEncoder, encode_and_save, version_for
 from musetalk.avatars.builtin import is_builtin, shipped_digest, shipped_facts, shipped_portrait
-from musetalk.avatars.format import ANIMATOR, MUSETALK, AvatarSource, EngineParts, check_id, content_version, to_png
+from musetalk.avatars.format import AvatarSource, EngineParts, check_id, content_version, to_png
 from musetalk.avatars.progress import Progress, Steps
 from musetalk.avatars.store import AvatarStore
 from musetalk.faces.framing import frame_portrait, read_portrait

@@ -8,10 +8,10 @@ from typing import Any
 from configs.models import AppConfig, MediaConfig
 from museserve.errors import EngineUnavailableError, MuseserveError
 from museserve.media.clip import is_clip
-from museserve.messages import AvatarRef
+from museserve.messages import ANIMATOR, MUSETALK, AvatarRef
 from musetalk.avatars import from_clip, from_portrait
 from musetalk.avatars.assembly import PartsEncoder
-from musetalk.avatars.format import ANIMATOR, MUSETALK, AvatarMeta
+from musetalk.avatars.format import AvatarMeta
 from musetalk.avatars.progress import Progress, Steps
 from musetalk.avatars.store import AvatarStore
 

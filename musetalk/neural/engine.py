@@ -26,7 +26,6 @@ from musetalk.weights.folder import WeightsFolder
 
 logger = logging.getLogger(__name__)
 
-NAME = "musetalk"
 VERSION = "1"  # of what the same speech looks like, beside the version of the weights
 FADE_FRAMES = 3  # drawn mouths come and go over so many frames
 
