@@ -74,7 +74,7 @@ class MuseTalk:
         }
         name = devices.describe(device)
         version, listener = f"{config.version}-{VERSION}", self._listener
-        self.info = EngineInfo(NAME, reason, version, name, listener.context_s, listener.lookahead_s, details, FADE_FRAMES, batches=True)
+        self.info = EngineInfo(MUSETALK, reason, version, name, listener.context_s, listener.lookahead_s, details, FADE_FRAMES, batches=True)
         logger.info("MuseTalk is warm after %.1f s on %s: %s", time.perf_counter() - began, name, details)
 
     def listen(self, speech: SpeechWindow) -> Conditioning:
