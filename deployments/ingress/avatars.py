@@ -109,12 +109,13 @@ def _slug(name: str) -> str:
 
 
 async def _made(preparation: Preparation) -> AvatarMeta:
-    """The avatar, once it is prepared."""
+    """The avatar, once it is prepared: the last item."""
+    item: PreparationProgress | AvatarMeta | None = None
     async with aclosing(preparation):
         async for item in preparation:
-            if isinstance(item, AvatarMeta):
-                return item
-    raise AssertionError("a preparation ends with the avatar or an error")
+            pass
+    assert isinstance(item, AvatarMeta)
+    return item
 
 
 async def _lines(preparation: Preparation) -> AsyncIterator[bytes]:

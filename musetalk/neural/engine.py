@@ -14,7 +14,7 @@ from torch import nn
 
 from configs.models import MuseTalkConfig
 from museserve.errors import EngineError
-from museserve.messages import ByteArray, Conditioning, EngineInfo, RenderRequest, SpeechWindow
+from museserve.messages import MUSETALK, ByteArray, Conditioning, EngineInfo, RenderRequest, SpeechWindow
 from musetalk.neural import device as devices
 from musetalk.neural.latents import LatentCache, LoadArrays
 from musetalk.neural.listening import WhisperListener
