@@ -110,12 +110,10 @@ def _slug(name: str) -> str:
 
 async def _made(preparation: Preparation) -> AvatarMeta:
     """The avatar, once it is prepared: the last item."""
-    item: PreparationProgress | AvatarMeta | None = None
     async with aclosing(preparation):
-        async for item in preparation:
-            pass
-    assert isinstance(item, AvatarMeta)
-    return item
+        *_, made = [item async for item in preparation]
+    assert isinstance(made, AvatarMeta)
+    return made
 
 
 async def _lines(preparation: Preparation) -> AsyncIterator[bytes]:
