@@ -42,8 +42,8 @@ class Videos:
         meta = await self._avatars.meta(body.avatar or self._config.avatars.default)
         speech = None if body.text is None else self._speech(body.text, body, meta.gender)
         track = body.captions == "track"
-        asked = VideoRequest(_utterance_id(), meta.id, speech, audio, paced=body.stream, text_track=track)
-        return await (self._stream(asked, body) if body.stream else self._film(asked, body))
+        video = VideoRequest(_utterance_id(), meta.id, speech, audio, paced=body.stream, text_track=track)
+        return await (self._stream(video, body) if body.stream else self._film(video, body))
 
     async def captions(self, request: Request) -> Response:
         """Answers once every word is known, which is long before the last picture is sent."""
@@ -59,8 +59,8 @@ class Videos:
             raise ConflictError("the cache is off (cache.enabled); nothing can be prerendered")
         done = []
         for speech in speeches:
-            asked = VideoRequest(_utterance_id(), meta.id, speech, paced=False, keep=True)
-            fragments = [fragment async for fragment in self._graph.stream(asked)]
+            video = VideoRequest(_utterance_id(), meta.id, speech, paced=False, keep=True)
+            fragments = [fragment async for fragment in self._graph.stream(video)]
             frames = sum(fragment.n_frames for fragment in fragments)
             done.append({"text": speech.text, "cache": CACHE_SAYS[_head(fragments[0]).cached], "frames": frames})
         return JSONResponse({"data": done})
@@ -69,31 +69,31 @@ class Videos:
         delivery = parse_delivery(body.voice, body.speed, body.language, gender)
         return parse_speech(text, delivery, self._config.speech.max_text_chars)
 
-    async def _stream(self, asked: VideoRequest, body: VideoBody) -> Response:
-        first, fragments = await self._begun(asked, body, self._graph.stream(asked))
+    async def _stream(self, video: VideoRequest, body: VideoBody) -> Response:
+        first, fragments = await self._begun(video, body, self._graph.stream(video))
         head = _head(first)
         data = (fragment.data async for fragment in fragments)
-        return StreamingResponse(data, media_type=f'video/mp4; codecs="{head.codecs}"', headers=await self._headers(asked, body, head))
+        return StreamingResponse(data, media_type=f'video/mp4; codecs="{head.codecs}"', headers=await self._headers(video, body, head))
 
-    async def _film(self, asked: VideoRequest, body: VideoBody) -> Response:
-        first, parts = await self._begun(asked, body, self._graph.film(asked))
+    async def _film(self, video: VideoRequest, body: VideoBody) -> Response:
+        first, parts = await self._begun(video, body, self._graph.film(video))
         assert isinstance(first, FilmHead)
         data = b"".join([part async for part in parts if isinstance(part, bytes)])
-        return Response(data, media_type="video/mp4", headers=await self._headers(asked, body, first.fragments))
+        return Response(data, media_type="video/mp4", headers=await self._headers(video, body, first.fragments))
 
-    async def _begun(self, asked: VideoRequest, body: VideoBody, video: AsyncGenerator[T, None]) -> tuple[T, AsyncGenerator[T, None]]:
+    async def _begun(self, video: VideoRequest, body: VideoBody, items: AsyncGenerator[T, None]) -> tuple[T, AsyncGenerator[T, None]]:
         if body.captions == "none":
-            return await begun(video)
+            return await begun(items)
         try:
-            return await begun(self._captions.keep(asked.utterance).heard(video))
+            return await begun(self._captions.keep(video.utterance).heard(items))
         except BaseException:
-            self._captions.drop(asked.utterance)
+            self._captions.drop(video.utterance)
             raise
 
-    async def _headers(self, asked: VideoRequest, body: VideoBody, head: FragmentHead) -> dict[str, str]:
+    async def _headers(self, video: VideoRequest, body: VideoBody, head: FragmentHead) -> dict[str, str]:
         lipsync = (await self._graph.info()).lipsync
         headers = {
-            "X-Utterance-Id": asked.utterance,
+            "X-Utterance-Id": video.utterance,
             "X-Codecs": head.codecs,
             "X-Engine": f"{lipsync.name}; {lipsync.reason}",
             "X-Speech-Engine": head.speech_engine,
@@ -106,7 +106,7 @@ class Videos:
         if head.notice:
             headers["X-Notice"] = head.notice.encode("ascii", "replace").decode()
         if body.captions != "none":
-            headers["Link"] = f'</v1/videos/{asked.utterance}/captions.vtt>; rel="captions"; type="text/vtt"'
+            headers["Link"] = f'</v1/videos/{video.utterance}/captions.vtt>; rel="captions"; type="text/vtt"'
         return headers
 
 

@@ -244,12 +244,12 @@ class UtterancePipeline:
         spoken = {i: row for i, row in enumerate(rows) if row is not None}
         if spoken:
             numbers = tuple(self._number(first + i) for i in spoken)
-            asked = time.perf_counter()
+            called = time.perf_counter()
             request = RenderRequest(
                 self._background.avatar, numbers, np.stack(list(spoken.values())), self._plan.name, first == 0, self._due_s(first)
             )
             rendered = await self._lipsync.render(request)
-            self.timings.wait_ms += (time.perf_counter() - asked) * 1e3
+            self.timings.wait_ms += (time.perf_counter() - called) * 1e3
             self.timings.render_ms += rendered.render_ms
             self.timings.render_calls += 1
             self.timings.speaking_frames += len(spoken)
