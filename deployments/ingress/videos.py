@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -72,8 +73,8 @@ class Videos:
     async def _stream(self, video: VideoRequest, body: VideoBody) -> Response:
         first, fragments = await self._begun(video, body, self._graph.stream(video))
         head = _head(first)
-        data = (fragment.data async for fragment in fragments)
-        return StreamingResponse(data, media_type=f'video/mp4; codecs="{head.codecs}"', headers=await self._headers(video, body, head))
+        headers = await self._headers(video, body, head)
+        return StreamingResponse(_data(fragments), media_type=f'video/mp4; codecs="{head.codecs}"', headers=headers)
 
     async def _film(self, video: VideoRequest, body: VideoBody) -> Response:
         first, parts = await self._begun(video, body, self._graph.film(video))
@@ -117,6 +118,12 @@ def _utterance_id() -> str:
 def _head(first: Fragment) -> FragmentHead:
     assert first.head is not None, "the first fragment has the head"
     return first.head
+
+
+async def _data(fragments: AsyncGenerator[Fragment, None]) -> AsyncIterator[bytes]:
+    async with aclosing(fragments):
+        async for fragment in fragments:
+            yield fragment.data
 
 
 def _check_captions(body: VideoBody, audio: bytes | None) -> None:
