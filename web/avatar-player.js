@@ -12,14 +12,12 @@ import { Sound } from "./player/sound.js";
 import { checked, Utterance } from "./player/utterance.js";
 import { View } from "./player/view.js";
 import { VoiceActivity } from "./player/voice-activity.js";
+/** @import { AvatarPlayer as Declared, EndedDetail, NoticeDetail, PlayerState } from "./avatar-player.d.ts" */
+/** @import { SpeakOptions, VoiceActivityOptions } from "./avatar-player.d.ts" */
+/** @import { Transport, TransportHooks } from "./player/types.d.ts" */
+/** @import { Nothing } from "./checks/nothing.ts" */
 
 /**
- * @typedef {import("./avatar-player.d.ts").AvatarPlayer} Declared
- * @typedef {import("./avatar-player.d.ts").PlayerState} PlayerState
- * @typedef {import("./avatar-player.d.ts").NoticeDetail} NoticeDetail
- * @typedef {import("./avatar-player.d.ts").EndedDetail} EndedDetail
- * @typedef {import("./player/types.d.ts").Transport} Transport
- * @typedef {import("./player/types.d.ts").TransportHooks} TransportHooks
  * @typedef {typeof STATES[number]} PersonState
  * @typedef {"off" | "connecting" | "open" | "lost" | "failed"} ConnectionState
  */
@@ -28,7 +26,7 @@ import { VoiceActivity } from "./player/voice-activity.js";
  * What the class has beside its declaration. Other members fail the check of types.
  *
  * @typedef {"connectedCallback" | "disconnectedCallback" | "attributeChangedCallback" | "internals"} Undeclared
- * @typedef {import("./checks/nothing.ts").Nothing<
+ * @typedef {Nothing<
  *   Exclude<keyof AvatarPlayer, keyof Declared | keyof WithAttributes | Undeclared>
  * >} NothingUndeclared
  */
@@ -52,23 +50,15 @@ export class AvatarPlayer extends WithAttributes {
     this.emit("caption", utterance && { id: utterance.id, lines }),
   );
   #reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
-  /** @type {Transport | null} */
-  #transport = null;
-  /** @type {ConnectionState} */
-  #connection = "off";
-  /** @type {PersonState} by `setState` */
-  #requestedState = "idle";
-  /** @type {PlayerState} */
-  #state = "off";
-  /** @type {Utterance[]} */
-  #utterances = [];
-  /** @type {Utterance | null} the one that is heard */
-  #heard = null;
-  /** @type {VoiceActivity | null} */
-  #voiceActivity = null;
+  /** @type {Transport | null} */ #transport = null;
+  /** @type {ConnectionState} */ #connection = "off";
+  /** @type {PersonState} */ #requestedState = "idle"; // by `setState`
+  /** @type {PlayerState} */ #state = "off";
+  /** @type {Utterance[]} */ #utterances = [];
+  /** @type {Utterance | null} */ #heard = null; // the one that is heard
+  /** @type {VoiceActivity | null} */ #voiceActivity = null;
   #locked = false; // sound waits for a gesture, and that was told
-  /** @type {(() => void) | null} */
-  #restoreSound = null;
+  /** @type {(() => void) | null} */ #restoreSound = null;
 
   constructor() {
     super();
@@ -105,11 +95,7 @@ export class AvatarPlayer extends WithAttributes {
     });
   }
 
-  /**
-   * @param {string} name
-   * @param {string | null} before
-   * @param {string | null} after
-   */
+  /** @param {string} name @param {string | null} before @param {string | null} after */
   attributeChangedCallback(name, before, after) {
     if (before === after) return;
     if (name === "captions") this.#captions.visible = this.captions !== "off";
@@ -194,7 +180,7 @@ export class AvatarPlayer extends WithAttributes {
     return transport;
   }
 
-  /** @param {string | import("./avatar-player.d.ts").SpeakOptions} what */
+  /** @param {string | SpeakOptions} what */
   speak(what) {
     const utterance = new Utterance(
       { ...voiceSettingsOf(this), ...checked(what) },
@@ -259,7 +245,7 @@ export class AvatarPlayer extends WithAttributes {
     for (const text of texts) this.#transport?.markCached?.({ text, ...voiceSettingsOf(this) });
   }
 
-  /** @param {import("./avatar-player.d.ts").VoiceActivityOptions} [options] */
+  /** @param {VoiceActivityOptions} [options] */
   async listen(options = {}) {
     this.stopListening();
     const activity = new VoiceActivity((speaking) => {
@@ -326,10 +312,7 @@ export class AvatarPlayer extends WithAttributes {
     };
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {number} ms
-   */
+  /** @param {Utterance} utterance @param {number} ms */
   #begin(utterance, ms) {
     if (utterance.done) return;
     this.#heard = utterance;
@@ -342,11 +325,7 @@ export class AvatarPlayer extends WithAttributes {
     if (first) this.emit("started", detail);
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {EndedDetail["outcome"]} outcome
-   * @param {PlayerError | null} [error]
-   */
+  /** @param {Utterance} utterance @param {EndedDetail["outcome"]} outcome @param {PlayerError | null} [error] */
   #finish(utterance, outcome, error) {
     const detail = utterance.finish(outcome, error);
     if (!detail) return;
@@ -359,10 +338,7 @@ export class AvatarPlayer extends WithAttributes {
     this.emit("ended", detail);
   }
 
-  /**
-   * @param {Utterance | null} utterance
-   * @param {number} ms
-   */
+  /** @param {Utterance | null} utterance @param {number} ms */
   #follow(utterance, ms) {
     if (!utterance || utterance.done || utterance.state === "queued") {
       this.#captions.show();
@@ -455,11 +431,7 @@ export class AvatarPlayer extends WithAttributes {
     this.#restoreSound = restore;
   }
 
-  /**
-   * @param {NoticeDetail["code"]} code
-   * @param {string} message
-   * @param {string} [id]
-   */
+  /** @param {NoticeDetail["code"]} code @param {string} message @param {string} [id] */
   #notice(code, message, id) {
     this.emit("notice", { code, message, ...(id && { id }) });
   }

@@ -2,13 +2,14 @@
 // where it cannot, sound alone does.
 
 import { messageOf, PlayerError, request } from "./player/errors.js";
+/** @import { TTSManager as Declared, TTSOptions as Options } from "./tts.d.ts" */
+/** @import { Nothing } from "./checks/nothing.ts" */
+/** @import { AvatarPlayer, NoticeDetail } from "./avatar-player.d.ts" */
 
 /**
- * @typedef {import("./tts.d.ts").TTSManager} Declared
- * @typedef {import("./tts.d.ts").TTSOptions} Options
  * @typedef {NonNullable<Parameters<Declared["speak"]>[1]>} SpeakOptions
  * @typedef {{ text: string, voice: string, speed: number }} Speech
- * @typedef {import("./checks/nothing.ts").Nothing<Exclude<keyof TTSManager, keyof Declared>>} NothingUndeclared
+ * @typedef {Nothing<Exclude<keyof TTSManager, keyof Declared>>} NothingUndeclared
  */
 
 const ORIGIN = new URL(import.meta.url).origin;
@@ -43,10 +44,8 @@ export class TTSManager {
   #src;
   /** @type {{ text: string, options: SpeakOptions, resolve: () => void, reject: (reason: unknown) => void }[]} */
   #queue = [];
-  /** @type {AbortController | null} stops what is heard */
-  #current = null;
-  /** @type {HTMLAudioElement | null} one element for all, unlocked once */
-  #audio = null;
+  /** @type {AbortController | null} */ #current = null; // stops what is heard
+  /** @type {HTMLAudioElement | null} */ #audio = null; // one element for all, unlocked once
   #alone = false;
   #on;
 
@@ -81,11 +80,7 @@ export class TTSManager {
     return Boolean(allowed);
   }
 
-  /**
-   * @param {string} text
-   * @param {SpeakOptions} [options]
-   * @returns {Promise<void>}
-   */
+  /** @param {string} text @param {SpeakOptions} [options] @returns {Promise<void>} */
   speak(text, options = {}) {
     if (options.interrupt) this.stop();
     return new Promise((resolve, reject) => {
@@ -125,12 +120,8 @@ export class TTSManager {
     }
   }
 
-  /**
-   * Whether the avatar spoke it, to its end or until it was stopped.
-   *
-   * @param {Speech} speech
-   * @param {AbortSignal} signal
-   */
+  /** Whether the avatar spoke it, to its end or until it was stopped.
+   * @param {Speech} speech @param {AbortSignal} signal */
   async #shown(speech, signal) {
     const player = this.#player;
     if (!player || this.#alone) return false;
@@ -155,23 +146,17 @@ export class TTSManager {
     }
   }
 
-  /**
-   * @param {import("./avatar-player.d.ts").AvatarPlayer} player
-   * @param {string} why
-   */
+  /** @param {AvatarPlayer} player @param {string} why */
   #goOnAlone(player, why) {
     this.#alone = true;
     player.addEventListener("ready", () => (this.#alone = false), { once: true });
-    /** @type {import("./avatar-player.d.ts").NoticeDetail} */
+    /** @type {NoticeDetail} */
     const notice = { code: "sound_only", message: `the avatar cannot be shown (${why}); the voice goes on alone` };
     player.dispatchEvent(new CustomEvent("notice", { detail: notice }));
     this.#on.notice?.(notice);
   }
 
-  /**
-   * @param {Speech} speech
-   * @param {AbortSignal} signal
-   */
+  /** @param {Speech} speech @param {AbortSignal} signal */
   async #heard(speech, signal) {
     const response = await request(new URL("/api/core/tts/synthesize/", this.#src).href, {
       method: "POST",

@@ -77,13 +77,8 @@ async function send(onAdded) {
   }
 }
 
-/**
- * Sentences as a list, and below them, folded, what was measured.
- *
- * @param {string | null} title
- * @param {string[]} [sentences]
- * @param {Record<string, unknown>} [measured]
- */
+/** Sentences as a list, and below them, folded, what was measured.
+ * @param {string | null} title @param {string[]} [sentences] @param {Record<string, unknown>} [measured] */
 function showReport(title, sentences = [], measured = {}) {
   const box = el("report");
   box.hidden = !title;
@@ -100,10 +95,7 @@ function showReport(title, sentences = [], measured = {}) {
   box.append(make("details", {}, make("summary", {}, t("measured")), make("dl", {}, ...rows)));
 }
 
-/**
- * @param {unknown} value
- * @returns {string}
- */
+/** @param {unknown} value @returns {string} */
 function plain(value) {
   if (typeof value === "boolean") return t(value ? "yes" : "no");
   if (typeof value === "number") return String(Math.round(value * 100) / 100);

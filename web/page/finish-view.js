@@ -3,12 +3,12 @@
 import { clock, download, el, make } from "./dom.js";
 import { language, t } from "./texts.js";
 import { answered, plainText, webVtt } from "./transcript.js";
-
-/** @typedef {import("./types.d.ts").Entry} Entry */
+/** @import { Entry } from "./types.d.ts" */
+/** @import { Interview } from "./interview.js" */
+/** @import { Words } from "./transcript.js" */
 
 export class FinishView {
-  /** @type {Entry[]} */
-  #entries = [];
+  /** @type {Entry[]} */ #entries = [];
   #seconds = 0;
   #interviewer = "";
   #date = new Date();
@@ -25,10 +25,7 @@ export class FinishView {
     });
   }
 
-  /**
-   * @param {import("./interview.js").Interview} interview
-   * @param {string} interviewer
-   */
+  /** @param {Interview} interview @param {string} interviewer */
   show(interview, interviewer) {
     this.#entries = interview.entries;
     this.#seconds = interview.seconds;
@@ -50,7 +47,7 @@ export class FinishView {
     return `interview-${this.#date.toISOString().slice(0, 16).replace(/[T:]/g, "-")}.${extension}`;
   }
 
-  /** @returns {import("./transcript.js").Words} */
+  /** @returns {Words} */
   get #words() {
     return {
       title: t("documentTitle"),

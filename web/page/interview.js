@@ -1,43 +1,30 @@
 // The course of an interview: which question is asked, heard, answered or skipped, and when. No document, only the
 // player.
 
-/**
- * @typedef {import("./types.d.ts").Entry} Entry
- * @typedef {import("./types.d.ts").InterviewState} InterviewState
- * @typedef {import("./types.d.ts").PlayerError} PlayerError
- */
+/** @import { Entry, InterviewState, PlayerError, Speaker } from "./types.d.ts" */
+/** @import { Utterance } from "../avatar-player.d.ts" */
 
 export const PACES = [0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.6];
 
-/**
- * States: `preparing` (not heard yet), `asking`, `listening` (the candidate answers), `trouble` (could not be asked;
+/** States: `preparing` (not heard yet), `asking`, `listening` (the candidate answers), `trouble` (could not be asked;
  * `error` says why; `repeat` tries again), `done`. `onChange(interview)` is called after every change,
- * `onDone(interview)` once.
- */
+ * `onDone(interview)` once. */
 export class Interview {
-  /** @type {InterviewState} */
-  state = "preparing";
-  /** @type {PlayerError | null} */
-  error = null;
+  /** @type {InterviewState} */ state = "preparing";
+  /** @type {PlayerError | null} */ error = null;
   index = 0;
-  /** @type {Entry[]} */
-  entries = [];
-  /** @type {number | null} performance.now() */
-  listeningSince = null;
+  /** @type {Entry[]} */ entries = [];
+  /** @type {number | null} */ listeningSince = null; // performance.now()
 
   #player;
   #questions;
   #began = performance.now();
-  /** @type {import("../avatar-player.d.ts").Utterance | null} the question that is being asked */
-  #utterance = null;
+  /** @type {Utterance | null} */ #utterance = null; // the question that is being asked
   #onChange;
   #onDone;
 
-  /**
-   * @param {import("./types.d.ts").Speaker} player
-   * @param {string[]} questions
-   * @param {{ onChange: (interview: Interview) => void, onDone: (interview: Interview) => void }} hooks
-   */
+  /** @param {Speaker} player @param {string[]} questions
+   * @param {{ onChange: (interview: Interview) => void, onDone: (interview: Interview) => void }} hooks */
   constructor(player, questions, { onChange, onDone }) {
     this.#player = player;
     this.#questions = questions;
@@ -146,10 +133,7 @@ export class Interview {
     entry.skipped = skipped;
   }
 
-  /**
-   * @param {InterviewState} state
-   * @param {PlayerError | null} [error]
-   */
+  /** @param {InterviewState} state @param {PlayerError | null} [error] */
   #become(state, error = null) {
     this.listeningSince = state === "listening" ? (this.listeningSince ?? performance.now()) : null;
     this.state = state;

@@ -3,23 +3,17 @@
 import { el, icon, make } from "./dom.js";
 import { avatarUrl, request, requestJson } from "./service.js";
 import { t } from "./texts.js";
-
-/** @typedef {import("./types.d.ts").Avatar} Avatar */
+/** @import { Avatar } from "./types.d.ts" */
 
 export class Interviewers {
   #box = el("interviewers");
-  /** @type {Avatar[]} */
-  #avatars = [];
-  /** @type {Avatar | null} */
-  #chosen = null;
+  /** @type {Avatar[]} */ #avatars = [];
+  /** @type {Avatar | null} */ #chosen = null;
   #onChoose;
   #onProblem;
 
-  /**
-   * `onChoose` is called when another one is chosen, `onProblem` when one cannot be removed.
-   *
-   * @param {{ onChoose: (avatar: Avatar) => void, onProblem: (error: unknown) => void }} hooks
-   */
+  /** `onChoose` is called when another one is chosen, `onProblem` when one cannot be removed.
+   * @param {{ onChoose: (avatar: Avatar) => void, onProblem: (error: unknown) => void }} hooks */
   constructor({ onChoose, onProblem }) {
     this.#onChoose = onChoose;
     this.#onProblem = onProblem;
@@ -29,11 +23,8 @@ export class Interviewers {
     return this.#chosen;
   }
 
-  /**
-   * Fetches the list and chooses `id`, or the first one when it is not there. Throws ServiceError.
-   *
-   * @param {string} id
-   */
+  /** Fetches the list and chooses `id`, or the first one when it is not there. Throws ServiceError.
+   * @param {string} id */
   async load(id) {
     this.#avatars = (await requestJson("v1/avatars")).data;
     this.choose(id);
@@ -55,11 +46,7 @@ export class Interviewers {
     this.#box.replaceChildren(...this.#avatars.map((one) => this.#tile(one)), add);
   }
 
-  /**
-   * The name to show; the shipped ones are called by what they are.
-   *
-   * @param {Avatar} one
-   */
+  /** The name to show; the shipped ones are called by what they are. @param {Avatar} one */
   nameOf(one) {
     return one.builtin ? `${t("interviewer")} · ${t(one.gender === "male" ? "man" : "woman")}` : one.name;
   }
@@ -106,10 +93,7 @@ export class Interviewers {
   }
 }
 
-/**
- * @param {string} question
- * @returns {Promise<boolean>}
- */
+/** @param {string} question @returns {Promise<boolean>} */
 function confirmed(question) {
   const dialog = el("confirm");
   el("confirm-title").textContent = question;

@@ -1,21 +1,16 @@
 // Captions: a real text track of the video, and the box in which they are shown, also over the still portrait.
 
-/** @typedef {import("./utterance.js").Utterance} Utterance */
+/** @import { Utterance } from "./utterance.js" */
 
 export class Captions {
   #track;
   #box;
   #onchange;
-  /** @type {Map<Utterance, VTTCue[]>} its cues on the track */
-  #placed = new Map();
-  /** @type {string[]} the lines in the box */
-  #shown = [];
+  /** @type {Map<Utterance, VTTCue[]>} */ #placed = new Map(); // its cues on the track
+  /** @type {string[]} */ #shown = []; // the lines in the box
 
-  /**
-   * @param {HTMLVideoElement} video
-   * @param {HTMLElement} box
-   * @param {(utterance: Utterance | null, lines: string[]) => void} onchange (null, []) between captions
-   */
+  /** @param {HTMLVideoElement} video @param {HTMLElement} box
+   * @param {(utterance: Utterance | null, lines: string[]) => void} onchange (null, []) between captions */
   constructor(video, box, onchange) {
     this.#box = box;
     this.#onchange = onchange;
@@ -36,12 +31,8 @@ export class Captions {
     this.#box.hidden = !visible;
   }
 
-  /**
-   * Puts an utterance's cues onto the track.
-   *
-   * @param {Utterance} utterance
-   * @param {number} originS where its frame 0 lies, in seconds of the media
-   */
+  /** Puts an utterance's cues onto the track.
+   * @param {Utterance} utterance @param {number} originS where its frame 0 lies, in seconds of the media */
   place(utterance, originS) {
     this.clear(utterance);
     const cues = utterance.cues.map(
@@ -57,11 +48,7 @@ export class Captions {
     this.#placed.delete(utterance);
   }
 
-  /**
-   * Shows what is said at a time of an utterance; without one, nothing.
-   *
-   * @param {Utterance | null} [utterance]
-   */
+  /** Shows what is said at a time of an utterance; without one, nothing. @param {Utterance | null} [utterance] */
   show(utterance = null, ms = 0) {
     const cue = utterance?.cues.findLast(({ start_ms, end_ms }) => start_ms <= ms && ms < end_ms) ?? null;
     const lines = (cue?.lines ?? []).filter((line) => line.trim()); // an empty one would be an empty plate

@@ -8,14 +8,10 @@ import { SEGMENT_FRAMES } from "./slots.js";
 import { Timeline } from "./timeline.js";
 import { deferred } from "./utterance.js";
 import { FLAG_ENDS, FLAG_INIT, loadIdle } from "./wire.js";
-
-/**
- * @typedef {import("../avatar-player.d.ts").ReadyDetail} ReadyDetail
- * @typedef {import("./types.d.ts").Ready} Ready
- * @typedef {import("./types.d.ts").ServerMessage} ServerMessage
- * @typedef {import("./types.d.ts").Transport} Transport
- * @typedef {import("./utterance.js").Utterance} Utterance
- */
+/** @import { ReadyDetail, SpeakOptions } from "../avatar-player.d.ts" */
+/** @import { Failure, Fragment, IdleLoop, Piece, Ready, ServerMessage, Transport } from "./types.d.ts" */
+/** @import { TransportOptions } from "./types.d.ts" */
+/** @import { Deferred, Utterance } from "./utterance.js" */
 
 /**
  * @template {ServerMessage["type"]} Type
@@ -33,19 +29,15 @@ export class Conversation {
   #hooks;
   #connection;
   #outgoing;
-  /** @type {Timeline | null} */
-  #timeline = null;
-  /** @type {string | null} */
-  #idleUrl = null;
-  /** @type {import("./utterance.js").Deferred<ReadyDetail>} */
-  #opened = deferred();
+  /** @type {Timeline | null} */ #timeline = null;
+  /** @type {string | null} */ #idleUrl = null;
+  /** @type {Deferred<ReadyDetail>} */ #opened = deferred();
   #epoch = 0; // sessions so far; numbers of utterances count within one
-  /** @type {Ready | null} */
-  #ready = null;
+  /** @type {Ready | null} */ #ready = null;
   #lost = false;
   #statsTimer;
 
-  /** @param {import("./types.d.ts").TransportOptions} options */
+  /** @param {TransportOptions} options */
   constructor({ base, start, video, quality, hooks }) {
     this.#base = base;
     this.#video = video;
@@ -81,26 +73,19 @@ export class Conversation {
     this.#outgoing.add(utterance);
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {import("./types.d.ts").Piece} piece
-   */
+  /** @param {Utterance} utterance @param {Piece} piece */
   write(utterance, piece) {
     this.#outgoing.write(utterance, piece);
   }
 
-  /**
-   * Takes utterances off the screen.
-   *
-   * @param {Utterance[]} utterances
-   */
+  /** Takes utterances off the screen. @param {Utterance[]} utterances */
   interrupt(utterances) {
     this.#timeline?.cut(utterances.map((utterance) => utterance.key));
     this.#outgoing.interrupt(utterances);
     for (const utterance of utterances) this.#hooks.ended(utterance, "interrupted");
   }
 
-  /** @param {import("../avatar-player.d.ts").SpeakOptions} options */
+  /** @param {SpeakOptions} options */
   markCached(options) {
     this.#outgoing.markCached(options);
   }
@@ -122,10 +107,7 @@ export class Conversation {
 
   // --- a session begins, is lost, or cannot go on ----------------------------------------------------------
 
-  /**
-   * @param {Ready} ready
-   * @param {boolean} anew
-   */
+  /** @param {Ready} ready @param {boolean} anew */
   async #begin(ready, anew) {
     const again = this.#ready !== null;
     if (anew) {
@@ -156,7 +138,7 @@ export class Conversation {
     this.#opened.resolve(detail);
   }
 
-  /** @param {import("./types.d.ts").IdleLoop} idle */
+  /** @param {IdleLoop} idle */
   async #show(idle) {
     this.#timeline?.destroy();
     this.#timeline = new Timeline(this.#video, await attach(this.#video), idle, {
@@ -206,7 +188,7 @@ export class Conversation {
 
   // --- what the service says -------------------------------------------------------------------------------
 
-  /** @param {import("./types.d.ts").Fragment} fragment */
+  /** @param {Fragment} fragment */
   #addFragment({ n, flags, firstFrame, nFrames, data }) {
     const utterance = this.#outgoing.byNumber(n);
     if (!utterance?.key || utterance.done) return;
@@ -257,19 +239,12 @@ export class Conversation {
     }
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {number} frames
-   * @param {boolean} final
-   */
+  /** @param {Utterance} utterance @param {number} frames @param {boolean} final */
   #close({ key }, frames, final) {
     if (key !== null) this.#timeline?.close(key, frames, final);
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {Message<"started">} message
-   */
+  /** @param {Utterance} utterance @param {Message<"started">} message */
   #started(utterance, { first_frame: firstFrame, phase, grid, cached, notice, timings_ms: timings }) {
     utterance.cached = cached;
     utterance.timings ??= timings;
@@ -278,20 +253,14 @@ export class Conversation {
     if (notice) this.#hooks.notice("voice", notice, utterance.id);
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {Message<"words">} message
-   */
+  /** @param {Utterance} utterance @param {Message<"words">} message */
   #words(utterance, message) {
     utterance.addWords(message);
     if (utterance.key !== null) this.#timeline?.noteLeadingSilence(utterance.key, message.words);
     this.#place(utterance);
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {Message<"interrupted">} message
-   */
+  /** @param {Utterance} utterance @param {Message<"interrupted">} message */
   #interrupted(utterance, { frames, by }) {
     this.#outgoing.remove(utterance);
     if (utterance.done) return; // by this page
@@ -301,10 +270,7 @@ export class Conversation {
     else this.#close(utterance, frames - (frames % SEGMENT_FRAMES), true); // what came is heard
   }
 
-  /**
-   * @param {Utterance | null} utterance
-   * @param {import("./types.d.ts").Failure} failure
-   */
+  /** @param {Utterance | null} utterance @param {Failure} failure */
   #failed(utterance, { code, message, id, retry_after_s: retry, closing }) {
     if (closing !== undefined) return; // told when it is closed
     const error = new PlayerError(code, message, { id: utterance?.id ?? id, retry_after_s: retry });
@@ -325,10 +291,7 @@ export class Conversation {
     this.#hooks.tick(position?.run.utterance ?? null, position?.ms ?? 0);
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {number} at
-   */
+  /** @param {Utterance} utterance @param {number} at */
   #shown(utterance, at) {
     const ms = at - utterance.requestedAt;
     this.#quality.time("first_frame_ms", ms);

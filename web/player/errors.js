@@ -1,14 +1,11 @@
 // What went wrong, for programs (`code`) and for people (`message`).
 
-/** @typedef {import("../avatar-player.d.ts").PlayerError} Declared */
+/** @import { PlayerError as Declared } from "../avatar-player.d.ts" */
 
 /** @implements {Declared} */
 export class PlayerError extends Error {
-  /**
-   * @param {string} code
-   * @param {string} message
-   * @param {{ id?: string, close?: number, retry_after_s?: number, cause?: unknown }} [more]
-   */
+  /** @param {string} code @param {string} message
+   * @param {{ id?: string, close?: number, retry_after_s?: number, cause?: unknown }} [more] */
   constructor(code, message, more = {}) {
     super(message, { cause: more.cause });
     this.name = "PlayerError";
@@ -22,22 +19,13 @@ export class PlayerError extends Error {
 /** @param {unknown} thrown whatever was caught */
 export const messageOf = (thrown) => (thrown instanceof Error ? thrown.message : String(thrown));
 
-/**
- * A PlayerError as it is; anything else as one of media.
- *
- * @param {unknown} thrown
- * @param {string} [id]
- */
+/** A PlayerError as it is; anything else as one of media. @param {unknown} thrown @param {string} [id] */
 export function asPlayerError(thrown, id) {
   return thrown instanceof PlayerError ? thrown : new PlayerError("media", messageOf(thrown), { cause: thrown, id });
 }
 
-/**
- * A successful response, or a PlayerError with the service's own words.
- *
- * @param {string} url
- * @param {RequestInit} [options]
- */
+/** A successful response, or a PlayerError with the service's own words.
+ * @param {string} url @param {RequestInit} [options] */
 export async function request(url, options) {
   let response;
   try {

@@ -3,13 +3,9 @@
 
 import { asPlayerError, request } from "./errors.js";
 import { deferred } from "./utterance.js";
-
-/**
- * @typedef {import("../avatar-player.d.ts").Cue} Cue
- * @typedef {import("../avatar-player.d.ts").ReadyDetail} ReadyDetail
- * @typedef {import("./types.d.ts").Transport} Transport
- * @typedef {import("./utterance.js").Utterance} Utterance
- */
+/** @import { Cue, ReadyDetail } from "../avatar-player.d.ts" */
+/** @import { Piece, Transport, TransportOptions } from "./types.d.ts" */
+/** @import { Deferred, Utterance } from "./utterance.js" */
 
 const VTT_CUE = /^(?:(\d+):)?(\d+):(\d+)[.,](\d{3})\s+-->\s+(?:(\d+):)?(\d+):(\d+)[.,](\d{3})/;
 const TICK_MS = 40;
@@ -22,18 +18,15 @@ export class Files {
   #start;
   #video;
   #hooks;
-  /** @type {Utterance[]} */
-  #queue = [];
-  /** @type {{ utterance: Utterance, abort: AbortController } | null} */
-  #current = null;
-  /** @type {import("./utterance.js").Deferred<ReadyDetail>} */
-  #opened = deferred();
+  /** @type {Utterance[]} */ #queue = [];
+  /** @type {{ utterance: Utterance, abort: AbortController } | null} */ #current = null;
+  /** @type {Deferred<ReadyDetail>} */ #opened = deferred();
   #avatar = "";
   #idleUrl = "";
   #talkUrl = "";
   #timer;
 
-  /** @param {import("./types.d.ts").TransportOptions} options */
+  /** @param {TransportOptions} options */
   constructor({ base, start, video, hooks }) {
     this.#base = base;
     this.#start = start;
@@ -58,10 +51,7 @@ export class Files {
     this.#next();
   }
 
-  /**
-   * @param {Utterance} _utterance
-   * @param {import("./types.d.ts").Piece} piece
-   */
+  /** @param {Utterance} _utterance @param {Piece} piece */
   write(_utterance, piece) {
     if (piece.final) this.#next();
   }
@@ -91,8 +81,7 @@ export class Files {
 
   async #open() {
     const health = await (await request(new URL("/health", this.#base).href)).json();
-    /** @type {string} */
-    const wanted = this.#start.avatar ?? health.default_avatar;
+    /** @type {string} */ const wanted = this.#start.avatar ?? health.default_avatar;
     /** @type {{ id: string }[]} */
     const avatars = (await (await request(new URL("/v1/avatars", this.#base).href)).json()).data;
     this.#avatar = avatars.find(({ id }) => id === wanted || id === `interviewer_${wanted}`)?.id ?? wanted;
@@ -138,10 +127,7 @@ export class Files {
     }
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {AbortSignal} signal
-   */
+  /** @param {Utterance} utterance @param {AbortSignal} signal */
   async #play(utterance, signal) {
     const init = { method: "POST", ...this.#bodyFor(utterance), signal };
     const response = await request(new URL("/v1/videos", this.#base).href, init);
@@ -162,8 +148,7 @@ export class Files {
   /** @param {Utterance} utterance */
   #bodyFor({ text, options }) {
     const { audio } = options;
-    /** @type {Record<string, string | number | boolean>} */
-    const fields = { avatar: this.#avatar, stream: false };
+    /** @type {Record<string, string | number | boolean>} */ const fields = { avatar: this.#avatar, stream: false };
     for (const name of /** @type {const} */ (["voice", "speed", "language"])) {
       const value = options[name] ?? this.#start[name];
       if (value !== undefined) fields[name] = value;
@@ -192,17 +177,12 @@ export class Files {
   }
 }
 
-/**
- * The cues of a WebVTT file.
- *
- * @param {string} source
- */
+/** The cues of a WebVTT file. @param {string} source */
 export function parseVtt(source) {
   /** @type {(time: string[]) => number} */
   const ms = ([hours, minutes, seconds, thousandths]) =>
     ((Number(hours ?? 0) * 60 + Number(minutes)) * 60 + Number(seconds)) * 1000 + Number(thousandths);
-  /** @type {Cue[]} */
-  const cues = [];
+  /** @type {Cue[]} */ const cues = [];
   for (const block of source.replace(/\r\n?/g, "\n").split(/\n{2,}/)) {
     const lines = block.split("\n");
     for (const [at, line] of lines.entries()) {

@@ -1,5 +1,7 @@
 // Quality of experience: counted here, sent to the service now and then.
 
+/** @import { ClientMessage } from "./types.d.ts" */
+
 const COUNTERS = /** @type {const} */ ([
   "dry_outs",
   "dry_ms",
@@ -62,15 +64,10 @@ export class Quality {
     this.#sampled = { dropped, total };
   }
 
-  /**
-   * A message with what is new, or null.
-   *
-   * @returns {import("./types.d.ts").ClientMessage | null}
-   */
+  /** A message with what is new, or null. @returns {ClientMessage | null} */
   message() {
     this.sample();
-    /** @type {Partial<Record<Counter, number> & Record<Time, number[]>>} */
-    const changes = {};
+    /** @type {Partial<Record<Counter, number> & Record<Time, number[]>>} */ const changes = {};
     for (const name of COUNTERS) {
       const change = Math.round(this.counts[name] - this.#reported[name]);
       if (change > 0) changes[name] = change;

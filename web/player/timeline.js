@@ -7,11 +7,9 @@ import { Seeks } from "./seeks.js";
 import { FPS, FRAME_MS, pictureAt, pictureFrom, Run, secondsAt, SEGMENT_FRAMES, SLOT_S, slotAt } from "./slots.js";
 import { tick } from "./ticker.js";
 import { UnderrunWatch } from "./underrun.js";
-
-/**
- * @typedef {import("./types.d.ts").Bytes} Bytes
- * @typedef {import("./utterance.js").Utterance} Utterance
- */
+/** @import { Bytes, IdleLoop, TimelineHooks } from "./types.d.ts" */
+/** @import { Utterance } from "./utterance.js" */
+/** @import { Word } from "../avatar-player.d.ts" */
 
 const TICK_MS = 10;
 const FIRST_SLOTS = 3; // of idle, to begin with
@@ -34,8 +32,7 @@ export class Timeline {
   #hooks;
   #segments;
   #slots;
-  /** @type {Run[]} */
-  #runs = [];
+  /** @type {Run[]} */ #runs = [];
   #stopTicker;
   #seeks;
   #underruns;
@@ -44,12 +41,7 @@ export class Timeline {
   #frameCallback = 0;
   #closed = false;
 
-  /**
-   * @param {HTMLVideoElement} video
-   * @param {MediaSource} source
-   * @param {import("./types.d.ts").IdleLoop} idle
-   * @param {import("./types.d.ts").TimelineHooks} hooks
-   */
+  /** @param {HTMLVideoElement} video @param {MediaSource} source @param {IdleLoop} idle @param {TimelineHooks} hooks */
   constructor(video, source, idle, hooks) {
     this.#video = video;
     this.#hooks = hooks;
@@ -71,24 +63,16 @@ export class Timeline {
     this.#watchFrames();
   }
 
-  /**
-   * The idle frame that is on the screen in `latencyS`, when speech is expected: it is to be drawn from there.
-   *
-   * @param {number} latencyS
-   */
+  /** The idle frame that is on the screen in `latencyS`, when speech is expected: it is to be drawn from there.
+   * @param {number} latencyS */
   predictPhase(latencyS) {
     const picture = Math.max(pictureFrom(this.#seeks.now + latencyS * this.#video.playbackRate), this.#afterSpeech);
     return this.#slots.idleFrame(picture);
   }
 
-  /**
-   * A run of fragments begins, or goes on after it was closed.
-   *
-   * @param {string} key
-   * @param {Utterance} utterance
-   * @param {{ firstFrame: number, grid: number, phase: number }} where phase: the idle frame that its first picture was
-   *   drawn on
-   */
+  /** A run of fragments begins, or goes on after it was closed.
+   * @param {string} key @param {Utterance} utterance @param {{ firstFrame: number, grid: number, phase: number }} where
+   * phase: the idle frame that its first picture was drawn on */
   begin(key, utterance, { firstFrame, grid, phase }) {
     let run = this.#find(key);
     if (!run) {
@@ -99,24 +83,15 @@ export class Timeline {
     run.next = Math.max(run.next, firstFrame);
   }
 
-  /**
-   * Words of a run, before its first segment: until the first of them it is silent, where their times are known.
-   *
-   * @param {string} key
-   * @param {import("../avatar-player.d.ts").Word[]} words
-   */
+  /** Words of a run, before its first segment: until the first of them it is silent, where their times are known.
+   * @param {string} key @param {Word[]} words */
   noteLeadingSilence(key, words) {
     const run = this.#find(key);
     if (!run || run.next !== run.entry || words.length === 0 || words[0].estimated) return;
     run.silentS = Math.max(run.silentS, words[0].start_ms / 1000 - run.entry / FPS);
   }
 
-  /**
-   * @param {string} key
-   * @param {number} firstFrame
-   * @param {number} nFrames
-   * @param {Bytes} bytes
-   */
+  /** @param {string} key @param {number} firstFrame @param {number} nFrames @param {Bytes} bytes */
   add(key, firstFrame, nFrames, bytes) {
     const run = this.#find(key);
     if (!run || run.cancelled) return;
@@ -124,13 +99,7 @@ export class Timeline {
     this.#pump();
   }
 
-  /**
-   * No more of a run comes for now, or ever.
-   *
-   * @param {string} key
-   * @param {number} frames
-   * @param {boolean} final
-   */
+  /** No more of a run comes for now, or ever. @param {string} key @param {number} frames @param {boolean} final */
   close(key, frames, final) {
     const run = this.#find(key);
     if (!run) return;
@@ -139,11 +108,8 @@ export class Timeline {
     this.#pump();
   }
 
-  /**
-   * Takes utterances off the timeline: the picture goes to the idle frame at the next boundary, at once.
-   *
-   * @param {(string | null)[]} keys
-   */
+  /** Takes utterances off the timeline: the picture goes to the idle frame at the next boundary, at once.
+   * @param {(string | null)[]} keys */
   cut(keys) {
     for (const run of this.#runs) if (keys.includes(run.key)) run.cancelled = true;
     this.#runs = this.#runs.filter((run) => !run.cancelled);
@@ -174,12 +140,9 @@ export class Timeline {
     return { run: content.run, ms: content.frame * FRAME_MS + (seconds - secondsAt(slot)) * 1000 };
   }
 
-  /**
-   * Where frame 0 of a run lies on the timeline, in seconds, by what of it comes next or was appended last; null
+  /** Where frame 0 of a run lies on the timeline, in seconds, by what of it comes next or was appended last; null
    * before any was.
-   *
-   * @param {Run} run
-   */
+   * @param {Run} run */
   origin(run) {
     return run.end === null ? null : secondsAt(run.end - run.next / SEGMENT_FRAMES);
   }
@@ -242,15 +205,11 @@ export class Timeline {
     }
   }
 
-  /**
-   * The first segment after idle. When the loop shows the idle frame before the one that it was drawn on, the clock
-   * jumps to the slot in which it lies, so nobody waits for the end of a segment; the pictures go on as if nothing
-   * had happened. Speech that comes too late for that is joined at once. Of the sound that lies before the pictures,
-   * what is silence is not waited for.
-   *
-   * @param {Run} run
-   * @param {Bytes} bytes
-   */
+  /** The first segment after idle. When the loop shows the idle frame before the one that it was drawn on, the clock
+   * jumps to the slot in which it lies, so nobody waits for the end of a segment; the pictures go on as if nothing had
+   * happened. Speech that comes too late for that is joined at once. Of the sound that lies before the pictures, what
+   * is silence is not waited for.
+   * @param {Run} run @param {Bytes} bytes */
   #join(run, bytes) {
     const next = Math.max(pictureAt(this.#seeks.now) + 1, this.#afterSpeech);
     const early = (run.phase - this.#slots.idleFrame(next) + this.#slots.loopFrames) % this.#slots.loopFrames;
@@ -264,13 +223,9 @@ export class Timeline {
     } else if (over) this.#seekIfDecoded(slot);
   }
 
-  /**
-   * A segment that did not come in time, and for which idle was put in: where the loop shows the frame that it was
+  /** A segment that did not come in time, and for which idle was put in: where the loop shows the frame that it was
    * drawn on, else as soon as can be.
-   *
-   * @param {Run} run
-   * @param {Bytes} bytes
-   */
+   * @param {Run} run @param {Bytes} bytes */
   #rejoin(run, bytes) {
     const now = this.#seeks.now;
     const earliest = Math.max(slotAt(now) + 1, this.#segments.speechEnd);
@@ -285,24 +240,16 @@ export class Timeline {
     else if (over) this.#seekIfDecoded(slot);
   }
 
-  /**
-   * What was laid over a slot is shown although the browser may have read what was there before: the clock jumps to
+  /** What was laid over a slot is shown although the browser may have read what was there before: the clock jumps to
    * where it would be anyway.
-   *
-   * @param {number} slot
-   */
+   * @param {number} slot */
   #seekIfDecoded(slot) {
     const ahead = secondsAt(slot) - this.#seeks.now;
     if (ahead < DECODED_AHEAD_S * this.#video.playbackRate) this.#seeks.schedule(slot, secondsAt(slot), "due");
   }
 
-  /**
-   * Appends a segment at a slot, with idle before it or over what lies there. Returns whether it lies over something.
-   *
-   * @param {Run} run
-   * @param {Bytes} bytes
-   * @param {number} slot
-   */
+  /** Appends a segment at a slot, with idle before it or over what lies there. Returns whether it lies over something.
+   * @param {Run} run @param {Bytes} bytes @param {number} slot */
   #writeAt(run, bytes, slot) {
     while (this.#segments.edge < slot) this.#segments.writeIdle();
     const over = this.#segments.edge > slot;
@@ -328,11 +275,8 @@ export class Timeline {
     this.#hooks.tick();
   }
 
-  /**
-   * Idle at the edge wherever too little is in hand: between utterances, and in the middle of one that does not come.
-   *
-   * @param {number} now
-   */
+  /** Idle at the edge wherever too little is in hand: between utterances, and in the middle of one that does not come.
+   * @param {number} now */
   #fill(now) {
     // Speech that goes on: no idle far ahead in its place.
     const awaited = this.#slots.at(this.#segments.edge - 1)?.run?.closed === null;
@@ -363,12 +307,9 @@ export class Timeline {
     return spoken === null ? 0 : this.#segments.speechEnd * SEGMENT_FRAMES;
   }
 
-  /**
-   * A browser that ran dry waits for ever more media before it goes on; a seek to the start of a segment makes it go
+  /** A browser that ran dry waits for ever more media before it goes on; a seek to the start of a segment makes it go
    * on with that one alone.
-   *
-   * @param {number} attempt
-   */
+   * @param {number} attempt */
   #recover(attempt) {
     const { currentTime } = this.#video;
     if (attempt > FUTILE_SEEKS) {
@@ -407,10 +348,7 @@ export class Timeline {
     this.#frameCallback = this.#video.requestVideoFrameCallback(seen);
   }
 
-  /**
-   * @param {number} mediaTime
-   * @param {number} at
-   */
+  /** @param {number} mediaTime @param {number} at */
   #show(mediaTime, at) {
     const run = this.#slots.at(slotAt(mediaTime))?.run;
     if (!run || run.shown || run.cancelled) return;

@@ -78,10 +78,8 @@ export interface TimelineHooks {
   error(error: Error): void;
 }
 
-/**
- * What lies in a slot. run: null for idle; frame: of the utterance; phase: the idle frame under the slot's first
- * picture.
- */
+/** What lies in a slot. run: null for idle; frame: of the utterance; phase: the idle frame under the slot's first
+ * picture. */
 export interface SlotContent {
   run: Run | null;
   frame: number;

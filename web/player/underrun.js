@@ -15,18 +15,14 @@ const ENOUGH_S = 0.7;
 export class UnderrunWatch {
   #video;
   #hooks;
-  /** @type {number | null} when the clock began to stand */
-  #since = null;
+  /** @type {number | null} */ #since = null; // when the clock began to stand
   #attemptedAt = -Infinity; // when something was done about it
   #attempts = 0; // since it stands
   #clockChanges = 0; // since then
   #clock = { at: 0, time: -1 };
   #started = false;
 
-  /**
-   * @param {HTMLVideoElement} video
-   * @param {Hooks} hooks
-   */
+  /** @param {HTMLVideoElement} video @param {Hooks} hooks */
   constructor(video, hooks) {
     this.#video = video;
     this.#hooks = hooks;

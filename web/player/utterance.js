@@ -1,29 +1,18 @@
 // One utterance, as the page holds it.
 
 import { PlayerError } from "./errors.js";
-
-/**
- * @typedef {import("../avatar-player.d.ts").Utterance} Declared
- * @typedef {import("../avatar-player.d.ts").SpeakOptions} SpeakOptions
- * @typedef {import("../avatar-player.d.ts").StartedDetail} StartedDetail
- * @typedef {import("../avatar-player.d.ts").EndedDetail} EndedDetail
- * @typedef {import("./types.d.ts").Piece} Piece
- * @typedef {import("./types.d.ts").Request} Request
- */
+/** @import { Cue, EndedDetail, SpeakOptions, StartedDetail, Utterance as Declared } from "../avatar-player.d.ts" */
+/** @import { Word } from "../avatar-player.d.ts" */
+/** @import { Piece, Request, WordsMessage } from "./types.d.ts" */
 
 const ID = /^[A-Za-z0-9_.:-]{1,64}$/;
 const SOURCES = /** @type {const} */ (["text", "audio", "deltas"]);
 let made = 0;
 
-/**
- * Checked options of `speak`. Throws a PlayerError that says what was seen and what is accepted.
- *
- * @param {string | SpeakOptions} what
- * @returns {Request}
- */
+/** Checked options of `speak`. Throws a PlayerError that says what was seen and what is accepted.
+ * @param {string | SpeakOptions} what @returns {Request} */
 export function checked(what) {
-  /** @type {SpeakOptions} */
-  const options = typeof what === "string" ? { text: what } : { ...what };
+  /** @type {SpeakOptions} */ const options = typeof what === "string" ? { text: what } : { ...what };
   /** @type {(message: string) => never} */
   const refuse = (message) => {
     throw new PlayerError("bad_call", message);
@@ -46,55 +35,39 @@ export function checked(what) {
 
 /** @implements {Declared} */
 export class Utterance {
-  /** @type {Deferred<StartedDetail>} */
-  #started = deferred();
-  /** @type {Deferred<EndedDetail>} */
-  #ended = deferred();
+  /** @type {Deferred<StartedDetail>} */ #started = deferred();
+  /** @type {Deferred<EndedDetail>} */ #ended = deferred();
   #write;
 
-  /** @type {Declared["state"]} */
-  state = "queued";
+  /** @type {Declared["state"]} */ state = "queued";
   requestedAt = performance.now();
-  /** @type {number | null} milliseconds since 1970 when it was first heard */
-  at = null;
+  /** @type {number | null} */ at = null; // milliseconds since 1970 when it was first heard
   text = "";
   complete = false; // deltas: `end` was called
-  /** @type {PlayerError | null} why it fails once what came is heard */
-  error = null;
+  /** @type {PlayerError | null} */ error = null; // why it fails once what came is heard
 
   // What the service told of it.
-  /** @type {number | null} the service counts utterances, too */
-  number = null;
-  /** @type {StartedDetail["cached"]} */
-  cached = "no";
-  /** @type {Record<string, number> | null} what the service measured of itself, ms by stage */
-  timings = null;
-  /** @type {import("../avatar-player.d.ts").Word[]} */
-  words = [];
-  /** @type {import("../avatar-player.d.ts").Cue[]} */
-  cues = [];
+  /** @type {number | null} */ number = null; // the service counts utterances, too
+  /** @type {StartedDetail["cached"]} */ cached = "no";
+  /** @type {Record<string, number> | null} */ timings = null; // what the service measured of itself, ms by stage
+  /** @type {Word[]} */ words = [];
+  /** @type {Cue[]} */ cues = [];
   wordsEmitted = 0;
 
   // How far it went out: outgoing.js.
-  /** @type {string | null} of its run on the timeline: numbers alone count anew in every session */
-  key = null;
+  /** @type {string | null} */ key = null; // of its run on the timeline: numbers alone count anew in every session
   wireId; // its id for the service: another one when a recording is sent again
   announced = false;
-  /** @type {Piece[]} */
-  pieces = [];
+  /** @type {Piece[]} */ pieces = [];
   sentPieces = 0;
   acceptedPieces = 0;
   waiting = false; // for more text
   cancelled = false;
   tries = 0;
-  /** @type {number | null} performance.now(), where it had nothing to wait behind */
-  sentAt = null;
+  /** @type {number | null} */ sentAt = null; // performance.now(), where it had nothing to wait behind
 
-  /**
-   * @param {Request} options what `checked` gave
-   * @param {(utterance: Utterance, piece: Piece) => void} write
-   * @param {(id: string) => void} interrupt
-   */
+  /** @param {Request} options what `checked` gave @param {(utterance: Utterance, piece: Piece) => void} write
+   * @param {(id: string) => void} interrupt */
   constructor(options, write, interrupt) {
     this.options = options;
     this.id = this.wireId = options.id;
@@ -151,11 +124,8 @@ export class Utterance {
     this.#started.resolve(detail);
   }
 
-  /**
-   * @param {EndedDetail["outcome"]} outcome
-   * @param {PlayerError | null} [error]
-   * @returns {EndedDetail | null} null when it was done before
-   */
+  /** @param {EndedDetail["outcome"]} outcome @param {PlayerError | null} [error] @returns {EndedDetail | null} null
+   * when it was done before */
   finish(outcome, error) {
     if (this.done) return null;
     this.state = outcome;
@@ -168,7 +138,7 @@ export class Utterance {
     return detail;
   }
 
-  /** @param {Pick<import("./types.d.ts").WordsMessage, "words" | "first_cue" | "cues">} message */
+  /** @param {Pick<WordsMessage, "words" | "first_cue" | "cues">} message */
   addWords({ words, first_cue: first, cues }) {
     this.words.push(...words);
     this.cues.splice(first, Infinity, ...cues);
@@ -181,15 +151,10 @@ export class Utterance {
  * @typedef {{ promise: Promise<Value>, resolve: (value: Value) => void, reject: (reason: unknown) => void }} Deferred
  */
 
-/**
- * @template Value
- * @returns {Deferred<Value>}
- */
+/** @template Value @returns {Deferred<Value>} */
 export function deferred() {
-  /** @type {Deferred<Value>["resolve"]} */
-  let resolve = () => {};
-  /** @type {Deferred<Value>["reject"]} */
-  let reject = () => {};
+  /** @type {Deferred<Value>["resolve"]} */ let resolve = () => {};
+  /** @type {Deferred<Value>["reject"]} */ let reject = () => {};
   /** @type {Promise<Value>} */
   const promise = new Promise((resolvePromise, rejectPromise) => {
     resolve = resolvePromise;

@@ -2,6 +2,7 @@
 // is amiss.
 
 import { textsFor } from "./texts.js";
+/** @import { TextKey } from "./texts.js" */
 
 const FADE_MS = 70; // the mouth closes, instead of snapping shut
 
@@ -83,25 +84,15 @@ canvas { pointer-events: none; visibility: hidden; }
 .status button:focus-visible { outline: 3px solid #7db4ff; outline-offset: 2px; }
 `;
 
-/** @typedef {import("./texts.js").TextKey} TextKey */
-
-/**
- * @template {keyof HTMLElementTagNameMap} Tag
- * @param {Tag} tag
- * @param {Partial<HTMLElementTagNameMap[Tag]>} properties
- * @param {HTMLElement[]} children
- */
+/** @template {keyof HTMLElementTagNameMap} Tag @param {Tag} tag @param {Partial<HTMLElementTagNameMap[Tag]>} properties
+ * @param {HTMLElement[]} children */
 function make(tag, properties, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
   node.append(...children);
   return node;
 }
 
-/**
- * @template {HTMLElement} Node
- * @param {string} name
- * @param {Node} node
- */
+/** @template {HTMLElement} Node @param {string} name @param {Node} node */
 function part(name, node) {
   node.setAttribute("part", name);
   return node;
@@ -114,8 +105,7 @@ export class View {
   #status;
   #statusText;
   #button;
-  /** @type {(() => void) | null} what the button does */
-  #act = null;
+  /** @type {(() => void) | null} */ #act = null; // what the button does
 
   /** @param {HTMLElement} host */
   constructor(host) {
@@ -163,14 +153,9 @@ export class View {
     this.#root.setAttribute("aria-label", label || textsFor(this.#host).label);
   }
 
-  /**
-   * A line, and a button where there is something to do. No key: nothing is amiss.
-   *
-   * @param {TextKey | null} [key]
-   * @param {string} [detail]
-   * @param {TextKey | null} [action]
-   * @param {(() => void) | null} [act]
-   */
+  /** A line, and a button where there is something to do. No key: nothing is amiss.
+   * @param {TextKey | null} [key] @param {string} [detail] @param {TextKey | null} [action]
+   * @param {(() => void) | null} [act] */
   showStatus(key = null, detail = "", action = null, act = null) {
     const texts = textsFor(this.#host);
     this.#status.hidden = key === null;
@@ -180,10 +165,8 @@ export class View {
     this.#act = act;
   }
 
-  /**
-   * Keeps the picture that is on the screen for a while, or until `uncover`, and lets it fade over what comes: called
-   * just before a seek.
-   */
+  /** Keeps the picture that is on the screen for a while, or until `uncover`, and lets it fade over what comes: called
+   * just before a seek. */
   cover(ms = 0) {
     const { videoWidth: width, videoHeight: height } = this.video;
     const shown = this.#root.classList.contains("playing") && !this.#root.classList.contains("still");
