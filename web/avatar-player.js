@@ -14,24 +14,14 @@ import { View } from "./player/view.js";
 import { VoiceActivity } from "./player/voice-activity.js";
 /** @import { AvatarPlayer as Declared, EndedDetail, NoticeDetail, PlayerState } from "./avatar-player.d.ts" */
 /** @import { SpeakOptions, VoiceActivityOptions } from "./avatar-player.d.ts" */
-/** @import { Transport, TransportHooks } from "./player/types.d.ts" */
-/** @import { Nothing } from "./checks/nothing.ts" */
+/** @import { Nothing, PersonState, Transport, TransportHooks } from "./player/types.d.ts" */
 
-/**
- * @typedef {typeof STATES[number]} PersonState
- * @typedef {"off" | "connecting" | "open" | "lost" | "failed"} ConnectionState
- */
-
-/**
- * What the class has beside its declaration. Other members fail the check of types.
- *
+/** @typedef {"off" | "connecting" | "open" | "lost" | "failed"} ConnectionState */
+/** What the class has beside its declaration: another member fails the check of types.
  * @typedef {"connectedCallback" | "disconnectedCallback" | "attributeChangedCallback" | "internals"} Undeclared
- * @typedef {Nothing<
- *   Exclude<keyof AvatarPlayer, keyof Declared | keyof WithAttributes | Undeclared>
- * >} NothingUndeclared
- */
+ * @typedef {Nothing<Exclude<keyof AvatarPlayer, keyof Declared | keyof WithAttributes | Undeclared>>} NothingElse */
 
-const STATES = /** @type {const} */ (["idle", "listening", "thinking"]);
+/** @type {PersonState[]} */ const STATES = ["idle", "listening", "thinking"];
 const TRANSCRIPT_MAX = 1_000;
 const COVER_MS = 150; // the picture before the first speaking one, at most
 const SILENT_MAX_MS = 400; // after an interruption, where nothing had to be cut
@@ -167,8 +157,7 @@ export class AvatarPlayer extends WithAttributes {
     this.#setConnection("connecting");
     const Way = mediaSourceClass() ? Conversation : Files;
     const start = { ...voiceSettingsOf(this), ...(this.avatar && { avatar: this.avatar }) };
-    /** @type {Transport} */
-    const transport = new Way({
+    /** @type {Transport} */ const transport = new Way({
       base: this.address("/"),
       start,
       video: this.#view.video,

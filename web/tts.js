@@ -3,7 +3,7 @@
 
 import { messageOf, PlayerError, request } from "./player/errors.js";
 /** @import { TTSManager as Declared, TTSOptions as Options } from "./tts.d.ts" */
-/** @import { Nothing } from "./checks/nothing.ts" */
+/** @import { Nothing } from "./player/types.d.ts" */
 /** @import { AvatarPlayer, NoticeDetail } from "./avatar-player.d.ts" */
 
 /**
@@ -14,26 +14,11 @@ import { messageOf, PlayerError, request } from "./player/errors.js";
 
 const ORIGIN = new URL(import.meta.url).origin;
 
-// Ten milliseconds of nothing, to unlock an audio element with: 80 samples of 8 bits at 8 kHz.
-const SILENCE = (() => {
-  const wav = new Uint8Array(124).fill(128, 44);
-  const view = new DataView(wav.buffer);
-  /** @type {(at: number, text: string) => void} */
-  const name = (at, text) => wav.set(new TextEncoder().encode(text), at);
-  name(0, "RIFF");
-  view.setUint32(4, 116, true);
-  name(8, "WAVEfmt ");
-  view.setUint32(16, 16, true);
-  view.setUint16(20, 1, true); // PCM
-  view.setUint16(22, 1, true); // channel
-  view.setUint32(24, 8000, true);
-  view.setUint32(28, 8000, true);
-  view.setUint16(32, 1, true);
-  view.setUint16(34, 8, true);
-  name(36, "data");
-  view.setUint32(40, 80, true);
-  return wav;
-})();
+// Ten milliseconds of nothing, to unlock an audio element with: a WAV file of 80 samples of 8 bits at 8 kHz. In words
+// of 4 bytes: "RIFF" and its size, "WAVE", "fmt " and its size, one channel of PCM, samples and bytes a second, 8 bits
+// in frames of 1 byte, "data" and its size.
+const HEADER = [0x46464952, 116, 0x45564157, 0x20746d66, 16, 0x10001, 8000, 8000, 0x80001, 0x61746164, 80];
+const SILENCE = new Blob([new Uint32Array(HEADER), new Uint8Array(80).fill(128)], { type: "audio/wav" });
 
 // Sound alone would refuse these as well.
 const REFUSALS = ["bad_call", "bad_request", "text_too_long"];
@@ -68,7 +53,7 @@ export class TTSManager {
 
   async unlock() {
     const audio = this.#element();
-    const silence = URL.createObjectURL(new Blob([SILENCE], { type: "audio/wav" }));
+    const silence = URL.createObjectURL(SILENCE);
     audio.src = silence;
     const sound = audio.play().then(
       () => true,

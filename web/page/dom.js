@@ -1,5 +1,7 @@
 // Small helpers for the document.
 
+import { make } from "../player/dom.js";
+export { make };
 /** @import { PageElements } from "./types.d.ts" */
 
 /** An element of index.html. @template {string} Id @param {Id} id */
@@ -7,20 +9,6 @@ export function el(id) {
   const node = document.getElementById(id);
   if (!node) throw new Error(`the page has no #${id}`);
   return /** @type {Id extends keyof PageElements ? PageElements[Id] : HTMLElement} */ (node);
-}
-
-/** A new element with properties and children; keys with a dash become attributes.
- * @template {keyof HTMLElementTagNameMap} Tag @param {Tag} tag
- * @param {Partial<HTMLElementTagNameMap[Tag]> & Record<`${string}-${string}`, string>} [properties]
- * @param {(Node | string)[]} children */
-export function make(tag, properties, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(properties ?? {})) {
-    if (key.includes("-")) node.setAttribute(key, String(value));
-    else Object.assign(node, { [key]: value });
-  }
-  node.append(...children);
-  return node;
 }
 
 /** An icon of icons.svg, hidden from screen readers: whoever shows it names the control. @param {string} name */

@@ -3,7 +3,7 @@
 import { PlayerError } from "./errors.js";
 import { parseFragment } from "./wire.js";
 /** @import { Bytes, ClientMessage, ConnectionHooks, Failure, Ready, ServerMessage } from "./types.d.ts" */
-/** @import { TransportOptions } from "./types.d.ts" */
+/** @import { Timer, TransportOptions } from "./types.d.ts" */
 
 const ACK_MS = 250;
 const ACK_BYTES = 2 ** 18;
@@ -21,8 +21,7 @@ const EXPIRED = 4003; // nothing was said for a long time
 
 // Close codes after which nothing is to be tried again, and why. The others: resume where that makes sense, else a
 // new session.
-/** @type {Record<number, string>} */
-const FINAL = {
+/** @type {Record<number, string>} */ const FINAL = {
   4000: "the service did not accept how the session was begun",
   4005: "the session's token was not accepted",
   4006: "another page went on with this session",
@@ -30,10 +29,6 @@ const FINAL = {
 };
 const NEW_SESSION = new Set([1001, 1009, 1011, 4001, EXPIRED, 4004, 4008, 4013]);
 const WAIT_FIRST = new Set([4008, 4013]); // wait before trying again
-
-/**
- * @typedef {ReturnType<typeof setTimeout>} Timer
- */
 
 export class Connection {
   #url;
@@ -143,15 +138,13 @@ export class Connection {
 
   /** @param {Ready} ready */
   #begin(ready) {
-    const anew = !ready.resumed;
     this.#session = ready;
     this.#established = true;
-    this.#tries = 0;
-    this.#lostAt = 0;
+    this.#tries = this.#lostAt = 0;
     clearInterval(this.#heartbeat);
     this.#heartbeat = setInterval(() => this.#ping(), Math.min(HEARTBEAT_MS, 1000 * (ready.limits.heartbeat_s / 2)));
     this.#catchingUp = ready.resumed;
-    this.#hooks.ready(ready, anew);
+    this.#hooks.ready(ready, !ready.resumed);
     this.#ping(); // it is answered behind all that was missed
   }
 
@@ -224,12 +217,9 @@ export class Connection {
   /** Why it is not tried again; null when it is. @param {number} code */
   #refusal(code) {
     const reason = this.#closingError;
+    const more = { close: code, retry_after_s: reason?.retry_after_s };
     /** @type {(kind: string, message: string) => PlayerError} */
-    const refusal = (kind, message) =>
-      new PlayerError(reason?.code ?? kind, reason?.message ?? message, {
-        close: code,
-        retry_after_s: reason?.retry_after_s,
-      });
+    const refusal = (kind, message) => new PlayerError(reason?.code ?? kind, reason?.message ?? message, more);
     if (code in FINAL) return refusal("closed", FINAL[code]);
     const lostMs = this.#lostAt === 0 ? 0 : performance.now() - this.#lostAt;
     const patienceMs = Math.max(1000 * (this.#session?.limits.resume_s || RESUME_S), GIVE_UP_MS);

@@ -4,8 +4,8 @@
 import { asPlayerError, request } from "./errors.js";
 import { deferred } from "./utterance.js";
 /** @import { Cue, ReadyDetail } from "../avatar-player.d.ts" */
-/** @import { Piece, Transport, TransportOptions } from "./types.d.ts" */
-/** @import { Deferred, Utterance } from "./utterance.js" */
+/** @import { Deferred, Transport, TransportOptions } from "./types.d.ts" */
+/** @import { Utterance } from "./utterance.js" */
 
 const VTT_CUE = /^(?:(\d+):)?(\d+):(\d+)[.,](\d{3})\s+-->\s+(?:(\d+):)?(\d+):(\d+)[.,](\d{3})/;
 const TICK_MS = 40;
@@ -21,6 +21,7 @@ export class Files {
   /** @type {Utterance[]} */ #queue = [];
   /** @type {{ utterance: Utterance, abort: AbortController } | null} */ #current = null;
   /** @type {Deferred<ReadyDetail>} */ #opened = deferred();
+  opened = this.#opened.promise;
   #avatar = "";
   #idleUrl = "";
   #talkUrl = "";
@@ -35,28 +36,23 @@ export class Files {
     this.#timer = setInterval(() => this.#follow(), TICK_MS);
     video.addEventListener("ended", this.#onEnded);
     this.#open().then(this.#opened.resolve, (error) => {
-      this.#opened.promise.catch(() => {});
       this.#opened.reject(error);
       hooks.failed(asPlayerError(error));
     });
   }
 
-  get opened() {
-    return this.#opened.promise;
-  }
-
-  /** @param {Utterance} utterance */
+  /** @type {Transport["speak"]} */
   speak(utterance) {
     this.#queue.push(utterance);
     this.#next();
   }
 
-  /** @param {Utterance} _utterance @param {Piece} piece */
+  /** @type {Transport["write"]} */
   write(_utterance, piece) {
     if (piece.final) this.#next();
   }
 
-  /** @param {Utterance[]} utterances */
+  /** @type {Transport["interrupt"]} */
   interrupt(utterances) {
     this.#queue = this.#queue.filter((utterance) => !utterances.includes(utterance));
     if (this.#current && utterances.includes(this.#current.utterance)) {
@@ -108,7 +104,7 @@ export class Files {
   }
 
   async #next() {
-    await this.#opened.promise.catch(() => {});
+    await this.opened.catch(() => {});
     const [utterance] = this.#queue;
     if (this.#current || !utterance || (utterance.options.deltas && !utterance.complete)) return;
     this.#queue.shift();
@@ -179,8 +175,7 @@ export class Files {
 
 /** The cues of a WebVTT file. @param {string} source */
 export function parseVtt(source) {
-  /** @type {(time: string[]) => number} */
-  const ms = ([hours, minutes, seconds, thousandths]) =>
+  /** @type {(time: string[]) => number} */ const ms = ([hours, minutes, seconds, thousandths]) =>
     ((Number(hours ?? 0) * 60 + Number(minutes)) * 60 + Number(seconds)) * 1000 + Number(thousandths);
   /** @type {Cue[]} */ const cues = [];
   for (const block of source.replace(/\r\n?/g, "\n").split(/\n{2,}/)) {

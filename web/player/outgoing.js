@@ -1,7 +1,7 @@
 // What was asked of the service and is not finished: sent in order, held back where it would be too much, sent again
 // where it was lost.
 
-/** @import { Bytes, ClientMessage, Limits, Piece } from "./types.d.ts" */
+/** @import { Bytes, ClientMessage, Limits, Piece, Timer } from "./types.d.ts" */
 /** @import { Utterance } from "./utterance.js" */
 /** @import { SpeakOptions } from "../avatar-player.d.ts" */
 
@@ -55,8 +55,8 @@ export class Outgoing {
   #predictPhase;
   #queueMax = 16; // until the service says
   /** @type {Utterance[]} */ #unfinished = []; // whose end the service has not told
-  #latency = new Latency();
-  /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
+  latency = new Latency();
+  /** @type {Timer | undefined} */ #timer;
   #held = false;
 
   /** @param {(message: Bytes | ClientMessage) => boolean} send false when there is no connection
@@ -65,11 +65,6 @@ export class Outgoing {
   constructor(send, predictPhase) {
     this.#send = send;
     this.#predictPhase = predictPhase;
-  }
-
-  /** The service has this text ready. @param {SpeakOptions} options */
-  markCached(options) {
-    this.#latency.markCached(options);
   }
 
   /** @param {Utterance} utterance */
@@ -105,16 +100,8 @@ export class Outgoing {
     this.#held = true;
     this.#unfinished = this.#unfinished.filter((utterance) => !utterance.cancelled);
     for (const utterance of this.#unfinished) {
-      Object.assign(utterance, {
-        number: null,
-        announced: false,
-        sentPieces: 0,
-        acceptedPieces: 0,
-        waiting: false,
-        words: [],
-        cues: [],
-        wordsEmitted: 0,
-      });
+      Object.assign(utterance, { number: null, announced: false, sentPieces: 0, acceptedPieces: 0 });
+      Object.assign(utterance, { waiting: false, words: [], cues: [], wordsEmitted: 0 });
     }
     return [...this.#unfinished];
   }
@@ -158,29 +145,9 @@ export class Outgoing {
 
   // --- what the service told -------------------------------------------------------------------------------
 
-  /** @param {Utterance} utterance @param {number} number */
-  queued(utterance, number) {
-    utterance.number = number;
-  }
-
-  /** @param {Utterance} utterance */
-  accepted(utterance) {
-    utterance.acceptedPieces += 1;
-  }
-
-  /** @param {Utterance} utterance */
-  started(utterance) {
-    utterance.waiting = false;
-  }
-
-  /** @param {Utterance} utterance */
-  waits(utterance) {
-    utterance.waiting = true;
-  }
-
   /** @param {Utterance} utterance */
   firstSegmentArrived({ sentAt, options }) {
-    if (sentAt !== null && options.text) this.#latency.learn(options, (performance.now() - sentAt) / 1000);
+    if (sentAt !== null && options.text) this.latency.learn(options, (performance.now() - sentAt) / 1000);
   }
 
   /** Nothing more comes of it. @param {Utterance} utterance */
@@ -205,9 +172,7 @@ export class Outgoing {
     if (this.#held) return;
     let before = 0;
     for (const utterance of [...this.#unfinished]) {
-      if (!utterance.announced && before < this.#queueMax) {
-        if (!this.#speak(utterance, before)) return;
-      }
+      if (!utterance.announced && before < this.#queueMax && !this.#speak(utterance, before)) return;
       before += 1;
     }
   }
@@ -215,8 +180,7 @@ export class Outgoing {
   /** @param {Utterance} utterance @param {number} before so many stand before it */
   #speak(utterance, before) {
     const { text, audio, deltas, voice, speed, language } = utterance.options;
-    /** @type {ClientMessage} */
-    const speak = {
+    /** @type {ClientMessage} */ const speak = {
       type: "speak",
       id: utterance.wireId,
       ...(text !== undefined ? { text } : audio ? { audio: /** @type {const} */ (true) } : { deltas }),
@@ -237,7 +201,7 @@ export class Outgoing {
   /** Where the loop will stand when the speech comes; behind other speech the service knows better.
    * @param {Utterance} utterance @param {number} before */
   #phase(utterance, before) {
-    const phase = before === 0 ? this.#predictPhase(this.#latency.of(utterance.options)) : undefined;
+    const phase = before === 0 ? this.#predictPhase(this.latency.of(utterance.options)) : undefined;
     return phase === undefined ? {} : { phase };
   }
 

@@ -15,8 +15,8 @@ export class Seeks {
 
   closed = false;
 
-  /** @param {HTMLVideoElement} video @param {SegmentBuffer} segments @param {(why: SeekReason) => void} beforeSeek just
-   * before the clock is set */
+  /** @param {HTMLVideoElement} video @param {SegmentBuffer} segments
+   * @param {(why: SeekReason) => void} beforeSeek just before the clock is set */
   constructor(video, segments, beforeSeek) {
     this.#video = video;
     this.#segments = segments;
@@ -29,8 +29,8 @@ export class Seeks {
   }
 
   /** Jumps so that the slot's first picture is shown at a time of the timeline.
-   * @param {number} slot @param {number} shownS @param {SeekReason} why @param {number} [soundS] how much of the sound
-   * before it is heard, too */
+   * @param {number} slot @param {number} shownS @param {SeekReason} why
+   * @param {number} [soundS] how much of the sound before it is heard, too */
   schedule(slot, shownS, why, soundS = this.#segments.leadS) {
     const atS = shownS - SEEK_S - soundS;
     if (atS <= this.now) this.seek(slot, why, soundS);

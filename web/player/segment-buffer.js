@@ -43,10 +43,6 @@ export class SegmentBuffer {
     if (Math.abs(wanted - this.#nextLeadS) > LEAD_STEP_S) this.#nextLeadS = wanted;
   }
 
-  get edge() {
-    return this.slots.edge;
-  }
-
   /** What lies in the slot before the edge is speech. */
   get inSpeech() {
     return Boolean(this.slots.at(this.slots.edge - 1)?.run);

@@ -74,6 +74,11 @@ export class Run {
   get appended() {
     return this.closed !== null && this.next >= this.closed;
   }
+
+  /** Where frame 0 lies on the timeline, seconds, by what comes next or was appended last; null before any was. */
+  get originS() {
+    return this.end === null ? null : secondsAt(this.end - this.next / SEGMENT_FRAMES);
+  }
 }
 
 export class Slots {

@@ -12,8 +12,9 @@ export class SourceBufferQueue {
   #fail;
   quotaHits = 0;
 
-  /** @param {SourceBuffer} buffer @param {() => [number, number] | null} evictable seconds of played media that may go
-   * when the browser has no room @param {(error: unknown) => void} fail */
+  /** @param {SourceBuffer} buffer
+   * @param {() => [number, number] | null} evictable seconds of played media that may go when the browser has no room
+   * @param {(error: unknown) => void} fail */
   constructor(buffer, evictable, fail) {
     this.#buffer = buffer;
     this.#evictable = evictable;

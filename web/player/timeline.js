@@ -32,7 +32,7 @@ export class Timeline {
   #hooks;
   #segments;
   #slots;
-  /** @type {Run[]} */ #runs = [];
+  /** @type {Run[]} */ runs = [];
   #stopTicker;
   #seeks;
   #underruns;
@@ -56,7 +56,7 @@ export class Timeline {
       recover: (attempt) => this.#recover(attempt),
       recovered: (ms) => {
         this.#lateAheadS = Math.min(2 * this.#lateAheadS, LATE_AHEAD_S.most);
-        hooks.underrun(this.#runs[0] ?? null, ms);
+        hooks.underrun(this.runs[0] ?? null, ms);
       },
     });
     this.#stopTicker = tick(() => this.#tick(), TICK_MS);
@@ -71,37 +71,39 @@ export class Timeline {
   }
 
   /** A run of fragments begins, or goes on after it was closed.
-   * @param {string} key @param {Utterance} utterance @param {{ firstFrame: number, grid: number, phase: number }} where
-   * phase: the idle frame that its first picture was drawn on */
+   * @param {string} key @param {Utterance} utterance
+   * @param {{ firstFrame: number, grid: number, phase: number }} where phase: the idle frame that its first picture
+   * was drawn on */
   begin(key, utterance, { firstFrame, grid, phase }) {
-    let run = this.#find(key);
+    let run = this.find(key);
     if (!run) {
       run = new Run(key, utterance);
-      this.#runs.push(run);
+      this.runs.push(run);
     }
     Object.assign(run, { grid, phase, entry: firstFrame, closed: null });
     run.next = Math.max(run.next, firstFrame);
   }
 
   /** Words of a run, before its first segment: until the first of them it is silent, where their times are known.
-   * @param {string} key @param {Word[]} words */
+   * @param {string | null} key @param {Word[]} words */
   noteLeadingSilence(key, words) {
-    const run = this.#find(key);
+    const run = this.find(key);
     if (!run || run.next !== run.entry || words.length === 0 || words[0].estimated) return;
     run.silentS = Math.max(run.silentS, words[0].start_ms / 1000 - run.entry / FPS);
   }
 
   /** @param {string} key @param {number} firstFrame @param {number} nFrames @param {Bytes} bytes */
   add(key, firstFrame, nFrames, bytes) {
-    const run = this.#find(key);
+    const run = this.find(key);
     if (!run || run.cancelled) return;
     run.add(firstFrame, nFrames, bytes);
     this.#pump();
   }
 
-  /** No more of a run comes for now, or ever. @param {string} key @param {number} frames @param {boolean} final */
+  /** No more of a run comes for now, or ever.
+   * @param {string | null} key @param {number} frames @param {boolean} final */
   close(key, frames, final) {
-    const run = this.#find(key);
+    const run = this.find(key);
     if (!run) return;
     run.closed = frames;
     run.final = final;
@@ -111,17 +113,17 @@ export class Timeline {
   /** Takes utterances off the timeline: the picture goes to the idle frame at the next boundary, at once.
    * @param {(string | null)[]} keys */
   cut(keys) {
-    for (const run of this.#runs) if (keys.includes(run.key)) run.cancelled = true;
-    this.#runs = this.#runs.filter((run) => !run.cancelled);
+    for (const run of this.runs) if (keys.includes(run.key)) run.cancelled = true;
+    this.runs = this.runs.filter((run) => !run.cancelled);
     const now = slotAt(this.#seeks.now);
     const heard = this.#slots.at(now)?.run?.cancelled ?? false;
-    const ahead = this.#slots.find(now + 1, this.#segments.edge, ({ run }) => run?.cancelled === true);
+    const ahead = this.#slots.find(now + 1, this.#slots.edge, ({ run }) => run?.cancelled === true);
     const from = heard ? now + 1 : ahead;
     if (from === null) return;
     this.#seeks.cancelFrom(from);
-    for (const run of this.#runs) {
+    for (const run of this.runs) {
       // What was appended behind it comes again.
-      const lost = this.#slots.find(from, this.#segments.edge, (slot) => slot.run === run);
+      const lost = this.#slots.find(from, this.#slots.edge, (slot) => slot.run === run);
       if (lost !== null) run.next = this.#slots.at(lost)?.frame ?? run.next;
     }
     this.#segments.rewind(from);
@@ -140,29 +142,18 @@ export class Timeline {
     return { run: content.run, ms: content.frame * FRAME_MS + (seconds - secondsAt(slot)) * 1000 };
   }
 
-  /** Where frame 0 of a run lies on the timeline, in seconds, by what of it comes next or was appended last; null
-   * before any was.
-   * @param {Run} run */
-  origin(run) {
-    return run.end === null ? null : secondsAt(run.end - run.next / SEGMENT_FRAMES);
-  }
-
   /** @param {number} seconds */
   set soundLatency(seconds) {
     this.#segments.soundLatency = seconds;
   }
 
-  get runs() {
-    return this.#runs;
-  }
-
   /** For tests and measurements. */
   get facts() {
     return {
-      edge: this.#segments.edge,
+      edge: this.#slots.edge,
       leadS: this.#segments.leadS,
       quotaHits: this.#segments.queue.quotaHits,
-      ahead: secondsAt(this.#segments.edge) - this.#video.currentTime,
+      ahead: secondsAt(this.#slots.edge) - this.#video.currentTime,
     };
   }
 
@@ -178,14 +169,14 @@ export class Timeline {
     this.#video.cancelVideoFrameCallback?.(this.#frameCallback);
   }
 
-  /** @param {string} key */
-  #find(key) {
-    return this.#runs.find((run) => run.key === key);
+  /** @param {string | null} key */
+  find(key) {
+    return this.runs.find((run) => run.key === key);
   }
 
   /** The run whose segments are appended next. */
   get #appending() {
-    return this.#runs.find((run) => !run.appended);
+    return this.runs.find((run) => !run.appended);
   }
 
   // --- appending -------------------------------------------------------------------------------------------
@@ -195,11 +186,9 @@ export class Timeline {
     for (;;) {
       const run = this.#appending;
       const bytes = run?.segment(run.next);
-      const ahead = secondsAt(this.#segments.edge) - this.#video.currentTime;
+      const ahead = secondsAt(this.#slots.edge) - this.#video.currentTime;
       if (!run || !bytes || (ahead > SPEECH_AHEAD_S && this.#segments.inSpeech)) return;
-      if (this.#segments.inSpeech) {
-        this.#segments.writeSpeech(run, bytes);
-      } // speech follows speech
+      if (this.#segments.inSpeech) this.#segments.writeSpeech(run, bytes); // speech follows speech
       else if (run.next === run.entry) this.#join(run, bytes);
       else this.#rejoin(run, bytes);
     }
@@ -251,8 +240,8 @@ export class Timeline {
   /** Appends a segment at a slot, with idle before it or over what lies there. Returns whether it lies over something.
    * @param {Run} run @param {Bytes} bytes @param {number} slot */
   #writeAt(run, bytes, slot) {
-    while (this.#segments.edge < slot) this.#segments.writeIdle();
-    const over = this.#segments.edge > slot;
+    while (this.#slots.edge < slot) this.#segments.writeIdle();
+    const over = this.#slots.edge > slot;
     if (over) this.#segments.rewind(slot);
     this.#segments.writeSpeech(run, bytes);
     if (over) this.#segments.trim();
@@ -279,7 +268,7 @@ export class Timeline {
    * @param {number} now */
   #fill(now) {
     // Speech that goes on: no idle far ahead in its place.
-    const awaited = this.#slots.at(this.#segments.edge - 1)?.run?.closed === null;
+    const awaited = this.#slots.at(this.#slots.edge - 1)?.run?.closed === null;
     const seen = awaited ? this.#lateAheadS : IDLE_AHEAD_S;
     const hidden = awaited ? LATE_AHEAD_S.most : HIDDEN_AHEAD_S;
     const wanted = document.hidden ? hidden : seen;
@@ -288,22 +277,19 @@ export class Timeline {
 
   /** @param {number} now */
   #endRuns(now) {
-    while (this.#runs.length) {
-      const [run] = this.#runs;
+    while (this.runs.length) {
+      const [run] = this.runs;
       if (!run.appended || run.end === null || now < secondsAt(run.end) - END_TOLERANCE_S) return;
       if (!run.final) return; // more text was announced
-      this.#runs.shift();
+      this.runs.shift();
       this.#hooks.ended(run);
     }
   }
 
   /** The first picture of the timeline behind all speech that is heard or will be; 0 when there is none. */
   get #afterSpeech() {
-    const spoken = this.#slots.find(
-      slotAt(this.#seeks.now),
-      this.#segments.edge,
-      ({ run }) => run?.cancelled === false,
-    );
+    const from = slotAt(this.#seeks.now);
+    const spoken = this.#slots.find(from, this.#slots.edge, ({ run }) => run?.cancelled === false);
     return spoken === null ? 0 : this.#segments.speechEnd * SEGMENT_FRAMES;
   }
 
@@ -315,11 +301,11 @@ export class Timeline {
     if (attempt > FUTILE_SEEKS) {
       // Nothing can be had from where it stands.
       const next = slotAt(currentTime) + 1;
-      while (this.#segments.edge < next + 2) this.#segments.writeIdle();
+      while (this.#slots.edge < next + 2) this.#segments.writeIdle();
       this.#seeks.seek(next, "underrun", 0);
       return;
     }
-    const slot = this.#segments.edge;
+    const slot = this.#slots.edge;
     if (this.#segments.bufferedAhead(currentTime) > ENOUGH_S) {
       // What it needs came just too late, or is not where the record says it is.
       this.#segments.queue.afterPending(() => {
@@ -339,8 +325,7 @@ export class Timeline {
 
   #watchFrames() {
     if (!this.#video.requestVideoFrameCallback) return;
-    /** @type {VideoFrameRequestCallback} */
-    const seen = (at, frame) => {
+    /** @type {VideoFrameRequestCallback} */ const seen = (at, frame) => {
       if (this.#closed) return;
       this.#show(frame.mediaTime, at);
       this.#frameCallback = this.#video.requestVideoFrameCallback(seen);

@@ -3,7 +3,7 @@
 import { PlayerError } from "./errors.js";
 /** @import { Cue, EndedDetail, SpeakOptions, StartedDetail, Utterance as Declared } from "../avatar-player.d.ts" */
 /** @import { Word } from "../avatar-player.d.ts" */
-/** @import { Piece, Request, WordsMessage } from "./types.d.ts" */
+/** @import { Deferred, Piece, Request, WordsMessage } from "./types.d.ts" */
 
 const ID = /^[A-Za-z0-9_.:-]{1,64}$/;
 const SOURCES = /** @type {const} */ (["text", "audio", "deltas"]);
@@ -13,23 +13,18 @@ let made = 0;
  * @param {string | SpeakOptions} what @returns {Request} */
 export function checked(what) {
   /** @type {SpeakOptions} */ const options = typeof what === "string" ? { text: what } : { ...what };
-  /** @type {(message: string) => never} */
-  const refuse = (message) => {
+  /** @type {(message: string) => never} */ const refuse = (message) => {
     throw new PlayerError("bad_call", message);
   };
   const sources = SOURCES.filter((name) => (options[name] ?? false) !== false);
-  if (sources.length !== 1) {
-    refuse(`give exactly one of text, audio and deltas; got ${sources.join(" and ") || "none"}`);
-  }
+  if (sources.length !== 1) refuse(`give exactly one of text, audio and deltas; got ${sources.join(" and ") || "none"}`);
   const { text, audio, id } = options;
   if (sources[0] === "text" && (typeof text !== "string" || !text.trim())) refuse("text is a string that is not empty");
   const bytes = audio instanceof Blob || audio instanceof ArrayBuffer || audio instanceof Uint8Array;
   if (sources[0] === "audio" && !bytes) {
     refuse(`audio is a Blob, an ArrayBuffer or a Uint8Array, got ${Object.prototype.toString.call(audio)}`);
   }
-  if (id !== undefined && !ID.test(id)) {
-    refuse(`an id has 1 to 64 of A-Z a-z 0-9 _ . : -, got ${JSON.stringify(id)}`);
-  }
+  if (id !== undefined && !ID.test(id)) refuse(`an id has 1 to 64 of A-Z a-z 0-9 _ . : -, got ${JSON.stringify(id)}`);
   return { ...options, id: id ?? `p-${Date.now().toString(36)}-${(made += 1)}` };
 }
 
@@ -37,6 +32,8 @@ export function checked(what) {
 export class Utterance {
   /** @type {Deferred<StartedDetail>} */ #started = deferred();
   /** @type {Deferred<EndedDetail>} */ #ended = deferred();
+  started = this.#started.promise;
+  ended = this.#ended.promise;
   #write;
 
   /** @type {Declared["state"]} */ state = "queued";
@@ -73,16 +70,8 @@ export class Utterance {
     this.id = this.wireId = options.id;
     this.interrupt = () => interrupt(this.id);
     this.#write = write;
-    this.#started.promise.catch(() => {}); // who does not ask is not told
+    this.started.catch(() => {}); // who does not ask is not told
     if (options.text) this.text = options.text;
-  }
-
-  get started() {
-    return this.#started.promise;
-  }
-
-  get ended() {
-    return this.#ended.promise;
   }
 
   /** Finished, interrupted or failed. */
@@ -124,16 +113,15 @@ export class Utterance {
     this.#started.resolve(detail);
   }
 
-  /** @param {EndedDetail["outcome"]} outcome @param {PlayerError | null} [error] @returns {EndedDetail | null} null
-   * when it was done before */
+  /** @param {EndedDetail["outcome"]} outcome @param {PlayerError | null} [error]
+   * @returns {EndedDetail | null} null when it was done before */
   finish(outcome, error) {
     if (this.done) return null;
     this.state = outcome;
     const { id } = this;
     const detail = { id, outcome, ...(error && { error }) };
-    this.#started.reject(
-      error ?? new PlayerError("interrupted", `utterance ${id} was ${outcome} before it was heard`, { id }),
-    );
+    const unheard = `utterance ${id} was ${outcome} before it was heard`;
+    this.#started.reject(error ?? new PlayerError("interrupted", unheard, { id }));
     this.#ended.resolve(detail);
     return detail;
   }
@@ -146,19 +134,11 @@ export class Utterance {
   }
 }
 
-/**
- * @template Value
- * @typedef {{ promise: Promise<Value>, resolve: (value: Value) => void, reject: (reason: unknown) => void }} Deferred
- */
-
 /** @template Value @returns {Deferred<Value>} */
 export function deferred() {
-  /** @type {Deferred<Value>["resolve"]} */ let resolve = () => {};
-  /** @type {Deferred<Value>["reject"]} */ let reject = () => {};
-  /** @type {Promise<Value>} */
-  const promise = new Promise((resolvePromise, rejectPromise) => {
-    resolve = resolvePromise;
-    reject = rejectPromise;
+  const parts = /** @type {Deferred<Value>} */ ({});
+  parts.promise = new Promise((resolve, reject) => {
+    Object.assign(parts, { resolve, reject });
   });
-  return { promise, resolve, reject };
+  return parts;
 }
