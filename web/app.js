@@ -28,9 +28,7 @@ const list = new QuestionList((questions) => {
   showCount();
 });
 
-/**
- * @typedef {typeof ROLES[number]} Role
- */
+/** @typedef {typeof ROLES[number]} Role */
 
 let interviewLanguage = recall("interviewLanguage", language());
 let role = recall("role", /** @type {Role} */ ("general"));

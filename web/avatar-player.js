@@ -4,7 +4,7 @@
 import { voiceSettingsOf, WithAttributes } from "./player/attributes.js";
 import { Captions } from "./player/captions.js";
 import { Conversation } from "./player/conversation.js";
-import { messageOf, PlayerError, request } from "./player/errors.js";
+import { jsonPost, messageOf, PlayerError, request } from "./player/errors.js";
 import { Files } from "./player/files.js";
 import { mediaSourceClass } from "./player/media.js";
 import { Quality } from "./player/quality.js";
@@ -135,13 +135,9 @@ export class AvatarPlayer extends WithAttributes {
 
   /** For tests and measurements: the timeline, the video, the sound's graph, the text track. */
   get internals() {
-    return {
-      timeline: this.#transport?.timeline,
-      video: this.#view.video,
-      graph: this.#sound.graph,
-      track: this.#captions.track,
-      overlay: this.#view.overlay,
-    };
+    const { video, overlay } = this.#view;
+    const { track } = this.#captions;
+    return { timeline: this.#transport?.timeline, video, overlay, graph: this.#sound.graph, track };
   }
 
   // --- what it does ----------------------------------------------------------------------------------------
@@ -157,14 +153,9 @@ export class AvatarPlayer extends WithAttributes {
     this.#setConnection("connecting");
     const Way = mediaSourceClass() ? Conversation : Files;
     const start = { ...voiceSettingsOf(this), ...(this.avatar && { avatar: this.avatar }) };
-    /** @type {Transport} */ const transport = new Way({
-      base: this.address("/"),
-      start,
-      video: this.#view.video,
-      quality: this.#quality,
-      hooks: this.#hooks(),
-    });
-    this.#transport = transport;
+    const { video } = this.#view;
+    const options = { base: this.address("/"), start, video, quality: this.#quality, hooks: this.#hooks };
+    /** @type {Transport} */ const transport = (this.#transport = new Way(options));
     transport.opened.catch(() => {}); // told by the event `error`
     return transport;
   }
@@ -226,11 +217,8 @@ export class AvatarPlayer extends WithAttributes {
 
   /** @param {string[]} texts */
   async prerender(texts) {
-    await request(this.address("/v1/prerender"), {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ texts, ...voiceSettingsOf(this), ...(this.avatar && { avatar: this.avatarId }) }),
-    });
+    const body = { texts, ...voiceSettingsOf(this), ...(this.avatar && { avatar: this.avatarId }) };
+    await request(this.address("/v1/prerender"), jsonPost(body));
     for (const text of texts) this.#transport?.markCached?.({ text, ...voiceSettingsOf(this) });
   }
 
@@ -271,35 +259,32 @@ export class AvatarPlayer extends WithAttributes {
 
   // --- what the transport reports --------------------------------------------------------------------------
 
-  /** @returns {TransportHooks} */
-  #hooks() {
-    return {
-      ready: (detail) => {
-        this.#setConnection("open");
-        this.#showPortrait(detail.avatar);
-        if (!this.moving) this.#notice("still", "motion is off: a portrait with sound and captions");
-        this.emit("ready", detail);
-      },
-      lost: () => {
-        this.#notice("reconnecting", "the connection was lost; it is sought");
-        this.#setConnection("lost");
-      },
-      failed: (error) => this.#fail(error),
-      notice: (code, message, id) => this.#notice(code, message, id),
-      error: (error) => this.emit("error", error),
-      started: (utterance, ms) => this.#begin(utterance, ms),
-      ended: (utterance, outcome, error) => this.#finish(utterance, outcome, error),
-      tick: (utterance, ms) => {
-        if (this.#transport?.timeline) this.#transport.timeline.soundLatency = this.#sound.latency;
-        this.#follow(utterance, ms);
-      },
-      placed: (utterance, originS) => this.#captions.place(utterance, originS),
-      seeking: (why) => {
-        if (why === "start") this.#view.cover(COVER_MS);
-        else if (why === "cut" || why === "late") this.#view.cover();
-      },
-    };
-  }
+  /** @type {TransportHooks} */ #hooks = {
+    ready: (detail) => {
+      this.#setConnection("open");
+      this.#showPortrait(detail.avatar);
+      if (!this.moving) this.#notice("still", "motion is off: a portrait with sound and captions");
+      this.emit("ready", detail);
+    },
+    lost: () => {
+      this.#notice("reconnecting", "the connection was lost; it is sought");
+      this.#setConnection("lost");
+    },
+    failed: (error) => this.#fail(error),
+    notice: (code, message, id) => this.#notice(code, message, id),
+    error: (error) => this.emit("error", error),
+    started: (utterance, ms) => this.#begin(utterance, ms),
+    ended: (utterance, outcome, error) => this.#finish(utterance, outcome, error),
+    tick: (utterance, ms) => {
+      if (this.#transport?.timeline) this.#transport.timeline.soundLatency = this.#sound.latency;
+      this.#follow(utterance, ms);
+    },
+    placed: (utterance, originS) => this.#captions.place(utterance, originS),
+    seeking: (why) => {
+      if (why === "start") this.#view.cover(COVER_MS);
+      else if (why === "cut" || why === "late") this.#view.cover();
+    },
+  };
 
   /** @param {Utterance} utterance @param {number} ms */
   #begin(utterance, ms) {
@@ -407,7 +392,8 @@ export class AvatarPlayer extends WithAttributes {
   }
 
   #showPortrait(avatar = this.avatarId) {
-    if (this.isConnected && avatar) this.#view.portrait.src = this.portraitOf(avatar);
+    if (!this.isConnected || !avatar) return;
+    this.#view.portrait.src = this.address(`/v1/avatars/${encodeURIComponent(avatar)}/portrait`);
   }
 
   #restoreWhenCut() {

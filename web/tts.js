@@ -1,16 +1,14 @@
 // The interview app's TTSManager: a queue of texts, spoken one after the other. With a player the avatar speaks;
 // where it cannot, sound alone does.
 
-import { messageOf, PlayerError, request } from "./player/errors.js";
+import { jsonPost, messageOf, PlayerError, request } from "./player/errors.js";
 /** @import { TTSManager as Declared, TTSOptions as Options } from "./tts.d.ts" */
 /** @import { Nothing } from "./player/types.d.ts" */
 /** @import { AvatarPlayer, NoticeDetail } from "./avatar-player.d.ts" */
 
-/**
- * @typedef {NonNullable<Parameters<Declared["speak"]>[1]>} SpeakOptions
- * @typedef {{ text: string, voice: string, speed: number }} Speech
- * @typedef {Nothing<Exclude<keyof TTSManager, keyof Declared>>} NothingUndeclared
- */
+/** @typedef {NonNullable<Parameters<Declared["speak"]>[1]>} SpeakOptions */
+/** @typedef {{ text: string, voice: string, speed: number }} Speech */
+/** @typedef {Nothing<Exclude<keyof TTSManager, keyof Declared>>} NothingElse */
 
 const ORIGIN = new URL(import.meta.url).origin;
 
@@ -55,10 +53,7 @@ export class TTSManager {
     const audio = this.#element();
     const silence = URL.createObjectURL(SILENCE);
     audio.src = silence;
-    const sound = audio.play().then(
-      () => true,
-      () => false,
-    );
+    const sound = audio.play().then(() => true, () => false);
     const seen = this.#player?.unlock();
     const allowed = (await sound) || (await seen);
     URL.revokeObjectURL(silence);
@@ -115,10 +110,7 @@ export class TTSManager {
       if (signal.aborted) return true;
       const utterance = player.speak(speech);
       signal.addEventListener("abort", () => utterance.interrupt());
-      utterance.started.then(
-        () => this.#on.start?.(speech.text),
-        () => {},
-      );
+      utterance.started.then(() => this.#on.start?.(speech.text), () => {});
       const { outcome, error } = await utterance.ended;
       if (outcome !== "failed") return true;
       throw error;
@@ -143,12 +135,8 @@ export class TTSManager {
 
   /** @param {Speech} speech @param {AbortSignal} signal */
   async #heard(speech, signal) {
-    const response = await request(new URL("/api/core/tts/synthesize/", this.#src).href, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(speech),
-      signal,
-    });
+    const address = new URL("/api/core/tts/synthesize/", this.#src).href;
+    const response = await request(address, { ...jsonPost(speech), signal });
     const url = URL.createObjectURL(await response.blob());
     const audio = this.#element();
     try {

@@ -1,6 +1,6 @@
 // The dialog that turns a portrait into an interviewer, with the service's report on the picture.
 
-import { el, make } from "./dom.js";
+import { el, facts, make } from "./dom.js";
 import { messageOf } from "../player/errors.js";
 import { request, ServiceError } from "./service.js";
 import { t } from "./texts.js";
@@ -88,10 +88,7 @@ function showReport(title, sentences = [], measured = {}) {
     ([, value]) => value !== null && value !== "" && !(Array.isArray(value) && value.length === 0),
   );
   if (!terms.length) return;
-  const rows = terms.flatMap(([key, value]) => [
-    make("dt", {}, key.replaceAll("_", " ")),
-    make("dd", {}, plain(value)),
-  ]);
+  const rows = facts(terms.map(([key, value]) => [key.replaceAll("_", " "), plain(value)]));
   box.append(make("details", {}, make("summary", {}, t("measured")), make("dl", {}, ...rows)));
 }
 

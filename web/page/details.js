@@ -1,6 +1,6 @@
 // For developers: what runs and why, where the time of the last utterance went, and a box to say any text.
 
-import { el, make } from "./dom.js";
+import { el, facts, make } from "./dom.js";
 import { language, t } from "./texts.js";
 /** @import { Health, Voice } from "./types.d.ts" */
 /** @import { AvatarPlayer, ReadyDetail, StartedDetail } from "../avatar-player.d.ts" */
@@ -61,9 +61,7 @@ export class Details {
     this.#showRuns();
     this.#showTimings();
     const counters = Object.entries(this.#player.counters ?? {});
-    el("counters").replaceChildren(
-      ...facts(counters.map(([name, value]) => [name.replaceAll("_", " "), number(value)])),
-    );
+    el("counters").replaceChildren(...facts(counters.map(([name, n]) => [name.replaceAll("_", " "), number(n)])));
   }
 
   async #speak() {
@@ -96,7 +94,7 @@ export class Details {
   }
 
   #showRuns() {
-    /** @type {[string, string][]} */ const rows = [];
+    /** @type {string[][]} */ const rows = [];
     const { engine, speech, versions } = this.#health ?? {};
     const lips = this.#ready?.lips ?? engine;
     const voice = this.#ready?.speech ?? (speech && { name: speech.engine, reason: speech.reason });
@@ -119,9 +117,6 @@ export class Details {
     el("cached").textContent = t(`cached_${cached}`);
   }
 }
-
-/** @param {[string, string][]} rows */
-const facts = (rows) => rows.flatMap(([term, value]) => [make("dt", {}, term), make("dd", {}, value)]);
 
 /** @param {string} text */
 function problem(text) {

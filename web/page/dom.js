@@ -11,6 +11,9 @@ export function el(id) {
   return /** @type {Id extends keyof PageElements ? PageElements[Id] : HTMLElement} */ (node);
 }
 
+/** Terms and values of a `dl`. @param {string[][]} rows */
+export const facts = (rows) => rows.flatMap(([term, value]) => [make("dt", {}, term), make("dd", {}, value)]);
+
 /** An icon of icons.svg, hidden from screen readers: whoever shows it names the control. @param {string} name */
 export function icon(name) {
   const space = "http://www.w3.org/2000/svg";

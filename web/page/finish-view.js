@@ -3,9 +3,8 @@
 import { clock, download, el, make } from "./dom.js";
 import { language, t } from "./texts.js";
 import { answered, plainText, webVtt } from "./transcript.js";
-/** @import { Entry } from "./types.d.ts" */
+/** @import { Entry, Words } from "./types.d.ts" */
 /** @import { Interview } from "./interview.js" */
-/** @import { Words } from "./transcript.js" */
 
 export class FinishView {
   /** @type {Entry[]} */ #entries = [];
@@ -67,15 +66,7 @@ const repeated = (n) => (n === 1 ? t("repeatedOnce") : t("repeated", { n }));
 function row(entry) {
   const notes = [entry.skipped ? t("skipped") : t("answeredIn", { time: clock(answered(entry)) })];
   if (entry.repeats) notes.push(repeated(entry.repeats));
-  return make(
-    "li",
-    {},
-    make("span", { className: "at" }, clock(entry.askedAt)),
-    make(
-      "div",
-      {},
-      make("p", { className: "said" }, entry.question),
-      make("p", { className: "quiet" }, notes.join(" · ")),
-    ),
-  );
+  const said = make("p", { className: "said" }, entry.question);
+  const noted = make("p", { className: "quiet" }, notes.join(" · "));
+  return make("li", {}, make("span", { className: "at" }, clock(entry.askedAt)), make("div", {}, said, noted));
 }

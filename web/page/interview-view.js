@@ -131,9 +131,7 @@ export class InterviewView {
         const act = () => void notices.clear("microphone");
         notices.show("microphone", { key: "e_microphone", values, label: "close", act });
       }
-    } else {
-      this.#player.stopListening();
-    }
+    } else this.#player.stopListening();
     this.render();
   }
 }

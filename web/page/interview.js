@@ -20,16 +20,14 @@ export class Interview {
   #questions;
   #began = performance.now();
   /** @type {Utterance | null} */ #utterance = null; // the question that is being asked
-  #onChange;
-  #onDone;
+  #hooks;
 
   /** @param {Speaker} player @param {string[]} questions
    * @param {{ onChange: (interview: Interview) => void, onDone: (interview: Interview) => void }} hooks */
-  constructor(player, questions, { onChange, onDone }) {
+  constructor(player, questions, hooks) {
     this.#player = player;
     this.#questions = questions;
-    this.#onChange = onChange;
-    this.#onDone = onDone;
+    this.#hooks = hooks;
   }
 
   get total() {
@@ -82,7 +80,7 @@ export class Interview {
     this.#player.interrupt();
     this.#player.setState("idle");
     this.#become("done");
-    this.#onDone(this);
+    this.#hooks.onDone(this);
   }
 
   #ask() {
@@ -115,14 +113,9 @@ export class Interview {
 
   /** The entry of this question, begun now where it was not before. */
   #entry() {
-    return (this.entries[this.index] ??= {
-      question: this.question,
-      askedAt: this.seconds,
-      heardAt: null,
-      doneAt: null,
-      repeats: 0,
-      skipped: false,
-    });
+    const { question, seconds: askedAt } = this;
+    const fresh = { question, askedAt, heardAt: null, doneAt: null, repeats: 0, skipped: false };
+    return (this.entries[this.index] ??= fresh);
   }
 
   /** @param {boolean} skipped */
@@ -138,6 +131,6 @@ export class Interview {
     this.listeningSince = state === "listening" ? (this.listeningSince ?? performance.now()) : null;
     this.state = state;
     this.error = error;
-    this.#onChange(this);
+    this.#hooks.onChange(this);
   }
 }

@@ -8,19 +8,13 @@ import { t } from "./texts.js";
 export class Interviewers {
   #box = el("interviewers");
   /** @type {Avatar[]} */ #avatars = [];
-  /** @type {Avatar | null} */ #chosen = null;
-  #onChoose;
-  #onProblem;
+  /** @type {Avatar | null} */ chosen = null;
+  #hooks;
 
   /** `onChoose` is called when another one is chosen, `onProblem` when one cannot be removed.
    * @param {{ onChoose: (avatar: Avatar) => void, onProblem: (error: unknown) => void }} hooks */
-  constructor({ onChoose, onProblem }) {
-    this.#onChoose = onChoose;
-    this.#onProblem = onProblem;
-  }
-
-  get chosen() {
-    return this.#chosen;
+  constructor(hooks) {
+    this.#hooks = hooks;
   }
 
   /** Fetches the list and chooses `id`, or the first one when it is not there. Throws ServiceError.
@@ -33,10 +27,10 @@ export class Interviewers {
   /** @param {string} [id] */
   choose(id) {
     const found = this.#avatars.find((one) => one.id === id) ?? this.#avatars[0];
-    const other = found?.id !== this.#chosen?.id;
-    this.#chosen = found ?? null;
+    const other = found?.id !== this.chosen?.id;
+    this.chosen = found ?? null;
     this.render();
-    if (other && found) this.#onChoose(found);
+    if (other && found) this.#hooks.onChoose(found);
   }
 
   render() {
@@ -53,7 +47,7 @@ export class Interviewers {
 
   /** @param {Avatar} one */
   #tile(one) {
-    const checked = one.id === this.#chosen?.id;
+    const checked = one.id === this.chosen?.id;
     const radio = make("input", { type: "radio", name: "interviewer", value: one.id, checked });
     radio.addEventListener("change", () => {
       this.choose(one.id);
@@ -80,15 +74,15 @@ export class Interviewers {
   async #remove(one) {
     if (!(await confirmed(t("removeAsk", { name: one.name })))) return;
     // Nobody is on the screen who is gone.
-    if (this.#chosen?.id === one.id) this.choose(this.#avatars.find(({ id }) => id !== one.id)?.id);
+    if (this.chosen?.id === one.id) this.choose(this.#avatars.find(({ id }) => id !== one.id)?.id);
     try {
       await request(avatarUrl(one.id), { method: "DELETE" });
     } catch (error) {
-      this.#onProblem(error);
+      this.#hooks.onProblem(error);
       return;
     }
     this.#avatars = this.#avatars.filter(({ id }) => id !== one.id);
-    this.choose(this.#chosen?.id);
+    this.choose(this.chosen?.id);
     this.#focusChosen();
   }
 }

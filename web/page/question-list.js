@@ -56,14 +56,8 @@ export class QuestionList {
   /** @param {string} text @param {number} i */
   #row(text, i) {
     const n = i + 1;
-    const field = make("textarea", {
-      value: text,
-      rows: 1,
-      dir: "auto",
-      maxLength: 2000,
-      "aria-label": t("questionN", { n }),
-      "aria-describedby": "questions-hint",
-    });
+    const described = { "aria-label": t("questionN", { n }), "aria-describedby": "questions-hint" };
+    const field = make("textarea", { value: text, rows: 1, dir: "auto", maxLength: 2000, ...described });
     field.addEventListener("input", () => {
       this.#questions[i] = field.value;
       fit(field);

@@ -140,13 +140,9 @@ export class Stage {
   #notice({ code, message }) {
     if (code === "locked" || code === "sound_paused") {
       notices.show("sound", { key: "e_locked", label: "soundOn", act: () => this.unlock() });
-    } else if (code === "sound_on") {
-      notices.clear("sound");
-    } else if (code === "vad") {
-      announce(message);
-    } else if (code === "still") {
-      this.render();
-    }
+    } else if (code === "sound_on") notices.clear("sound");
+    else if (code === "vad") announce(message);
+    else if (code === "still") this.render();
   }
 
   /** @param {PlayerError} error */

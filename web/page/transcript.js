@@ -1,6 +1,6 @@
 // The transcript of an interview as plain text and as WebVTT.
 
-/** @import { Entry } from "./types.d.ts" */
+/** @import { Entry, Words } from "./types.d.ts" */
 
 const CUE_LEAST_S = 0.5;
 
@@ -22,16 +22,6 @@ const short = (seconds) => stamp(seconds).slice(3, 8);
 export const answered = ({ heardAt, doneAt, skipped }) =>
   skipped || heardAt === null || doneAt === null ? 0 : Math.max(0, doneAt - heardAt);
 
-/**
- * @typedef {object} Words in the language of the page
- * @property {string} title
- * @property {string} interviewer
- * @property {string} date
- * @property {(time: string) => string} answer
- * @property {string} skipped
- * @property {(n: number) => string} repeated
- */
-
 /** @param {Entry[]} entries @param {Words} words */
 export function plainText(entries, words) {
   const lines = [words.title, words.interviewer, words.date, ""];
@@ -45,11 +35,7 @@ export function plainText(entries, words) {
 
 /** @param {string} text */
 const escaped = (text) =>
-  text
-    .replaceAll("&", "&amp;")
-    .replaceAll("<", "&lt;")
-    .replaceAll(">", "&gt;")
-    .replace(/\s*\n\s*/g, " ");
+  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replace(/\s*\n\s*/g, " ");
 
 /** One cue for each question from when it was asked until the next one, or until the end.
  * @param {Entry[]} entries @param {string} speaker */

@@ -51,11 +51,6 @@ export class WithAttributes extends WithTexts {
     return new URL(path, new URL(this.src || WithAttributes.ORIGIN, location.href)).href;
   }
 
-  /** @param {string} avatar */
-  portraitOf(avatar) {
-    return this.address(`/v1/avatars/${encodeURIComponent(avatar)}/portrait`);
-  }
-
   get avatarId() {
     return SHORT[this.avatar] ?? this.avatar;
   }

@@ -24,6 +24,11 @@ export function asPlayerError(thrown, id) {
   return thrown instanceof PlayerError ? thrown : new PlayerError("media", messageOf(thrown), { cause: thrown, id });
 }
 
+/** Options of a request that posts JSON. @param {unknown} body */
+export function jsonPost(body) {
+  return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+}
+
 /** A successful response, or a PlayerError with the service's own words.
  * @param {string} url @param {RequestInit} [options] */
 export async function request(url, options) {
@@ -36,8 +41,7 @@ export async function request(url, options) {
   }
   if (response.ok) return response;
   const failure = (await response.json().catch(() => null))?.error;
-  const retry = Number(response.headers.get("Retry-After")) || undefined;
-  throw new PlayerError(failure?.code ?? "unreachable", failure?.message ?? `the service answered ${response.status}`, {
-    retry_after_s: retry,
-  });
+  const message = failure?.message ?? `the service answered ${response.status}`;
+  const retry_after_s = Number(response.headers.get("Retry-After")) || undefined;
+  throw new PlayerError(failure?.code ?? "unreachable", message, { retry_after_s });
 }

@@ -1,7 +1,7 @@
 // Where the browser has no media source: the idle loop as a file, and every utterance as one finished mp4. No
 // session.
 
-import { asPlayerError, request } from "./errors.js";
+import { asPlayerError, jsonPost, request } from "./errors.js";
 import { deferred } from "./utterance.js";
 /** @import { Cue, ReadyDetail } from "../avatar-player.d.ts" */
 /** @import { Deferred, Transport, TransportOptions } from "./types.d.ts" */
@@ -84,14 +84,9 @@ export class Files {
     const idle = `/v1/avatars/${encodeURIComponent(this.#avatar)}/idle`;
     this.#idleUrl = URL.createObjectURL(await (await request(new URL(idle, this.#base).href)).blob());
     await this.#idle();
-    const detail = {
-      session: null,
-      mode: this.mode,
-      avatar: this.#avatar,
-      lips: { name: health.engine.name, reason: health.engine.reason },
-      speech: { name: health.speech.engine, reason: health.speech.reason },
-      resumed: false,
-    };
+    const lips = { name: health.engine.name, reason: health.engine.reason };
+    const speech = { name: health.speech.engine, reason: health.speech.reason };
+    const detail = { session: null, mode: this.mode, avatar: this.#avatar, lips, speech, resumed: false };
     this.#hooks.notice("file_mode", "this browser has no media source: every answer is made whole before it plays");
     this.#hooks.ready(detail);
     return detail;
@@ -125,8 +120,7 @@ export class Files {
 
   /** @param {Utterance} utterance @param {AbortSignal} signal */
   async #play(utterance, signal) {
-    const init = { method: "POST", ...this.#bodyFor(utterance), signal };
-    const response = await request(new URL("/v1/videos", this.#base).href, init);
+    const response = await request(new URL("/v1/videos", this.#base).href, { ...this.#postOf(utterance), signal });
     const film = await response.blob();
     const captions = `/v1/videos/${encodeURIComponent(response.headers.get("X-Utterance-Id") ?? "")}/captions.vtt`;
     const vtt = await (await request(new URL(captions, this.#base).href, { signal })).text();
@@ -142,20 +136,18 @@ export class Files {
   }
 
   /** @param {Utterance} utterance */
-  #bodyFor({ text, options }) {
+  #postOf({ text, options }) {
     const { audio } = options;
     /** @type {Record<string, string | number | boolean>} */ const fields = { avatar: this.#avatar, stream: false };
     for (const name of /** @type {const} */ (["voice", "speed", "language"])) {
       const value = options[name] ?? this.#start[name];
       if (value !== undefined) fields[name] = value;
     }
-    if (!audio) {
-      return { headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ...fields, text }) };
-    }
+    if (!audio) return jsonPost({ ...fields, text });
     const body = new FormData();
     for (const [name, value] of Object.entries(fields)) body.set(name, String(value));
     body.set("audio", audio instanceof Blob ? audio : new Blob([/** @type {BlobPart} */ (audio)]), "speech");
-    return { body };
+    return { method: "POST", body };
   }
 
   #onEnded = () => {

@@ -210,9 +210,7 @@ export class Outgoing {
     const { wireId } = utterance;
     const bytes = new Uint8Array(await new Blob([/** @type {BlobPart} */ (audio)]).arrayBuffer());
     if (utterance.wireId !== wireId || utterance.done) return;
-    for (let at = 0; at < bytes.length; at += AUDIO_PIECE_BYTES) {
-      this.#send(bytes.subarray(at, at + AUDIO_PIECE_BYTES));
-    }
+    for (let at = 0; at < bytes.length; at += AUDIO_PIECE_BYTES) this.#send(bytes.subarray(at, at + AUDIO_PIECE_BYTES));
     this.#send({ type: "audio_end", id: wireId, ...this.#phase(utterance, this.#unfinished.indexOf(utterance)) });
   }
 

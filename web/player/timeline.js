@@ -149,12 +149,9 @@ export class Timeline {
 
   /** For tests and measurements. */
   get facts() {
-    return {
-      edge: this.#slots.edge,
-      leadS: this.#segments.leadS,
-      quotaHits: this.#segments.queue.quotaHits,
-      ahead: secondsAt(this.#slots.edge) - this.#video.currentTime,
-    };
+    const { leadS, queue } = this.#segments;
+    const { edge } = this.#slots;
+    return { edge, leadS, quotaHits: queue.quotaHits, ahead: secondsAt(edge) - this.#video.currentTime };
   }
 
   /** @param {number} seconds */

@@ -144,36 +144,36 @@ export interface Limits {
   resume_s: number;
 }
 
-export interface Ready {
+export interface Ready extends Pick<ReadyDetail, "avatar" | "lips" | "speech" | "resumed"> {
   type: "ready";
   seq: number;
   session: string;
   token: string;
-  resumed: boolean;
-  avatar: string;
-  lips: { name: string; reason: string };
-  speech: { name: string; reason: string };
   notices: string[];
   idle: { url: string; frames: number; segments: number };
   media: { codecs: string; fps: number; segment_frames: number };
   limits: Limits;
 }
 
+/** What the messages of an utterance have in common; `n` is its number in the session. */
+interface OfUtterance {
+  seq: number;
+  id: string;
+  n: number;
+}
+
 export type ServerMessage =
-  | { type: "queued"; seq: number; id: string; n: number; ahead: number }
+  | ({ type: "queued"; ahead: number } & OfUtterance)
   | { type: "accepted"; seq: number; id?: string; what: string }
   | Started
   | WordsMessage
-  | { type: "waiting" | "finished"; seq: number; id: string; n: number; frames: number; phase: number }
+  | ({ type: "waiting" | "finished"; frames: number; phase: number } & OfUtterance)
   | Interrupted
   | { type: "nothing_to_interrupt"; seq: number; id?: string; reason: string }
   | Failure;
 
-export interface Started {
+export interface Started extends OfUtterance {
   type: "started";
-  seq: number;
-  id: string;
-  n: number;
   first_frame: number;
   phase: number;
   grid: number;
@@ -182,20 +182,14 @@ export interface Started {
   timings_ms: Record<string, number>;
 }
 
-export interface Interrupted {
+export interface Interrupted extends OfUtterance {
   type: "interrupted";
-  seq: number;
-  id: string;
-  n: number;
   frames: number;
   by: "client" | "error" | "end";
 }
 
-export interface WordsMessage {
+export interface WordsMessage extends OfUtterance {
   type: "words";
-  seq: number;
-  id: string;
-  n: number;
   words: Word[];
   first_cue: number;
   cues: Cue[];
