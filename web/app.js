@@ -28,10 +28,8 @@ const list = new QuestionList((questions) => {
   showCount();
 });
 
-/** @typedef {typeof ROLES[number]} Role */
-
 let interviewLanguage = recall("interviewLanguage", language());
-let role = recall("role", /** @type {Role} */ ("general"));
+let role = recall("role", /** @type {typeof ROLES[number]} */ ("general"));
 
 // --- words -------------------------------------------------------------------------------------------------
 

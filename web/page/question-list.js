@@ -108,8 +108,7 @@ export class QuestionList {
   }
 
   /** @param {number} i @param {number} by
-   * @param {number | null} [button] the row's button that had the focus, to keep it there; without it the field has
-   * it */
+   * @param {number | null} [button] the row's button that had the focus and keeps it; without it the field has it */
   #move(i, by, button = null) {
     const to = i + by;
     if (to < 0 || to >= this.#questions.length) return;

@@ -5,12 +5,10 @@ const PATIENCE_MS = 300; // after an attempt, and for a browser that has enough 
 const DOUBLINGS_MAX = 3; // of patience, after each attempt: to some browsers an attempt is a new beginning
 const ENOUGH_S = 0.7;
 
-/**
- * @typedef {object} Hooks
+/** @typedef {object} Hooks
  * @property {() => number} bufferedAhead seconds
  * @property {(attempt: number) => void} recover appends and seeks, for the nth time since the clock stands
- * @property {(ms: number) => void} recovered it plays again, after so long
- */
+ * @property {(ms: number) => void} recovered it plays again, after so long */
 
 export class UnderrunWatch {
   #video;

@@ -51,7 +51,7 @@ export class Utterance {
   /** @type {Cue[]} */ cues = [];
   wordsEmitted = 0;
 
-  // How far it went out: outgoing.js.
+  // How far it went out, and what came of it: outgoing.js, conversation.js.
   /** @type {string | null} */ key = null; // of its run on the timeline: numbers alone count anew in every session
   wireId; // its id for the service: another one when a recording is sent again
   announced = false;
