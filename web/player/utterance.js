@@ -17,7 +17,9 @@ export function checked(what) {
     throw new PlayerError("bad_call", message);
   };
   const sources = SOURCES.filter((name) => (options[name] ?? false) !== false);
-  if (sources.length !== 1) refuse(`give exactly one of text, audio and deltas; got ${sources.join(" and ") || "none"}`);
+  if (sources.length !== 1) {
+    refuse(`give exactly one of text, audio and deltas; got ${sources.join(" and ") || "none"}`);
+  }
   const { text, audio, id } = options;
   if (sources[0] === "text" && (typeof text !== "string" || !text.trim())) refuse("text is a string that is not empty");
   const bytes = audio instanceof Blob || audio instanceof ArrayBuffer || audio instanceof Uint8Array;
