@@ -15,6 +15,7 @@ import { recall, remember } from "./page/settings.js";
 import { notices, Stage } from "./page/stage.js";
 import { language, LANGUAGES, setLanguage, t } from "./page/texts.js";
 import { messageOf } from "./player/errors.js";
+/** @import { Avatar, Language, TextKey } from "./page/types.d.ts" */
 
 const player = el("player");
 const stage = new Stage(player);
@@ -27,21 +28,12 @@ const list = new QuestionList((questions) => {
   showCount();
 });
 
-/**
- * @typedef {import("./page/types.d.ts").Language} Language
- * @typedef {import("./page/types.d.ts").TextKey} TextKey
- * @typedef {typeof ROLES[number]} Role
- */
-
 let interviewLanguage = recall("interviewLanguage", language());
-let role = recall("role", /** @type {Role} */ ("general"));
+let role = recall("role", /** @type {typeof ROLES[number]} */ ("general"));
 
 // --- words -------------------------------------------------------------------------------------------------
 
-/**
- * @param {string} selector
- * @returns {NodeListOf<HTMLElement>}
- */
+/** @param {string} selector @returns {NodeListOf<HTMLElement>} */
 const all = (selector) => document.querySelectorAll(selector);
 
 /** @param {string | undefined} name in the document; that it is a key is tested */
@@ -71,16 +63,10 @@ function useLanguage(chosen) {
 
 // --- set up ------------------------------------------------------------------------------------------------
 
-/**
- * Radio buttons side by side.
- *
- * @template {string} Value
- * @param {HTMLElement} box
- * @param {string} name
- * @param {{ value: Value, text: string, lang?: string }[]} values
- * @param {Value} chosen
- * @param {(value: Value) => void} change
- */
+/** Radio buttons side by side.
+ * @template {string} Value @param {HTMLElement} box @param {string} name
+ * @param {{ value: Value, text: string, lang?: string }[]} values @param {Value} chosen
+ * @param {(value: Value) => void} change */
 function segments(box, name, values, chosen, change) {
   const labels = values.map(({ value, text, lang }) => {
     const input = make("input", { type: "radio", name, value, checked: value === chosen });
@@ -125,7 +111,7 @@ function problem(text) {
   el("setup-problem").textContent = text;
 }
 
-/** @param {import("./page/types.d.ts").Avatar} avatar */
+/** @param {Avatar} avatar */
 function choose(avatar) {
   remember("avatar", avatar.id);
   player.avatar = avatar.id;

@@ -58,10 +58,8 @@ export interface StartedDetail {
   first_frame_ms: number;
   /** What the cache had: nothing, the speech, or finished segments. "no" in the mode "file". */
   cached: "no" | "speech" | "segments";
-  /**
-   * From the moment the service began to work until each of its stages had its first result; empty in the mode
-   * "file".
-   */
+  /** From the moment the service began to work until each of its stages had its first result; empty in the mode
+   * "file". */
   timings_ms: Record<string, number>;
 }
 
@@ -120,10 +118,8 @@ export interface NoticeDetail {
   id?: string;
 }
 
-/**
- * `code` is the service's code of the error, or `unreachable`, `unsupported`, `media`, `closed`, `interrupted`,
- * `bad_call`.
- */
+/** `code` is the service's code of the error, or `unreachable`, `unsupported`, `media`, `closed`, `interrupted`,
+ * `bad_call`. */
 export declare class PlayerError extends Error {
   readonly code: string;
   /** The utterance, where it is one's. */
@@ -226,17 +222,13 @@ export declare class AvatarPlayer extends HTMLElement {
     Record<"dry_outs" | "dry_ms" | "late_segments" | "dropped_frames" | "painted_frames" | "reconnects", number>
   >;
 
-  /**
-   * Opens the session and shows the idle face, muted until `unlock`. Resolves when the face is on the screen. Also
-   * the way back from `failed`. Rejects with a PlayerError.
-   */
+  /** Opens the session and shows the idle face, muted until `unlock`. Resolves when the face is on the screen. Also the
+   * way back from `failed`. Rejects with a PlayerError. */
   connect(): Promise<ReadyDetail>;
   /** Connects where that was not done. Utterances play in the order of the calls. */
   speak(what: string | SpeakOptions): Utterance;
-  /**
-   * Silences the sound at once, and shows the idle face. Without an id: all that plays or waits. Returns the ids that
-   * were stopped.
-   */
+  /** Silences the sound at once, and shows the idle face. Without an id: all that plays or waits. Returns the ids that
+   * were stopped. */
   interrupt(id?: string): string[];
   /** What the person's side is at; tells the service. `speaking` and `waiting` take precedence while they last. */
   setState(state: "idle" | "listening" | "thinking"): void;
@@ -244,10 +236,8 @@ export declare class AvatarPlayer extends HTMLElement {
   unlock(): Promise<boolean>;
   /** Has texts ready in the service's cache, so that they start at once. */
   prerender(texts: string[]): Promise<void>;
-  /**
-   * Hears the person through the microphone, and interrupts when they speak; off until called. Rejects when the
-   * microphone is refused.
-   */
+  /** Hears the person through the microphone, and interrupts when they speak; off until called. Rejects when the
+   * microphone is refused. */
   listen(options?: VoiceActivityOptions): Promise<void>;
   stopListening(): void;
   /** Ends the session and frees everything. */

@@ -4,7 +4,7 @@
 import { voiceSettingsOf, WithAttributes } from "./player/attributes.js";
 import { Captions } from "./player/captions.js";
 import { Conversation } from "./player/conversation.js";
-import { messageOf, PlayerError, request } from "./player/errors.js";
+import { jsonPost, messageOf, PlayerError, request } from "./player/errors.js";
 import { Files } from "./player/files.js";
 import { mediaSourceClass } from "./player/media.js";
 import { Quality } from "./player/quality.js";
@@ -12,28 +12,16 @@ import { Sound } from "./player/sound.js";
 import { checked, Utterance } from "./player/utterance.js";
 import { View } from "./player/view.js";
 import { VoiceActivity } from "./player/voice-activity.js";
+/** @import { AvatarPlayer as Declared, EndedDetail, NoticeDetail, PlayerState } from "./avatar-player.d.ts" */
+/** @import { SpeakOptions, VoiceActivityOptions } from "./avatar-player.d.ts" */
+/** @import { Nothing, PersonState, Transport, TransportHooks } from "./player/types.d.ts" */
 
-/**
- * @typedef {import("./avatar-player.d.ts").AvatarPlayer} Declared
- * @typedef {import("./avatar-player.d.ts").PlayerState} PlayerState
- * @typedef {import("./avatar-player.d.ts").NoticeDetail} NoticeDetail
- * @typedef {import("./avatar-player.d.ts").EndedDetail} EndedDetail
- * @typedef {import("./player/types.d.ts").Transport} Transport
- * @typedef {import("./player/types.d.ts").TransportHooks} TransportHooks
- * @typedef {typeof STATES[number]} PersonState
- * @typedef {"off" | "connecting" | "open" | "lost" | "failed"} ConnectionState
- */
-
-/**
- * What the class has beside its declaration. Other members fail the check of types.
- *
+/** @typedef {"off" | "connecting" | "open" | "lost" | "failed"} ConnectionState */
+/** What the class has beside its declaration: another member fails the check of types.
  * @typedef {"connectedCallback" | "disconnectedCallback" | "attributeChangedCallback" | "internals"} Undeclared
- * @typedef {import("./checks/nothing.ts").Nothing<
- *   Exclude<keyof AvatarPlayer, keyof Declared | keyof WithAttributes | Undeclared>
- * >} NothingUndeclared
- */
+ * @typedef {Nothing<Exclude<keyof AvatarPlayer, keyof Declared | keyof WithAttributes | Undeclared>>} NothingElse */
 
-const STATES = /** @type {const} */ (["idle", "listening", "thinking"]);
+/** @type {PersonState[]} */ const STATES = ["idle", "listening", "thinking"];
 const TRANSCRIPT_MAX = 1_000;
 const COVER_MS = 150; // the picture before the first speaking one, at most
 const SILENT_MAX_MS = 400; // after an interruption, where nothing had to be cut
@@ -52,23 +40,15 @@ export class AvatarPlayer extends WithAttributes {
     this.emit("caption", utterance && { id: utterance.id, lines }),
   );
   #reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
-  /** @type {Transport | null} */
-  #transport = null;
-  /** @type {ConnectionState} */
-  #connection = "off";
-  /** @type {PersonState} by `setState` */
-  #requestedState = "idle";
-  /** @type {PlayerState} */
-  #state = "off";
-  /** @type {Utterance[]} */
-  #utterances = [];
-  /** @type {Utterance | null} the one that is heard */
-  #heard = null;
-  /** @type {VoiceActivity | null} */
-  #voiceActivity = null;
+  /** @type {Transport | null} */ #transport = null;
+  /** @type {ConnectionState} */ #connection = "off";
+  /** @type {PersonState} */ #requestedState = "idle"; // by `setState`
+  /** @type {PlayerState} */ #state = "off";
+  /** @type {Utterance[]} */ #utterances = [];
+  /** @type {Utterance | null} */ #heard = null; // the one that is heard
+  /** @type {VoiceActivity | null} */ #voiceActivity = null;
   #locked = false; // sound waits for a gesture, and that was told
-  /** @type {(() => void) | null} */
-  #restoreSound = null;
+  /** @type {(() => void) | null} */ #restoreSound = null;
 
   constructor() {
     super();
@@ -105,11 +85,7 @@ export class AvatarPlayer extends WithAttributes {
     });
   }
 
-  /**
-   * @param {string} name
-   * @param {string | null} before
-   * @param {string | null} after
-   */
+  /** @param {string} name @param {string | null} before @param {string | null} after */
   attributeChangedCallback(name, before, after) {
     if (before === after) return;
     if (name === "captions") this.#captions.visible = this.captions !== "off";
@@ -159,13 +135,9 @@ export class AvatarPlayer extends WithAttributes {
 
   /** For tests and measurements: the timeline, the video, the sound's graph, the text track. */
   get internals() {
-    return {
-      timeline: this.#transport?.timeline,
-      video: this.#view.video,
-      graph: this.#sound.graph,
-      track: this.#captions.track,
-      overlay: this.#view.overlay,
-    };
+    const { video, overlay } = this.#view;
+    const { track } = this.#captions;
+    return { timeline: this.#transport?.timeline, video, overlay, graph: this.#sound.graph, track };
   }
 
   // --- what it does ----------------------------------------------------------------------------------------
@@ -181,20 +153,14 @@ export class AvatarPlayer extends WithAttributes {
     this.#setConnection("connecting");
     const Way = mediaSourceClass() ? Conversation : Files;
     const start = { ...voiceSettingsOf(this), ...(this.avatar && { avatar: this.avatar }) };
-    /** @type {Transport} */
-    const transport = new Way({
-      base: this.address("/"),
-      start,
-      video: this.#view.video,
-      quality: this.#quality,
-      hooks: this.#hooks(),
-    });
-    this.#transport = transport;
+    const { video } = this.#view;
+    const options = { base: this.address("/"), start, video, quality: this.#quality, hooks: this.#hooks };
+    /** @type {Transport} */ const transport = (this.#transport = new Way(options));
     transport.opened.catch(() => {}); // told by the event `error`
     return transport;
   }
 
-  /** @param {string | import("./avatar-player.d.ts").SpeakOptions} what */
+  /** @param {string | SpeakOptions} what */
   speak(what) {
     const utterance = new Utterance(
       { ...voiceSettingsOf(this), ...checked(what) },
@@ -251,15 +217,12 @@ export class AvatarPlayer extends WithAttributes {
 
   /** @param {string[]} texts */
   async prerender(texts) {
-    await request(this.address("/v1/prerender"), {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ texts, ...voiceSettingsOf(this), ...(this.avatar && { avatar: this.avatarId }) }),
-    });
+    const body = { texts, ...voiceSettingsOf(this), ...(this.avatar && { avatar: this.avatarId }) };
+    await request(this.address("/v1/prerender"), jsonPost(body));
     for (const text of texts) this.#transport?.markCached?.({ text, ...voiceSettingsOf(this) });
   }
 
-  /** @param {import("./avatar-player.d.ts").VoiceActivityOptions} [options] */
+  /** @param {VoiceActivityOptions} [options] */
   async listen(options = {}) {
     this.stopListening();
     const activity = new VoiceActivity((speaking) => {
@@ -296,40 +259,34 @@ export class AvatarPlayer extends WithAttributes {
 
   // --- what the transport reports --------------------------------------------------------------------------
 
-  /** @returns {TransportHooks} */
-  #hooks() {
-    return {
-      ready: (detail) => {
-        this.#setConnection("open");
-        this.#showPortrait(detail.avatar);
-        if (!this.moving) this.#notice("still", "motion is off: a portrait with sound and captions");
-        this.emit("ready", detail);
-      },
-      lost: () => {
-        this.#notice("reconnecting", "the connection was lost; it is sought");
-        this.#setConnection("lost");
-      },
-      failed: (error) => this.#fail(error),
-      notice: (code, message, id) => this.#notice(code, message, id),
-      error: (error) => this.emit("error", error),
-      started: (utterance, ms) => this.#begin(utterance, ms),
-      ended: (utterance, outcome, error) => this.#finish(utterance, outcome, error),
-      tick: (utterance, ms) => {
-        if (this.#transport?.timeline) this.#transport.timeline.soundLatency = this.#sound.latency;
-        this.#follow(utterance, ms);
-      },
-      placed: (utterance, originS) => this.#captions.place(utterance, originS),
-      seeking: (why) => {
-        if (why === "start") this.#view.cover(COVER_MS);
-        else if (why === "cut" || why === "late") this.#view.cover();
-      },
-    };
-  }
+  /** @type {TransportHooks} */ #hooks = {
+    ready: (detail) => {
+      this.#setConnection("open");
+      this.#showPortrait(detail.avatar);
+      if (!this.moving) this.#notice("still", "motion is off: a portrait with sound and captions");
+      this.emit("ready", detail);
+    },
+    lost: () => {
+      this.#notice("reconnecting", "the connection was lost; it is sought");
+      this.#setConnection("lost");
+    },
+    failed: (error) => this.#fail(error),
+    notice: (code, message, id) => this.#notice(code, message, id),
+    error: (error) => this.emit("error", error),
+    started: (utterance, ms) => this.#begin(utterance, ms),
+    ended: (utterance, outcome, error) => this.#finish(utterance, outcome, error),
+    tick: (utterance, ms) => {
+      if (this.#transport?.timeline) this.#transport.timeline.soundLatency = this.#sound.latency;
+      this.#follow(utterance, ms);
+    },
+    placed: (utterance, originS) => this.#captions.place(utterance, originS),
+    seeking: (why) => {
+      if (why === "start") this.#view.cover(COVER_MS);
+      else if (why === "cut" || why === "late") this.#view.cover();
+    },
+  };
 
-  /**
-   * @param {Utterance} utterance
-   * @param {number} ms
-   */
+  /** @param {Utterance} utterance @param {number} ms */
   #begin(utterance, ms) {
     if (utterance.done) return;
     this.#heard = utterance;
@@ -342,11 +299,7 @@ export class AvatarPlayer extends WithAttributes {
     if (first) this.emit("started", detail);
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {EndedDetail["outcome"]} outcome
-   * @param {PlayerError | null} [error]
-   */
+  /** @param {Utterance} utterance @param {EndedDetail["outcome"]} outcome @param {PlayerError | null} [error] */
   #finish(utterance, outcome, error) {
     const detail = utterance.finish(outcome, error);
     if (!detail) return;
@@ -359,10 +312,7 @@ export class AvatarPlayer extends WithAttributes {
     this.emit("ended", detail);
   }
 
-  /**
-   * @param {Utterance | null} utterance
-   * @param {number} ms
-   */
+  /** @param {Utterance | null} utterance @param {number} ms */
   #follow(utterance, ms) {
     if (!utterance || utterance.done || utterance.state === "queued") {
       this.#captions.show();
@@ -442,7 +392,8 @@ export class AvatarPlayer extends WithAttributes {
   }
 
   #showPortrait(avatar = this.avatarId) {
-    if (this.isConnected && avatar) this.#view.portrait.src = this.portraitOf(avatar);
+    if (!this.isConnected || !avatar) return;
+    this.#view.portrait.src = this.address(`/v1/avatars/${encodeURIComponent(avatar)}/portrait`);
   }
 
   #restoreWhenCut() {
@@ -455,11 +406,7 @@ export class AvatarPlayer extends WithAttributes {
     this.#restoreSound = restore;
   }
 
-  /**
-   * @param {NoticeDetail["code"]} code
-   * @param {string} message
-   * @param {string} [id]
-   */
+  /** @param {NoticeDetail["code"]} code @param {string} message @param {string} [id] */
   #notice(code, message, id) {
     this.emit("notice", { code, message, ...(id && { id }) });
   }

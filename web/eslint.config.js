@@ -2,6 +2,15 @@ import js from "@eslint/js";
 import vue from "eslint-plugin-vue";
 import globals from "globals";
 
+const ERRORS = [
+  "array-callback-return", "arrow-body-style", "consistent-return", "default-case-last", "eqeqeq",
+  "no-constructor-return", "no-else-return", "no-implicit-coercion", "no-implicit-globals", "no-lonely-if",
+  "no-promise-executor-return", "no-self-compare", "no-template-curly-in-string", "no-throw-literal",
+  "no-unmodified-loop-condition", "no-unreachable-loop", "no-unused-expressions", "no-useless-rename",
+  "no-useless-return", "no-var", "object-shorthand", "prefer-const", "prefer-promise-reject-errors",
+  "prefer-template",
+];
+
 export default [
   { linterOptions: { reportUnusedDisableDirectives: "error" } },
   js.configs.recommended,
@@ -10,36 +19,13 @@ export default [
     files: ["**/*.js", "**/*.vue"],
     languageOptions: { ecmaVersion: 2023, sourceType: "module", globals: globals.browser },
     rules: {
-      "array-callback-return": "error",
-      "arrow-body-style": "error",
-      "consistent-return": "error",
+      ...Object.fromEntries(ERRORS.map((rule) => [rule, "error"])),
       curly: ["error", "multi-line"],
-      "default-case-last": "error",
-      eqeqeq: "error",
       "max-len": ["error", { code: 120, ignoreUrls: true, ignoreStrings: true, ignoreTemplateLiterals: false }],
-      "no-constructor-return": "error",
-      "no-else-return": "error",
       "no-empty": ["error", { allowEmptyCatch: false }],
-      "no-implicit-coercion": "error",
-      "no-implicit-globals": "error",
-      "no-lonely-if": "error",
-      "no-promise-executor-return": "error",
-      "no-self-compare": "error",
       "no-shadow": ["error", { builtinGlobals: false }],
-      "no-template-curly-in-string": "error",
-      "no-throw-literal": "error",
-      "no-unmodified-loop-condition": "error",
-      "no-unreachable-loop": "error",
-      "no-unused-expressions": "error",
       "no-unused-vars": ["error", { argsIgnorePattern: "^_" }],
       "no-use-before-define": ["error", { functions: false, classes: false, variables: false }],
-      "no-useless-rename": "error",
-      "no-useless-return": "error",
-      "no-var": "error",
-      "object-shorthand": "error",
-      "prefer-const": "error",
-      "prefer-promise-reject-errors": "error",
-      "prefer-template": "error",
       "sort-imports": ["error", { ignoreCase: true, ignoreDeclarationSort: true }],
     },
   },

@@ -24,10 +24,8 @@ export declare class TTSManager {
   readonly isPlaying: boolean;
   /** Texts that wait. */
   readonly queue: readonly string[];
-  /**
-   * Resolves when this text was spoken to its end, or was stopped; rejects when neither avatar nor sound could speak
-   * it.
-   */
+  /** Resolves when this text was spoken to its end, or was stopped; rejects when neither avatar nor sound could speak
+   * it. */
   speak(text: string, options?: { voice?: string; speed?: number; interrupt?: boolean }): Promise<void>;
   /** Stops what is heard and empties the queue. */
   stop(): void;

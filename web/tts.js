@@ -1,38 +1,22 @@
 // The interview app's TTSManager: a queue of texts, spoken one after the other. With a player the avatar speaks;
 // where it cannot, sound alone does.
 
-import { messageOf, PlayerError, request } from "./player/errors.js";
+import { jsonPost, messageOf, PlayerError, request } from "./player/errors.js";
+/** @import { TTSManager as Declared, TTSOptions as Options } from "./tts.d.ts" */
+/** @import { Nothing } from "./player/types.d.ts" */
+/** @import { AvatarPlayer, NoticeDetail } from "./avatar-player.d.ts" */
 
-/**
- * @typedef {import("./tts.d.ts").TTSManager} Declared
- * @typedef {import("./tts.d.ts").TTSOptions} Options
- * @typedef {NonNullable<Parameters<Declared["speak"]>[1]>} SpeakOptions
- * @typedef {{ text: string, voice: string, speed: number }} Speech
- * @typedef {import("./checks/nothing.ts").Nothing<Exclude<keyof TTSManager, keyof Declared>>} NothingUndeclared
- */
+/** @typedef {NonNullable<Parameters<Declared["speak"]>[1]>} SpeakOptions */
+/** @typedef {{ text: string, voice: string, speed: number }} Speech */
+/** @typedef {Nothing<Exclude<keyof TTSManager, keyof Declared>>} NothingElse */
 
 const ORIGIN = new URL(import.meta.url).origin;
 
-// Ten milliseconds of nothing, to unlock an audio element with: 80 samples of 8 bits at 8 kHz.
-const SILENCE = (() => {
-  const wav = new Uint8Array(124).fill(128, 44);
-  const view = new DataView(wav.buffer);
-  /** @type {(at: number, text: string) => void} */
-  const name = (at, text) => wav.set(new TextEncoder().encode(text), at);
-  name(0, "RIFF");
-  view.setUint32(4, 116, true);
-  name(8, "WAVEfmt ");
-  view.setUint32(16, 16, true);
-  view.setUint16(20, 1, true); // PCM
-  view.setUint16(22, 1, true); // channel
-  view.setUint32(24, 8000, true);
-  view.setUint32(28, 8000, true);
-  view.setUint16(32, 1, true);
-  view.setUint16(34, 8, true);
-  name(36, "data");
-  view.setUint32(40, 80, true);
-  return wav;
-})();
+// Ten milliseconds of nothing, to unlock an audio element with: a WAV file of 80 samples of 8 bits at 8 kHz. In words
+// of 4 bytes: "RIFF" and its size, "WAVE", "fmt " and its size, one channel of PCM, samples and bytes a second, 8 bits
+// in frames of 1 byte, "data" and its size.
+const HEADER = [0x46464952, 116, 0x45564157, 0x20746d66, 16, 0x10001, 8000, 8000, 0x80001, 0x61746164, 80];
+const SILENCE = new Blob([new Uint32Array(HEADER), new Uint8Array(80).fill(128)], { type: "audio/wav" });
 
 // Sound alone would refuse these as well.
 const REFUSALS = ["bad_call", "bad_request", "text_too_long"];
@@ -43,10 +27,8 @@ export class TTSManager {
   #src;
   /** @type {{ text: string, options: SpeakOptions, resolve: () => void, reject: (reason: unknown) => void }[]} */
   #queue = [];
-  /** @type {AbortController | null} stops what is heard */
-  #current = null;
-  /** @type {HTMLAudioElement | null} one element for all, unlocked once */
-  #audio = null;
+  /** @type {AbortController | null} */ #current = null; // stops what is heard
+  /** @type {HTMLAudioElement | null} */ #audio = null; // one element for all, unlocked once
   #alone = false;
   #on;
 
@@ -69,23 +51,16 @@ export class TTSManager {
 
   async unlock() {
     const audio = this.#element();
-    const silence = URL.createObjectURL(new Blob([SILENCE], { type: "audio/wav" }));
+    const silence = URL.createObjectURL(SILENCE);
     audio.src = silence;
-    const sound = audio.play().then(
-      () => true,
-      () => false,
-    );
+    const sound = audio.play().then(() => true, () => false);
     const seen = this.#player?.unlock();
     const allowed = (await sound) || (await seen);
     URL.revokeObjectURL(silence);
     return Boolean(allowed);
   }
 
-  /**
-   * @param {string} text
-   * @param {SpeakOptions} [options]
-   * @returns {Promise<void>}
-   */
+  /** @param {string} text @param {SpeakOptions} [options] @returns {Promise<void>} */
   speak(text, options = {}) {
     if (options.interrupt) this.stop();
     return new Promise((resolve, reject) => {
@@ -125,12 +100,8 @@ export class TTSManager {
     }
   }
 
-  /**
-   * Whether the avatar spoke it, to its end or until it was stopped.
-   *
-   * @param {Speech} speech
-   * @param {AbortSignal} signal
-   */
+  /** Whether the avatar spoke it, to its end or until it was stopped.
+   * @param {Speech} speech @param {AbortSignal} signal */
   async #shown(speech, signal) {
     const player = this.#player;
     if (!player || this.#alone) return false;
@@ -139,10 +110,7 @@ export class TTSManager {
       if (signal.aborted) return true;
       const utterance = player.speak(speech);
       signal.addEventListener("abort", () => utterance.interrupt());
-      utterance.started.then(
-        () => this.#on.start?.(speech.text),
-        () => {},
-      );
+      utterance.started.then(() => this.#on.start?.(speech.text), () => {});
       const { outcome, error } = await utterance.ended;
       if (outcome !== "failed") return true;
       throw error;
@@ -155,30 +123,20 @@ export class TTSManager {
     }
   }
 
-  /**
-   * @param {import("./avatar-player.d.ts").AvatarPlayer} player
-   * @param {string} why
-   */
+  /** @param {AvatarPlayer} player @param {string} why */
   #goOnAlone(player, why) {
     this.#alone = true;
     player.addEventListener("ready", () => (this.#alone = false), { once: true });
-    /** @type {import("./avatar-player.d.ts").NoticeDetail} */
+    /** @type {NoticeDetail} */
     const notice = { code: "sound_only", message: `the avatar cannot be shown (${why}); the voice goes on alone` };
     player.dispatchEvent(new CustomEvent("notice", { detail: notice }));
     this.#on.notice?.(notice);
   }
 
-  /**
-   * @param {Speech} speech
-   * @param {AbortSignal} signal
-   */
+  /** @param {Speech} speech @param {AbortSignal} signal */
   async #heard(speech, signal) {
-    const response = await request(new URL("/api/core/tts/synthesize/", this.#src).href, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(speech),
-      signal,
-    });
+    const address = new URL("/api/core/tts/synthesize/", this.#src).href;
+    const response = await request(address, { ...jsonPost(speech), signal });
     const url = URL.createObjectURL(await response.blob());
     const audio = this.#element();
     try {

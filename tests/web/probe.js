@@ -4,16 +4,8 @@
 // reached the player. pictures: what came as a fragment, by the bytes of its pictures and sound. appended: what was
 // given to the browser, and where it lies.
 window.gate = {
-  hold: false,
-  holdFrom: null,
-  held: [],
-  sockets: [],
-  sent: [],
-  got: [],
-  rewrite: null,
-  full: 0,
-  pictures: new Map(),
-  appended: [],
+  hold: false, holdFrom: null, held: [], sockets: [], sent: [], got: [], rewrite: null, full: 0,
+  pictures: new Map(), appended: [],
 };
 
 const boxes = (bytes) => {
@@ -104,19 +96,8 @@ window.watch = (player) => {
   window.player = player;
   window.log = [];
   window.frames = [];
-  const types = [
-    "ready",
-    "started",
-    "word",
-    "caption",
-    "ended",
-    "interrupted",
-    "statechange",
-    "voice",
-    "notice",
-    "error",
-  ];
-  for (const type of types) {
+  const states = ["ready", "started", "word", "caption", "ended", "interrupted", "statechange"];
+  for (const type of [...states, "voice", "notice", "error"]) {
     player.addEventListener(type, ({ detail }) =>
       log.push({
         type,

@@ -1,6 +1,6 @@
 // The dialog that turns a portrait into an interviewer, with the service's report on the picture.
 
-import { el, make } from "./dom.js";
+import { el, facts, make } from "./dom.js";
 import { messageOf } from "../player/errors.js";
 import { request, ServiceError } from "./service.js";
 import { t } from "./texts.js";
@@ -77,13 +77,8 @@ async function send(onAdded) {
   }
 }
 
-/**
- * Sentences as a list, and below them, folded, what was measured.
- *
- * @param {string | null} title
- * @param {string[]} [sentences]
- * @param {Record<string, unknown>} [measured]
- */
+/** Sentences as a list, and below them, folded, what was measured.
+ * @param {string | null} title @param {string[]} [sentences] @param {Record<string, unknown>} [measured] */
 function showReport(title, sentences = [], measured = {}) {
   const box = el("report");
   box.hidden = !title;
@@ -93,17 +88,11 @@ function showReport(title, sentences = [], measured = {}) {
     ([, value]) => value !== null && value !== "" && !(Array.isArray(value) && value.length === 0),
   );
   if (!terms.length) return;
-  const rows = terms.flatMap(([key, value]) => [
-    make("dt", {}, key.replaceAll("_", " ")),
-    make("dd", {}, plain(value)),
-  ]);
+  const rows = facts(terms.map(([key, value]) => [key.replaceAll("_", " "), plain(value)]));
   box.append(make("details", {}, make("summary", {}, t("measured")), make("dl", {}, ...rows)));
 }
 
-/**
- * @param {unknown} value
- * @returns {string}
- */
+/** @param {unknown} value @returns {string} */
 function plain(value) {
   if (typeof value === "boolean") return t(value ? "yes" : "no");
   if (typeof value === "number") return String(Math.round(value * 100) / 100);

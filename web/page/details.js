@@ -1,14 +1,9 @@
 // For developers: what runs and why, where the time of the last utterance went, and a box to say any text.
 
-import { el, make } from "./dom.js";
+import { el, facts, make } from "./dom.js";
 import { language, t } from "./texts.js";
-
-/**
- * @typedef {import("./types.d.ts").Health} Health
- * @typedef {import("./types.d.ts").Voice} Voice
- * @typedef {import("../avatar-player.d.ts").ReadyDetail} ReadyDetail
- * @typedef {import("../avatar-player.d.ts").StartedDetail} StartedDetail
- */
+/** @import { Health, Voice } from "./types.d.ts" */
+/** @import { AvatarPlayer, ReadyDetail, StartedDetail } from "../avatar-player.d.ts" */
 
 const DEFAULT_SPEED = 1.1;
 const LANGUAGES_SHOWN = 3; // of a voice
@@ -20,19 +15,12 @@ const number = (value) =>
 export class Details {
   #player;
   #unlock;
-  /** @type {Health | null} */
-  #health = null;
-  /** @type {Voice[]} */
-  #voices = [];
-  /** @type {ReadyDetail | null} */
-  #ready = null;
-  /** @type {StartedDetail | null} */
-  #started = null;
+  /** @type {Health | null} */ #health = null;
+  /** @type {Voice[]} */ #voices = [];
+  /** @type {ReadyDetail | null} */ #ready = null;
+  /** @type {StartedDetail | null} */ #started = null;
 
-  /**
-   * @param {import("../avatar-player.d.ts").AvatarPlayer} player
-   * @param {() => Promise<void>} unlock allows sound, inside a gesture
-   */
+  /** @param {AvatarPlayer} player @param {() => Promise<void>} unlock allows sound, inside a gesture */
   constructor(player, unlock) {
     this.#player = player;
     this.#unlock = unlock;
@@ -61,11 +49,7 @@ export class Details {
     el("say-stop").addEventListener("click", () => player.interrupt());
   }
 
-  /**
-   * What `/health` and `/v1/voices` answered.
-   *
-   * @param {{ health: Health, voices: Voice[] }} answers
-   */
+  /** What `/health` and `/v1/voices` answered. @param {{ health: Health, voices: Voice[] }} answers */
   set service({ health, voices }) {
     this.#health = health;
     this.#voices = voices;
@@ -77,9 +61,7 @@ export class Details {
     this.#showRuns();
     this.#showTimings();
     const counters = Object.entries(this.#player.counters ?? {});
-    el("counters").replaceChildren(
-      ...facts(counters.map(([name, value]) => [name.replaceAll("_", " "), number(value)])),
-    );
+    el("counters").replaceChildren(...facts(counters.map(([name, n]) => [name.replaceAll("_", " "), number(n)])));
   }
 
   async #speak() {
@@ -112,8 +94,7 @@ export class Details {
   }
 
   #showRuns() {
-    /** @type {[string, string][]} */
-    const rows = [];
+    /** @type {string[][]} */ const rows = [];
     const { engine, speech, versions } = this.#health ?? {};
     const lips = this.#ready?.lips ?? engine;
     const voice = this.#ready?.speech ?? (speech && { name: speech.engine, reason: speech.reason });
@@ -137,21 +118,14 @@ export class Details {
   }
 }
 
-/** @param {[string, string][]} rows */
-const facts = (rows) => rows.flatMap(([term, value]) => [make("dt", {}, term), make("dd", {}, value)]);
-
 /** @param {string} text */
 function problem(text) {
   el("say-problem").hidden = !text;
   el("say-problem").textContent = text;
 }
 
-/**
- * Fills `table` with rows, each with a bar as long as its share of the longest.
- *
- * @param {HTMLTableElement} table
- * @param {{ label: string, ms: number }[]} rows
- */
+/** Fills `table` with rows, each with a bar as long as its share of the longest.
+ * @param {HTMLTableElement} table @param {{ label: string, ms: number }[]} rows */
 function showRows(table, rows) {
   const longest = Math.max(1, ...rows.map(({ ms }) => ms));
   table.hidden = rows.length === 0;

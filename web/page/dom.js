@@ -1,42 +1,20 @@
 // Small helpers for the document.
 
-/** @typedef {import("./types.d.ts").PageElements} PageElements */
+import { make } from "../player/dom.js";
+export { make };
+/** @import { PageElements } from "./types.d.ts" */
 
-/**
- * An element of index.html.
- *
- * @template {string} Id
- * @param {Id} id
- */
+/** An element of index.html. @template {string} Id @param {Id} id */
 export function el(id) {
   const node = document.getElementById(id);
   if (!node) throw new Error(`the page has no #${id}`);
   return /** @type {Id extends keyof PageElements ? PageElements[Id] : HTMLElement} */ (node);
 }
 
-/**
- * A new element with properties and children; keys with a dash become attributes.
- *
- * @template {keyof HTMLElementTagNameMap} Tag
- * @param {Tag} tag
- * @param {Partial<HTMLElementTagNameMap[Tag]> & Record<`${string}-${string}`, string>} [properties]
- * @param {(Node | string)[]} children
- */
-export function make(tag, properties, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(properties ?? {})) {
-    if (key.includes("-")) node.setAttribute(key, String(value));
-    else Object.assign(node, { [key]: value });
-  }
-  node.append(...children);
-  return node;
-}
+/** Terms and values of a `dl`. @param {string[][]} rows */
+export const facts = (rows) => rows.flatMap(([term, value]) => [make("dt", {}, term), make("dd", {}, value)]);
 
-/**
- * An icon of icons.svg, hidden from screen readers: whoever shows it names the control.
- *
- * @param {string} name
- */
+/** An icon of icons.svg, hidden from screen readers: whoever shows it names the control. @param {string} name */
 export function icon(name) {
   const space = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(space, "svg");
@@ -48,35 +26,21 @@ export function icon(name) {
   return svg;
 }
 
-/**
- * Says `text` once to a screen reader, also when it is the same as before.
- *
- * @param {string} text
- */
+/** Says `text` once to a screen reader, also when it is the same as before. @param {string} text */
 export function announce(text) {
   const region = el("announcer");
   region.textContent = "";
   requestAnimationFrame(() => (region.textContent = text));
 }
 
-/**
- * Offers `text` as a file to keep.
- *
- * @param {string} name
- * @param {string} type
- * @param {string} text
- */
+/** Offers `text` as a file to keep. @param {string} name @param {string} type @param {string} text */
 export function download(name, type, text) {
   const url = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
   make("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-/**
- * Minutes and seconds as people read them: 75 -> 1:15.
- *
- * @param {number} seconds
- */
+/** Minutes and seconds as people read them: 75 -> 1:15. @param {number} seconds */
 export function clock(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;

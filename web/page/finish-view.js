@@ -3,12 +3,11 @@
 import { clock, download, el, make } from "./dom.js";
 import { language, t } from "./texts.js";
 import { answered, plainText, webVtt } from "./transcript.js";
-
-/** @typedef {import("./types.d.ts").Entry} Entry */
+/** @import { Entry, Words } from "./types.d.ts" */
+/** @import { Interview } from "./interview.js" */
 
 export class FinishView {
-  /** @type {Entry[]} */
-  #entries = [];
+  /** @type {Entry[]} */ #entries = [];
   #seconds = 0;
   #interviewer = "";
   #date = new Date();
@@ -25,10 +24,7 @@ export class FinishView {
     });
   }
 
-  /**
-   * @param {import("./interview.js").Interview} interview
-   * @param {string} interviewer
-   */
+  /** @param {Interview} interview @param {string} interviewer */
   show(interview, interviewer) {
     this.#entries = interview.entries;
     this.#seconds = interview.seconds;
@@ -50,7 +46,7 @@ export class FinishView {
     return `interview-${this.#date.toISOString().slice(0, 16).replace(/[T:]/g, "-")}.${extension}`;
   }
 
-  /** @returns {import("./transcript.js").Words} */
+  /** @returns {Words} */
   get #words() {
     return {
       title: t("documentTitle"),
@@ -70,15 +66,7 @@ const repeated = (n) => (n === 1 ? t("repeatedOnce") : t("repeated", { n }));
 function row(entry) {
   const notes = [entry.skipped ? t("skipped") : t("answeredIn", { time: clock(answered(entry)) })];
   if (entry.repeats) notes.push(repeated(entry.repeats));
-  return make(
-    "li",
-    {},
-    make("span", { className: "at" }, clock(entry.askedAt)),
-    make(
-      "div",
-      {},
-      make("p", { className: "said" }, entry.question),
-      make("p", { className: "quiet" }, notes.join(" · ")),
-    ),
-  );
+  const said = make("p", { className: "said" }, entry.question);
+  const noted = make("p", { className: "quiet" }, notes.join(" · "));
+  return make("li", {}, make("span", { className: "at" }, clock(entry.askedAt)), make("div", {}, said, noted));
 }

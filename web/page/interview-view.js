@@ -6,20 +6,20 @@ import { PACES } from "./interview.js";
 import { recall, remember } from "./settings.js";
 import { notices } from "./stage.js";
 import { t } from "./texts.js";
+/** @import { Interview } from "./interview.js" */
+/** @import { AvatarPlayer } from "../avatar-player.d.ts" */
 
 export class InterviewView {
   #player;
-  /** @type {import("./interview.js").Interview | null} */
-  #interview = null;
+  /** @type {Interview | null} */ #interview = null;
   #announced = ""; // what was announced last
   #bargeIn = false; // the candidate's voice may interrupt
 
-  /** @param {import("../avatar-player.d.ts").AvatarPlayer} player */
+  /** @param {AvatarPlayer} player */
   constructor(player) {
     this.#player = player;
     player.speed = recall("pace", 1.1);
-    /** @type {(id: string, act: () => void) => void} */
-    const on = (id, act) => el(id).addEventListener("click", act);
+    /** @type {(id: string, act: () => void) => void} */ const on = (id, act) => el(id).addEventListener("click", act);
     on("interrupt", () => this.#interview?.interrupt());
     on("next", () => this.#interview?.next());
     on("skip", () => this.#interview?.next({ skipped: true }));
@@ -40,11 +40,7 @@ export class InterviewView {
     setInterval(() => this.#tick(), 250);
   }
 
-  /**
-   * Follows `interview` from now on; null when it is over.
-   *
-   * @param {import("./interview.js").Interview | null} interview
-   */
+  /** Follows `interview` from now on; null when it is over. @param {Interview | null} interview */
   show(interview) {
     if (interview && interview !== this.#interview) this.#announced = "";
     this.#interview = interview?.state === "done" ? null : interview;
@@ -83,7 +79,7 @@ export class InterviewView {
     if (announcement && announcement !== this.#announced) announce((this.#announced = announcement));
   }
 
-  /** @param {import("./interview.js").Interview} interview */
+  /** @param {Interview} interview */
   #trouble({ state, error }) {
     if (state !== "trouble") {
       notices.clear("question");
@@ -135,20 +131,13 @@ export class InterviewView {
         const act = () => void notices.clear("microphone");
         notices.show("microphone", { key: "e_microphone", values, label: "close", act });
       }
-    } else {
-      this.#player.stopListening();
-    }
+    } else this.#player.stopListening();
     this.render();
   }
 }
 
-/**
- * Shows one of two buttons in the same place; the focus goes along.
- *
- * @param {HTMLElement} one
- * @param {HTMLElement} other
- * @param {boolean} showOne
- */
+/** Shows one of two buttons in the same place; the focus goes along.
+ * @param {HTMLElement} one @param {HTMLElement} other @param {boolean} showOne */
 function swap(one, other, showOne) {
   const [shown, gone] = showOne ? [one, other] : [other, one];
   const focused = document.activeElement === gone;

@@ -1,48 +1,33 @@
 // The course of an interview: which question is asked, heard, answered or skipped, and when. No document, only the
 // player.
 
-/**
- * @typedef {import("./types.d.ts").Entry} Entry
- * @typedef {import("./types.d.ts").InterviewState} InterviewState
- * @typedef {import("./types.d.ts").PlayerError} PlayerError
- */
+/** @import { Entry, InterviewState, PlayerError, Speaker } from "./types.d.ts" */
+/** @import { Utterance } from "../avatar-player.d.ts" */
 
 export const PACES = [0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.6];
 
-/**
- * States: `preparing` (not heard yet), `asking`, `listening` (the candidate answers), `trouble` (could not be asked;
+/** States: `preparing` (not heard yet), `asking`, `listening` (the candidate answers), `trouble` (could not be asked;
  * `error` says why; `repeat` tries again), `done`. `onChange(interview)` is called after every change,
- * `onDone(interview)` once.
- */
+ * `onDone(interview)` once. */
 export class Interview {
-  /** @type {InterviewState} */
-  state = "preparing";
-  /** @type {PlayerError | null} */
-  error = null;
+  /** @type {InterviewState} */ state = "preparing";
+  /** @type {PlayerError | null} */ error = null;
   index = 0;
-  /** @type {Entry[]} */
-  entries = [];
-  /** @type {number | null} performance.now() */
-  listeningSince = null;
+  /** @type {Entry[]} */ entries = [];
+  /** @type {number | null} */ listeningSince = null; // performance.now()
 
   #player;
   #questions;
   #began = performance.now();
-  /** @type {import("../avatar-player.d.ts").Utterance | null} the question that is being asked */
-  #utterance = null;
-  #onChange;
-  #onDone;
+  /** @type {Utterance | null} */ #utterance = null; // the question that is being asked
+  #hooks;
 
-  /**
-   * @param {import("./types.d.ts").Speaker} player
-   * @param {string[]} questions
-   * @param {{ onChange: (interview: Interview) => void, onDone: (interview: Interview) => void }} hooks
-   */
-  constructor(player, questions, { onChange, onDone }) {
+  /** @param {Speaker} player @param {string[]} questions
+   * @param {{ onChange: (interview: Interview) => void, onDone: (interview: Interview) => void }} hooks */
+  constructor(player, questions, hooks) {
     this.#player = player;
     this.#questions = questions;
-    this.#onChange = onChange;
-    this.#onDone = onDone;
+    this.#hooks = hooks;
   }
 
   get total() {
@@ -95,7 +80,7 @@ export class Interview {
     this.#player.interrupt();
     this.#player.setState("idle");
     this.#become("done");
-    this.#onDone(this);
+    this.#hooks.onDone(this);
   }
 
   #ask() {
@@ -128,14 +113,9 @@ export class Interview {
 
   /** The entry of this question, begun now where it was not before. */
   #entry() {
-    return (this.entries[this.index] ??= {
-      question: this.question,
-      askedAt: this.seconds,
-      heardAt: null,
-      doneAt: null,
-      repeats: 0,
-      skipped: false,
-    });
+    const { question, seconds: askedAt } = this;
+    const fresh = { question, askedAt, heardAt: null, doneAt: null, repeats: 0, skipped: false };
+    return (this.entries[this.index] ??= fresh);
   }
 
   /** @param {boolean} skipped */
@@ -146,14 +126,11 @@ export class Interview {
     entry.skipped = skipped;
   }
 
-  /**
-   * @param {InterviewState} state
-   * @param {PlayerError | null} [error]
-   */
+  /** @param {InterviewState} state @param {PlayerError | null} [error] */
   #become(state, error = null) {
     this.listeningSince = state === "listening" ? (this.listeningSince ?? performance.now()) : null;
     this.state = state;
     this.error = error;
-    this.#onChange(this);
+    this.#hooks.onChange(this);
   }
 }

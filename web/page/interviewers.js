@@ -3,37 +3,22 @@
 import { el, icon, make } from "./dom.js";
 import { avatarUrl, request, requestJson } from "./service.js";
 import { t } from "./texts.js";
-
-/** @typedef {import("./types.d.ts").Avatar} Avatar */
+/** @import { Avatar } from "./types.d.ts" */
 
 export class Interviewers {
   #box = el("interviewers");
-  /** @type {Avatar[]} */
-  #avatars = [];
-  /** @type {Avatar | null} */
-  #chosen = null;
-  #onChoose;
-  #onProblem;
+  /** @type {Avatar[]} */ #avatars = [];
+  /** @type {Avatar | null} */ chosen = null;
+  #hooks;
 
-  /**
-   * `onChoose` is called when another one is chosen, `onProblem` when one cannot be removed.
-   *
-   * @param {{ onChoose: (avatar: Avatar) => void, onProblem: (error: unknown) => void }} hooks
-   */
-  constructor({ onChoose, onProblem }) {
-    this.#onChoose = onChoose;
-    this.#onProblem = onProblem;
+  /** `onChoose` is called when another one is chosen, `onProblem` when one cannot be removed.
+   * @param {{ onChoose: (avatar: Avatar) => void, onProblem: (error: unknown) => void }} hooks */
+  constructor(hooks) {
+    this.#hooks = hooks;
   }
 
-  get chosen() {
-    return this.#chosen;
-  }
-
-  /**
-   * Fetches the list and chooses `id`, or the first one when it is not there. Throws ServiceError.
-   *
-   * @param {string} id
-   */
+  /** Fetches the list and chooses `id`, or the first one when it is not there. Throws ServiceError.
+   * @param {string} id */
   async load(id) {
     this.#avatars = (await requestJson("v1/avatars")).data;
     this.choose(id);
@@ -42,10 +27,10 @@ export class Interviewers {
   /** @param {string} [id] */
   choose(id) {
     const found = this.#avatars.find((one) => one.id === id) ?? this.#avatars[0];
-    const other = found?.id !== this.#chosen?.id;
-    this.#chosen = found ?? null;
+    const other = found?.id !== this.chosen?.id;
+    this.chosen = found ?? null;
     this.render();
-    if (other && found) this.#onChoose(found);
+    if (other && found) this.#hooks.onChoose(found);
   }
 
   render() {
@@ -55,18 +40,14 @@ export class Interviewers {
     this.#box.replaceChildren(...this.#avatars.map((one) => this.#tile(one)), add);
   }
 
-  /**
-   * The name to show; the shipped ones are called by what they are.
-   *
-   * @param {Avatar} one
-   */
+  /** The name to show; the shipped ones are called by what they are. @param {Avatar} one */
   nameOf(one) {
     return one.builtin ? `${t("interviewer")} · ${t(one.gender === "male" ? "man" : "woman")}` : one.name;
   }
 
   /** @param {Avatar} one */
   #tile(one) {
-    const checked = one.id === this.#chosen?.id;
+    const checked = one.id === this.chosen?.id;
     const radio = make("input", { type: "radio", name: "interviewer", value: one.id, checked });
     radio.addEventListener("change", () => {
       this.choose(one.id);
@@ -93,23 +74,20 @@ export class Interviewers {
   async #remove(one) {
     if (!(await confirmed(t("removeAsk", { name: one.name })))) return;
     // Nobody is on the screen who is gone.
-    if (this.#chosen?.id === one.id) this.choose(this.#avatars.find(({ id }) => id !== one.id)?.id);
+    if (this.chosen?.id === one.id) this.choose(this.#avatars.find(({ id }) => id !== one.id)?.id);
     try {
       await request(avatarUrl(one.id), { method: "DELETE" });
     } catch (error) {
-      this.#onProblem(error);
+      this.#hooks.onProblem(error);
       return;
     }
     this.#avatars = this.#avatars.filter(({ id }) => id !== one.id);
-    this.choose(this.#chosen?.id);
+    this.choose(this.chosen?.id);
     this.#focusChosen();
   }
 }
 
-/**
- * @param {string} question
- * @returns {Promise<boolean>}
- */
+/** @param {string} question @returns {Promise<boolean>} */
 function confirmed(question) {
   const dialog = el("confirm");
   el("confirm-title").textContent = question;

@@ -9,10 +9,8 @@ export class QuestionList {
   #undo = el("undo");
   #undoButton = /** @type {HTMLButtonElement} */ (this.#undo.querySelector("button"));
   #undoText = /** @type {HTMLElement} */ (this.#undo.querySelector("span"));
-  /** @type {string[]} */
-  #questions = [];
-  /** @type {string[]} what `undo` brings back */
-  #before = [];
+  /** @type {string[]} */ #questions = [];
+  /** @type {string[]} */ #before = []; // what `undo` brings back
   #changed;
 
   /** @param {(questions: string[]) => void} changed after every change a person made */
@@ -32,11 +30,7 @@ export class QuestionList {
     return this.#questions.map((text) => text.trim()).filter(Boolean);
   }
 
-  /**
-   * Shows `questions`. With `message`, the list before can be brought back.
-   *
-   * @param {string[]} questions
-   */
+  /** Shows `questions`. With `message`, the list before can be brought back. @param {string[]} questions */
   show(questions, message = "") {
     if (message) this.#keep(message);
     else this.#forget();
@@ -59,20 +53,11 @@ export class QuestionList {
     return [...this.#list.querySelectorAll("textarea")];
   }
 
-  /**
-   * @param {string} text
-   * @param {number} i
-   */
+  /** @param {string} text @param {number} i */
   #row(text, i) {
     const n = i + 1;
-    const field = make("textarea", {
-      value: text,
-      rows: 1,
-      dir: "auto",
-      maxLength: 2000,
-      "aria-label": t("questionN", { n }),
-      "aria-describedby": "questions-hint",
-    });
+    const described = { "aria-label": t("questionN", { n }), "aria-describedby": "questions-hint" };
+    const field = make("textarea", { value: text, rows: 1, dir: "auto", maxLength: 2000, ...described });
     field.addEventListener("input", () => {
       this.#questions[i] = field.value;
       fit(field);
@@ -98,10 +83,7 @@ export class QuestionList {
     return make("li", {}, number, field, tools);
   }
 
-  /**
-   * @param {KeyboardEvent} event
-   * @param {number} i
-   */
+  /** @param {KeyboardEvent} event @param {number} i */
   #key(event, i) {
     if (event.isComposing) return; // Enter ends a syllable of a Korean input method
     if (event.key === "Enter" && !event.shiftKey) {
@@ -125,11 +107,8 @@ export class QuestionList {
     this.#changed(this.all);
   }
 
-  /**
-   * @param {number} i
-   * @param {number} by
-   * @param {number | null} [button] the row's button that had the focus, to keep it there; without it the field has it
-   */
+  /** @param {number} i @param {number} by
+   * @param {number | null} [button] the row's button that had the focus and keeps it; without it the field has it */
   #move(i, by, button = null) {
     const to = i + by;
     if (to < 0 || to >= this.#questions.length) return;
@@ -137,8 +116,7 @@ export class QuestionList {
     this.#questions.splice(to, 0, moved);
     this.#forget();
     this.render();
-    /** @type {NodeListOf<HTMLButtonElement>} */
-    const tools = this.#list.children[to].querySelectorAll(".tool");
+    /** @type {NodeListOf<HTMLButtonElement>} */ const tools = this.#list.children[to].querySelectorAll(".tool");
     const again = button === null ? null : tools[button];
     if (again && !again.disabled) again.focus();
     else this.focus(to);
@@ -179,11 +157,7 @@ export class QuestionList {
   }
 }
 
-/**
- * As tall as its text; newer browsers do it by `field-sizing`.
- *
- * @param {HTMLElement} field
- */
+/** As tall as its text; newer browsers do it by `field-sizing`. @param {HTMLElement} field */
 function fit(field) {
   if (CSS.supports("field-sizing", "content")) return;
   field.style.height = "auto";

@@ -1,8 +1,10 @@
 // Questions to begin with, for roles in software, in both languages. {language: {role: [question]}}
 
+/** @import { Language } from "./types.d.ts" */
+
 export const ROLES = /** @type {const} */ (["general", "frontend", "backend", "data"]);
 
-/** @type {Record<import("./types.d.ts").Language, Record<typeof ROLES[number], string[]>>} */
+/** @type {Record<Language, Record<typeof ROLES[number], string[]>>} */
 export const QUESTIONS = {
   en: {
     general: [

@@ -7,12 +7,8 @@ export class ServiceError extends Error {
   reason = "";
 }
 
-/**
- * A response with a 2xx status. Throws ServiceError; an abort goes through as it is.
- *
- * @param {string} path
- * @param {RequestInit} [options]
- */
+/** A response with a 2xx status. Throws ServiceError; an abort goes through as it is.
+ * @param {string} path @param {RequestInit} [options] */
 export async function request(path, options) {
   let response;
   try {

@@ -13,18 +13,10 @@ function stored() {
 
 const kept = stored();
 
-/**
- * @template Value
- * @param {string} name
- * @param {Value} otherwise
- * @returns {Value}
- */
+/** @template Value @param {string} name @param {Value} otherwise @returns {Value} */
 export const recall = (name, otherwise) => kept[name] ?? otherwise;
 
-/**
- * @param {string} name
- * @param {unknown} value
- */
+/** @param {string} name @param {unknown} value */
 export function remember(name, value) {
   kept[name] = value;
   try {

@@ -3,11 +3,8 @@
 import { announce, el, make } from "./dom.js";
 import { recall, remember } from "./settings.js";
 import { t } from "./texts.js";
-
-/**
- * @typedef {import("./types.d.ts").Notice} Notice
- * @typedef {import("./types.d.ts").PlayerError} PlayerError
- */
+/** @import { Notice, PlayerError } from "./types.d.ts" */
+/** @import { AvatarPlayer, NoticeDetail } from "../avatar-player.d.ts" */
 
 const SIZES = /** @type {const} */ (["small", "medium", "large"]);
 const MEDIUM = /** @type {typeof SIZES[number]} */ ("medium");
@@ -16,13 +13,9 @@ const BUSY = 4013; // close code: as many sessions as the service takes
 
 /** One notice at a time is shown, the newest; each belongs to a cause, and goes when its cause does. */
 class Notices {
-  /** @type {Map<string, Notice>} by their causes */
-  #shown = new Map();
+  /** @type {Map<string, Notice>} */ #shown = new Map(); // by their causes
 
-  /**
-   * @param {string} cause
-   * @param {Notice} notice
-   */
+  /** @param {string} cause @param {Notice} notice */
   show(cause, notice) {
     this.#shown.delete(cause);
     this.#shown.set(cause, notice);
@@ -62,7 +55,7 @@ function wordsFor({ code, close }) {
 export class Stage {
   #player;
 
-  /** @param {import("../avatar-player.d.ts").AvatarPlayer} player */
+  /** @param {AvatarPlayer} player */
   constructor(player) {
     this.#player = player;
     player.captions = recall("captions", /** @type {"on" | "off"} */ ("on"));
@@ -143,17 +136,13 @@ export class Stage {
     else if (notices.clear("connection") && state !== "failed") announce(t("e_back"));
   }
 
-  /** @param {import("../avatar-player.d.ts").NoticeDetail} notice */
+  /** @param {NoticeDetail} notice */
   #notice({ code, message }) {
     if (code === "locked" || code === "sound_paused") {
       notices.show("sound", { key: "e_locked", label: "soundOn", act: () => this.unlock() });
-    } else if (code === "sound_on") {
-      notices.clear("sound");
-    } else if (code === "vad") {
-      announce(message);
-    } else if (code === "still") {
-      this.render();
-    }
+    } else if (code === "sound_on") notices.clear("sound");
+    else if (code === "vad") announce(message);
+    else if (code === "still") this.render();
   }
 
   /** @param {PlayerError} error */

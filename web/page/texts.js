@@ -3,14 +3,12 @@
 import { recall, remember } from "./settings.js";
 import en from "./words-en.js";
 import ko from "./words-ko.js";
-
-/** @typedef {import("./types.d.ts").Language} Language */
+/** @import { Language, TextKey } from "./types.d.ts" */
 
 export const TEXTS = { en, ko };
 export const LANGUAGES = /** @type {Language[]} */ (Object.keys(TEXTS));
 
-/** @type {Language | null} */
-let chosen = null;
+/** @type {Language | null} */ let chosen = null;
 
 /** The language of the page: what was chosen before, else the first of the browser's languages that we have. */
 export function language() {
@@ -28,12 +26,8 @@ export function setLanguage(value) {
   remember("language", value);
 }
 
-/**
- * The sentence `key` with its values. A message that ends with a full stop makes no second one.
- *
- * @param {import("./types.d.ts").TextKey} key
- * @param {Record<string, unknown>} [values]
- */
+/** The sentence `key` with its values. A message that ends with a full stop makes no second one.
+ * @param {TextKey} key @param {Record<string, unknown>} [values] */
 export function t(key, values = {}) {
   /** @type {(match: string, name: string, stop: string) => string} */
   const filled = (_, name, stop) => String(values[name] ?? "").replace(stop && /\.$/, "") + stop;

@@ -1,17 +1,13 @@
 // The transcript of an interview as plain text and as WebVTT.
 
-/** @typedef {import("./types.d.ts").Entry} Entry */
+/** @import { Entry, Words } from "./types.d.ts" */
 
 const CUE_LEAST_S = 0.5;
 
 /** @param {number} n */
 const two = (n) => String(n).padStart(2, "0");
 
-/**
- * Seconds as 00:01:15.250.
- *
- * @param {number} seconds
- */
+/** Seconds as 00:01:15.250. @param {number} seconds */
 export function stamp(seconds) {
   const ms = Math.max(0, Math.round(seconds * 1000));
   const whole = Math.floor(ms / 1000);
@@ -22,28 +18,11 @@ export function stamp(seconds) {
 /** @param {number} seconds */
 const short = (seconds) => stamp(seconds).slice(3, 8);
 
-/**
- * How long the candidate took to answer, in seconds; 0 when the question was skipped.
- *
- * @param {Entry} entry
- */
+/** How long the candidate took to answer, in seconds; 0 when the question was skipped. @param {Entry} entry */
 export const answered = ({ heardAt, doneAt, skipped }) =>
   skipped || heardAt === null || doneAt === null ? 0 : Math.max(0, doneAt - heardAt);
 
-/**
- * @typedef {object} Words in the language of the page
- * @property {string} title
- * @property {string} interviewer
- * @property {string} date
- * @property {(time: string) => string} answer
- * @property {string} skipped
- * @property {(n: number) => string} repeated
- */
-
-/**
- * @param {Entry[]} entries
- * @param {Words} words
- */
+/** @param {Entry[]} entries @param {Words} words */
 export function plainText(entries, words) {
   const lines = [words.title, words.interviewer, words.date, ""];
   for (const [i, entry] of entries.entries()) {
@@ -56,18 +35,10 @@ export function plainText(entries, words) {
 
 /** @param {string} text */
 const escaped = (text) =>
-  text
-    .replaceAll("&", "&amp;")
-    .replaceAll("<", "&lt;")
-    .replaceAll(">", "&gt;")
-    .replace(/\s*\n\s*/g, " ");
+  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replace(/\s*\n\s*/g, " ");
 
-/**
- * One cue for each question from when it was asked until the next one, or until the end.
- *
- * @param {Entry[]} entries
- * @param {string} speaker
- */
+/** One cue for each question from when it was asked until the next one, or until the end.
+ * @param {Entry[]} entries @param {string} speaker */
 export function webVtt(entries, speaker) {
   const cues = entries.map(({ question, askedAt, doneAt }, i) => {
     const end = Math.max(doneAt ?? 0, askedAt + CUE_LEAST_S);

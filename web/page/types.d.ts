@@ -39,6 +39,12 @@ export interface Entry {
   skipped: boolean;
 }
 
+/** What a transcript says beside its entries, in the language of the page. */
+export interface Words extends Record<"title" | "interviewer" | "date" | "skipped", string> {
+  answer(time: string): string;
+  repeated(n: number): string;
+}
+
 /** What an interview needs of a player. */
 export type Speaker = Pick<AvatarPlayer, "speak" | "interrupt" | "setState" | "prerender">;
 

@@ -1,13 +1,10 @@
 // The element's attributes as properties, and what follows from them.
 
-/**
- * @typedef {import("../avatar-player.d.ts").AvatarPlayer} Declared
- * @typedef {import("../avatar-player.d.ts").PlayerEvents} PlayerEvents
- */
+/** @import { AvatarPlayer as Declared, PlayerEvents } from "../avatar-player.d.ts" */
+/** @import { VoiceSettings } from "./types.d.ts" */
 
 const DEFAULT_SPEED = 1.1;
-/** @type {Record<string, string>} */
-const SHORT = { man: "interviewer_man", woman: "interviewer_woman" };
+/** @type {Record<string, string>} */ const SHORT = { man: "interviewer_man", woman: "interviewer_woman" };
 
 /** @satisfies {{ [name in keyof Declared]?: Declared[name] }} */
 const TEXTS = {
@@ -20,11 +17,7 @@ const TEXTS = {
   label: "",
 };
 
-/**
- * What every utterance takes unless it says otherwise.
- *
- * @param {import("./types.d.ts").VoiceSettings} element
- */
+/** What every utterance takes unless it says otherwise. @param {VoiceSettings} element */
 export const voiceSettingsOf = ({ voice, speed, language }) => ({ voice, speed, language });
 
 // Their accessors are made below, from the table.
@@ -53,29 +46,16 @@ export class WithAttributes extends WithTexts {
     this.toggleAttribute("muted", Boolean(muted));
   }
 
-  /**
-   * An address of the service.
-   *
-   * @param {string} path
-   */
+  /** An address of the service. @param {string} path */
   address(path) {
     return new URL(path, new URL(this.src || WithAttributes.ORIGIN, location.href)).href;
-  }
-
-  /** @param {string} avatar */
-  portraitOf(avatar) {
-    return this.address(`/v1/avatars/${encodeURIComponent(avatar)}/portrait`);
   }
 
   get avatarId() {
     return SHORT[this.avatar] ?? this.avatar;
   }
 
-  /**
-   * @template {keyof PlayerEvents} Type
-   * @param {Type} type
-   * @param {PlayerEvents[Type]["detail"]} detail
-   */
+  /** @template {keyof PlayerEvents} Type @param {Type} type @param {PlayerEvents[Type]["detail"]} detail */
   emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }

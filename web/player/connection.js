@@ -2,6 +2,8 @@
 
 import { PlayerError } from "./errors.js";
 import { parseFragment } from "./wire.js";
+/** @import { Bytes, ClientMessage, ConnectionHooks, Failure, Ready, ServerMessage } from "./types.d.ts" */
+/** @import { Timer, TransportOptions } from "./types.d.ts" */
 
 const ACK_MS = 250;
 const ACK_BYTES = 2 ** 18;
@@ -19,8 +21,7 @@ const EXPIRED = 4003; // nothing was said for a long time
 
 // Close codes after which nothing is to be tried again, and why. The others: resume where that makes sense, else a
 // new session.
-/** @type {Record<number, string>} */
-const FINAL = {
+/** @type {Record<number, string>} */ const FINAL = {
   4000: "the service did not accept how the session was begun",
   4005: "the session's token was not accepted",
   4006: "another page went on with this session",
@@ -29,44 +30,27 @@ const FINAL = {
 const NEW_SESSION = new Set([1001, 1009, 1011, 4001, EXPIRED, 4004, 4008, 4013]);
 const WAIT_FIRST = new Set([4008, 4013]); // wait before trying again
 
-/**
- * @typedef {import("./types.d.ts").Ready} Ready
- * @typedef {import("./types.d.ts").Failure} Failure
- * @typedef {ReturnType<typeof setTimeout>} Timer
- */
-
 export class Connection {
   #url;
   #start;
   #hooks;
-  /** @type {WebSocket | null} */
-  #socket = null;
-  /** @type {Ready | null} */
-  #session = null;
+  /** @type {WebSocket | null} */ #socket = null;
+  /** @type {Ready | null} */ #session = null;
   #seq = 0;
   #unacked = 0;
   #acked = 0;
-  /** @type {Timer | undefined} */
-  #ackTimer;
-  /** @type {Timer | undefined} */
-  #heartbeat;
-  /** @type {Timer | undefined} */
-  #pongTimer;
-  /** @type {Timer | undefined} */
-  #retryTimer;
+  /** @type {Timer | undefined} */ #ackTimer;
+  /** @type {Timer | undefined} */ #heartbeat;
+  /** @type {Timer | undefined} */ #pongTimer;
+  /** @type {Timer | undefined} */ #retryTimer;
   #tries = 0;
   #lostAt = 0;
   #closed = false;
-  /** @type {Failure | null} the service's reason before it closed */
-  #closingError = null;
+  /** @type {Failure | null} */ #closingError = null; // the service's reason before it closed
   #established = false; // `ready` came on this connection ...
   #catchingUp = false; // ... and not yet all that was missed
 
-  /**
-   * @param {URL} url
-   * @param {import("./types.d.ts").TransportOptions["start"]} start
-   * @param {import("./types.d.ts").ConnectionHooks} hooks
-   */
+  /** @param {URL} url @param {TransportOptions["start"]} start @param {ConnectionHooks} hooks */
   constructor(url, start, hooks) {
     this.#url = url;
     this.#start = start;
@@ -80,11 +64,7 @@ export class Connection {
     return this.#socket?.readyState === WebSocket.OPEN && this.#session !== null && this.#established;
   }
 
-  /**
-   * False when it could not be sent; the caller keeps what must not be lost.
-   *
-   * @param {import("./types.d.ts").Bytes | import("./types.d.ts").ClientMessage} message
-   */
+  /** False when it could not be sent; the caller keeps what must not be lost. @param {Bytes | ClientMessage} message */
   send(message) {
     if (!this.open || !this.#socket) return false;
     this.#socket.send(message instanceof Uint8Array ? message : JSON.stringify(message));
@@ -130,8 +110,7 @@ export class Connection {
   /** @param {string | ArrayBuffer} data */
   #receive(data) {
     if (typeof data === "string") {
-      /** @type {import("./types.d.ts").ServerMessage | Ready | { type: "pong", seq: number }} */
-      const message = JSON.parse(data);
+      /** @type {ServerMessage | Ready | { type: "pong", seq: number }} */ const message = JSON.parse(data);
       if (!this.#isNew(message.seq)) return;
       if (message.type === "ready") this.#begin(message);
       else if (message.type === "pong") this.#answered();
@@ -159,15 +138,13 @@ export class Connection {
 
   /** @param {Ready} ready */
   #begin(ready) {
-    const anew = !ready.resumed;
     this.#session = ready;
     this.#established = true;
-    this.#tries = 0;
-    this.#lostAt = 0;
+    this.#tries = this.#lostAt = 0;
     clearInterval(this.#heartbeat);
     this.#heartbeat = setInterval(() => this.#ping(), Math.min(HEARTBEAT_MS, 1000 * (ready.limits.heartbeat_s / 2)));
     this.#catchingUp = ready.resumed;
-    this.#hooks.ready(ready, anew);
+    this.#hooks.ready(ready, !ready.resumed);
     this.#ping(); // it is answered behind all that was missed
   }
 
@@ -197,11 +174,7 @@ export class Connection {
     }, PONG_MS);
   }
 
-  /**
-   * A socket that does not answer takes its time to close: it is left to itself.
-   *
-   * @param {WebSocket} socket
-   */
+  /** A socket that does not answer takes its time to close: it is left to itself. @param {WebSocket} socket */
   #drop(socket) {
     socket.onopen = socket.onclose = null;
     socket.close();
@@ -241,19 +214,12 @@ export class Connection {
     this.#retryTimer = setTimeout(() => this.#open(), waitMs * (0.8 + 0.4 * Math.random())); // not all pages at once
   }
 
-  /**
-   * Why it is not tried again; null when it is.
-   *
-   * @param {number} code
-   */
+  /** Why it is not tried again; null when it is. @param {number} code */
   #refusal(code) {
     const reason = this.#closingError;
+    const more = { close: code, retry_after_s: reason?.retry_after_s };
     /** @type {(kind: string, message: string) => PlayerError} */
-    const refusal = (kind, message) =>
-      new PlayerError(reason?.code ?? kind, reason?.message ?? message, {
-        close: code,
-        retry_after_s: reason?.retry_after_s,
-      });
+    const refusal = (kind, message) => new PlayerError(reason?.code ?? kind, reason?.message ?? message, more);
     if (code in FINAL) return refusal("closed", FINAL[code]);
     const lostMs = this.#lostAt === 0 ? 0 : performance.now() - this.#lostAt;
     const patienceMs = Math.max(1000 * (this.#session?.limits.resume_s || RESUME_S), GIVE_UP_MS);

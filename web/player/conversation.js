@@ -8,19 +8,10 @@ import { SEGMENT_FRAMES } from "./slots.js";
 import { Timeline } from "./timeline.js";
 import { deferred } from "./utterance.js";
 import { FLAG_ENDS, FLAG_INIT, loadIdle } from "./wire.js";
-
-/**
- * @typedef {import("../avatar-player.d.ts").ReadyDetail} ReadyDetail
- * @typedef {import("./types.d.ts").Ready} Ready
- * @typedef {import("./types.d.ts").ServerMessage} ServerMessage
- * @typedef {import("./types.d.ts").Transport} Transport
- * @typedef {import("./utterance.js").Utterance} Utterance
- */
-
-/**
- * @template {ServerMessage["type"]} Type
- * @typedef {Extract<ServerMessage, { type: Type }>} Message
- */
+/** @import { ReadyDetail } from "../avatar-player.d.ts" */
+/** @import { Deferred, Failure, Fragment, IdleLoop, Interrupted, Ready, ServerMessage } from "./types.d.ts" */
+/** @import { Started, Transport, TransportOptions, WordsMessage } from "./types.d.ts" */
+/** @import { Utterance } from "./utterance.js" */
 
 const STATS_MS = 5_000;
 
@@ -33,19 +24,16 @@ export class Conversation {
   #hooks;
   #connection;
   #outgoing;
-  /** @type {Timeline | null} */
-  #timeline = null;
-  /** @type {string | null} */
-  #idleUrl = null;
-  /** @type {import("./utterance.js").Deferred<ReadyDetail>} */
-  #opened = deferred();
+  /** @type {string | null} */ #idleUrl = null;
+  /** @type {Deferred<ReadyDetail>} */ #opened = deferred();
+  opened = this.#opened.promise;
+  /** @type {Timeline | null} */ timeline = null;
   #epoch = 0; // sessions so far; numbers of utterances count within one
-  /** @type {Ready | null} */
-  #ready = null;
+  /** @type {Ready | null} */ #ready = null;
   #lost = false;
   #statsTimer;
 
-  /** @param {import("./types.d.ts").TransportOptions} options */
+  /** @param {TransportOptions} options */
   constructor({ base, start, video, quality, hooks }) {
     this.#base = base;
     this.#video = video;
@@ -55,7 +43,7 @@ export class Conversation {
     address.protocol = address.protocol.replace("http", "ws");
     this.#outgoing = new Outgoing(
       (message) => this.#connection.send(message),
-      (latencyS) => this.#timeline?.predictPhase(latencyS),
+      (latencyS) => this.timeline?.predictPhase(latencyS),
     );
     this.#connection = new Connection(address, start, {
       ready: (ready, anew) => this.#begin(ready, anew).catch((error) => this.#fail(error)),
@@ -68,44 +56,29 @@ export class Conversation {
     this.#statsTimer = setInterval(() => this.#sendStats(), STATS_MS);
   }
 
-  get opened() {
-    return this.#opened.promise;
-  }
-
-  get timeline() {
-    return this.#timeline;
-  }
-
-  /** @param {Utterance} utterance */
+  /** @type {Transport["speak"]} */
   speak(utterance) {
     this.#outgoing.add(utterance);
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {import("./types.d.ts").Piece} piece
-   */
+  /** @type {Transport["write"]} */
   write(utterance, piece) {
     this.#outgoing.write(utterance, piece);
   }
 
-  /**
-   * Takes utterances off the screen.
-   *
-   * @param {Utterance[]} utterances
-   */
+  /** @type {Transport["interrupt"]} */
   interrupt(utterances) {
-    this.#timeline?.cut(utterances.map((utterance) => utterance.key));
+    this.timeline?.cut(utterances.map((utterance) => utterance.key));
     this.#outgoing.interrupt(utterances);
     for (const utterance of utterances) this.#hooks.ended(utterance, "interrupted");
   }
 
-  /** @param {import("../avatar-player.d.ts").SpeakOptions} options */
+  /** @type {NonNullable<Transport["markCached"]>} */
   markCached(options) {
-    this.#outgoing.markCached(options);
+    this.#outgoing.latency.markCached(options);
   }
 
-  /** @param {"idle" | "listening" | "thinking"} state */
+  /** @type {Transport["setState"]} */
   setState(state) {
     if (state !== "idle") this.#connection.send({ type: "state", state });
   }
@@ -114,24 +87,20 @@ export class Conversation {
     this.#sendStats();
     clearInterval(this.#statsTimer);
     this.#connection.close();
-    this.#timeline?.destroy();
+    this.timeline?.destroy();
     this.#outgoing.close();
-    this.#opened.promise.catch(() => {});
     this.#opened.reject(new PlayerError("closed", "the player was disconnected"));
   }
 
   // --- a session begins, is lost, or cannot go on ----------------------------------------------------------
 
-  /**
-   * @param {Ready} ready
-   * @param {boolean} anew
-   */
+  /** @param {Ready} ready @param {boolean} anew */
   async #begin(ready, anew) {
     const again = this.#ready !== null;
     if (anew) {
       this.#epoch += 1;
       const unfinished = this.#outgoing.reset(ready.limits);
-      this.#timeline?.cut(unfinished.map((utterance) => utterance.key));
+      this.timeline?.cut(unfinished.map((utterance) => utterance.key));
       for (const utterance of unfinished) utterance.key = null;
     } else this.#outgoing.hold();
     this.#ready = ready;
@@ -156,10 +125,10 @@ export class Conversation {
     this.#opened.resolve(detail);
   }
 
-  /** @param {import("./types.d.ts").IdleLoop} idle */
+  /** @param {IdleLoop} idle */
   async #show(idle) {
-    this.#timeline?.destroy();
-    this.#timeline = new Timeline(this.#video, await attach(this.#video), idle, {
+    this.timeline?.destroy();
+    this.timeline = new Timeline(this.#video, await attach(this.#video), idle, {
       tick: () => this.#follow(),
       shown: ({ utterance }, at) => this.#shown(utterance, at),
       ended: ({ utterance }) => this.#shownToItsEnd(utterance),
@@ -194,7 +163,6 @@ export class Conversation {
   /** @param {unknown} error */
   #fail(error) {
     const playerError = asPlayerError(error);
-    this.#opened.promise.catch(() => {});
     this.#opened.reject(playerError);
     this.#hooks.failed(playerError);
   }
@@ -206,7 +174,7 @@ export class Conversation {
 
   // --- what the service says -------------------------------------------------------------------------------
 
-  /** @param {import("./types.d.ts").Fragment} fragment */
+  /** @param {Fragment} fragment */
   #addFragment({ n, flags, firstFrame, nFrames, data }) {
     const utterance = this.#outgoing.byNumber(n);
     if (!utterance?.key || utterance.done) return;
@@ -215,9 +183,9 @@ export class Conversation {
       this.#hooks.error(new PlayerError("media", "the speech was encoded otherwise than the idle loop", { id }));
       return;
     }
-    this.#timeline?.add(key, firstFrame, nFrames, data);
+    this.timeline?.add(key, firstFrame, nFrames, data);
     if (firstFrame + nFrames === SEGMENT_FRAMES) this.#outgoing.firstSegmentArrived(utterance);
-    if (flags & FLAG_ENDS) this.#timeline?.close(key, firstFrame + nFrames, true);
+    if (flags & FLAG_ENDS) this.timeline?.close(key, firstFrame + nFrames, true);
   }
 
   /** @param {ServerMessage} message */
@@ -228,10 +196,10 @@ export class Conversation {
     switch (message.type) {
       case "queued":
         utterance.key = `${this.#epoch}:${message.n}`;
-        this.#outgoing.queued(utterance, message.n);
+        utterance.number = message.n;
         break;
       case "accepted":
-        this.#outgoing.accepted(utterance);
+        utterance.acceptedPieces += 1;
         break;
       case "started":
         if (!utterance.done) this.#started(utterance, message);
@@ -240,12 +208,12 @@ export class Conversation {
         if (!utterance.done) this.#words(utterance, message);
         break;
       case "waiting":
-        this.#outgoing.waits(utterance);
-        this.#close(utterance, message.frames, false);
+        utterance.waiting = true;
+        this.timeline?.close(utterance.key, message.frames, false);
         break;
       case "finished":
         this.#outgoing.remove(utterance);
-        this.#close(utterance, message.frames, true);
+        this.timeline?.close(utterance.key, message.frames, true);
         break;
       case "interrupted":
         this.#interrupted(utterance, message);
@@ -257,54 +225,33 @@ export class Conversation {
     }
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {number} frames
-   * @param {boolean} final
-   */
-  #close({ key }, frames, final) {
-    if (key !== null) this.#timeline?.close(key, frames, final);
-  }
-
-  /**
-   * @param {Utterance} utterance
-   * @param {Message<"started">} message
-   */
+  /** @param {Utterance} utterance @param {Started} message */
   #started(utterance, { first_frame: firstFrame, phase, grid, cached, notice, timings_ms: timings }) {
     utterance.cached = cached;
     utterance.timings ??= timings;
-    this.#outgoing.started(utterance);
-    if (utterance.key !== null) this.#timeline?.begin(utterance.key, utterance, { firstFrame, grid, phase });
+    utterance.waiting = false;
+    if (utterance.key !== null) this.timeline?.begin(utterance.key, utterance, { firstFrame, grid, phase });
     if (notice) this.#hooks.notice("voice", notice, utterance.id);
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {Message<"words">} message
-   */
+  /** @param {Utterance} utterance @param {WordsMessage} message */
   #words(utterance, message) {
     utterance.addWords(message);
-    if (utterance.key !== null) this.#timeline?.noteLeadingSilence(utterance.key, message.words);
+    this.timeline?.noteLeadingSilence(utterance.key, message.words);
     this.#place(utterance);
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {Message<"interrupted">} message
-   */
+  /** @param {Utterance} utterance @param {Interrupted} message */
   #interrupted(utterance, { frames, by }) {
     this.#outgoing.remove(utterance);
     if (utterance.done) return; // by this page
     utterance.error ??= new PlayerError("interrupted", `the service stopped it (${by})`, { id: utterance.id });
-    const run = this.#timeline?.runs.find(({ key }) => key === utterance.key);
+    const run = this.timeline?.find(utterance.key);
     if (frames === 0 || !run) this.#hooks.ended(utterance, "failed", utterance.error);
-    else this.#close(utterance, frames - (frames % SEGMENT_FRAMES), true); // what came is heard
+    else this.timeline?.close(utterance.key, frames - (frames % SEGMENT_FRAMES), true); // what came is heard
   }
 
-  /**
-   * @param {Utterance | null} utterance
-   * @param {import("./types.d.ts").Failure} failure
-   */
+  /** @param {Utterance | null} utterance @param {Failure} failure */
   #failed(utterance, { code, message, id, retry_after_s: retry, closing }) {
     if (closing !== undefined) return; // told when it is closed
     const error = new PlayerError(code, message, { id: utterance?.id ?? id, retry_after_s: retry });
@@ -321,14 +268,11 @@ export class Conversation {
   // --- what is seen and heard ------------------------------------------------------------------------------
 
   #follow() {
-    const position = this.#timeline?.position();
+    const position = this.timeline?.position();
     this.#hooks.tick(position?.run.utterance ?? null, position?.ms ?? 0);
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {number} at
-   */
+  /** @param {Utterance} utterance @param {number} at */
   #shown(utterance, at) {
     const ms = at - utterance.requestedAt;
     this.#quality.time("first_frame_ms", ms);
@@ -338,8 +282,7 @@ export class Conversation {
 
   /** @param {Utterance} utterance */
   #place(utterance) {
-    const run = this.#timeline?.runs.find(({ key }) => key === utterance.key);
-    const originS = (run && this.#timeline?.origin(run)) ?? null;
+    const originS = this.timeline?.find(utterance.key)?.originS ?? null;
     if (originS !== null) this.#hooks.placed(utterance, originS);
   }
 

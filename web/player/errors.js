@@ -1,14 +1,11 @@
 // What went wrong, for programs (`code`) and for people (`message`).
 
-/** @typedef {import("../avatar-player.d.ts").PlayerError} Declared */
+/** @import { PlayerError as Declared } from "../avatar-player.d.ts" */
 
 /** @implements {Declared} */
 export class PlayerError extends Error {
-  /**
-   * @param {string} code
-   * @param {string} message
-   * @param {{ id?: string, close?: number, retry_after_s?: number, cause?: unknown }} [more]
-   */
+  /** @param {string} code @param {string} message
+   * @param {{ id?: string, close?: number, retry_after_s?: number, cause?: unknown }} [more] */
   constructor(code, message, more = {}) {
     super(message, { cause: more.cause });
     this.name = "PlayerError";
@@ -22,22 +19,18 @@ export class PlayerError extends Error {
 /** @param {unknown} thrown whatever was caught */
 export const messageOf = (thrown) => (thrown instanceof Error ? thrown.message : String(thrown));
 
-/**
- * A PlayerError as it is; anything else as one of media.
- *
- * @param {unknown} thrown
- * @param {string} [id]
- */
+/** A PlayerError as it is; anything else as one of media. @param {unknown} thrown @param {string} [id] */
 export function asPlayerError(thrown, id) {
   return thrown instanceof PlayerError ? thrown : new PlayerError("media", messageOf(thrown), { cause: thrown, id });
 }
 
-/**
- * A successful response, or a PlayerError with the service's own words.
- *
- * @param {string} url
- * @param {RequestInit} [options]
- */
+/** Options of a request that posts JSON. @param {unknown} body */
+export function jsonPost(body) {
+  return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+}
+
+/** A successful response, or a PlayerError with the service's own words.
+ * @param {string} url @param {RequestInit} [options] */
 export async function request(url, options) {
   let response;
   try {
@@ -48,8 +41,7 @@ export async function request(url, options) {
   }
   if (response.ok) return response;
   const failure = (await response.json().catch(() => null))?.error;
-  const retry = Number(response.headers.get("Retry-After")) || undefined;
-  throw new PlayerError(failure?.code ?? "unreachable", failure?.message ?? `the service answered ${response.status}`, {
-    retry_after_s: retry,
-  });
+  const message = failure?.message ?? `the service answered ${response.status}`;
+  const retry_after_s = Number(response.headers.get("Retry-After")) || undefined;
+  throw new PlayerError(failure?.code ?? "unreachable", message, { retry_after_s });
 }

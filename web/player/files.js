@@ -1,15 +1,11 @@
 // Where the browser has no media source: the idle loop as a file, and every utterance as one finished mp4. No
 // session.
 
-import { asPlayerError, request } from "./errors.js";
+import { asPlayerError, jsonPost, request } from "./errors.js";
 import { deferred } from "./utterance.js";
-
-/**
- * @typedef {import("../avatar-player.d.ts").Cue} Cue
- * @typedef {import("../avatar-player.d.ts").ReadyDetail} ReadyDetail
- * @typedef {import("./types.d.ts").Transport} Transport
- * @typedef {import("./utterance.js").Utterance} Utterance
- */
+/** @import { Cue, ReadyDetail } from "../avatar-player.d.ts" */
+/** @import { Deferred, Transport, TransportOptions } from "./types.d.ts" */
+/** @import { Utterance } from "./utterance.js" */
 
 const VTT_CUE = /^(?:(\d+):)?(\d+):(\d+)[.,](\d{3})\s+-->\s+(?:(\d+):)?(\d+):(\d+)[.,](\d{3})/;
 const TICK_MS = 40;
@@ -22,18 +18,16 @@ export class Files {
   #start;
   #video;
   #hooks;
-  /** @type {Utterance[]} */
-  #queue = [];
-  /** @type {{ utterance: Utterance, abort: AbortController } | null} */
-  #current = null;
-  /** @type {import("./utterance.js").Deferred<ReadyDetail>} */
-  #opened = deferred();
+  /** @type {Utterance[]} */ #queue = [];
+  /** @type {{ utterance: Utterance, abort: AbortController } | null} */ #current = null;
+  /** @type {Deferred<ReadyDetail>} */ #opened = deferred();
+  opened = this.#opened.promise;
   #avatar = "";
   #idleUrl = "";
   #talkUrl = "";
   #timer;
 
-  /** @param {import("./types.d.ts").TransportOptions} options */
+  /** @param {TransportOptions} options */
   constructor({ base, start, video, hooks }) {
     this.#base = base;
     this.#start = start;
@@ -42,31 +36,23 @@ export class Files {
     this.#timer = setInterval(() => this.#follow(), TICK_MS);
     video.addEventListener("ended", this.#onEnded);
     this.#open().then(this.#opened.resolve, (error) => {
-      this.#opened.promise.catch(() => {});
       this.#opened.reject(error);
       hooks.failed(asPlayerError(error));
     });
   }
 
-  get opened() {
-    return this.#opened.promise;
-  }
-
-  /** @param {Utterance} utterance */
+  /** @type {Transport["speak"]} */
   speak(utterance) {
     this.#queue.push(utterance);
     this.#next();
   }
 
-  /**
-   * @param {Utterance} _utterance
-   * @param {import("./types.d.ts").Piece} piece
-   */
+  /** @type {Transport["write"]} */
   write(_utterance, piece) {
     if (piece.final) this.#next();
   }
 
-  /** @param {Utterance[]} utterances */
+  /** @type {Transport["interrupt"]} */
   interrupt(utterances) {
     this.#queue = this.#queue.filter((utterance) => !utterances.includes(utterance));
     if (this.#current && utterances.includes(this.#current.utterance)) {
@@ -91,22 +77,16 @@ export class Files {
 
   async #open() {
     const health = await (await request(new URL("/health", this.#base).href)).json();
-    /** @type {string} */
-    const wanted = this.#start.avatar ?? health.default_avatar;
+    /** @type {string} */ const wanted = this.#start.avatar ?? health.default_avatar;
     /** @type {{ id: string }[]} */
     const avatars = (await (await request(new URL("/v1/avatars", this.#base).href)).json()).data;
     this.#avatar = avatars.find(({ id }) => id === wanted || id === `interviewer_${wanted}`)?.id ?? wanted;
     const idle = `/v1/avatars/${encodeURIComponent(this.#avatar)}/idle`;
     this.#idleUrl = URL.createObjectURL(await (await request(new URL(idle, this.#base).href)).blob());
     await this.#idle();
-    const detail = {
-      session: null,
-      mode: this.mode,
-      avatar: this.#avatar,
-      lips: { name: health.engine.name, reason: health.engine.reason },
-      speech: { name: health.speech.engine, reason: health.speech.reason },
-      resumed: false,
-    };
+    const lips = { name: health.engine.name, reason: health.engine.reason };
+    const speech = { name: health.speech.engine, reason: health.speech.reason };
+    const detail = { session: null, mode: this.mode, avatar: this.#avatar, lips, speech, resumed: false };
     this.#hooks.notice("file_mode", "this browser has no media source: every answer is made whole before it plays");
     this.#hooks.ready(detail);
     return detail;
@@ -119,7 +99,7 @@ export class Files {
   }
 
   async #next() {
-    await this.#opened.promise.catch(() => {});
+    await this.opened.catch(() => {});
     const [utterance] = this.#queue;
     if (this.#current || !utterance || (utterance.options.deltas && !utterance.complete)) return;
     this.#queue.shift();
@@ -138,13 +118,9 @@ export class Files {
     }
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {AbortSignal} signal
-   */
+  /** @param {Utterance} utterance @param {AbortSignal} signal */
   async #play(utterance, signal) {
-    const init = { method: "POST", ...this.#bodyFor(utterance), signal };
-    const response = await request(new URL("/v1/videos", this.#base).href, init);
+    const response = await request(new URL("/v1/videos", this.#base).href, { ...this.#postOf(utterance), signal });
     const film = await response.blob();
     const captions = `/v1/videos/${encodeURIComponent(response.headers.get("X-Utterance-Id") ?? "")}/captions.vtt`;
     const vtt = await (await request(new URL(captions, this.#base).href, { signal })).text();
@@ -160,21 +136,18 @@ export class Files {
   }
 
   /** @param {Utterance} utterance */
-  #bodyFor({ text, options }) {
+  #postOf({ text, options }) {
     const { audio } = options;
-    /** @type {Record<string, string | number | boolean>} */
-    const fields = { avatar: this.#avatar, stream: false };
+    /** @type {Record<string, string | number | boolean>} */ const fields = { avatar: this.#avatar, stream: false };
     for (const name of /** @type {const} */ (["voice", "speed", "language"])) {
       const value = options[name] ?? this.#start[name];
       if (value !== undefined) fields[name] = value;
     }
-    if (!audio) {
-      return { headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ...fields, text }) };
-    }
+    if (!audio) return jsonPost({ ...fields, text });
     const body = new FormData();
     for (const [name, value] of Object.entries(fields)) body.set(name, String(value));
     body.set("audio", audio instanceof Blob ? audio : new Blob([/** @type {BlobPart} */ (audio)]), "speech");
-    return { body };
+    return { method: "POST", body };
   }
 
   #onEnded = () => {
@@ -192,17 +165,11 @@ export class Files {
   }
 }
 
-/**
- * The cues of a WebVTT file.
- *
- * @param {string} source
- */
+/** The cues of a WebVTT file. @param {string} source */
 export function parseVtt(source) {
-  /** @type {(time: string[]) => number} */
-  const ms = ([hours, minutes, seconds, thousandths]) =>
+  /** @type {(time: string[]) => number} */ const ms = ([hours, minutes, seconds, thousandths]) =>
     ((Number(hours ?? 0) * 60 + Number(minutes)) * 60 + Number(seconds)) * 1000 + Number(thousandths);
-  /** @type {Cue[]} */
-  const cues = [];
+  /** @type {Cue[]} */ const cues = [];
   for (const block of source.replace(/\r\n?/g, "\n").split(/\n{2,}/)) {
     const lines = block.split("\n");
     for (const [at, line] of lines.entries()) {

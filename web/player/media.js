@@ -7,11 +7,7 @@ const { ManagedMediaSource: managed } = /** @type {{ ManagedMediaSource?: MediaS
 /** So far no other engine has this interface. */
 export const WEBKIT = "ManagedMediaSource" in self;
 
-/**
- * The media source of this browser, or null: then only finished videos play.
- *
- * @returns {MediaSourceClass | null}
- */
+/** The media source of this browser, or null: then only finished videos play. @returns {MediaSourceClass | null} */
 export function mediaSourceClass() {
   return managed ?? self.MediaSource ?? null;
 }
@@ -19,11 +15,7 @@ export function mediaSourceClass() {
 /** @param {string} codecs */
 export const canStream = (codecs) => mediaSourceClass()?.isTypeSupported(`video/mp4; codecs="${codecs}"`) ?? false;
 
-/**
- * An opened media source on `video`, without an end.
- *
- * @param {HTMLVideoElement} video
- */
+/** An opened media source on `video`, without an end. @param {HTMLVideoElement} video */
 export async function attach(video) {
   const Source = mediaSourceClass();
   if (!Source) throw new Error("this browser has no media source");

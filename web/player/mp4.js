@@ -1,15 +1,12 @@
 // The little of MP4 that the player must know: where the decode times of a fragment stand.
 
+/** @import { Bytes } from "./types.d.ts" */
+
 const BOX_HEADER = 8; // bytes: size, type
 
 /** @typedef {{ type: number, start: number, end: number }} Box its content lies in [start, end) */
 
-/**
- * @param {DataView} view
- * @param {number} from
- * @param {number} to
- * @returns {Generator<Box>}
- */
+/** @param {DataView} view @param {number} from @param {number} to @returns {Generator<Box>} */
 function* boxes(view, from, to) {
   for (let at = from; at + BOX_HEADER <= to;) {
     const size = view.getUint32(at);
@@ -22,11 +19,7 @@ function* boxes(view, from, to) {
 /** @param {string} name */
 const code = (name) => [...name].reduce((sum, letter) => sum * 256 + letter.charCodeAt(0), 0);
 
-/**
- * @param {DataView} view
- * @param {string[]} path
- * @returns {Generator<Box>}
- */
+/** @param {DataView} view @param {string[]} path @returns {Generator<Box>} */
 function* inside(view, path, from = 0, to = view.byteLength) {
   const [first, ...rest] = path;
   for (const box of boxes(view, from, to)) {
@@ -36,11 +29,7 @@ function* inside(view, path, from = 0, to = view.byteLength) {
   }
 }
 
-/**
- * @param {DataView} view
- * @param {string[]} path
- * @returns {Box}
- */
+/** @param {DataView} view @param {string[]} path @returns {Box} */
 function firstInside(view, path, from = 0, to = view.byteLength) {
   const { value } = inside(view, path, from, to).next();
   if (!value) throw new Error(`no MP4 box ${path.join("/")}`);
@@ -50,23 +39,15 @@ function firstInside(view, path, from = 0, to = view.byteLength) {
 /** @param {Uint8Array} bytes */
 const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-/**
- * Ticks a second of the first track of an init segment, which is the pictures'.
- *
- * @param {Uint8Array} init
- */
+/** Ticks a second of the first track of an init segment, which is the pictures'. @param {Uint8Array} init */
 export function pictureTimescale(init) {
   const view = viewOf(init);
   const { start } = firstInside(view, ["moov", "trak", "mdia", "mdhd"]);
   return view.getUint32(start + (view.getUint8(start) === 1 ? 20 : 12));
 }
 
-/**
- * A copy of one or several fragments whose pictures come so many ticks later against the sound.
- *
- * @param {import("./types.d.ts").Bytes} bytes
- * @param {number} ticks
- */
+/** A copy of one or several fragments whose pictures come so many ticks later against the sound.
+ * @param {Bytes} bytes @param {number} ticks */
 export function delayPictures(bytes, ticks) {
   const copy = bytes.slice();
   const view = viewOf(copy);

@@ -1,12 +1,9 @@
 // What was asked of the service and is not finished: sent in order, held back where it would be too much, sent again
 // where it was lost.
 
-/**
- * @typedef {import("./types.d.ts").Bytes} Bytes
- * @typedef {import("./types.d.ts").Piece} Piece
- * @typedef {import("./utterance.js").Utterance} Utterance
- * @typedef {import("../avatar-player.d.ts").SpeakOptions} SpeakOptions
- */
+/** @import { Bytes, ClientMessage, Limits, Piece, Timer } from "./types.d.ts" */
+/** @import { Utterance } from "./utterance.js" */
+/** @import { SpeakOptions } from "../avatar-player.d.ts" */
 
 const DELTA_MS = 30; // text that is written letter by letter goes in pieces
 const AUDIO_PIECE_BYTES = 256 * 1024;
@@ -18,13 +15,10 @@ const ID_MAX = 64; // characters, for the service
 /** @param {SpeakOptions} options */
 const cacheKey = ({ text, voice, speed, language }) => JSON.stringify([text, voice, speed, language]);
 
-/**
- * How long until speech is there, seconds: expected, and learned. Speech that comes late makes the picture jump,
- * speech that comes early waits.
- */
+/** How long until speech is there, seconds: expected, and learned. Speech that comes late makes the picture jump,
+ * speech that comes early waits. */
 class Latency {
-  /** @type {Set<string>} */
-  #cached = new Set();
+  /** @type {Set<string>} */ #cached = new Set();
   #fresh = { mean: 0.2, spread: 0.03 };
   #known = { mean: 0.1, spread: 0.03 };
 
@@ -39,10 +33,7 @@ class Latency {
     return mean + spread / 2;
   }
 
-  /**
-   * @param {SpeakOptions} options
-   * @param {number} seconds
-   */
+  /** @param {SpeakOptions} options @param {number} seconds */
   learn(options, seconds) {
     const kind = this.#kind(options);
     const change = Math.min(seconds, LATENCY_MAX_S) - kind.mean;
@@ -63,30 +54,17 @@ export class Outgoing {
   #send;
   #predictPhase;
   #queueMax = 16; // until the service says
-  /** @type {Utterance[]} whose end the service has not told */
-  #unfinished = [];
-  #latency = new Latency();
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #timer;
+  /** @type {Utterance[]} */ #unfinished = []; // whose end the service has not told
+  latency = new Latency();
+  /** @type {Timer | undefined} */ #timer;
   #held = false;
 
-  /**
-   * @param {(message: Bytes | import("./types.d.ts").ClientMessage) => boolean} send false when there is no connection
+  /** @param {(message: Bytes | ClientMessage) => boolean} send false when there is no connection
    * @param {(latencyS: number) => number | undefined} predictPhase the idle frame to speak from; undefined without a
-   *   timeline
-   */
+   * timeline */
   constructor(send, predictPhase) {
     this.#send = send;
     this.#predictPhase = predictPhase;
-  }
-
-  /**
-   * The service has this text ready.
-   *
-   * @param {SpeakOptions} options
-   */
-  markCached(options) {
-    this.#latency.markCached(options);
   }
 
   /** @param {Utterance} utterance */
@@ -95,10 +73,7 @@ export class Outgoing {
     this.#announce();
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {Piece} piece
-   */
+  /** @param {Utterance} utterance @param {Piece} piece */
   write(utterance, piece) {
     const last = utterance.pieces.at(-1);
     const unsent = utterance.pieces.length > utterance.sentPieces;
@@ -118,34 +93,21 @@ export class Outgoing {
     }
   }
 
-  /**
-   * A new session: all that was not finished is to be said again, from `catchUp` on. Returns it.
-   *
-   * @param {import("./types.d.ts").Limits} limits
-   */
+  /** A new session: all that was not finished is to be said again, from `catchUp` on. Returns it.
+   * @param {Limits} limits */
   reset(limits) {
     this.#queueMax = limits.queued_utterances;
     this.#held = true;
     this.#unfinished = this.#unfinished.filter((utterance) => !utterance.cancelled);
     for (const utterance of this.#unfinished) {
-      Object.assign(utterance, {
-        number: null,
-        announced: false,
-        sentPieces: 0,
-        acceptedPieces: 0,
-        waiting: false,
-        words: [],
-        cues: [],
-        wordsEmitted: 0,
-      });
+      Object.assign(utterance, { number: null, announced: false, sentPieces: 0, acceptedPieces: 0 });
+      Object.assign(utterance, { waiting: false, words: [], cues: [], wordsEmitted: 0 });
     }
     return [...this.#unfinished];
   }
 
-  /**
-   * Connected again, but what the service got is not known yet: nothing new is said until `catchUp`, or it would be
-   * said twice.
-   */
+  /** Connected again, but what the service got is not known yet: nothing new is said until `catchUp`, or it would be
+   * said twice. */
   hold() {
     this.#held = true;
   }
@@ -165,11 +127,7 @@ export class Outgoing {
     this.#sendAllPieces();
   }
 
-  /**
-   * Half a recording may have arrived, and nobody knows which half.
-   *
-   * @param {Utterance} utterance
-   */
+  /** Half a recording may have arrived, and nobody knows which half. @param {Utterance} utterance */
   #uploadAgain(utterance) {
     this.#send({ type: "interrupt", id: utterance.wireId });
     utterance.tries += 1;
@@ -187,39 +145,12 @@ export class Outgoing {
 
   // --- what the service told -------------------------------------------------------------------------------
 
-  /**
-   * @param {Utterance} utterance
-   * @param {number} number
-   */
-  queued(utterance, number) {
-    utterance.number = number;
-  }
-
-  /** @param {Utterance} utterance */
-  accepted(utterance) {
-    utterance.acceptedPieces += 1;
-  }
-
-  /** @param {Utterance} utterance */
-  started(utterance) {
-    utterance.waiting = false;
-  }
-
-  /** @param {Utterance} utterance */
-  waits(utterance) {
-    utterance.waiting = true;
-  }
-
   /** @param {Utterance} utterance */
   firstSegmentArrived({ sentAt, options }) {
-    if (sentAt !== null && options.text) this.#latency.learn(options, (performance.now() - sentAt) / 1000);
+    if (sentAt !== null && options.text) this.latency.learn(options, (performance.now() - sentAt) / 1000);
   }
 
-  /**
-   * Nothing more comes of it.
-   *
-   * @param {Utterance} utterance
-   */
+  /** Nothing more comes of it. @param {Utterance} utterance */
   remove(utterance) {
     this.#unfinished = this.#unfinished.filter((one) => one !== utterance);
     this.#announce();
@@ -241,21 +172,15 @@ export class Outgoing {
     if (this.#held) return;
     let before = 0;
     for (const utterance of [...this.#unfinished]) {
-      if (!utterance.announced && before < this.#queueMax) {
-        if (!this.#speak(utterance, before)) return;
-      }
+      if (!utterance.announced && before < this.#queueMax && !this.#speak(utterance, before)) return;
       before += 1;
     }
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {number} before so many stand before it
-   */
+  /** @param {Utterance} utterance @param {number} before so many stand before it */
   #speak(utterance, before) {
     const { text, audio, deltas, voice, speed, language } = utterance.options;
-    /** @type {import("./types.d.ts").ClientMessage} */
-    const speak = {
+    /** @type {ClientMessage} */ const speak = {
       type: "speak",
       id: utterance.wireId,
       ...(text !== undefined ? { text } : audio ? { audio: /** @type {const} */ (true) } : { deltas }),
@@ -273,28 +198,19 @@ export class Outgoing {
     return true;
   }
 
-  /**
-   * Where the loop will stand when the speech comes; behind other speech the service knows better.
-   *
-   * @param {Utterance} utterance
-   * @param {number} before
-   */
+  /** Where the loop will stand when the speech comes; behind other speech the service knows better.
+   * @param {Utterance} utterance @param {number} before */
   #phase(utterance, before) {
-    const phase = before === 0 ? this.#predictPhase(this.#latency.of(utterance.options)) : undefined;
+    const phase = before === 0 ? this.#predictPhase(this.latency.of(utterance.options)) : undefined;
     return phase === undefined ? {} : { phase };
   }
 
-  /**
-   * @param {Utterance} utterance
-   * @param {NonNullable<SpeakOptions["audio"]>} audio
-   */
+  /** @param {Utterance} utterance @param {NonNullable<SpeakOptions["audio"]>} audio */
   async #upload(utterance, audio) {
     const { wireId } = utterance;
     const bytes = new Uint8Array(await new Blob([/** @type {BlobPart} */ (audio)]).arrayBuffer());
     if (utterance.wireId !== wireId || utterance.done) return;
-    for (let at = 0; at < bytes.length; at += AUDIO_PIECE_BYTES) {
-      this.#send(bytes.subarray(at, at + AUDIO_PIECE_BYTES));
-    }
+    for (let at = 0; at < bytes.length; at += AUDIO_PIECE_BYTES) this.#send(bytes.subarray(at, at + AUDIO_PIECE_BYTES));
     this.#send({ type: "audio_end", id: wireId, ...this.#phase(utterance, this.#unfinished.indexOf(utterance)) });
   }
 

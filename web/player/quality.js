@@ -1,39 +1,22 @@
 // Quality of experience: counted here, sent to the service now and then.
 
-const COUNTERS = /** @type {const} */ ([
-  "dry_outs",
-  "dry_ms",
-  "late_segments",
-  "dropped_frames",
-  "painted_frames",
-  "reconnects",
-]);
-const TIMES = /** @type {const} */ (["first_frame_ms", "interrupt_ms"]);
+/** @import { Counter, Stats, Time } from "./types.d.ts" */
+
 const TIMES_MAX = 64; // the service takes so many times in one message
+/** @type {Record<Counter, number>} */
+const NONE = { dry_outs: 0, dry_ms: 0, late_segments: 0, dropped_frames: 0, painted_frames: 0, reconnects: 0 };
+const COUNTERS = /** @type {Counter[]} */ (Object.keys(NONE));
+const TIMES = /** @type {const} */ (["first_frame_ms", "interrupt_ms"]);
 
-/**
- * @typedef {typeof COUNTERS[number]} Counter
- * @typedef {typeof TIMES[number]} Time
- */
-
-/** @returns {Record<Counter, number>} */
-const none = () => ({
-  dry_outs: 0,
-  dry_ms: 0,
-  late_segments: 0,
-  dropped_frames: 0,
-  painted_frames: 0,
-  reconnects: 0,
-});
 /** @returns {Record<Time, number[]>} */
 const noTimes = () => ({ first_frame_ms: [], interrupt_ms: [] });
 
 export class Quality {
   #video;
-  #reported = none();
+  #reported = NONE;
   #sampled = { dropped: 0, total: 0 };
   #times = noTimes();
-  counts = none();
+  counts = { ...NONE };
 
   /** @param {HTMLVideoElement} video */
   constructor(video) {
@@ -62,15 +45,10 @@ export class Quality {
     this.#sampled = { dropped, total };
   }
 
-  /**
-   * A message with what is new, or null.
-   *
-   * @returns {import("./types.d.ts").ClientMessage | null}
-   */
+  /** A message with what is new, or null. */
   message() {
     this.sample();
-    /** @type {Partial<Record<Counter, number> & Record<Time, number[]>>} */
-    const changes = {};
+    /** @type {Stats} */ const changes = {};
     for (const name of COUNTERS) {
       const change = Math.round(this.counts[name] - this.#reported[name]);
       if (change > 0) changes[name] = change;
@@ -79,6 +57,6 @@ export class Quality {
     if (Object.keys(changes).length === 0) return null;
     this.#reported = { ...this.counts };
     this.#times = noTimes();
-    return { type: "stats", ...changes };
+    return { type: /** @type {const} */ ("stats"), ...changes };
   }
 }

@@ -4,11 +4,8 @@
 import { delayPictures, pictureTimescale } from "./mp4.js";
 import { secondsAt, SEGMENT_FRAMES, slotAt, Slots } from "./slots.js";
 import { SourceBufferQueue } from "./source-buffer-queue.js";
-
-/**
- * @typedef {import("./slots.js").Run} Run
- * @typedef {import("./types.d.ts").Bytes} Bytes
- */
+/** @import { Run } from "./slots.js" */
+/** @import { Bytes, IdleLoop } from "./types.d.ts" */
 
 const LEAD_STEP_S = 0.005; // a whole number of microseconds and of the pictures' ticks
 const LEAD_STEPS_MAX = 60;
@@ -20,12 +17,8 @@ export class SegmentBuffer {
   #nextLeadS = 0; // from the next silence on
   leadS = 0; // how far the sound lies before its pictures
 
-  /**
-   * @param {HTMLVideoElement} video
-   * @param {MediaSource} source
-   * @param {import("./types.d.ts").IdleLoop} idle
-   * @param {(error: unknown) => void} fail
-   */
+  /** @param {HTMLVideoElement} video @param {MediaSource} source @param {IdleLoop} idle
+   * @param {(error: unknown) => void} fail */
   constructor(video, source, idle, fail) {
     this.#video = video;
     this.#idle = idle;
@@ -41,20 +34,13 @@ export class SegmentBuffer {
     this.queue.append(idle.init);
   }
 
-  /**
-   * Sound that goes through an AudioContext is heard later than the pictures are seen, by the latency of the context
+  /** Sound that goes through an AudioContext is heard later than the pictures are seen, by the latency of the context
    * and of the loudspeaker, which the browser makes up for only without a context. So the sound is laid that much
    * before its pictures.
-   *
-   * @param {number} seconds
-   */
+   * @param {number} seconds */
   set soundLatency(seconds) {
     const wanted = Math.min(Math.round(seconds / LEAD_STEP_S), LEAD_STEPS_MAX) * LEAD_STEP_S;
     if (Math.abs(wanted - this.#nextLeadS) > LEAD_STEP_S) this.#nextLeadS = wanted;
-  }
-
-  get edge() {
-    return this.slots.edge;
   }
 
   /** What lies in the slot before the edge is speech. */
@@ -97,12 +83,7 @@ export class SegmentBuffer {
     this.slots.put(slot, null, 0, number * SEGMENT_FRAMES);
   }
 
-  /**
-   * The next segment of a run.
-   *
-   * @param {Run} run
-   * @param {Bytes} bytes
-   */
+  /** The next segment of a run. @param {Run} run @param {Bytes} bytes */
   writeSpeech(run, bytes) {
     const slot = this.slots.edge;
     this.#write(bytes, slot, run.next);
@@ -111,12 +92,8 @@ export class SegmentBuffer {
     run.end = slot + 1;
   }
 
-  /**
-   * Writing goes on at an earlier slot, over what lies there. `trim` then takes away what is left behind the new
-   * edge.
-   *
-   * @param {number} slot
-   */
+  /** Writing goes on at an earlier slot, over what lies there. `trim` then takes away what is left behind the new edge.
+   * @param {number} slot */
   rewind(slot) {
     this.slots.edge = slot;
     this.slots.prune(0);
@@ -127,12 +104,8 @@ export class SegmentBuffer {
     this.queue.trim(secondsAt(this.slots.edge));
   }
 
-  /**
-   * Forgets what was played before a slot.
-   *
-   * @param {number} before
-   * @param {number} since the slot before which nothing was left the last time
-   */
+  /** Forgets what was played before a slot.
+   * @param {number} before @param {number} since the slot before which nothing was left the last time */
   forget(before, since) {
     this.queue.remove(0, secondsAt(before));
     for (let slot = since; slot < before; slot += 1) {
@@ -142,13 +115,7 @@ export class SegmentBuffer {
     this.slots.prune(before);
   }
 
-  /**
-   * Decode times count from the utterance's start.
-   *
-   * @param {Bytes} bytes
-   * @param {number} slot
-   * @param {number} frame
-   */
+  /** Decode times count from the utterance's start. @param {Bytes} bytes @param {number} slot @param {number} frame */
   #write(bytes, slot, frame) {
     const written = this.leadS ? delayPictures(bytes, Math.round(this.leadS * this.#timescale)) : bytes;
     this.queue.append(written, secondsAt(slot - frame / SEGMENT_FRAMES) - this.leadS);

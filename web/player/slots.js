@@ -1,10 +1,8 @@
 // What lies in each slot of the media timeline. A slot holds one segment. Slots are integers; seconds come from them
 // only where the browser is told or asked.
 
-/**
- * @typedef {import("./types.d.ts").Bytes} Bytes
- * @typedef {import("./types.d.ts").SlotContent} SlotContent
- */
+/** @import { Bytes, SlotContent } from "./types.d.ts" */
+/** @import { Utterance } from "./utterance.js" */
 
 // Of every medium that the service makes: `ready.media` says the same.
 export const FPS = 25;
@@ -18,53 +16,34 @@ const SILENT_S = 0.02; // every utterance begins with as much silence, and most 
 export const secondsAt = (slot) => (slot * SEGMENT_FRAMES) / FPS;
 /** @param {number} seconds */
 export const slotAt = (seconds) => Math.floor(seconds / SLOT_S + 1e-4);
-/**
- * Number of the picture on the timeline that is shown at a time ...
- *
- * @param {number} seconds
- */
+/** Number of the picture on the timeline that is shown at a time ... @param {number} seconds */
 export const pictureAt = (seconds) => Math.floor(seconds * FPS + 1e-3);
-/**
- * ... and of the first that begins at it or later.
- *
- * @param {number} seconds
- */
+/** ... and of the first that begins at it or later. @param {number} seconds */
 export const pictureFrom = (seconds) => Math.ceil(seconds * FPS - 1e-3);
 
-/**
- * A stretch of speech of one utterance, as its segments come. Ends with `closed`, and may be opened again when more
- * text was waited for.
- */
+/** A stretch of speech of one utterance, as its segments come. Ends with `closed`, and may be opened again when more
+ * text was waited for. */
 export class Run {
   /** @type {Map<number, { bytes: Bytes, nFrames: number }[]>} utterance frame -> what came of its segment */
   #parts = new Map();
   next = 0; // the utterance's frame that is appended next
-  /** @type {number | null} its frames, once no more are known to come */
-  closed = null;
+  /** @type {number | null} */ closed = null; // its frames, once no more are known to come
   final = false; // nothing follows `closed`
   cancelled = false;
   shown = false;
-  /** @type {number | null} the slot after its last segment so far */
-  end = null;
+  /** @type {number | null} */ end = null; // the slot after its last segment so far
   grid = 0; // utterance frame f is drawn on idle frame grid + f, but for the first segment,
   entry = 0; // which begins with this frame
   phase = 0; // on this idle frame, whichever it is
   silentS = SILENT_S; // of its sound, at the entry
 
-  /**
-   * @param {string} key
-   * @param {import("./utterance.js").Utterance} utterance
-   */
+  /** @param {string} key @param {Utterance} utterance */
   constructor(key, utterance) {
     this.key = key;
     this.utterance = utterance;
   }
 
-  /**
-   * @param {number} firstFrame
-   * @param {number} nFrames
-   * @param {Bytes} bytes
-   */
+  /** @param {number} firstFrame @param {number} nFrames @param {Bytes} bytes */
   add(firstFrame, nFrames, bytes) {
     const start = firstFrame - (firstFrame % SEGMENT_FRAMES);
     const parts = this.#parts.get(start) ?? [];
@@ -72,12 +51,7 @@ export class Run {
     this.#parts.set(start, parts);
   }
 
-  /**
-   * The bytes of the segment at `frame` once it is whole, else null.
-   *
-   * @param {number} frame
-   * @returns {Bytes | null}
-   */
+  /** The bytes of the segment at `frame` once it is whole, else null. @param {number} frame @returns {Bytes | null} */
   segment(frame) {
     const parts = this.#parts.get(frame);
     if (!parts || parts.reduce((sum, part) => sum + part.nFrames, 0) < SEGMENT_FRAMES) return null;
@@ -91,11 +65,8 @@ export class Run {
     return whole;
   }
 
-  /**
-   * Lets go of what was played: an interruption of another utterance cannot make it be wanted again.
-   *
-   * @param {number} frame
-   */
+  /** Lets go of what was played: an interruption of another utterance cannot make it be wanted again.
+   * @param {number} frame */
   forget(frame) {
     this.#parts.delete(frame);
   }
@@ -103,11 +74,15 @@ export class Run {
   get appended() {
     return this.closed !== null && this.next >= this.closed;
   }
+
+  /** Where frame 0 lies on the timeline, seconds, by what comes next or was appended last; null before any was. */
+  get originS() {
+    return this.end === null ? null : secondsAt(this.end - this.next / SEGMENT_FRAMES);
+  }
 }
 
 export class Slots {
-  /** @type {Map<number, SlotContent>} */
-  #slots = new Map();
+  /** @type {Map<number, SlotContent>} */ #slots = new Map();
   edge = 0; // the slot that is appended next
 
   /** @param {number} loopFrames */
@@ -120,22 +95,13 @@ export class Slots {
     return this.#slots.get(slot);
   }
 
-  /**
-   * @param {number} slot
-   * @param {Run | null} run
-   * @param {number} frame
-   * @param {number} phase
-   */
+  /** @param {number} slot @param {Run | null} run @param {number} frame @param {number} phase */
   put(slot, run, frame, phase) {
     this.#slots.set(slot, { run, frame, phase: phase % this.loopFrames });
     this.edge = slot + 1;
   }
 
-  /**
-   * The idle frame that is, or will be, under a slot's first picture.
-   *
-   * @param {number} slot
-   */
+  /** The idle frame that is, or will be, under a slot's first picture. @param {number} slot */
   phaseAt(slot) {
     const known = this.#slots.get(slot);
     if (known) return known.phase;
@@ -143,23 +109,14 @@ export class Slots {
     return last ? (last.phase + SEGMENT_FRAMES * (slot - this.edge + 1)) % this.loopFrames : 0;
   }
 
-  /**
-   * The idle frame that is, or will be, under a picture of the timeline.
-   *
-   * @param {number} picture
-   */
+  /** The idle frame that is, or will be, under a picture of the timeline. @param {number} picture */
   idleFrame(picture) {
     const slot = Math.floor(picture / SEGMENT_FRAMES);
     return (this.phaseAt(slot) + picture - slot * SEGMENT_FRAMES) % this.loopFrames;
   }
 
-  /**
-   * The first slot of [from, to) for which `test` holds, or null.
-   *
-   * @param {number} from
-   * @param {number} to
-   * @param {(content: SlotContent) => boolean} test
-   */
+  /** The first slot of [from, to) for which `test` holds, or null.
+   * @param {number} from @param {number} to @param {(content: SlotContent) => boolean} test */
   find(from, to, test) {
     for (let slot = from; slot < to; slot += 1) {
       const content = this.#slots.get(slot);
@@ -168,11 +125,7 @@ export class Slots {
     return null;
   }
 
-  /**
-   * Forgets all before a slot, and all from the edge on.
-   *
-   * @param {number} before
-   */
+  /** Forgets all before a slot, and all from the edge on. @param {number} before */
   prune(before) {
     for (const slot of this.#slots.keys()) if (slot < before || slot >= this.edge) this.#slots.delete(slot);
   }

@@ -19,10 +19,8 @@ const volumeWorks = (() => {
 
 export class Sound {
   #video;
-  /** @type {AudioContext | null} */
-  #context = null;
-  /** @type {GainNode | null} */
-  #gain = null;
+  /** @type {AudioContext | null} */ #context = null;
+  /** @type {GainNode | null} */ #gain = null;
   #enabled = true;
   #silenced = false;
   #unlocking = false;
@@ -45,9 +43,7 @@ export class Sound {
     return this.#gain && { context: this.#context, output: this.#gain };
   }
 
-  /**
-   * Seconds from the clock of the pictures until the sound is heard, as far as the browser does not make up for it.
-   */
+  /** Seconds from the clock of the pictures until the sound is heard, as far as the browser does not make up for it. */
   get latency() {
     if (!this.#context || !this.#gain) return 0;
     return (this.#context.outputLatency || this.#context.baseLatency || 0) + QUANTUM / this.#context.sampleRate;
@@ -140,11 +136,7 @@ export class Sound {
   }
 }
 
-/**
- * @param {GainNode} node
- * @param {number} to
- * @param {number} seconds
- */
+/** @param {GainNode} node @param {number} to @param {number} seconds */
 function ramp({ gain, context }, to, seconds) {
   const now = context.currentTime;
   gain.cancelScheduledValues(now);

@@ -1,22 +1,20 @@
 // One SourceBuffer, one operation at a time, in the order in which they were asked for.
 
 import { WEBKIT } from "./media.js";
+/** @import { Bytes } from "./types.d.ts" */
 
 const ROUNDING_S = 0.03; // tracks end a little apart
 
 export class SourceBufferQueue {
   #buffer;
-  /** @type {(() => void)[]} */
-  #operations = [];
+  /** @type {(() => void)[]} */ #operations = [];
   #evictable;
   #fail;
   quotaHits = 0;
 
-  /**
-   * @param {SourceBuffer} buffer
+  /** @param {SourceBuffer} buffer
    * @param {() => [number, number] | null} evictable seconds of played media that may go when the browser has no room
-   * @param {(error: unknown) => void} fail
-   */
+   * @param {(error: unknown) => void} fail */
   constructor(buffer, evictable, fail) {
     this.#buffer = buffer;
     this.#evictable = evictable;
@@ -25,7 +23,7 @@ export class SourceBufferQueue {
     buffer.addEventListener("updateend", () => this.next());
   }
 
-  /** @param {import("./types.d.ts").Bytes} bytes */
+  /** @param {Bytes} bytes */
   append(bytes, offsetS = 0) {
     this.afterPending(() => {
       if (this.#buffer.timestampOffset !== offsetS) this.#buffer.timestampOffset = offsetS;
@@ -33,28 +31,20 @@ export class SourceBufferQueue {
     });
   }
 
-  /**
-   * What is appended next does not go on where the last ended. Firefox, which looks at the pictures of a piece and
+  /** What is appended next does not go on where the last ended. Firefox, which looks at the pictures of a piece and
    * then at its sound, takes the jump of the sound for a fault and drops the pictures of the next piece, unless it is
-   * told. WebKit would lose the init segment.
-   */
+   * told. WebKit would lose the init segment. */
   discontinuity() {
     if (!WEBKIT) this.afterPending(() => this.#buffer.abort());
   }
 
-  /**
-   * @param {number} fromS
-   * @param {number} toS
-   */
+  /** @param {number} fromS @param {number} toS */
   remove(fromS, toS) {
     if (toS > fromS) this.afterPending(() => this.#buffer.remove(fromS, toS));
   }
 
-  /**
-   * Takes away what then lies behind a time, if anything does: what is appended after this call stays.
-   *
-   * @param {number} fromS
-   */
+  /** Takes away what then lies behind a time, if anything does: what is appended after this call stays.
+   * @param {number} fromS */
   trim(fromS) {
     this.afterPending(() => {
       const { buffered } = this.#buffer;
@@ -63,11 +53,7 @@ export class SourceBufferQueue {
     });
   }
 
-  /**
-   * Calls `operation` once everything before it is done.
-   *
-   * @param {() => void} operation
-   */
+  /** Calls `operation` once everything before it is done. @param {() => void} operation */
   afterPending(operation) {
     this.#operations.push(operation);
     this.next();

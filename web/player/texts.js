@@ -23,12 +23,8 @@ const TEXTS = {
 
 /** @typedef {keyof typeof TEXTS["en"]} TextKey */
 
-/**
- * In the language of the page around `element`; English where there is no other.
- *
- * @param {Element} element
- * @returns {Record<TextKey, string>}
- */
+/** In the language of the page around `element`; English where there is no other.
+ * @param {Element} element @returns {Record<TextKey, string>} */
 export function textsFor(element) {
   const around = /** @type {HTMLElement | null} */ (element.closest("[lang]"));
   const language = (around?.lang ?? "en").split("-")[0].toLowerCase();

@@ -12,17 +12,11 @@ function makeWorker() {
   return worker;
 }
 
-/**
- * Calls `call` every so many milliseconds until the returned function is called.
- *
- * @param {() => void} call
- * @param {number} everyMs
- */
+/** Calls `call` every so many milliseconds until the returned function is called.
+ * @param {() => void} call @param {number} everyMs */
 export function tick(call, everyMs) {
-  /** @type {Worker | null} */
-  let worker = null;
-  /** @type {ReturnType<typeof setInterval> | undefined} */
-  let timer;
+  /** @type {Worker | null} */ let worker = null;
+  /** @type {ReturnType<typeof setInterval> | undefined} */ let timer;
   // A content security policy may forbid workers; the timeline then keeps more in hand when hidden.
   const plain = () => {
     worker?.terminate();

@@ -7,11 +7,9 @@ import { Seeks } from "./seeks.js";
 import { FPS, FRAME_MS, pictureAt, pictureFrom, Run, secondsAt, SEGMENT_FRAMES, SLOT_S, slotAt } from "./slots.js";
 import { tick } from "./ticker.js";
 import { UnderrunWatch } from "./underrun.js";
-
-/**
- * @typedef {import("./types.d.ts").Bytes} Bytes
- * @typedef {import("./utterance.js").Utterance} Utterance
- */
+/** @import { Bytes, IdleLoop, TimelineHooks } from "./types.d.ts" */
+/** @import { Utterance } from "./utterance.js" */
+/** @import { Word } from "../avatar-player.d.ts" */
 
 const TICK_MS = 10;
 const FIRST_SLOTS = 3; // of idle, to begin with
@@ -34,8 +32,7 @@ export class Timeline {
   #hooks;
   #segments;
   #slots;
-  /** @type {Run[]} */
-  #runs = [];
+  /** @type {Run[]} */ runs = [];
   #stopTicker;
   #seeks;
   #underruns;
@@ -44,12 +41,7 @@ export class Timeline {
   #frameCallback = 0;
   #closed = false;
 
-  /**
-   * @param {HTMLVideoElement} video
-   * @param {MediaSource} source
-   * @param {import("./types.d.ts").IdleLoop} idle
-   * @param {import("./types.d.ts").TimelineHooks} hooks
-   */
+  /** @param {HTMLVideoElement} video @param {MediaSource} source @param {IdleLoop} idle @param {TimelineHooks} hooks */
   constructor(video, source, idle, hooks) {
     this.#video = video;
     this.#hooks = hooks;
@@ -64,98 +56,74 @@ export class Timeline {
       recover: (attempt) => this.#recover(attempt),
       recovered: (ms) => {
         this.#lateAheadS = Math.min(2 * this.#lateAheadS, LATE_AHEAD_S.most);
-        hooks.underrun(this.#runs[0] ?? null, ms);
+        hooks.underrun(this.runs[0] ?? null, ms);
       },
     });
     this.#stopTicker = tick(() => this.#tick(), TICK_MS);
     this.#watchFrames();
   }
 
-  /**
-   * The idle frame that is on the screen in `latencyS`, when speech is expected: it is to be drawn from there.
-   *
-   * @param {number} latencyS
-   */
+  /** The idle frame that is on the screen in `latencyS`, when speech is expected: it is to be drawn from there.
+   * @param {number} latencyS */
   predictPhase(latencyS) {
     const picture = Math.max(pictureFrom(this.#seeks.now + latencyS * this.#video.playbackRate), this.#afterSpeech);
     return this.#slots.idleFrame(picture);
   }
 
-  /**
-   * A run of fragments begins, or goes on after it was closed.
-   *
-   * @param {string} key
-   * @param {Utterance} utterance
-   * @param {{ firstFrame: number, grid: number, phase: number }} where phase: the idle frame that its first picture was
-   *   drawn on
-   */
+  /** A run of fragments begins, or goes on after it was closed.
+   * @param {string} key @param {Utterance} utterance
+   * @param {{ firstFrame: number, grid: number, phase: number }} where phase: the idle frame that its first picture
+   * was drawn on */
   begin(key, utterance, { firstFrame, grid, phase }) {
-    let run = this.#find(key);
+    let run = this.find(key);
     if (!run) {
       run = new Run(key, utterance);
-      this.#runs.push(run);
+      this.runs.push(run);
     }
     Object.assign(run, { grid, phase, entry: firstFrame, closed: null });
     run.next = Math.max(run.next, firstFrame);
   }
 
-  /**
-   * Words of a run, before its first segment: until the first of them it is silent, where their times are known.
-   *
-   * @param {string} key
-   * @param {import("../avatar-player.d.ts").Word[]} words
-   */
+  /** Words of a run, before its first segment: until the first of them it is silent, where their times are known.
+   * @param {string | null} key @param {Word[]} words */
   noteLeadingSilence(key, words) {
-    const run = this.#find(key);
+    const run = this.find(key);
     if (!run || run.next !== run.entry || words.length === 0 || words[0].estimated) return;
     run.silentS = Math.max(run.silentS, words[0].start_ms / 1000 - run.entry / FPS);
   }
 
-  /**
-   * @param {string} key
-   * @param {number} firstFrame
-   * @param {number} nFrames
-   * @param {Bytes} bytes
-   */
+  /** @param {string} key @param {number} firstFrame @param {number} nFrames @param {Bytes} bytes */
   add(key, firstFrame, nFrames, bytes) {
-    const run = this.#find(key);
+    const run = this.find(key);
     if (!run || run.cancelled) return;
     run.add(firstFrame, nFrames, bytes);
     this.#pump();
   }
 
-  /**
-   * No more of a run comes for now, or ever.
-   *
-   * @param {string} key
-   * @param {number} frames
-   * @param {boolean} final
-   */
+  /** No more of a run comes for now, or ever.
+   * @param {string | null} key @param {number} frames @param {boolean} final */
   close(key, frames, final) {
-    const run = this.#find(key);
+    const run = this.find(key);
     if (!run) return;
     run.closed = frames;
     run.final = final;
     this.#pump();
   }
 
-  /**
-   * Takes utterances off the timeline: the picture goes to the idle frame at the next boundary, at once.
-   *
-   * @param {(string | null)[]} keys
-   */
+  /** Takes utterances off the timeline: the picture goes to the idle frame at the next boundary, at once.
+   * @param {(string | null)[]} keys */
   cut(keys) {
-    for (const run of this.#runs) if (keys.includes(run.key)) run.cancelled = true;
-    this.#runs = this.#runs.filter((run) => !run.cancelled);
+    for (const run of this.runs) if (keys.includes(run.key)) run.cancelled = true;
+    this.runs = this.runs.filter((run) => !run.cancelled);
     const now = slotAt(this.#seeks.now);
     const heard = this.#slots.at(now)?.run?.cancelled ?? false;
-    const ahead = this.#slots.find(now + 1, this.#segments.edge, ({ run }) => run?.cancelled === true);
+    const ahead = this.#slots.find(now + 1, this.#slots.edge, ({ run }) => run?.cancelled === true);
     const from = heard ? now + 1 : ahead;
     if (from === null) return;
     this.#seeks.cancelFrom(from);
-    for (const run of this.#runs) {
+    for (const run of this.runs) {
       // What was appended behind it comes again.
-      const lost = this.#slots.find(from, this.#segments.edge, (slot) => slot.run === run);
+      const lost = this.#slots.find(from, this.#slots.edge, (slot) => slot.run === run);
       if (lost !== null) run.next = this.#slots.at(lost)?.frame ?? run.next;
     }
     this.#segments.rewind(from);
@@ -174,33 +142,16 @@ export class Timeline {
     return { run: content.run, ms: content.frame * FRAME_MS + (seconds - secondsAt(slot)) * 1000 };
   }
 
-  /**
-   * Where frame 0 of a run lies on the timeline, in seconds, by what of it comes next or was appended last; null
-   * before any was.
-   *
-   * @param {Run} run
-   */
-  origin(run) {
-    return run.end === null ? null : secondsAt(run.end - run.next / SEGMENT_FRAMES);
-  }
-
   /** @param {number} seconds */
   set soundLatency(seconds) {
     this.#segments.soundLatency = seconds;
   }
 
-  get runs() {
-    return this.#runs;
-  }
-
   /** For tests and measurements. */
   get facts() {
-    return {
-      edge: this.#segments.edge,
-      leadS: this.#segments.leadS,
-      quotaHits: this.#segments.queue.quotaHits,
-      ahead: secondsAt(this.#segments.edge) - this.#video.currentTime,
-    };
+    const { leadS, queue } = this.#segments;
+    const { edge } = this.#slots;
+    return { edge, leadS, quotaHits: queue.quotaHits, ahead: secondsAt(edge) - this.#video.currentTime };
   }
 
   /** @param {number} seconds */
@@ -215,14 +166,14 @@ export class Timeline {
     this.#video.cancelVideoFrameCallback?.(this.#frameCallback);
   }
 
-  /** @param {string} key */
-  #find(key) {
-    return this.#runs.find((run) => run.key === key);
+  /** @param {string | null} key */
+  find(key) {
+    return this.runs.find((run) => run.key === key);
   }
 
   /** The run whose segments are appended next. */
   get #appending() {
-    return this.#runs.find((run) => !run.appended);
+    return this.runs.find((run) => !run.appended);
   }
 
   // --- appending -------------------------------------------------------------------------------------------
@@ -232,25 +183,19 @@ export class Timeline {
     for (;;) {
       const run = this.#appending;
       const bytes = run?.segment(run.next);
-      const ahead = secondsAt(this.#segments.edge) - this.#video.currentTime;
+      const ahead = secondsAt(this.#slots.edge) - this.#video.currentTime;
       if (!run || !bytes || (ahead > SPEECH_AHEAD_S && this.#segments.inSpeech)) return;
-      if (this.#segments.inSpeech) {
-        this.#segments.writeSpeech(run, bytes);
-      } // speech follows speech
+      if (this.#segments.inSpeech) this.#segments.writeSpeech(run, bytes); // speech follows speech
       else if (run.next === run.entry) this.#join(run, bytes);
       else this.#rejoin(run, bytes);
     }
   }
 
-  /**
-   * The first segment after idle. When the loop shows the idle frame before the one that it was drawn on, the clock
-   * jumps to the slot in which it lies, so nobody waits for the end of a segment; the pictures go on as if nothing
-   * had happened. Speech that comes too late for that is joined at once. Of the sound that lies before the pictures,
-   * what is silence is not waited for.
-   *
-   * @param {Run} run
-   * @param {Bytes} bytes
-   */
+  /** The first segment after idle. When the loop shows the idle frame before the one that it was drawn on, the clock
+   * jumps to the slot in which it lies, so nobody waits for the end of a segment; the pictures go on as if nothing had
+   * happened. Speech that comes too late for that is joined at once. Of the sound that lies before the pictures, what
+   * is silence is not waited for.
+   * @param {Run} run @param {Bytes} bytes */
   #join(run, bytes) {
     const next = Math.max(pictureAt(this.#seeks.now) + 1, this.#afterSpeech);
     const early = (run.phase - this.#slots.idleFrame(next) + this.#slots.loopFrames) % this.#slots.loopFrames;
@@ -264,13 +209,9 @@ export class Timeline {
     } else if (over) this.#seekIfDecoded(slot);
   }
 
-  /**
-   * A segment that did not come in time, and for which idle was put in: where the loop shows the frame that it was
+  /** A segment that did not come in time, and for which idle was put in: where the loop shows the frame that it was
    * drawn on, else as soon as can be.
-   *
-   * @param {Run} run
-   * @param {Bytes} bytes
-   */
+   * @param {Run} run @param {Bytes} bytes */
   #rejoin(run, bytes) {
     const now = this.#seeks.now;
     const earliest = Math.max(slotAt(now) + 1, this.#segments.speechEnd);
@@ -285,27 +226,19 @@ export class Timeline {
     else if (over) this.#seekIfDecoded(slot);
   }
 
-  /**
-   * What was laid over a slot is shown although the browser may have read what was there before: the clock jumps to
+  /** What was laid over a slot is shown although the browser may have read what was there before: the clock jumps to
    * where it would be anyway.
-   *
-   * @param {number} slot
-   */
+   * @param {number} slot */
   #seekIfDecoded(slot) {
     const ahead = secondsAt(slot) - this.#seeks.now;
     if (ahead < DECODED_AHEAD_S * this.#video.playbackRate) this.#seeks.schedule(slot, secondsAt(slot), "due");
   }
 
-  /**
-   * Appends a segment at a slot, with idle before it or over what lies there. Returns whether it lies over something.
-   *
-   * @param {Run} run
-   * @param {Bytes} bytes
-   * @param {number} slot
-   */
+  /** Appends a segment at a slot, with idle before it or over what lies there. Returns whether it lies over something.
+   * @param {Run} run @param {Bytes} bytes @param {number} slot */
   #writeAt(run, bytes, slot) {
-    while (this.#segments.edge < slot) this.#segments.writeIdle();
-    const over = this.#segments.edge > slot;
+    while (this.#slots.edge < slot) this.#segments.writeIdle();
+    const over = this.#slots.edge > slot;
     if (over) this.#segments.rewind(slot);
     this.#segments.writeSpeech(run, bytes);
     if (over) this.#segments.trim();
@@ -328,14 +261,11 @@ export class Timeline {
     this.#hooks.tick();
   }
 
-  /**
-   * Idle at the edge wherever too little is in hand: between utterances, and in the middle of one that does not come.
-   *
-   * @param {number} now
-   */
+  /** Idle at the edge wherever too little is in hand: between utterances, and in the middle of one that does not come.
+   * @param {number} now */
   #fill(now) {
     // Speech that goes on: no idle far ahead in its place.
-    const awaited = this.#slots.at(this.#segments.edge - 1)?.run?.closed === null;
+    const awaited = this.#slots.at(this.#slots.edge - 1)?.run?.closed === null;
     const seen = awaited ? this.#lateAheadS : IDLE_AHEAD_S;
     const hidden = awaited ? LATE_AHEAD_S.most : HIDDEN_AHEAD_S;
     const wanted = document.hidden ? hidden : seen;
@@ -344,41 +274,35 @@ export class Timeline {
 
   /** @param {number} now */
   #endRuns(now) {
-    while (this.#runs.length) {
-      const [run] = this.#runs;
+    while (this.runs.length) {
+      const [run] = this.runs;
       if (!run.appended || run.end === null || now < secondsAt(run.end) - END_TOLERANCE_S) return;
       if (!run.final) return; // more text was announced
-      this.#runs.shift();
+      this.runs.shift();
       this.#hooks.ended(run);
     }
   }
 
   /** The first picture of the timeline behind all speech that is heard or will be; 0 when there is none. */
   get #afterSpeech() {
-    const spoken = this.#slots.find(
-      slotAt(this.#seeks.now),
-      this.#segments.edge,
-      ({ run }) => run?.cancelled === false,
-    );
+    const from = slotAt(this.#seeks.now);
+    const spoken = this.#slots.find(from, this.#slots.edge, ({ run }) => run?.cancelled === false);
     return spoken === null ? 0 : this.#segments.speechEnd * SEGMENT_FRAMES;
   }
 
-  /**
-   * A browser that ran dry waits for ever more media before it goes on; a seek to the start of a segment makes it go
+  /** A browser that ran dry waits for ever more media before it goes on; a seek to the start of a segment makes it go
    * on with that one alone.
-   *
-   * @param {number} attempt
-   */
+   * @param {number} attempt */
   #recover(attempt) {
     const { currentTime } = this.#video;
     if (attempt > FUTILE_SEEKS) {
       // Nothing can be had from where it stands.
       const next = slotAt(currentTime) + 1;
-      while (this.#segments.edge < next + 2) this.#segments.writeIdle();
+      while (this.#slots.edge < next + 2) this.#segments.writeIdle();
       this.#seeks.seek(next, "underrun", 0);
       return;
     }
-    const slot = this.#segments.edge;
+    const slot = this.#slots.edge;
     if (this.#segments.bufferedAhead(currentTime) > ENOUGH_S) {
       // What it needs came just too late, or is not where the record says it is.
       this.#segments.queue.afterPending(() => {
@@ -398,8 +322,7 @@ export class Timeline {
 
   #watchFrames() {
     if (!this.#video.requestVideoFrameCallback) return;
-    /** @type {VideoFrameRequestCallback} */
-    const seen = (at, frame) => {
+    /** @type {VideoFrameRequestCallback} */ const seen = (at, frame) => {
       if (this.#closed) return;
       this.#show(frame.mediaTime, at);
       this.#frameCallback = this.#video.requestVideoFrameCallback(seen);
@@ -407,10 +330,7 @@ export class Timeline {
     this.#frameCallback = this.#video.requestVideoFrameCallback(seen);
   }
 
-  /**
-   * @param {number} mediaTime
-   * @param {number} at
-   */
+  /** @param {number} mediaTime @param {number} at */
   #show(mediaTime, at) {
     const run = this.#slots.at(slotAt(mediaTime))?.run;
     if (!run || run.shown || run.cancelled) return;

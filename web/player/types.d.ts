@@ -1,9 +1,10 @@
 // What the player's parts hand to one another, and the messages of a session (docs/sessions.md). Types alone: no
 // browser asks for this file.
 
-import type { Cue, EndedDetail, Mode, NoticeDetail, ReadyDetail, SpeakOptions, Word } from "../avatar-player.d.ts";
+import type { AvatarPlayer, Cue, EndedDetail, Mode, NoticeDetail } from "../avatar-player.d.ts";
+import type { ReadyDetail, SpeakOptions, Word } from "../avatar-player.d.ts";
 import type { PlayerError } from "./errors.js";
-import type { Counter, Quality, Time } from "./quality.js";
+import type { Quality } from "./quality.js";
 import type { Run } from "./slots.js";
 import type { Timeline } from "./timeline.js";
 import type { Utterance } from "./utterance.js";
@@ -13,6 +14,16 @@ export type VoiceSettings = Pick<SpeakOptions, "voice" | "speed" | "language">;
 
 /** Options of `speak` that were checked. */
 export type Request = SpeakOptions & { id: string };
+
+/** What `setState` says the person's side is at. */
+export type PersonState = Parameters<AvatarPlayer["setState"]>[0];
+
+/** A promise, and how it is settled. */
+export interface Deferred<Value> {
+  promise: Promise<Value>;
+  resolve(value: Value): void;
+  reject(reason: unknown): void;
+}
 
 /** A part of a text that is written bit by bit. */
 export interface Piece {
@@ -29,8 +40,9 @@ export interface Transport {
   readonly timeline: Timeline | null;
   speak(utterance: Utterance): void;
   write(utterance: Utterance, piece: Piece): void;
+  /** Takes utterances off the screen. */
   interrupt(utterances: Utterance[]): void;
-  setState(state: "idle" | "listening" | "thinking"): void;
+  setState(state: PersonState): void;
   /** The service has this text ready: it comes sooner. */
   markCached?(options: SpeakOptions): void;
   close(): void;
@@ -78,16 +90,15 @@ export interface TimelineHooks {
   error(error: Error): void;
 }
 
-/**
- * What lies in a slot. run: null for idle; frame: of the utterance; phase: the idle frame under the slot's first
- * picture.
- */
+/** What lies in a slot. run: null for idle; frame: of the utterance; phase: the idle frame under the slot's first
+ * picture. */
 export interface SlotContent {
   run: Run | null;
   frame: number;
   phase: number;
 }
 
+export type Timer = ReturnType<typeof setTimeout>;
 export type Bytes = Uint8Array<ArrayBuffer>;
 
 export interface IdleLoop {
@@ -107,7 +118,11 @@ export type ClientMessage =
   | { type: "state"; state: "listening" | "thinking" }
   | { type: "ping" }
   | { type: "ack"; seq: number }
-  | ({ type: "stats" } & Partial<Record<Counter, number> & Record<Time, number[]>>);
+  | ({ type: "stats" } & Stats);
+
+export type Counter = keyof AvatarPlayer["counters"];
+export type Time = "first_frame_ms" | "interrupt_ms";
+export type Stats = Partial<Record<Counter, number> & Record<Time, number[]>>;
 
 // --- messages of the service -------------------------------------------------------------------------------
 
@@ -129,36 +144,36 @@ export interface Limits {
   resume_s: number;
 }
 
-export interface Ready {
+export interface Ready extends Pick<ReadyDetail, "avatar" | "lips" | "speech" | "resumed"> {
   type: "ready";
   seq: number;
   session: string;
   token: string;
-  resumed: boolean;
-  avatar: string;
-  lips: { name: string; reason: string };
-  speech: { name: string; reason: string };
   notices: string[];
   idle: { url: string; frames: number; segments: number };
   media: { codecs: string; fps: number; segment_frames: number };
   limits: Limits;
 }
 
-export type ServerMessage =
-  | { type: "queued"; seq: number; id: string; n: number; ahead: number }
-  | { type: "accepted"; seq: number; id?: string; what: string }
-  | Started
-  | WordsMessage
-  | { type: "waiting" | "finished"; seq: number; id: string; n: number; frames: number; phase: number }
-  | { type: "interrupted"; seq: number; id: string; n: number; frames: number; by: "client" | "error" | "end" }
-  | { type: "nothing_to_interrupt"; seq: number; id?: string; reason: string }
-  | Failure;
-
-export interface Started {
-  type: "started";
+/** What the messages of an utterance have in common; `n` is its number in the session. */
+interface OfUtterance {
   seq: number;
   id: string;
   n: number;
+}
+
+export type ServerMessage =
+  | ({ type: "queued"; ahead: number } & OfUtterance)
+  | { type: "accepted"; seq: number; id?: string; what: string }
+  | Started
+  | WordsMessage
+  | ({ type: "waiting" | "finished"; frames: number; phase: number } & OfUtterance)
+  | Interrupted
+  | { type: "nothing_to_interrupt"; seq: number; id?: string; reason: string }
+  | Failure;
+
+export interface Started extends OfUtterance {
+  type: "started";
   first_frame: number;
   phase: number;
   grid: number;
@@ -167,11 +182,14 @@ export interface Started {
   timings_ms: Record<string, number>;
 }
 
-export interface WordsMessage {
+export interface Interrupted extends OfUtterance {
+  type: "interrupted";
+  frames: number;
+  by: "client" | "error" | "end";
+}
+
+export interface WordsMessage extends OfUtterance {
   type: "words";
-  seq: number;
-  id: string;
-  n: number;
   words: Word[];
   first_cue: number;
   cues: Cue[];
@@ -198,3 +216,8 @@ export interface ConnectionHooks {
   lost(code: number): void;
   gone(error: PlayerError): void;
 }
+
+// --- for the check of types --------------------------------------------------------------------------------
+
+/** Fails to compile, and names what is left over, unless nothing is. */
+export type Nothing<LeftOver extends never> = LeftOver;

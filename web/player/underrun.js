@@ -5,28 +5,22 @@ const PATIENCE_MS = 300; // after an attempt, and for a browser that has enough 
 const DOUBLINGS_MAX = 3; // of patience, after each attempt: to some browsers an attempt is a new beginning
 const ENOUGH_S = 0.7;
 
-/**
- * @typedef {object} Hooks
+/** @typedef {object} Hooks
  * @property {() => number} bufferedAhead seconds
  * @property {(attempt: number) => void} recover appends and seeks, for the nth time since the clock stands
- * @property {(ms: number) => void} recovered it plays again, after so long
- */
+ * @property {(ms: number) => void} recovered it plays again, after so long */
 
 export class UnderrunWatch {
   #video;
   #hooks;
-  /** @type {number | null} when the clock began to stand */
-  #since = null;
+  /** @type {number | null} */ #since = null; // when the clock began to stand
   #attemptedAt = -Infinity; // when something was done about it
   #attempts = 0; // since it stands
   #clockChanges = 0; // since then
   #clock = { at: 0, time: -1 };
   #started = false;
 
-  /**
-   * @param {HTMLVideoElement} video
-   * @param {Hooks} hooks
-   */
+  /** @param {HTMLVideoElement} video @param {Hooks} hooks */
   constructor(video, hooks) {
     this.#video = video;
     this.#hooks = hooks;

@@ -1,31 +1,19 @@
 // One utterance, as the page holds it.
 
 import { PlayerError } from "./errors.js";
-
-/**
- * @typedef {import("../avatar-player.d.ts").Utterance} Declared
- * @typedef {import("../avatar-player.d.ts").SpeakOptions} SpeakOptions
- * @typedef {import("../avatar-player.d.ts").StartedDetail} StartedDetail
- * @typedef {import("../avatar-player.d.ts").EndedDetail} EndedDetail
- * @typedef {import("./types.d.ts").Piece} Piece
- * @typedef {import("./types.d.ts").Request} Request
- */
+/** @import { Cue, EndedDetail, SpeakOptions, StartedDetail, Utterance as Declared } from "../avatar-player.d.ts" */
+/** @import { Word } from "../avatar-player.d.ts" */
+/** @import { Deferred, Piece, Request, WordsMessage } from "./types.d.ts" */
 
 const ID = /^[A-Za-z0-9_.:-]{1,64}$/;
 const SOURCES = /** @type {const} */ (["text", "audio", "deltas"]);
 let made = 0;
 
-/**
- * Checked options of `speak`. Throws a PlayerError that says what was seen and what is accepted.
- *
- * @param {string | SpeakOptions} what
- * @returns {Request}
- */
+/** Checked options of `speak`. Throws a PlayerError that says what was seen and what is accepted.
+ * @param {string | SpeakOptions} what @returns {Request} */
 export function checked(what) {
-  /** @type {SpeakOptions} */
-  const options = typeof what === "string" ? { text: what } : { ...what };
-  /** @type {(message: string) => never} */
-  const refuse = (message) => {
+  /** @type {SpeakOptions} */ const options = typeof what === "string" ? { text: what } : { ...what };
+  /** @type {(message: string) => never} */ const refuse = (message) => {
     throw new PlayerError("bad_call", message);
   };
   const sources = SOURCES.filter((name) => (options[name] ?? false) !== false);
@@ -38,78 +26,54 @@ export function checked(what) {
   if (sources[0] === "audio" && !bytes) {
     refuse(`audio is a Blob, an ArrayBuffer or a Uint8Array, got ${Object.prototype.toString.call(audio)}`);
   }
-  if (id !== undefined && !ID.test(id)) {
-    refuse(`an id has 1 to 64 of A-Z a-z 0-9 _ . : -, got ${JSON.stringify(id)}`);
-  }
+  if (id !== undefined && !ID.test(id)) refuse(`an id has 1 to 64 of A-Z a-z 0-9 _ . : -, got ${JSON.stringify(id)}`);
   return { ...options, id: id ?? `p-${Date.now().toString(36)}-${(made += 1)}` };
 }
 
 /** @implements {Declared} */
 export class Utterance {
-  /** @type {Deferred<StartedDetail>} */
-  #started = deferred();
-  /** @type {Deferred<EndedDetail>} */
-  #ended = deferred();
+  /** @type {Deferred<StartedDetail>} */ #started = deferred();
+  /** @type {Deferred<EndedDetail>} */ #ended = deferred();
+  started = this.#started.promise;
+  ended = this.#ended.promise;
   #write;
 
-  /** @type {Declared["state"]} */
-  state = "queued";
+  /** @type {Declared["state"]} */ state = "queued";
   requestedAt = performance.now();
-  /** @type {number | null} milliseconds since 1970 when it was first heard */
-  at = null;
+  /** @type {number | null} */ at = null; // milliseconds since 1970 when it was first heard
   text = "";
   complete = false; // deltas: `end` was called
-  /** @type {PlayerError | null} why it fails once what came is heard */
-  error = null;
+  /** @type {PlayerError | null} */ error = null; // why it fails once what came is heard
 
   // What the service told of it.
-  /** @type {number | null} the service counts utterances, too */
-  number = null;
-  /** @type {StartedDetail["cached"]} */
-  cached = "no";
-  /** @type {Record<string, number> | null} what the service measured of itself, ms by stage */
-  timings = null;
-  /** @type {import("../avatar-player.d.ts").Word[]} */
-  words = [];
-  /** @type {import("../avatar-player.d.ts").Cue[]} */
-  cues = [];
+  /** @type {number | null} */ number = null; // the service counts utterances, too
+  /** @type {StartedDetail["cached"]} */ cached = "no";
+  /** @type {Record<string, number> | null} */ timings = null; // what the service measured of itself, ms by stage
+  /** @type {Word[]} */ words = [];
+  /** @type {Cue[]} */ cues = [];
   wordsEmitted = 0;
 
-  // How far it went out: outgoing.js.
-  /** @type {string | null} of its run on the timeline: numbers alone count anew in every session */
-  key = null;
+  // How far it went out, and what came of it: outgoing.js, conversation.js.
+  /** @type {string | null} */ key = null; // of its run on the timeline: numbers alone count anew in every session
   wireId; // its id for the service: another one when a recording is sent again
   announced = false;
-  /** @type {Piece[]} */
-  pieces = [];
+  /** @type {Piece[]} */ pieces = [];
   sentPieces = 0;
   acceptedPieces = 0;
   waiting = false; // for more text
   cancelled = false;
   tries = 0;
-  /** @type {number | null} performance.now(), where it had nothing to wait behind */
-  sentAt = null;
+  /** @type {number | null} */ sentAt = null; // performance.now(), where it had nothing to wait behind
 
-  /**
-   * @param {Request} options what `checked` gave
-   * @param {(utterance: Utterance, piece: Piece) => void} write
-   * @param {(id: string) => void} interrupt
-   */
+  /** @param {Request} options what `checked` gave @param {(utterance: Utterance, piece: Piece) => void} write
+   * @param {(id: string) => void} interrupt */
   constructor(options, write, interrupt) {
     this.options = options;
     this.id = this.wireId = options.id;
     this.interrupt = () => interrupt(this.id);
     this.#write = write;
-    this.#started.promise.catch(() => {}); // who does not ask is not told
+    this.started.catch(() => {}); // who does not ask is not told
     if (options.text) this.text = options.text;
-  }
-
-  get started() {
-    return this.#started.promise;
-  }
-
-  get ended() {
-    return this.#ended.promise;
   }
 
   /** Finished, interrupted or failed. */
@@ -151,24 +115,20 @@ export class Utterance {
     this.#started.resolve(detail);
   }
 
-  /**
-   * @param {EndedDetail["outcome"]} outcome
-   * @param {PlayerError | null} [error]
-   * @returns {EndedDetail | null} null when it was done before
-   */
+  /** @param {EndedDetail["outcome"]} outcome @param {PlayerError | null} [error]
+   * @returns {EndedDetail | null} null when it was done before */
   finish(outcome, error) {
     if (this.done) return null;
     this.state = outcome;
     const { id } = this;
     const detail = { id, outcome, ...(error && { error }) };
-    this.#started.reject(
-      error ?? new PlayerError("interrupted", `utterance ${id} was ${outcome} before it was heard`, { id }),
-    );
+    const unheard = `utterance ${id} was ${outcome} before it was heard`;
+    this.#started.reject(error ?? new PlayerError("interrupted", unheard, { id }));
     this.#ended.resolve(detail);
     return detail;
   }
 
-  /** @param {Pick<import("./types.d.ts").WordsMessage, "words" | "first_cue" | "cues">} message */
+  /** @param {Pick<WordsMessage, "words" | "first_cue" | "cues">} message */
   addWords({ words, first_cue: first, cues }) {
     this.words.push(...words);
     this.cues.splice(first, Infinity, ...cues);
@@ -176,24 +136,11 @@ export class Utterance {
   }
 }
 
-/**
- * @template Value
- * @typedef {{ promise: Promise<Value>, resolve: (value: Value) => void, reject: (reason: unknown) => void }} Deferred
- */
-
-/**
- * @template Value
- * @returns {Deferred<Value>}
- */
+/** @template Value @returns {Deferred<Value>} */
 export function deferred() {
-  /** @type {Deferred<Value>["resolve"]} */
-  let resolve = () => {};
-  /** @type {Deferred<Value>["reject"]} */
-  let reject = () => {};
-  /** @type {Promise<Value>} */
-  const promise = new Promise((resolvePromise, rejectPromise) => {
-    resolve = resolvePromise;
-    reject = rejectPromise;
+  const parts = /** @type {Deferred<Value>} */ ({});
+  parts.promise = new Promise((resolve, reject) => {
+    Object.assign(parts, { resolve, reject });
   });
-  return { promise, resolve, reject };
+  return parts;
 }

@@ -1,5 +1,7 @@
 // Whether somebody speaks into the microphone: the level of the voice's band above a noise floor that is learned.
 
+/** @import { VoiceActivityOptions } from "../avatar-player.d.ts" */
+
 const SAMPLE_MS = 20;
 const RELEASE_MS = 600;
 const LOW_HZ = 150;
@@ -9,19 +11,13 @@ const QUIETEST_DB = -75;
 export class VoiceActivity {
   #onchange;
   #options;
-  /** @type {MediaStream | null} */
-  #stream = null;
-  /** @type {AudioContext | null} */
-  #context = null;
-  /** @type {ReturnType<typeof setInterval> | undefined} */
-  #timer;
+  /** @type {MediaStream | null} */ #stream = null;
+  /** @type {AudioContext | null} */ #context = null;
+  /** @type {ReturnType<typeof setInterval> | undefined} */ #timer;
   #stopped = false;
   speaking = false;
 
-  /**
-   * @param {(speaking: boolean) => void} onchange
-   * @param {import("../avatar-player.d.ts").VoiceActivityOptions} [options]
-   */
+  /** @param {(speaking: boolean) => void} onchange @param {VoiceActivityOptions} [options] */
   constructor(onchange, { hold_ms = 180, threshold_db = 10 } = {}) {
     this.#onchange = onchange;
     this.#options = { hold_ms, threshold_db };
@@ -47,8 +43,7 @@ export class VoiceActivity {
     const bins = new Float32Array(analyser.frequencyBinCount);
     const width = context.sampleRate / analyser.fftSize;
     const [low, high] = [Math.round(LOW_HZ / width), Math.round(HIGH_HZ / width)];
-    /** @type {number | null} */
-    let floor = null;
+    /** @type {number | null} */ let floor = null;
     let loud = 0;
     let quiet = 0;
     this.#timer = setInterval(() => {

@@ -1,6 +1,7 @@
 // The bytes of a session: fragments with their header, and the idle loop in one response. Layouts: docs/sessions.md.
 
 import { PlayerError, request } from "./errors.js";
+/** @import { Fragment, IdleLoop } from "./types.d.ts" */
 
 const HEADER_BYTES = 20;
 const HEADER_VERSION = 1;
@@ -9,12 +10,7 @@ const HEADER_VERSION = 1;
 export const FLAG_ENDS = 2;
 export const FLAG_INIT = 4;
 
-/**
- * A binary message.
- *
- * @param {ArrayBuffer} message
- * @returns {import("./types.d.ts").Fragment}
- */
+/** A binary message. @param {ArrayBuffer} message @returns {Fragment} */
 export function parseFragment(message) {
   const view = new DataView(message);
   if (message.byteLength < HEADER_BYTES || view.getUint8(0) !== HEADER_VERSION) {
@@ -31,14 +27,10 @@ export function parseFragment(message) {
   };
 }
 
-/** @type {Map<string, Promise<import("./types.d.ts").IdleLoop>>} a URL names a version: what it gives never changes */
+/** @type {Map<string, Promise<IdleLoop>>} a URL names a version: what it gives never changes */
 const loops = new Map();
 
-/**
- * The idle loop: its index with `init` and `segments` as bytes. Fetched once a page.
- *
- * @param {string} url
- */
+/** The idle loop: its index with `init` and `segments` as bytes. Fetched once a page. @param {string} url */
 export function loadIdle(url) {
   let loading = loops.get(url);
   if (!loading) {
