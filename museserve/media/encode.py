@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from configs.models import MediaConfig
 from museserve.errors import RenderError
+from museserve.media.codecs import codecs_of
 from museserve.media.fragments import ByteSink, mux_fragment, open_init
 from museserve.media.resample import Doubler
 from museserve.messages import ByteArray, FloatArray
@@ -68,7 +69,7 @@ class FragmentEncoder:
         self._audio = _add_audio(self._template, config)
         self._template.start_encoding()
         self.init_segment = sink.take()
-        self.codecs = codec_string(self._video.codec_context.extradata, self._audio.codec_context.extradata)
+        self.codecs = codecs_of(self.init_segment)
         self.frames_encoded = 0
         self._fragments = 0
         self._doubler = Doubler()
@@ -191,14 +192,6 @@ class FragmentEncoder:
                 self._pcm.appendleft(head[n:])
             n -= len(parts[-1])
         return np.concatenate(parts)
-
-
-def codec_string(annexb: bytes | None, asc: bytes | None) -> str:
-    """RFC 6381 names of both streams, from the encoders' own headers: H.264 in Annex B, AAC's AudioSpecificConfig."""
-    if not annexb or not asc:
-        raise RenderError("the encoders gave no headers")
-    start = annexb.index(b"\x00\x00\x01") + 4  # after the NAL header
-    return f"avc1.{annexb[start : start + 3].hex()}, mp4a.40.{asc[0] >> 3}"
 
 
 @lru_cache(maxsize=16)
