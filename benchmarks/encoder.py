@@ -96,7 +96,7 @@ def settings(frames: ByteArray, pcm: FloatArray, presets: list[str], crfs: list[
             init, fragments, cost = encode(frames, pcm, config)
             per_frame = [ms / SEGMENT_FRAMES for ms in cost]
             data = b"".join([init, *fragments])
-            with av.open(io.BytesIO(data)) as container:
+            with av.open(io.BytesIO(data), "r") as container:
                 video = sum(packet.size for packet in container.demux(video=0))
             rows.append(
                 {

@@ -56,8 +56,8 @@ def encode_idle(background: ByteArray, config: MediaConfig, order: NDArray[np.in
     most = MOST_BYTES * len(order) / FPS * background[0].size / 1.5
     while True:
         loop = _encode(background, config, order)
-        with av.open(io.BytesIO(loop.mp4)) as file:
-            pictures = sum(packet.size for packet in file.demux(video=0))
+        with av.open(io.BytesIO(loop.mp4), "r") as film:
+            pictures = sum(packet.size for packet in film.demux(video=0))
         if pictures <= most or config.crf + COARSER > COARSEST:
             return loop
         config = config.model_copy(update={"crf": config.crf + COARSER})
