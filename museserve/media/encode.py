@@ -65,7 +65,8 @@ class FragmentEncoder:
         self.width, self.height = width, height
         sink = ByteSink()
         self._template = open_init(sink)
-        self._video = _add_video(self._template, width, height, config)
+        self._video = self._template.add_stream("libx264", rate=FPS)
+        set_up_video(self._video.codec_context, width, height, config)
         self._audio = _add_audio(self._template, config)
         self._template.start_encoding()
         self.init_segment = sink.take()
@@ -222,12 +223,6 @@ def set_up_video(codec: VideoCodecContext, width: int, height: int, config: Medi
         "sc_threshold": "0",
         "bf": "0",
     }
-
-
-def _add_video(container: av.container.OutputContainer, width: int, height: int, config: MediaConfig) -> VideoStream:
-    stream = container.add_stream("libx264", rate=FPS)
-    set_up_video(stream.codec_context, width, height, config)
-    return stream
 
 
 def _add_audio(container: av.container.OutputContainer, config: MediaConfig) -> AudioStream:
