@@ -74,10 +74,8 @@ class FragmentEncoder:
         self.frames_encoded = 0
         self._fragments = 0
         self._doubler = Doubler()
-        self._pcm: deque[FloatArray] = deque()  # at 48 kHz, not yet given to the AAC encoder
+        self._fifo = av.AudioFifo()  # samples at 48 kHz on their way to the AAC encoder
         self._heard = 0  # samples at 24 kHz
-        self._pushed = 0  # samples at 48 kHz that ever entered `_pcm`
-        self._aac_fed = 0  # frames of 1,024 given to the AAC encoder
         self._aac_sent = 0  # AAC frames given out
         self._packets: deque[Packet[AudioStream]] = deque()
         self._total: int | None = None
@@ -107,7 +105,7 @@ class FragmentEncoder:
 
     def frames_ready(self) -> int:
         """How many frames can be encoded now, that is, for how many there is enough speech. 0 when all are done."""
-        packets = max(self._pushed // AAC_FRAME - LEAD_FRAMES, 0)
+        packets = max(self._fifo.samples_written // AAC_FRAME - LEAD_FRAMES, 0)
         # the most frames whose AAC frames (rounded down to whole ones) are all there
         frames = ((packets + 1) * AAC_FRAME - 1) // OUTPUT_SAMPLES_PER_FRAME
         if self._total is not None:
@@ -145,7 +143,6 @@ class FragmentEncoder:
 
     def close(self) -> None:
         """Free the encoders. Nothing is flushed: what was not asked for is not part of the stream."""
-        self._pcm.clear()
         self._packets.clear()
         self._template.close()
 
@@ -163,36 +160,24 @@ class FragmentEncoder:
 
     def _encode_audio(self, end: int) -> list[Packet[AudioStream]]:
         """AAC frames up to number `end`, not included. Encodes no further than it must: the first picture is waiting."""
-        while self._aac_fed < end + LEAD_FRAMES:
-            samples = av.AudioFrame.from_ndarray(self._take(AAC_FRAME)[None], format="fltp", layout="mono")
-            samples.sample_rate = OUTPUT_RATE
-            samples.pts = self._aac_fed * AAC_FRAME
-            samples.time_base = Fraction(1, OUTPUT_RATE)
+        while self._fifo.samples_read < (end + LEAD_FRAMES) * AAC_FRAME:
+            samples = self._fifo.read(AAC_FRAME)  # it has them: `frames_ready` was asked first
             self._packets.extend(p for p in self._audio.encode(samples) if p.pts is not None and p.pts >= 0)
-            self._aac_fed += 1
         packets = [self._packets.popleft() for _ in range(end - self._aac_sent)]
         self._aac_sent = end
         return packets
 
     def _append(self, pcm: FloatArray) -> None:
-        ramp_end = SILENT_SAMPLES + FADE_SAMPLES
-        if self._pushed < ramp_end and len(pcm):
-            at = np.arange(self._pushed, min(self._pushed + len(pcm), ramp_end))
+        if not len(pcm):
+            return
+        written, ramp_end = self._fifo.samples_written, SILENT_SAMPLES + FADE_SAMPLES
+        if written < ramp_end:
+            at = np.arange(written, min(written + len(pcm), ramp_end))
             gain = np.clip((at - SILENT_SAMPLES) / FADE_SAMPLES, 0.0, 1.0).astype(np.float32)
             pcm[: len(at)] *= gain
-        self._pcm.append(pcm)
-        self._pushed += len(pcm)
-
-    def _take(self, n: int) -> FloatArray:
-        """The next n samples of `_pcm`, which has them: `frames_ready` was asked first."""
-        parts: list[FloatArray] = []
-        while n > 0:
-            head = self._pcm.popleft()
-            parts.append(head[:n])
-            if len(head) > n:
-                self._pcm.appendleft(head[n:])
-            n -= len(parts[-1])
-        return np.concatenate(parts)
+        samples = av.AudioFrame.from_ndarray(pcm[None], format="fltp", layout="mono")
+        samples.sample_rate, samples.pts, samples.time_base = OUTPUT_RATE, written, Fraction(1, OUTPUT_RATE)
+        self._fifo.write(samples)
 
 
 @lru_cache(maxsize=16)
