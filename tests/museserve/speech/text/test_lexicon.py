@@ -33,7 +33,8 @@ def test_exact_case_comes_first(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("ko:\n  IT: 아이티\n  it: 잇\n", encoding="utf-8")
     lexicon = Lexicon.load(path)
-    assert (lexicon.section("ko").spoken("IT"), lexicon.section("ko").spoken("it"), lexicon.section("ko").spoken("It")) == ("아이티", "잇", "아이티")
+    spoken = lexicon.section("ko").spoken
+    assert (spoken("IT"), spoken("it"), spoken("It")) == ("아이티", "잇", "아이티")
 
 
 def test_a_users_file_wins_and_adds(tmp_path: Path) -> None:
