@@ -51,6 +51,10 @@ AvatarOption = Annotated[str, typer.Option(help="id of an avatar, or man / woman
 VoiceOption = Annotated[str, typer.Option(help="id of a voice; auto = one that fits the avatar")]
 SpeedOption = Annotated[float, typer.Option(min=0.25, max=4.0, help="1 = the voice's own")]
 LanguageOption = Annotated[str, typer.Option(help="BCP 47 tag such as en or ko; auto = seen from the text")]
+CaptionsOption = Annotated[
+    Literal["none", "vtt", "track"],
+    typer.Option(help="vtt = a WebVTT file beside the mp4; track = a text track inside it"),
+]
 PurposeOption = Annotated[
     Purpose | None,
     typer.Option("--for", help="MuseTalk 1.5 or 1.0, GFPGAN's sharper faces, the small decoder", show_default="the configured version"),
@@ -67,9 +71,7 @@ def say(
     voice: VoiceOption = "auto",
     speed: SpeedOption = 1.1,
     language: LanguageOption = "auto",
-    captions: Annotated[
-        Literal["none", "vtt", "track"], typer.Option(help="vtt = a WebVTT file beside the mp4; track = a text track inside it")
-    ] = "none",
+    captions: CaptionsOption = "none",
     config: ConfigOption = "local",
 ) -> None:
     """Film one utterance into an mp4. Needs no server."""
@@ -96,7 +98,7 @@ def say(
     request = VideoRequest(output.stem, meta.id, speech, recorded, paced=False, text_track=captions == "track")
     loaded = time.perf_counter()
     with _bar(unit=" frames") as show:
-        film = render_to_file(local, request, output, lambda made: show(made.first_frame + made.n_frames, made.total_frames))
+        film = render_to_file(local, request, output, lambda f: show(f.first_frame + f.n_frames, f.total_frames))
         fragments, heard = asyncio.run(film)
     if captions == "vtt":
         output.with_suffix(".vtt").write_text(webvtt(cues(heard)), encoding="utf-8")
@@ -398,8 +400,10 @@ def _read(path: Path, max_bytes: int, key: str = "limits.max_body_bytes") -> byt
 
 @contextmanager
 def _bar(**style: Any) -> Iterator[Callable[..., None]]:
-    """A bar on stderr, drawn only when somebody watches. `show(reached, total, step)` moves it; what was there at the first call does not
-    count for its speed."""
+    """A bar on stderr, drawn only when somebody watches. `show(reached, total, step)` moves it.
+
+    What was there at the first call does not count for its speed.
+    """
     from tqdm import tqdm
 
     with tqdm(file=sys.stderr, disable=None, leave=False, **style) as bar:

@@ -50,7 +50,8 @@ def checks(config_source: str) -> Iterator[Check]:
         yield Check("configuration", False, str(error), "mend the file that --config names")
         return
     yield Check("configuration", True, config_source)
-    yield _tried("encoders", "PyAV's own wheels have them all: pip install --force-reinstall --only-binary av av", _codecs)
+    pyav = "PyAV's own wheels have them all: pip install --force-reinstall --only-binary av av"
+    yield _tried("encoders", pyav, _codecs)
     yield _tried("landmark model", REINSTALL, _landmarks)
     yield _tried("avatars", "make the store writable or set avatars.uri", _avatars, config)
     for language in SAMPLES:
@@ -70,7 +71,8 @@ def _tried(name: str, mend: str, look: Callable[..., Finding], *arguments: objec
 
 
 def _python() -> Finding:
-    return (3, 10) <= sys.version_info < (3, 13), f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return (3, 10) <= sys.version_info < (3, 13), found
 
 
 def _machine() -> Finding:
@@ -102,7 +104,8 @@ def _codecs() -> Finding:
 
     missing = [f"{name} ({use})" for name, use in ENCODERS.items() if not _has_codec(name, "w")]
     missing += [f"decoder {name}" for name in DECODERS if not _has_codec(name, "r")]
-    return not missing, f"missing: {', '.join(missing)}" if missing else f"{', '.join(ENCODERS)} in PyAV {av.__version__}"
+    found = f"missing: {', '.join(missing)}" if missing else f"{', '.join(ENCODERS)} in PyAV {av.__version__}"
+    return not missing, found
 
 
 def _has_codec(name: str, mode: Literal["r", "w"]) -> bool:

@@ -58,10 +58,11 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
 
     from graph import build
 
-    for noisy in ("ray", "ray.serve", "httpx2"):  # what matters of them is told by the ready line and the errors raised here
+    for noisy in ("ray", "ray.serve", "httpx2"):  # what matters is told by the ready line and the errors raised here
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    wanted = sum(scale.num_cpus * scale.max_replicas for _, scale in config.deployments)
     ray.init(
-        num_cpus=max(cpu.usable_cores(), math.ceil(sum(scale.num_cpus * scale.max_replicas for _, scale in config.deployments))),
+        num_cpus=max(cpu.usable_cores(), math.ceil(wanted)),
         num_gpus=num_gpus,
         include_dashboard=True,
         dashboard_host="127.0.0.1",
@@ -148,9 +149,10 @@ def visible_gpus() -> int:
 
 def _enough_gpus(config: AppConfig, there: int) -> int:
     """`there`; a replica that cannot be placed would be waited for without an end."""
-    total = sum(scale.num_gpus * max(scale.min_replicas, 1) for _, scale in config.deployments)
+    wanted = [(name, scale) for name, scale in config.deployments if scale.num_gpus]
+    total = sum(scale.num_gpus * max(scale.min_replicas, 1) for _, scale in wanted)
     if total > there:
-        shares = ", ".join(f"deployments.{name}.num_gpus: {scale.num_gpus:g}" for name, scale in config.deployments if scale.num_gpus)
+        shares = ", ".join(f"deployments.{name}.num_gpus: {scale.num_gpus:g}" for name, scale in wanted)
         raise ConfigError(f"the configuration asks for {total:g} GPUs ({shares}) and this machine shows {there}; lower them, or use --config local")
     return there
 
@@ -158,7 +160,8 @@ def _enough_gpus(config: AppConfig, there: int) -> int:
 def _rehearse(url: str) -> None:
     """Speak one short sentence in each of the shipped voices, so that the first caller finds every connection open."""
     for avatar, text in (("woman", "Ready."), ("man", "Ready."), ("woman", "준비됐습니다.")):
-        httpx2.post(f"{url}/v1/videos", json={"text": text, "avatar": avatar, "stream": False}, timeout=120).raise_for_status()
+        body = {"text": text, "avatar": avatar, "stream": False}
+        httpx2.post(f"{url}/v1/videos", json=body, timeout=120).raise_for_status()
 
 
 def _reason(error: RuntimeError) -> str:

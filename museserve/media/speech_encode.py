@@ -14,25 +14,17 @@ from museserve.media.fragments import ByteSink
 from museserve.messages import FloatArray
 from museserve.timebase import SPEECH_RATE
 
-CONTENT_TYPES = {
-    "mp3": "audio/mpeg",
-    "opus": "audio/ogg",
-    "aac": "audio/aac",
-    "flac": "audio/flac",
-    "wav": "audio/wav",
-    "pcm": "audio/pcm",
+# format -> content type, container, codec, highest bit rate at 24 kHz mono, container options. All are written front to
+# back: a stream has no way to go back and fill in its length. A wav claims the greatest: "until the end" to readers.
+_FORMATS: dict[str, tuple[str, str, str, int, dict[str, str]]] = {
+    "mp3": ("audio/mpeg", "mp3", "libmp3lame", 160_000, {"write_xing": "0", "id3v2_version": "0"}),
+    "opus": ("audio/ogg", "ogg", "libopus", 256_000, {"page_duration": "100000"}),
+    "aac": ("audio/aac", "adts", "aac", 144_000, {}),
+    "flac": ("audio/flac", "flac", "flac", 0, {}),
+    "wav": ("audio/wav", "wav", "pcm_s16le", 0, {"fflags": "bitexact"}),  # no chunk that names the library
+    "pcm": ("audio/pcm", "s16le", "pcm_s16le", 0, {}),
 }
-
-# format -> container, codec, highest bit rate at 24 kHz mono, container options. All are written front to back: a stream has no way to
-# go back and fill in its length. A wav then claims the greatest one, which readers take as "until the end".
-_CODED: dict[str, tuple[str, str, int, dict[str, str]]] = {
-    "mp3": ("mp3", "libmp3lame", 160_000, {"write_xing": "0", "id3v2_version": "0"}),
-    "opus": ("ogg", "libopus", 256_000, {"page_duration": "100000"}),
-    "aac": ("adts", "aac", 144_000, {}),
-    "flac": ("flac", "flac", 0, {}),
-    "wav": ("wav", "pcm_s16le", 0, {"fflags": "bitexact"}),  # no chunk that names the library
-    "pcm": ("s16le", "pcm_s16le", 0, {}),
-}
+CONTENT_TYPES = {name: row[0] for name, row in _FORMATS.items()}
 
 
 class SpeechEncoder:
@@ -44,8 +36,7 @@ class SpeechEncoder:
     def __init__(self, audio_format: str, bit_rate_bps: int = 96_000) -> None:
         if audio_format not in CONTENT_TYPES:
             raise RequestError(f"unknown audio format {audio_format!r}; accepted: {', '.join(CONTENT_TYPES)}")
-        self.content_type = CONTENT_TYPES[audio_format]
-        container, codec, highest, options = _CODED[audio_format]
+        self.content_type, container, codec, highest, options = _FORMATS[audio_format]
         self._sink = ByteSink()
         self._container = av.open(self._sink, "w", format=container, options={"flush_packets": "1", **options})
         self._stream = cast(AudioStream, self._container.add_stream(codec, rate=SPEECH_RATE))

@@ -48,7 +48,7 @@ class TextTrack:
         return cls(cues(words), detect(said.text, said.language), frames * 1_000 // FPS)
 
     def add_to(self, target: OutputContainer) -> Iterator[Packet[Stream]]:
-        """Adds the stream when the first packet is asked for, so before anything is written; gives the packets to mux."""
+        """The packets to mux. Adds the stream when the first is asked for, so before anything is written."""
         stream: SubtitleStream = target.add_stream("mov_text")
         stream.codec_context.subtitle_header = STYLE
         stream.time_base = MILLISECONDS

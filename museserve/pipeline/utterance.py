@@ -84,6 +84,9 @@ class _Piece:
     crops: asyncio.Task[list[ByteArray | None]]
 
 
+_Pieces = asyncio.Queue[_Piece | None]  # None: no more come
+
+
 class UtterancePipeline:
     """Films one utterance. `fragments()` may be iterated once.
 
@@ -135,7 +138,7 @@ class UtterancePipeline:
 
         Raises what the speech source, `listen` or `render` raise.
         """
-        slots, pieces = asyncio.Semaphore(self._config.segments_in_flight), asyncio.Queue[_Piece | None]()
+        slots, pieces = asyncio.Semaphore(self._config.segments_in_flight), _Pieces()
         work = (self._receive(), self._hear(), self._draw(slots, pieces))
         self._work = [asyncio.create_task(part) for part in work]
         try:
@@ -193,7 +196,7 @@ class UtterancePipeline:
                 self._heard = heard.first_frame + len(heard.rows)
                 self._changed.notify_all()
 
-    async def _draw(self, slots: asyncio.Semaphore, pieces: asyncio.Queue[_Piece | None]) -> None:
+    async def _draw(self, slots: asyncio.Semaphore, pieces: _Pieces) -> None:
         """Ask for pictures piece by piece, never more than the allowed number ahead of the encoder."""
         first = 0
         sizes = deque(self._config.first_pieces)
@@ -245,7 +248,7 @@ class UtterancePipeline:
                 crops[i] = crop
         return crops
 
-    async def _encode(self, slots: asyncio.Semaphore, pieces: asyncio.Queue[_Piece | None]) -> AsyncGenerator[Fragment, None]:
+    async def _encode(self, slots: asyncio.Semaphore, pieces: _Pieces) -> AsyncGenerator[Fragment, None]:
         while (piece := await _unless_failed(pieces.get(), self._work)) is not None:
             crops = await _unless_failed(piece.crops, self._work)
             slots.release()

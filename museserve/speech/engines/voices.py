@@ -34,9 +34,8 @@ class Voice:
 
 @dataclass(frozen=True)
 class VoiceInfo:
-    """One accepted name. `engine`: who speaks it; OpenAI's names are spoken by an offline voice of that gender when no key is configured.
-
-    `languages`: base tags; empty = all.
+    """One accepted name. `engine`: who speaks it; OpenAI's names are spoken by an offline voice of that gender when no
+    key is configured. `languages`: base tags; empty = all.
     """
 
     id: str

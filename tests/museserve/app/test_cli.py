@@ -200,7 +200,8 @@ def test_what_another_version_prepared_is_made_new_with_a_line_each(museserve, t
         age(AvatarStore(str(tmp_path / "home" / "avatars")), name)
     said = museserve("say", "Hi.", env=env).stderr.splitlines()
     for name in BUILTIN:
-        assert len([line for line in said if name in line and "prepared again" in line and "of another version" in line]) == 1
+        (line,) = [line for line in said if name in line]
+        assert "prepared again" in line and "of another version" in line
     assert museserve("avatar", "list", env=env).stderr == ""
 
 
