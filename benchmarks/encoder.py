@@ -23,7 +23,6 @@ import numpy as np
 from configs.models import MediaConfig
 from museserve.media.compositing import paste, planes
 from museserve.media.encode import FragmentEncoder
-from museserve.media.isobmff import parse_fragments
 from museserve.media.mp4 import to_mp4
 from museserve.messages import Box, ByteArray, FloatArray
 from museserve.timebase import FPS, SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME
@@ -97,7 +96,8 @@ def settings(frames: ByteArray, pcm: FloatArray, presets: list[str], crfs: list[
             init, fragments, cost = encode(frames, pcm, config)
             per_frame = [ms / SEGMENT_FRAMES for ms in cost]
             data = b"".join([init, *fragments])
-            video = sum(sum(info.tracks[0].sizes) for info in parse_fragments(data))
+            with av.open(io.BytesIO(data), "r") as container:
+                video = sum(packet.size for packet in container.demux(video=0))
             rows.append(
                 {
                     "preset": preset,

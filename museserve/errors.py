@@ -1,26 +1,5 @@
 """The error tree. One handler in `deployments/ingress/ingress.py` maps it to HTTP.
 
-    MuseserveError
-    ├── RequestError                400  the caller can mend it
-    │   ├── TextError               400  empty, too long, nothing to speak
-    │   ├── UnknownVoiceError       400
-    │   ├── UnknownLanguageError    400
-    │   ├── AudioError              400  undecodable, silent, too short, too long
-    │   ├── ImageError              400  undecodable, too large, no usable face
-    │   ├── ClipError               400  no video, undecodable, too short, too long, no usable face in it
-    │   ├── MediaPathError          400  `audio_path` outside the media root, or missing
-    │   ├── UnknownAvatarError      404
-    │   ├── PayloadTooLargeError    413
-    │   └── ConflictError           409  e.g. deleting a built-in avatar
-    ├── BusyError                   503  limits reached; retry later
-    ├── EngineError                 500  our side failed
-    │   ├── EngineUnavailableError  503  an explicit engine choice cannot be met
-    │   │   └── WeightsError        503  a model file is missing, cut short, damaged or of another model
-    │   ├── DeviceLostError         503  the graphics card of a replica is gone; another one may answer
-    │   ├── SpeechEngineError       502  the speech provider failed (401, 429, time-out, half a stream)
-    │   └── RenderError             500  a segment failed on every try
-    └── ConfigError                 -    bad configuration, at start only
-
 Every error takes one message, because an exception whose `__init__` takes more does not survive the trip between
 Ray processes. `code` is the stable name that callers of the API see.
 """
@@ -38,11 +17,11 @@ class MuseserveError(Exception):
 
 class RequestError(MuseserveError):
     status = 400
-    code = "bad_request"
+    code = "bad_request"  # the caller can mend it
 
 
 class TextError(RequestError):
-    code = "bad_text"
+    code = "bad_text"  # empty, too long, nothing to speak
 
 
 class UnknownVoiceError(RequestError):
@@ -54,19 +33,19 @@ class UnknownLanguageError(RequestError):
 
 
 class AudioError(RequestError):
-    code = "bad_audio"
+    code = "bad_audio"  # undecodable, silent, too short, too long
 
 
 class ImageError(RequestError):
-    code = "bad_image"
+    code = "bad_image"  # undecodable, too large, no usable face
 
 
 class ClipError(RequestError):
-    code = "bad_clip"
+    code = "bad_clip"  # no video, undecodable, too short, too long, no usable face in it
 
 
 class MediaPathError(RequestError):
-    code = "bad_audio_path"
+    code = "bad_audio_path"  # `audio_path` outside the media root, or missing
 
 
 class UnknownAvatarError(RequestError):
@@ -81,43 +60,43 @@ class PayloadTooLargeError(RequestError):
 
 class ConflictError(RequestError):
     status = 409
-    code = "conflict"
+    code = "conflict"  # e.g. deleting a built-in avatar
 
 
 class BusyError(MuseserveError):
     status = 503
-    code = "busy"
+    code = "busy"  # limits reached; retry later
     retry_after_s = 2
 
 
 class EngineError(MuseserveError):
     status = 500
-    code = "engine_failed"
+    code = "engine_failed"  # our side failed
     retry_after_s = 5
 
 
 class EngineUnavailableError(EngineError):
     status = 503
-    code = "engine_unavailable"
+    code = "engine_unavailable"  # an explicit engine choice cannot be met
 
 
 class WeightsError(EngineUnavailableError):
-    code = "bad_weights"
+    code = "bad_weights"  # a model file is missing, cut short, damaged or of another model
 
 
 class DeviceLostError(EngineError):
     status = 503
-    code = "device_lost"
+    code = "device_lost"  # the graphics card of a replica is gone; another one may answer
 
 
 class SpeechEngineError(EngineError):
     status = 502
-    code = "speech_engine_failed"
+    code = "speech_engine_failed"  # the speech provider failed (401, 429, time-out, half a stream)
 
 
 class RenderError(EngineError):
-    code = "render_failed"
+    code = "render_failed"  # a segment failed on every try
 
 
 class ConfigError(MuseserveError):
-    code = "bad_config"
+    code = "bad_config"  # at start only

@@ -18,7 +18,6 @@ ANIMATOR, MUSETALK = "animator", "musetalk"  # the engines' names: in `EngineInf
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
 BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -34,4 +35,4 @@ class Speech:
 
 
 async def list_voices(request: Request) -> Response:
-    return JSONResponse({"data": [voice.to_json() for voice in voices.list_voices()]})
+    return JSONResponse({"data": [asdict(voice) for voice in voices.list_voices()]})

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,7 +24,8 @@ from museserve.timebase import FPS
 
 if TYPE_CHECKING:
     from configs.models import AppConfig
-    from museserve.messages import Fragment, SpeechRequest
+    from museserve.messages import SpeechRequest
+    from musetalk.avatars.store import AvatarStore
     from musetalk.weights.catalogue import WeightFile
 
 CONFIG_HELP = "a YAML file, or the name of one that ships with the project"
@@ -43,28 +44,17 @@ app.add_typer(avatar_app, name="avatar")
 weights_app = typer.Typer(help="List, download and verify MuseTalk's model files.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(weights_app, name="weights")
 
+Gender = Literal["female", "male"]
+Purpose = Literal["v15", "v1", "restore", "taesd", "all"]
 ConfigOption = Annotated[str, typer.Option("--config", "-c", help=CONFIG_HELP)]
-
-
-class Gender(str, Enum):
-    female = "female"
-    male = "male"
-
-
-class CaptionsIn(str, Enum):
-    none = "none"
-    vtt = "vtt"
-    track = "track"
-
-
-class Purpose(str, Enum):
-    v15 = "v15"
-    v1 = "v1"
-    restore = "restore"
-    taesd = "taesd"
-    all = "all"
-
-
+AvatarOption = Annotated[str, typer.Option(help="id of an avatar, or man / woman", show_default="the configured one")]
+VoiceOption = Annotated[str, typer.Option(help="id of a voice; auto = one that fits the avatar")]
+SpeedOption = Annotated[float, typer.Option(min=0.25, max=4.0, help="1 = the voice's own")]
+LanguageOption = Annotated[str, typer.Option(help="BCP 47 tag such as en or ko; auto = seen from the text")]
+CaptionsOption = Annotated[
+    Literal["none", "vtt", "track"],
+    typer.Option(help="vtt = a WebVTT file beside the mp4; track = a text track inside it"),
+]
 PurposeOption = Annotated[
     Purpose | None,
     typer.Option("--for", help="MuseTalk 1.5 or 1.0, GFPGAN's sharper faces, the small decoder", show_default="the configured version"),
@@ -77,11 +67,11 @@ def say(
     text: Annotated[str | None, typer.Argument(help="what to say; - reads it from stdin", show_default=False)] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="the mp4 to write")] = Path("out.mp4"),
     audio: Annotated[Path | None, typer.Option(help="recorded speech to lip-sync instead of text: wav, mp3, m4a, ogg, webm")] = None,
-    avatar: Annotated[str, typer.Option(help="id of an avatar, or man / woman", show_default="the configured one")] = "",
-    voice: Annotated[str, typer.Option(help="id of a voice; auto = one that fits the avatar")] = "auto",
-    speed: Annotated[float, typer.Option(min=0.25, max=4.0, help="1 = the voice's own")] = 1.1,
-    language: Annotated[str, typer.Option(help="BCP 47 tag such as en or ko; auto = seen from the text")] = "auto",
-    captions: Annotated[CaptionsIn, typer.Option(help="vtt = a WebVTT file beside the mp4; track = a text track inside it")] = CaptionsIn.none,
+    avatar: AvatarOption = "",
+    voice: VoiceOption = "auto",
+    speed: SpeedOption = 1.1,
+    language: LanguageOption = "auto",
+    captions: CaptionsOption = "none",
     config: ConfigOption = "local",
 ) -> None:
     """Film one utterance into an mp4. Needs no server."""
@@ -91,8 +81,8 @@ def say(
     _check_output(output)
     words = sys.stdin.read() if text == "-" else text
     speech = None if words is None else _speech(words, voice, speed, language, settings)
-    if speech is None and captions is not CaptionsIn.none:
-        raise RequestError(f"--captions {captions.value} needs a text: the words of recorded speech are not known")
+    if speech is None and captions != "none":
+        raise RequestError(f"--captions {captions} needs a text: the words of recorded speech are not known")
     recorded = None if audio is None else _read(audio, settings.limits.max_body_bytes)
     began = time.perf_counter()
 
@@ -100,18 +90,17 @@ def say(
     from museserve.media.captions import cues, webvtt
     from museserve.messages import VideoRequest
     from musetalk.avatars.builtin import resolve
-    from musetalk.avatars.stores import shipped_store
 
-    store = shipped_store(settings, settings.mux.avatar_cache_bytes)
+    store = _store(settings)
     meta = store.meta(resolve(avatar or settings.avatars.default))
     local = LocalPipeline(settings, store)
     speech = speech and replace(speech, gender=meta.gender)
-    track = captions is CaptionsIn.track
-    request = VideoRequest(output.stem, meta.id, speech, recorded, paced=False, text_track=track)
+    request = VideoRequest(output.stem, meta.id, speech, recorded, paced=False, text_track=captions == "track")
     loaded = time.perf_counter()
-    with _progress() as show:
-        fragments, heard = asyncio.run(render_to_file(local, request, output, show))
-    if captions is CaptionsIn.vtt:
+    with _bar(unit=" frames") as show:
+        film = render_to_file(local, request, output, lambda f: show(f.first_frame + f.n_frames, f.total_frames))
+        fragments, heard = asyncio.run(film)
+    if captions == "vtt":
         output.with_suffix(".vtt").write_text(webvtt(cues(heard)), encoding="utf-8")
     seconds = (fragments[-1].total_frames or 0) / meta.fps
     took = time.perf_counter() - loaded
@@ -121,10 +110,10 @@ def say(
 @app.command()
 def prerender(
     questions: Annotated[Path, typer.Argument(help="a text file, one utterance a line; # begins a comment; - reads stdin", show_default=False)],
-    avatar: Annotated[str, typer.Option(help="id of an avatar, or man / woman", show_default="the configured one")] = "",
-    voice: Annotated[str, typer.Option(help="id of a voice; auto = one that fits the avatar")] = "auto",
-    speed: Annotated[float, typer.Option(min=0.25, max=4.0, help="1 = the voice's own")] = 1.1,
-    language: Annotated[str, typer.Option(help="BCP 47 tag such as en or ko; auto = seen from the text")] = "auto",
+    avatar: AvatarOption = "",
+    voice: VoiceOption = "auto",
+    speed: SpeedOption = 1.1,
+    language: LanguageOption = "auto",
     url: Annotated[
         str, typer.Option(help="let a running service do it, e.g. http://127.0.0.1:8001", show_default="done here, no service needed")
     ] = "",
@@ -156,12 +145,17 @@ def serve(
     began = time.perf_counter()
     _note("starting the service ...")
 
+    import signal
+    import threading
+
     from museserve.app.local import running
 
-    with running(settings) as url, _until_told() as wait:
-        typer.echo(_ready(url, time.perf_counter() - began))
-        sys.stdout.flush()
-        wait()
+    with running(settings) as url:
+        with suppress(KeyboardInterrupt):  # what follows may take its time; a second Ctrl-C ends it at once
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            typer.echo(_ready(url, time.perf_counter() - began))
+            sys.stdout.flush()
+            threading.Event().wait()
         _note("stopping ...")
 
 
@@ -181,7 +175,7 @@ def add_avatar(
     ],
     avatar_id: Annotated[str, typer.Option("--id", help="a-z, 0-9, - and _", show_default="from the file's name")] = "",
     name: Annotated[str, typer.Option(help="what people see", show_default="the id")] = "",
-    gender: Annotated[Gender, typer.Option(help="which voice fits")] = Gender.female,
+    gender: Annotated[Gender, typer.Option(help="which voice fits")] = "female",
     config: ConfigOption = "local",
 ) -> None:
     """Prepare an avatar from a portrait or a clip and print what was found in it."""
@@ -192,16 +186,14 @@ def add_avatar(
 
     from musetalk.avatars.from_portrait import check_request
     from musetalk.avatars.preparation import AvatarPreparation
-    from musetalk.avatars.stores import shipped_store
     from musetalk.factory import load_face_networks
 
-    chosen = avatar_id or _slug(source.stem)
-    check_request(chosen, gender.value)  # before anything is loaded
+    chosen = avatar_id or re.sub("[^a-z0-9]", "-", source.stem.lower()).strip("-")[:64] or "avatar"
+    check_request(chosen, gender)  # before anything is loaded
     networks, reason = load_face_networks(settings)
-    store = shipped_store(settings, settings.lipsync.avatar_cache_bytes)
-    preparation = AvatarPreparation(settings, store, networks, reason)
-    with _steps() as show:
-        meta = preparation.prepare(data, chosen, name, gender.value, progress=show)
+    preparation = AvatarPreparation(settings, _store(settings), networks, reason)
+    with _bar(total=100, bar_format="{desc:<24} {percentage:3.0f} %|{bar}| {elapsed}") as show:
+        meta = preparation.prepare(data, chosen, name, gender, progress=lambda step, done: show(100 * done, 100, step))
     found = {"id": meta.id, "version": meta.version, "engines": sorted(meta.engines), "report": meta.report}
     typer.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip())
 
@@ -209,20 +201,14 @@ def add_avatar(
 @avatar_app.command("list")
 def list_avatars(config: ConfigOption = "local") -> None:
     """Print every avatar: id, name, gender, size, built in or added."""
-    from musetalk.avatars.stores import shipped_store
-
-    settings = _config(config)
-    for meta in shipped_store(settings, settings.lipsync.avatar_cache_bytes).list():
+    for meta in _store(_config(config)).list():
         typer.echo(f"{meta.id:<24} {meta.name:<24} {meta.gender:<7} {meta.size:>4} px  {'built in' if meta.builtin else 'added'}")
 
 
 @avatar_app.command("delete")
 def delete_avatar(avatar_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)], config: ConfigOption = "local") -> None:
     """Delete an avatar that was added."""
-    from musetalk.avatars.stores import shipped_store
-
-    settings = _config(config)
-    shipped_store(settings, settings.lipsync.avatar_cache_bytes).delete(avatar_id)
+    _store(_config(config)).delete(avatar_id)
     _note(f"{avatar_id} is deleted")
 
 
@@ -234,7 +220,7 @@ def list_weights(purpose: PurposeOption = None, config: ConfigOption = "local") 
     settings = _config(config)
     folder = WeightsFolder(settings.weights)
     typer.echo(f"in {folder.uri}:")
-    for file in _weight_files(settings, None, purpose or Purpose.all):
+    for file in _weight_files(settings, None, purpose or "all"):
         status = folder.status(file)
         size = f"{file.bytes:,} bytes" if file.bytes else "size not published"
         other = f" as {status.name}" if status.name != file.name else ""
@@ -259,7 +245,7 @@ def download_weights(
     folder = WeightsFolder(settings.weights)
     for file in _weight_files(settings, names, purpose):
         _note(f"{file.name}: {file.description}; licence: {file.licence}")
-        with _bytes_bar(file.name) as show:
+        with _bar(desc=file.name, unit="B", unit_scale=True) as show:
             try:
                 done = download(
                     folder, file, again=again, on_progress=show, on_wait=lambda: _note("waiting for another download of the same file ...")
@@ -283,7 +269,7 @@ def verify_weights(names: NamesArgument = None, purpose: PurposeOption = None, c
     folder = WeightsFolder(settings.weights)
     wrong = 0
     for file in _weight_files(settings, names, purpose):
-        with _bytes_bar(file.name) as show:
+        with _bar(desc=file.name, unit="B", unit_scale=True) as show:
             verdict = verify(folder, file, show)
         state = verdict.status.state
         mark = "✗" if verdict.problem else "·" if state is FileState.MISSING else "✓"
@@ -316,11 +302,11 @@ def main() -> None:
     try:
         app()
     except MuseserveError as error:
-        _fail(str(error))
+        sys.exit(f"museserve: {error}")
     except OSError as error:
         if error.filename is None:
             raise
-        _fail(f"{error.filename}: {error.strerror}")
+        sys.exit(f"museserve: {error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
@@ -332,6 +318,12 @@ def _config(source: str, overrides: dict[str, Any] | None = None) -> AppConfig:
     from configs.models import load_config
 
     return load_config(source, overrides)
+
+
+def _store(settings: AppConfig) -> AvatarStore:
+    from musetalk.avatars.stores import shipped_store
+
+    return shipped_store(settings, settings.mux.avatar_cache_bytes)
 
 
 def _speech(text: str, voice: str, speed: float, language: str, settings: AppConfig) -> SpeechRequest:
@@ -349,7 +341,7 @@ def _weight_files(settings: AppConfig, names: list[str] | None, purpose: Purpose
         raise RequestError(f"{', '.join(unknown)}: no such model file; known: {', '.join(BY_NAME)}")
     if names:
         return tuple(BY_NAME[name] for name in names)
-    return files_for(purpose.value if purpose else settings.lipsync.musetalk.version)
+    return files_for(purpose or settings.lipsync.musetalk.version)
 
 
 def _lines(questions: Path) -> list[str]:
@@ -376,21 +368,18 @@ def _prerender_here(settings: AppConfig, avatar: str, speeches: list[SpeechReque
 
 def _prerender_there(url: str, texts: list[str], manner: dict[str, Any]) -> Iterator[tuple[str, bool, int]]:
     """Through `POST /v1/prerender`, a text at a time, so that each is told when it is done."""
-    import json
-    import urllib.error
-    import urllib.request
+    import httpx2
 
-    for text in texts:
-        body = json.dumps({"texts": [text], **manner}).encode()
-        request = urllib.request.Request(f"{url.rstrip('/')}/v1/prerender", body, {"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=600) as answer:
-                made = json.load(answer)["data"][0]
-        except urllib.error.HTTPError as error:
-            raise RequestError(f"{url} refused {text[:60]!r}: {json.load(error)['error']['message']}") from None
-        except urllib.error.URLError as error:
-            raise RequestError(f"{url} cannot be reached: {error.reason}") from None
-        yield made["text"], made["cache"] != "miss", made["frames"]
+    with httpx2.Client(timeout=600) as client:
+        for text in texts:
+            try:
+                answer = client.post(f"{url.rstrip('/')}/v1/prerender", json={"texts": [text], **manner})
+            except httpx2.TransportError as error:
+                raise RequestError(f"{url} cannot be reached: {error}") from None
+            if answer.is_error:
+                raise RequestError(f"{url} refused {text[:60]!r}: {answer.json()['error']['message']}")
+            made = answer.json()["data"][0]
+            yield made["text"], made["cache"] != "miss", made["frames"]
 
 
 def _check_output(output: Path) -> None:
@@ -409,78 +398,33 @@ def _read(path: Path, max_bytes: int, key: str = "limits.max_body_bytes") -> byt
     return path.read_bytes()
 
 
-def _slug(name: str) -> str:
-    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower()).strip("-")
-    return kept[:64] or "avatar"
-
-
 @contextmanager
-def _progress() -> Iterator[Callable[[Fragment], None]]:
-    """A bar of frames on stderr, drawn only when somebody watches."""
+def _bar(**style: Any) -> Iterator[Callable[..., None]]:
+    """A bar on stderr, drawn only when somebody watches. `show(reached, total, step)` moves it.
+
+    What was there at the first call does not count for its speed.
+    """
     from tqdm import tqdm
 
-    with tqdm(unit=" frames", file=sys.stderr, disable=None, leave=False) as bar:
+    with tqdm(file=sys.stderr, disable=None, leave=False, **style) as bar:
 
-        def show(fragment: Fragment) -> None:
-            bar.total = fragment.total_frames
-            bar.update(fragment.n_frames)
-
-        yield show
-
-
-@contextmanager
-def _bytes_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar of bytes on stderr, drawn only when somebody watches; what was there before the first call does not count for its speed."""
-    from tqdm import tqdm
-
-    with tqdm(desc=name, unit="B", unit_scale=True, unit_divisor=1_000, file=sys.stderr, disable=None, leave=False) as bar:
-
-        def show(have: int, total: int | None) -> None:
-            if bar.total is None:
-                bar.total, bar.initial = total, have
+        def show(reached: float, total: float | None, step: str = "") -> None:
+            if not bar.n:
                 bar.reset(total)
-                bar.n = bar.initial = have
-            bar.update(have - bar.n)
+                bar.n = bar.initial = reached
+            bar.total = total
+            if step:
+                bar.set_description_str(step, refresh=False)
+            bar.update(reached - bar.n)
 
         yield show
-
-
-@contextmanager
-def _steps() -> Iterator[Callable[[str, float], None]]:
-    """A bar of the whole with the step that is going on, drawn only when somebody watches."""
-    from tqdm import tqdm
-
-    with tqdm(total=100, file=sys.stderr, disable=None, leave=False, bar_format="{desc:<24} {percentage:3.0f} %|{bar}| {elapsed}") as bar:
-
-        def show(step: str, done: float) -> None:
-            bar.set_description_str(step, refresh=False)
-            bar.update(100 * done - bar.n)
-
-        yield show
-
-
-@contextmanager
-def _until_told() -> Iterator[Callable[[], None]]:
-    """`wait()` returns on Ctrl-C or SIGTERM; what follows may take its time, a second Ctrl-C ends it at once."""
-    import signal
-    import threading
-
-    told = threading.Event()
-    stop = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: told.set()) for number in stop]
-    try:
-        yield told.wait  # type: ignore[misc]
-    finally:
-        for number, handler in zip(stop, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _ready(url: str, took_s: float) -> str:
-    body = f'{{"text": "{EXAMPLE}"}}'
     return f"""
 museserve is ready after {took_s:.1f} s: open {url}/
 
-  curl -sS {url}/v1/videos -H 'Content-Type: application/json' -d '{body}' -o out.mp4
+  curl -sS {url}/v1/videos -H 'Content-Type: application/json' -d '{{"text": "{EXAMPLE}"}}' -o out.mp4
 
 Ctrl-C stops it."""
 
@@ -506,11 +450,6 @@ class _JsonFormatter(logging.Formatter):
 
 def _note(message: str) -> None:
     typer.echo(message, err=True)
-
-
-def _fail(message: str) -> None:
-    _note(f"museserve: {message}")
-    raise SystemExit(1)
 
 
 if __name__ == "__main__":

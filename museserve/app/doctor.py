@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import os
 import platform
-import socket
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,6 +23,7 @@ ENCODERS = {"libx264": "H.264 video", "aac": "AAC sound", "libmp3lame": "MP3 for
 DECODERS = ("mp3", "aac", "opus", "vorbis", "pcm_s16le")
 SAMPLES = {"en": "Tell me about yourself.", "ko": "자기소개를 해 주세요."}
 REINSTALL = "install the project again in a fresh environment: make clean && make install"
+Finding = tuple[bool | None, str]  # the `ok` and `found` of a check
 
 
 @dataclass(frozen=True)
@@ -40,51 +41,46 @@ def checks(config_source: str) -> Iterator[Check]:
     from configs.models import load_config
     from museserve.errors import ConfigError
 
-    yield _python()
-    yield _machine()
-    yield from _tried("packages", REINSTALL, _packages)
+    yield _tried("python", "Python 3.10, 3.11 or 3.12 is needed", _python)
+    yield _tried("machine", "the service takes about 3 GiB; use a machine with 4 or more", _machine)
+    yield _tried("packages", REINSTALL, _packages)
     try:
         config = load_config(config_source)
     except ConfigError as error:
         yield Check("configuration", False, str(error), "mend the file that --config names")
         return
     yield Check("configuration", True, config_source)
-    parts: list[tuple[str, str, Callable[[], Iterator[Check]]]] = [
-        ("encoders", "PyAV's own wheels have them all: pip install --force-reinstall --only-binary av av", _codecs),
-        ("landmark model", REINSTALL, _landmarks),
-        ("avatars", "make the store writable or set avatars.uri", lambda: _avatars(config)),
-        ("voices", REINSTALL, lambda: _voices(config)),
-        ("espeak-ng", REINSTALL, _espeak),
-        ("speech provider", "set OPENAI_API_KEY or speech.engine: offline", lambda: _openai(config)),
-        ("port", "stop what listens there, or museserve serve --port 0", lambda: _port(config)),
-        ("temporary files", "free some space, or set TMPDIR to a folder on another disk", _temporary),
-        ("gpu", "", _gpu),
-    ]
-    for name, mend, look in parts:
-        yield from _tried(name, mend, look)
+    pyav = "PyAV's own wheels have them all: pip install --force-reinstall --only-binary av av"
+    yield _tried("encoders", pyav, _codecs)
+    yield _tried("landmark model", REINSTALL, _landmarks)
+    yield _tried("avatars", "make the store writable or set avatars.uri", _avatars, config)
+    for language in SAMPLES:
+        yield _tried(f"voice {language}", REINSTALL, _voice, config, language)
+    yield _tried("espeak-ng", REINSTALL, _espeak)
+    yield _tried("speech provider", "set OPENAI_API_KEY or speech.engine: offline", _openai, config)
+    yield _tried("port", "stop what listens there, or museserve serve --port 0", _port, config)
+    yield _tried("temporary files", "free some space, or set TMPDIR to a folder on another disk", _temporary)
+    yield _tried("gpu", "", _gpu)
 
 
-def _tried(name: str, mend: str, look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+def _tried(name: str, mend: str, look: Callable[..., Finding], *arguments: object) -> Check:
     try:
-        yield from look()
+        return Check(name, *look(*arguments), mend)
     except Exception as error:  # a broken installation fails in any way it likes; the report must go on
-        yield Check(name, False, f"{type(error).__name__}: {error}", mend)
+        return Check(name, False, f"{type(error).__name__}: {error}", mend)
 
 
-def _python() -> Check:
-    fits = (3, 10) <= sys.version_info < (3, 13)
-    return Check("python", fits, f"{platform.python_version()} on {platform.system()} {platform.machine()}", "Python 3.10, 3.11 or 3.12 is needed")
+def _python() -> Finding:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return (3, 10) <= sys.version_info < (3, 13), found
 
 
-def _machine() -> Check:
+def _machine() -> Finding:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    enough = memory >= 3.5
-    return Check(
-        "machine", enough, f"{cpu.usable_cores()} cores, {memory:.1f} GiB memory", "the service takes about 3 GiB; use a machine with 4 or more"
-    )
+    return memory >= 3.5, f"{cpu.usable_cores()} cores, {memory:.1f} GiB memory"
 
 
-def _packages() -> Iterator[Check]:
+def _packages() -> Finding:
     from packaging.requirements import Requirement
 
     wrong, count = [], 0
@@ -100,66 +96,61 @@ def _packages() -> Iterator[Check]:
             continue
         if not needed.specifier.contains(found, prereleases=True):
             wrong.append(f"{needed.name} {found} does not fit {needed.specifier}")
-    yield Check("packages", not wrong, "; ".join(wrong) or f"{count} as required, museserve {version('museserve')}", REINSTALL)
+    return not wrong, "; ".join(wrong) or f"{count} as required, museserve {version('museserve')}"
 
 
-def _codecs() -> Iterator[Check]:
+def _codecs() -> Finding:
     import av
 
     missing = [f"{name} ({use})" for name, use in ENCODERS.items() if not _has_codec(name, "w")]
     missing += [f"decoder {name}" for name in DECODERS if not _has_codec(name, "r")]
     found = f"missing: {', '.join(missing)}" if missing else f"{', '.join(ENCODERS)} in PyAV {av.__version__}"
-    yield Check("encoders", not missing, found, "PyAV's own wheels have them all: pip install --force-reinstall --only-binary av av")
+    return not missing, found
 
 
 def _has_codec(name: str, mode: Literal["r", "w"]) -> bool:
-    import av
     from av.codec import Codec
 
     try:
         Codec(name, mode)
-    except (av.codec.codec.UnknownCodecError, ValueError):
+    except ValueError:
         return False
     return True
 
 
-def _landmarks() -> Iterator[Check]:
+def _landmarks() -> Finding:
     from musetalk.avatars.builtin import BUILTIN, shipped_portrait
     from musetalk.faces.mediapipe import find_faces
 
     faces = find_faces(shipped_portrait(BUILTIN[0]).portrait)
-    yield Check("landmark model", len(faces) == 1, f"{len(faces)} face found in a shipped portrait", REINSTALL)
+    return len(faces) == 1, f"{len(faces)} face found in a shipped portrait"
 
 
-def _avatars(config: AppConfig) -> Iterator[Check]:
+def _avatars(config: AppConfig) -> Finding:
     from musetalk.avatars.stores import shipped_store
 
     store = shipped_store(config, config.lipsync.avatar_cache_bytes)
     names = [meta.id for meta in store.list()]
-    yield Check("avatars", True, f"{len(names)} in {store.uri}: {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}")
+    return True, f"{len(names)} in {store.uri}: {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}"
 
 
-def _voices(config: AppConfig) -> Iterator[Check]:
-    """The offline voices say a sentence in each language, whatever engine is configured: they are what is fallen back on."""
-    from museserve.messages import SpeechRequest
+def _voice(config: AppConfig, language: str) -> Finding:
+    """The offline voice says a sentence, whatever engine is configured: it is what is fallen back on."""
+    from museserve.messages import SpeechChunk, SpeechRequest
     from museserve.speech.synthesizer import Synthesizer
     from museserve.timebase import SPEECH_RATE
 
-    synthesizer = Synthesizer(config.speech.model_copy(update={"engine": "offline"}))
+    async def spoken() -> list[SpeechChunk]:
+        synthesizer = Synthesizer(config.speech.model_copy(update={"engine": "offline"}))
+        return [chunk async for chunk in synthesizer.stream(SpeechRequest(SAMPLES[language], "auto", 1.0, language))]
 
-    async def spoken(text: str, language: str) -> tuple[float, str]:
-        samples, engine, loudest = 0, "", 0.0
-        async for chunk in synthesizer.stream(SpeechRequest(text, "auto", 1.0, language)):
-            samples, engine = samples + len(chunk.pcm), chunk.engine or engine
-            loudest = max(loudest, float(abs(chunk.pcm).max()) if len(chunk.pcm) else 0.0)
-        return (samples / SPEECH_RATE if loudest > 0.01 else 0.0), engine
-
-    for language, text in SAMPLES.items():
-        seconds, engine = asyncio.run(spoken(text, language))
-        yield Check(f"voice {language}", seconds > 0.5, f"{engine} spoke {seconds:.1f} s", REINSTALL)
+    chunks = asyncio.run(spoken())
+    loud = max(float(abs(chunk.pcm).max(initial=0)) for chunk in chunks) > 0.01
+    seconds = sum(len(chunk.pcm) for chunk in chunks) / SPEECH_RATE if loud else 0.0
+    return seconds > 0.5, f"{chunks[-1].engine} spoke {seconds:.1f} s"
 
 
-def _espeak() -> Iterator[Check]:
+def _espeak() -> Finding:
     import espeakng_loader
 
     from museserve.speech.engines import espeak_library
@@ -169,46 +160,34 @@ def _espeak() -> Iterator[Check]:
     mute = [tag for tag, text in SAMPLES.items() if not library.phonemize(text, tag)]
     names = [ESPEAK_NAMES.get(tag, tag) for tag in LANGUAGES]
     there = sum(os.path.exists(os.path.join(espeakng_loader.get_data_path(), f"{name}_dict")) for name in names)
-    found = f"no sounds for {', '.join(mute)}" if mute else f"dictionaries of {there} languages"
-    yield Check("espeak-ng", not mute, found, REINSTALL)
+    return not mute, f"no sounds for {', '.join(mute)}" if mute else f"dictionaries of {there} languages"
 
 
-def _openai(config: AppConfig) -> Iterator[Check]:
+def _openai(config: AppConfig) -> Finding:
     key = bool(config.speech.openai.api_key or os.environ.get("OPENAI_API_KEY"))
     where = config.speech.openai.base_url or os.environ.get("OPENAI_BASE_URL") or "the public one"
     if config.speech.engine == "openai" and not key:
-        yield Check("speech provider", False, "speech.engine is openai, but no key is set", "set OPENAI_API_KEY or speech.engine: offline")
-    else:
-        chosen = "offline voices" if config.speech.engine == "offline" or not key else f"OpenAI, server: {where}"
-        yield Check("speech provider", None, f"key {'set' if key else 'not set'}, so speech comes from: {chosen}")
+        return False, "speech.engine is openai, but no key is set"
+    chosen = "offline voices" if config.speech.engine == "offline" or not key else f"OpenAI, server: {where}"
+    return None, f"key {'set' if key else 'not set'}, so speech comes from: {chosen}"
 
 
-def _port(config: AppConfig) -> Iterator[Check]:
-    server = config.server
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((server.host, server.port))
-        except OSError as error:
-            yield Check("port", False, f"{server.host}:{server.port}: {error.strerror}", "stop what listens there, or museserve serve --port 0")
-        else:
-            yield Check("port", True, f"{server.host}:{server.port} is free")
+def _port(config: AppConfig) -> Finding:
+    from museserve.app.local import why_taken
+
+    reason = why_taken(config.server.host, config.server.port)
+    return not reason, f"{config.server.host}:{config.server.port}{f': {reason}' if reason else ' is free'}"
 
 
-def _temporary() -> Iterator[Check]:
-    import shutil
-
+def _temporary() -> Finding:
     free = shutil.disk_usage(tempfile.gettempdir()).free / 2**30
-    yield Check(
-        "temporary files", free > 1, f"{free:.1f} GiB free in {tempfile.gettempdir()}", "free some space, or set TMPDIR to a folder on another disk"
-    )
+    return free > 1, f"{free:.1f} GiB free in {tempfile.gettempdir()}"
 
 
-def _gpu() -> Iterator[Check]:
+def _gpu() -> Finding:
     if importlib.util.find_spec("torch") is None:
-        yield Check("gpu", None, "torch is not installed, and the CPU animator needs none")
-        return
+        return None, "torch is not installed, and the CPU animator needs none"
     import torch  # type: ignore[import-not-found,unused-ignore]
 
     name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no CUDA device"
-    yield Check("gpu", None, f"torch {torch.__version__}, {name}")
+    return None, f"torch {torch.__version__}, {name}"

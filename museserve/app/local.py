@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
 import shutil
 import socket
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx2
 import psutil
 
 from configs.models import AppConfig, cache_dir
@@ -35,7 +34,7 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
     """
     check_choice(config)
     port = config.server.port or free_port()
-    if not _is_free(config.server.host, port):
+    if why_taken(config.server.host, port):
         raise ConfigError(f"port {port} on {config.server.host} is taken; stop what listens there or set server.port (0 = any free one)")
     num_gpus = _enough_gpus(config, visible_gpus() if num_gpus is None else num_gpus)
     # Short: Unix sockets below it have at most 107 characters in their path.
@@ -59,10 +58,11 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
 
     from graph import build
 
-    for noisy in ("ray", "ray.serve"):  # what matters of it is told by the ready line and the errors raised here
+    for noisy in ("ray", "ray.serve", "httpx2"):  # what matters is told by the ready line and the errors raised here
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    wanted = sum(scale.num_cpus * scale.max_replicas for _, scale in config.deployments)
     ray.init(
-        num_cpus=max(cpu.usable_cores(), math.ceil(_cpus(config))),
+        num_cpus=max(cpu.usable_cores(), math.ceil(wanted)),
         num_gpus=num_gpus,
         include_dashboard=True,
         dashboard_host="127.0.0.1",
@@ -98,22 +98,12 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
 
 def _descendants(folder: str) -> list[psutil.Process]:
     """Our children that run a program out of `folder`, and everything below them."""
-    ours = [p for p in psutil.Process().children() if any(word.startswith(folder) for word in _command(p))]
-    return [*ours, *(below for p in ours for below in _children(p))]
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return list(process.cmdline())
-    except psutil.Error:
-        return []
-
-
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return list(process.children(recursive=True))
-    except psutil.Error:
-        return []
+    found: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it has just ended
+            if any(word.startswith(folder) for word in child.cmdline()):
+                found += [child, *child.children(recursive=True)]
+    return found
 
 
 def _end(processes: list[psutil.Process]) -> None:
@@ -138,14 +128,15 @@ def log_dir(port: int) -> Path:
     return cache_dir() / "logs" / str(port)
 
 
-def _is_free(host: str, port: int) -> bool:
+def why_taken(host: str, port: int) -> str:
+    """Why nothing can listen there; empty when it can."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return str(error.strerror)
+    return ""
 
 
 def visible_gpus() -> int:
@@ -158,27 +149,19 @@ def visible_gpus() -> int:
 
 def _enough_gpus(config: AppConfig, there: int) -> int:
     """`there`; a replica that cannot be placed would be waited for without an end."""
-    scales = config.deployments
-    wanted = {name: getattr(scales, name) for name in ("lipsync", "face_prep", "tts", "mux", "ingress")}
-    total = sum(scale.num_gpus * max(scale.min_replicas, 1) for scale in wanted.values())
+    wanted = [(name, scale) for name, scale in config.deployments if scale.num_gpus]
+    total = sum(scale.num_gpus * max(scale.min_replicas, 1) for _, scale in wanted)
     if total > there:
-        shares = ", ".join(f"deployments.{name}.num_gpus: {scale.num_gpus:g}" for name, scale in wanted.items() if scale.num_gpus)
+        shares = ", ".join(f"deployments.{name}.num_gpus: {scale.num_gpus:g}" for name, scale in wanted)
         raise ConfigError(f"the configuration asks for {total:g} GPUs ({shares}) and this machine shows {there}; lower them, or use --config local")
     return there
-
-
-def _cpus(config: AppConfig) -> float:
-    scales = config.deployments
-    return sum(s.num_cpus * s.max_replicas for s in (scales.ingress, scales.mux, scales.tts, scales.lipsync, scales.face_prep))
 
 
 def _rehearse(url: str) -> None:
     """Speak one short sentence in each of the shipped voices, so that the first caller finds every connection open."""
     for avatar, text in (("woman", "Ready."), ("man", "Ready."), ("woman", "준비됐습니다.")):
-        body = json.dumps({"text": text, "avatar": avatar, "stream": False}).encode()
-        request = urllib.request.Request(f"{url}/v1/videos", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            answer.read()
+        body = {"text": text, "avatar": avatar, "stream": False}
+        httpx2.post(f"{url}/v1/videos", json=body, timeout=120).raise_for_status()
 
 
 def _reason(error: RuntimeError) -> str:

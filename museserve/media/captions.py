@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -21,7 +22,6 @@ COMMA_PULL = 0.4  # a sentence is cut at a comma rather than in its middle, when
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]»」』]*$")
 _COMMA = re.compile(r"[,;:，、；：]$")
 _SPACELESS = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")  # scripts written without spaces: kana and ideographs
-_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def webvtt(captions: Sequence[Cue], *, word_times: bool = False) -> str:
     if any(word.estimated for cue in captions for word in cue.words):
         blocks.append("NOTE Word times are estimated from the sound.")
     for cue in captions:
-        text = "\n".join(cue.lines).translate(_ESCAPES) if not word_times else _timed(cue)
+        text = _timed(cue) if word_times else html.escape("\n".join(cue.lines), quote=False)
         blocks.append(f"{_clock(cue.start_ms)} --> {_clock(cue.end_ms)}\n{text}")
     return "\n\n".join(blocks) + "\n"
 
@@ -131,10 +131,10 @@ def _timed(cue: Cue) -> str:
             at = _ms(word.start)
             if word is not shown and reached < at < cue.end_ms:  # times inside a cue must rise
                 space = piece[: len(piece) - len(piece.lstrip())]
-                text += f"{space}<{_clock(at)}>{piece.lstrip().translate(_ESCAPES)}"
+                text += f"{space}<{_clock(at)}>{html.escape(piece.lstrip(), quote=False)}"
                 reached = at
             else:
-                text += piece.translate(_ESCAPES)
+                text += html.escape(piece, quote=False)
             shown = word
         lines.append(text)
     return "\n".join(lines)

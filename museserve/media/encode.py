@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from configs.models import MediaConfig
 from museserve.errors import RenderError
+from museserve.media.codecs import codecs_of
 from museserve.media.fragments import ByteSink, mux_fragment, open_init
 from museserve.media.resample import Doubler
 from museserve.messages import ByteArray, FloatArray
@@ -64,18 +65,17 @@ class FragmentEncoder:
         self.width, self.height = width, height
         sink = ByteSink()
         self._template = open_init(sink)
-        self._video = _add_video(self._template, width, height, config)
+        self._video = self._template.add_stream("libx264", rate=FPS)
+        set_up_video(self._video.codec_context, width, height, config)
         self._audio = _add_audio(self._template, config)
         self._template.start_encoding()
         self.init_segment = sink.take()
-        self.codecs = codec_string(self._video.codec_context.extradata, self._audio.codec_context.extradata)
+        self.codecs = codecs_of(self.init_segment)
         self.frames_encoded = 0
         self._fragments = 0
         self._doubler = Doubler()
-        self._pcm: deque[FloatArray] = deque()  # at 48 kHz, not yet given to the AAC encoder
+        self._fifo = av.AudioFifo()  # samples at 48 kHz on their way to the AAC encoder
         self._heard = 0  # samples at 24 kHz
-        self._pushed = 0  # samples at 48 kHz that ever entered `_pcm`
-        self._aac_fed = 0  # frames of 1,024 given to the AAC encoder
         self._aac_sent = 0  # AAC frames given out
         self._packets: deque[Packet[AudioStream]] = deque()
         self._total: int | None = None
@@ -105,7 +105,7 @@ class FragmentEncoder:
 
     def frames_ready(self) -> int:
         """How many frames can be encoded now, that is, for how many there is enough speech. 0 when all are done."""
-        packets = max(self._pushed // AAC_FRAME - LEAD_FRAMES, 0)
+        packets = max(self._fifo.samples_written // AAC_FRAME - LEAD_FRAMES, 0)
         # the most frames whose AAC frames (rounded down to whole ones) are all there
         frames = ((packets + 1) * AAC_FRAME - 1) // OUTPUT_SAMPLES_PER_FRAME
         if self._total is not None:
@@ -143,7 +143,6 @@ class FragmentEncoder:
 
     def close(self) -> None:
         """Free the encoders. Nothing is flushed: what was not asked for is not part of the stream."""
-        self._pcm.clear()
         self._packets.clear()
         self._template.close()
 
@@ -161,44 +160,24 @@ class FragmentEncoder:
 
     def _encode_audio(self, end: int) -> list[Packet[AudioStream]]:
         """AAC frames up to number `end`, not included. Encodes no further than it must: the first picture is waiting."""
-        while self._aac_fed < end + LEAD_FRAMES:
-            samples = av.AudioFrame.from_ndarray(self._take(AAC_FRAME)[None], format="fltp", layout="mono")
-            samples.sample_rate = OUTPUT_RATE
-            samples.pts = self._aac_fed * AAC_FRAME
-            samples.time_base = Fraction(1, OUTPUT_RATE)
+        while self._fifo.samples_read < (end + LEAD_FRAMES) * AAC_FRAME:
+            samples = self._fifo.read(AAC_FRAME)  # it has them: `frames_ready` was asked first
             self._packets.extend(p for p in self._audio.encode(samples) if p.pts is not None and p.pts >= 0)
-            self._aac_fed += 1
         packets = [self._packets.popleft() for _ in range(end - self._aac_sent)]
         self._aac_sent = end
         return packets
 
     def _append(self, pcm: FloatArray) -> None:
-        ramp_end = SILENT_SAMPLES + FADE_SAMPLES
-        if self._pushed < ramp_end and len(pcm):
-            at = np.arange(self._pushed, min(self._pushed + len(pcm), ramp_end))
+        if not len(pcm):
+            return
+        written, ramp_end = self._fifo.samples_written, SILENT_SAMPLES + FADE_SAMPLES
+        if written < ramp_end:
+            at = np.arange(written, min(written + len(pcm), ramp_end))
             gain = np.clip((at - SILENT_SAMPLES) / FADE_SAMPLES, 0.0, 1.0).astype(np.float32)
             pcm[: len(at)] *= gain
-        self._pcm.append(pcm)
-        self._pushed += len(pcm)
-
-    def _take(self, n: int) -> FloatArray:
-        """The next n samples of `_pcm`, which has them: `frames_ready` was asked first."""
-        parts: list[FloatArray] = []
-        while n > 0:
-            head = self._pcm.popleft()
-            parts.append(head[:n])
-            if len(head) > n:
-                self._pcm.appendleft(head[n:])
-            n -= len(parts[-1])
-        return np.concatenate(parts)
-
-
-def codec_string(annexb: bytes | None, asc: bytes | None) -> str:
-    """RFC 6381 names of both streams, from the encoders' own headers: H.264 in Annex B, AAC's AudioSpecificConfig."""
-    if not annexb or not asc:
-        raise RenderError("the encoders gave no headers")
-    start = annexb.index(b"\x00\x00\x01") + 4  # after the NAL header
-    return f"avc1.{annexb[start : start + 3].hex()}, mp4a.40.{asc[0] >> 3}"
+        samples = av.AudioFrame.from_ndarray(pcm[None], format="fltp", layout="mono")
+        samples.sample_rate, samples.pts, samples.time_base = OUTPUT_RATE, written, Fraction(1, OUTPUT_RATE)
+        self._fifo.write(samples)
 
 
 @lru_cache(maxsize=16)
@@ -229,12 +208,6 @@ def set_up_video(codec: VideoCodecContext, width: int, height: int, config: Medi
         "sc_threshold": "0",
         "bf": "0",
     }
-
-
-def _add_video(container: av.container.OutputContainer, width: int, height: int, config: MediaConfig) -> VideoStream:
-    stream = container.add_stream("libx264", rate=FPS)
-    set_up_video(stream.codec_context, width, height, config)
-    return stream
 
 
 def _add_audio(container: av.container.OutputContainer, config: MediaConfig) -> AudioStream:

@@ -6,12 +6,15 @@ segment late. A muxer that lives for one fragment has nothing to wait for, and w
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import av
 from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
+
+from museserve.timebase import FPS, OUTPUT_SAMPLES_PER_FRAME, VIDEO_TIMESCALE
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -62,3 +65,13 @@ def mux_fragment(number: int, tracks: Sequence[tuple[VideoStream | AudioStream, 
                 packet.stream = stream
                 container.mux_one(packet)
     return sink.take()
+
+
+def moved(fragment: bytes, frames: int) -> bytes:
+    """The same fragment, with whatever lies before its moof, `frames` later: pictures and sound."""
+    data = bytearray(fragment)
+    at = data.index(b"moof")
+    for ticks in (VIDEO_TIMESCALE // FPS, OUTPUT_SAMPLES_PER_FRAME):  # a frame's, in the tracks' own units
+        at = data.index(b"tfdt", at) + 8  # the decode time, behind version and flags
+        struct.pack_into(">Q", data, at, struct.unpack_from(">Q", data, at)[0] + frames * ticks)
+    return bytes(data)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from configs.models import MediaConfig
 from museserve.media.encode import FragmentEncoder, set_up_video
-from museserve.media.isobmff import parse_fragments, rebase
+from museserve.media.fragments import moved
 from museserve.media.mp4 import to_mp4
 from museserve.media.static_blocks import keep_static
 from museserve.messages import ByteArray
@@ -56,7 +56,8 @@ def encode_idle(background: ByteArray, config: MediaConfig, order: NDArray[np.in
     most = MOST_BYTES * len(order) / FPS * background[0].size / 1.5
     while True:
         loop = _encode(background, config, order)
-        pictures = sum(sum(info.tracks[0].sizes) for segment in loop.segments for info in parse_fragments(segment))
+        with av.open(io.BytesIO(loop.mp4), "r") as film:
+            pictures = sum(packet.size for packet in film.demux(video=0))
         if pictures <= most or config.crf + COARSER > COARSEST:
             return loop
         config = config.model_copy(update={"crf": config.crf + COARSER})
@@ -72,7 +73,8 @@ def _encode(background: ByteArray, config: MediaConfig, order: NDArray[np.intege
         init = encoder.init_segment
     whole = io.BytesIO()
     to_mp4([init, *running], whole)
-    return IdleLoop(init, tuple(_at_zero(segment) for segment in running), whole.getvalue(), shown, config.crf)
+    segments = tuple(moved(segment, -i * SEGMENT_FRAMES) for i, segment in enumerate(running))
+    return IdleLoop(init, segments, whole.getvalue(), shown, config.crf)
 
 
 def _steady(shown: ByteArray, config: MediaConfig, order: NDArray[np.integer[Any]]) -> Iterator[list[ByteArray]]:
@@ -113,7 +115,3 @@ class _Screen:
         (decoded,) = (shown for packet in self._encoder.encode(frame) for shown in self._decoder.decode(packet))
         self._seen = np.asarray(decoded.to_ndarray(format="yuv420p"), np.uint8)
         return picture, self._seen
-
-
-def _at_zero(segment: bytes) -> bytes:
-    return rebase(segment, {track.track: 0 for info in parse_fragments(segment) for track in info.tracks})

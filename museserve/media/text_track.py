@@ -48,14 +48,11 @@ class TextTrack:
         return cls(cues(words), detect(said.text, said.language), frames * 1_000 // FPS)
 
     def add_to(self, target: OutputContainer) -> Iterator[Packet[Stream]]:
-        """Add the stream now, before anything is written; the packets to mux follow."""
+        """The packets to mux. Adds the stream when the first is asked for, so before anything is written."""
         stream: SubtitleStream = target.add_stream("mov_text")
         stream.codec_context.subtitle_header = STYLE
         stream.time_base = MILLISECONDS
         stream.metadata["language"] = ISO_639_2.get(self.language, UNDETERMINED)
-        return self._packets(stream)
-
-    def _packets(self, stream: SubtitleStream) -> Iterator[Packet[Stream]]:
         for cue in self.cues:
             end_ms = min(cue.end_ms, self.duration_ms)
             if cue.start_ms < end_ms:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import struct
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -130,13 +130,11 @@ def pack_speech(chunks: list[SpeechChunk]) -> bytes:
 
 
 def unpack_speech(blob: bytes) -> list[SpeechChunk]:
-    rows, body = _unpack(blob)
-    pcm = np.divide(np.frombuffer(body, "<i2"), np.float32(FULL_SCALE), dtype=np.float32)
-    chunks, at = [], 0
-    for samples, start, phonemes, words, *rest in rows:
+    chunks = []
+    for part, (start, phonemes, words, *rest) in _unpack(blob, item_bytes=2):
+        pcm = np.divide(np.frombuffer(part, "<i2"), np.float32(FULL_SCALE), dtype=np.float32)
         known = None if phonemes is None else tuple(Phoneme(*p) for p in phonemes)
-        chunks.append(SpeechChunk(start, pcm[at : at + samples], known, _words(words), *rest))
-        at += samples
+        chunks.append(SpeechChunk(start, pcm, known, _words(words), *rest))
     return chunks
 
 
@@ -146,13 +144,10 @@ def pack_fragments(fragments: list[Fragment]) -> bytes:
 
 
 def unpack_fragments(blob: bytes) -> list[Fragment]:
-    rows, body = _unpack(blob)
-    fragments, at = [], 0
-    for size, first_frame, n_frames, words, total_frames, head in rows:
-        data = bytes(body[at : at + size])
+    fragments = []
+    for part, (first_frame, n_frames, words, total_frames, head) in _unpack(blob):
         known = None if head is None else FragmentHead(**head)
-        fragments.append(Fragment(data, first_frame, n_frames, _words(words), total_frames, known))
-        at += size
+        fragments.append(Fragment(bytes(part), first_frame, n_frames, _words(words), total_frames, known))
     return fragments
 
 
@@ -169,6 +164,10 @@ def _pack(rows: list[Any], parts: list[bytes]) -> bytes:
     return b"".join([LENGTH.pack(len(index)), index, *parts])
 
 
-def _unpack(blob: bytes) -> tuple[list[Any], memoryview]:
+def _unpack(blob: bytes, item_bytes: int = 1) -> Iterator[tuple[memoryview, list[Any]]]:
+    """Each part with its row, whose first column was its length in items."""
     (length,) = LENGTH.unpack_from(blob)
-    return json.loads(blob[LENGTH.size : LENGTH.size + length]), memoryview(blob)[LENGTH.size + length :]
+    end = LENGTH.size + length
+    for n, *row in json.loads(blob[LENGTH.size : end]):
+        at, end = end, end + n * item_bytes
+        yield memoryview(blob)[at:end], row

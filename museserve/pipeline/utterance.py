@@ -84,17 +84,7 @@ class _Piece:
     crops: asyncio.Task[list[ByteArray | None]]
 
 
-@dataclass(frozen=True)
-class _Work:
-    """The tasks of an utterance, which end with it."""
-
-    receiving: asyncio.Task[None]
-    hearing: asyncio.Task[None]
-    drawing: asyncio.Task[None]
-
-    @property
-    def all(self) -> tuple[asyncio.Task[None], ...]:
-        return self.receiving, self.hearing, self.drawing
+_Pieces = asyncio.Queue[_Piece | None]  # None: no more come
 
 
 class UtterancePipeline:
@@ -133,6 +123,7 @@ class UtterancePipeline:
         self._changed = asyncio.Condition()
         self._encoding = asyncio.Lock()  # sound comes in while pictures are encoded; the encoder takes one call at a time
         self._words_sent = 0
+        self._work: list[asyncio.Task[None]] = []  # receives, hears, draws; ends with the utterance
         self.timings = timings or Timings()
         self.notice = ""
         self.speech_engine = ""
@@ -147,17 +138,17 @@ class UtterancePipeline:
 
         Raises what the speech source, `listen` or `render` raise.
         """
-        slots, pieces = asyncio.Semaphore(self._config.segments_in_flight), asyncio.Queue[_Piece | None]()
-        receiving, hearing = asyncio.create_task(self._receive()), asyncio.create_task(self._hear())
-        work = _Work(receiving, hearing, asyncio.create_task(self._draw(slots, pieces)))
+        slots, pieces = asyncio.Semaphore(self._config.segments_in_flight), _Pieces()
+        work = (self._receive(), self._hear(), self._draw(slots, pieces))
+        self._work = [asyncio.create_task(part) for part in work]
         try:
-            async for fragment in self._encode(slots, pieces, work):
+            async for fragment in self._encode(slots, pieces):
                 yield fragment
         finally:
             drawing = [piece.crops for piece in _drained(pieces) if piece is not None]
-            for task in (*work.all, *drawing):
+            for task in (*self._work, *drawing):
                 task.cancel()
-            await asyncio.gather(*work.all, *drawing, return_exceptions=True)
+            await asyncio.gather(*self._work, *drawing, return_exceptions=True)
             aclose = getattr(self._chunks, "aclose", None)
             if aclose is not None:
                 await aclose()
@@ -205,7 +196,7 @@ class UtterancePipeline:
                 self._heard = heard.first_frame + len(heard.rows)
                 self._changed.notify_all()
 
-    async def _draw(self, slots: asyncio.Semaphore, pieces: asyncio.Queue[_Piece | None]) -> None:
+    async def _draw(self, slots: asyncio.Semaphore, pieces: _Pieces) -> None:
         """Ask for pictures piece by piece, never more than the allowed number ahead of the encoder."""
         first = 0
         sizes = deque(self._config.first_pieces)
@@ -257,24 +248,24 @@ class UtterancePipeline:
                 crops[i] = crop
         return crops
 
-    async def _encode(self, slots: asyncio.Semaphore, pieces: asyncio.Queue[_Piece | None], work: _Work) -> AsyncGenerator[Fragment, None]:
-        while (piece := await _unless_failed(pieces.get(), work.all)) is not None:
-            crops = await _unless_failed(piece.crops, work.all)
+    async def _encode(self, slots: asyncio.Semaphore, pieces: _Pieces) -> AsyncGenerator[Fragment, None]:
+        while (piece := await _unless_failed(pieces.get(), self._work)) is not None:
+            crops = await _unless_failed(piece.crops, self._work)
             slots.release()
             self.timings.mark("render")
             for at in range(0, len(crops), SEGMENT_FRAMES):
                 part = slice(at, at + SEGMENT_FRAMES)
-                yield await self._fragment(piece.first + at, crops[part], piece.weights[part], work)
+                yield await self._fragment(piece.first + at, crops[part], piece.weights[part])
                 self._watch(piece.first + at)
 
     async def _sound_for(self, frames: int) -> None:
         async with self._changed:
             await self._changed.wait_for(lambda: self._encoder.frames_ready() >= frames)
 
-    async def _fragment(self, first: int, crops: list[ByteArray | None], weights: list[int], work: _Work) -> Fragment:
+    async def _fragment(self, first: int, crops: list[ByteArray | None], weights: list[int]) -> Fragment:
         n = len(crops)
         if self._encoder.frames_ready() < n:  # the sound that belongs to these pictures, and 43 ms more, must be in the encoder
-            await _unless_failed(self._sound_for(n), (work.receiving,))
+            await _unless_failed(self._sound_for(n), self._work[:1])
         began = time.perf_counter()
         async with self._encoding:
             data = await self._executor.run(self._due_s(first), partial(self._compose_and_encode, first, crops, weights))

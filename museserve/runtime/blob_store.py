@@ -16,12 +16,12 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow.fs as pafs
 
-from museserve.errors import ConfigError
+from museserve.runtime.storage import resolve
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +47,7 @@ class BlobStore:
     """
 
     def __init__(self, uri: str, max_bytes: int, memory_bytes: int = 32 * 2**20) -> None:
-        try:
-            self._fs, root = pafs.FileSystem.from_uri(uri) if "://" in uri else (pafs.LocalFileSystem(), uri)
-        except (ValueError, OSError) as error:
-            raise ConfigError(f"cache.uri {uri!r} names no file system: {error}") from None
-        self._root = root.rstrip("/")
+        self._fs, self._root = resolve(uri, Path(), "cache.uri")
         self._local = self._fs.type_name == "local"
         self._max_bytes, self._memory_bytes = max_bytes, memory_bytes
         self._lock = threading.Lock()

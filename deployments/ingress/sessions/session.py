@@ -17,13 +17,13 @@ from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.outbox import Outbox
 from deployments.ingress.sessions.utterance import QueuedUtterance
 from museserve.errors import AudioError, BusyError, ConflictError, EngineError, MuseserveError, PayloadTooLargeError, RequestError
-from museserve.media.isobmff import parse_fragments, rebase
+from museserve.media.fragments import moved
 from museserve.messages import Delivery, Fragment, FragmentHead, SpeechRequest, VideoRequest
 from museserve.pipeline.idle_phase import grid_of, idle_frame
 from museserve.speech.request import parse_delivery, parse_speech, speech_of
 from museserve.speech.text.clean import Speakable
 from museserve.speech.text.deltas import TextDeltas
-from museserve.timebase import FPS, OUTPUT_SAMPLES_PER_FRAME, VIDEO_TIMESCALE
+from museserve.timebase import FPS
 
 logger = logging.getLogger("ray.serve")
 
@@ -383,7 +383,7 @@ class Session:
         if fragment.final and queued.done:
             flags |= p.FrameFlag.ENDS
         if first:
-            data = _later(data, first)
+            data = moved(data, first)
         at = first + fragment.first_frame
         shown = idle_frame(phase, fragment.first_frame, self._loop_frames)
         self.outbox.post(lambda seq: p.FrameHeader(seq, queued.n, at, fragment.n_frames, shown, flags).pack() + data, queued.n, at)
@@ -405,13 +405,3 @@ async def _within(wanted: Coroutine[Any, Any, Any], seconds: float | None) -> No
         await asyncio.wait({task}, timeout=seconds)
     finally:
         task.cancel()
-
-
-def _later(data: bytes, frames: int) -> bytes:
-    """A fragment moved by so many frames on both tracks."""
-    times = {}
-    for info in parse_fragments(data):
-        for number, track in enumerate(info.tracks):
-            by = frames * (VIDEO_TIMESCALE // FPS if number == 0 else OUTPUT_SAMPLES_PER_FRAME)
-            times[track.track] = track.decode_time + by
-    return rebase(data, times)

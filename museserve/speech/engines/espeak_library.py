@@ -60,10 +60,9 @@ class PhonemeEvent:
 
 @dataclass(frozen=True)
 class WordEvent:
-    """The word text[first:first + length] begins with the next phoneme, the one numbered `phoneme`."""
+    """The word that begins at text[first] sounds from the phoneme numbered `phoneme` on."""
 
     first: int
-    length: int
     phoneme: int
 
 
@@ -178,7 +177,7 @@ class EspeakLibrary:
             if event.type == _EVENT_PHONEME:
                 self._phonemes.append(PhonemeEvent(event.sample, event.id.string.decode("utf-8", "ignore")))
             elif event.type == _EVENT_WORD:
-                self._words.append(WordEvent(event.text_position - 1, event.length, len(self._phonemes)))
+                self._words.append(WordEvent(event.text_position - 1, len(self._phonemes)))
             number += 1
         if samples and count > 0:
             self._blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from museserve.errors import UnknownLanguageError, UnknownVoiceError
 from museserve.speech.text import language as languages
@@ -35,16 +34,14 @@ class Voice:
 
 @dataclass(frozen=True)
 class VoiceInfo:
-    """One accepted name. `engine`: who speaks it; OpenAI's names are spoken by an offline voice of that gender when no key is configured."""
+    """One accepted name. `engine`: who speaks it; OpenAI's names are spoken by an offline voice of that gender when no
+    key is configured. `languages`: base tags; empty = all.
+    """
 
     id: str
     engine: str
     gender: str
     languages: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """`languages` empty = all."""
-        return {"id": self.id, "engine": self.engine, "gender": self.gender, "languages": list(self.languages)}
 
 
 HIBARI = Voice("hibari", "hibari", "female", gain=1.57, languages=("en",))

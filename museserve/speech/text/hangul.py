@@ -12,25 +12,15 @@ _ROMAN_VOWELS = "a ae ya yae eo e yeo ye o wa wae oe yo u wo we wi yu eu ui i".s
 _ROMAN_CODAS = "- k k k n n n t l k m l l l p l m p p t t ng t t k t p t".replace("-", "").split(" ")
 
 
-def is_syllable(char: str) -> bool:
-    return "가" <= char <= "힣"
-
-
 def compose(onset: str, vowel: str, coda: str = " ") -> str:
     return chr(0xAC00 + (ONSETS.index(onset) * 21 + VOWELS.index(vowel)) * 28 + CODAS.index(coda))
-
-
-def decompose(syllable: str) -> tuple[str, str, str]:
-    """(onset, vowel, coda) of a syllable; coda " " when open."""
-    index = ord(syllable) - 0xAC00
-    return ONSETS[index // 588], VOWELS[index // 28 % 21], CODAS[index % 28]
 
 
 def romanize(text: str) -> str:
     """Hangul in Latin letters, for a voice that cannot read it; everything else as it is."""
     out = []
     for char in text:
-        if is_syllable(char):
+        if "가" <= char <= "힣":
             index = ord(char) - 0xAC00
             out.append(_ROMAN_ONSETS[index // 588] + _ROMAN_VOWELS[index // 28 % 21] + _ROMAN_CODAS[index % 28])
         else:

@@ -52,16 +52,12 @@ class Lexicon:
     def section(self, language: str) -> LexiconSection:
         return self._sections.get(language, _EMPTY)
 
-    def spoken(self, term: str, language: str) -> str | None:
-        """How the whole of `term` is said, or None."""
-        return self.section(language).spoken(term)
-
 
 class LexiconSection:
     """The terms of one language; a `Finder` for `rewrite`."""
 
     def __init__(self, terms: Mapping[str, str]) -> None:
-        self._exact = dict(terms)
+        self.terms = dict(terms)
         self._folded: dict[str, str] = {}
         for written, spoken in terms.items():
             self._folded.setdefault(written.lower(), spoken)
@@ -70,12 +66,9 @@ class LexiconSection:
             lengths.setdefault(written[0].lower(), set()).add(len(written))
         self._lengths = {first: sorted(sizes, reverse=True) for first, sizes in lengths.items()}
 
-    @property
-    def terms(self) -> tuple[str, ...]:
-        return tuple(self._exact)
-
     def spoken(self, term: str) -> str | None:
-        exact = self._exact.get(term)
+        """How the whole of `term` is said, or None."""
+        exact = self.terms.get(term)
         return self._folded.get(term.lower()) if exact is None else exact
 
     def find(self, text: str, pos: int) -> tuple[int, int, str] | None:

@@ -11,8 +11,6 @@ from museserve.speech.text.normalize_en import english_rules
 from museserve.speech.text.normalize_ko import korean_rules, plain_latin
 from museserve.speech.text.rewrite import Finder, SpokenForm, rewrite
 
-__all__ = ["SpokenForm", "normalize", "warm_normalizer"]
-
 
 def normalize(text: str, language: str, lexicon: Lexicon) -> SpokenForm:
     """What a voice of `language` (a base tag) should be given for `text` (a clause), and where each written word lies in it.

@@ -7,33 +7,9 @@ from functools import cache
 
 from museserve.speech.text.hangul import romanize
 from museserve.speech.text.rewrite import Finder, Rule
+from museserve.speech.text.tables import table
 
-_SIGNS = {
-    "<=": "less than or equal to",
-    ">=": "greater than or equal to",
-    "≤": "less than or equal to",
-    "≥": "greater than or equal to",
-    "!==": "not equal to",
-    "!=": "not equal to",
-    "≠": "not equal to",
-    "===": "equals",
-    "==": "equals",
-    "&&": "and",
-    "||": "or",
-    "+=": "plus equals",
-    "->": "to",
-    "=>": "to",
-    "→": "to",
-    "⇒": "to",
-    "←": "from",
-    "<-": "from",
-    "×": "times",
-    "÷": "divided by",
-    "±": "plus or minus",
-    "√": "the square root of",
-    "∞": "infinity",
-    "≈": "about",
-}
+_SIGNS: dict[str, str] = table("normalize_en")
 _SHORT_ENDINGS = {"py": "pie", "js": "J S", "ts": "T S", "md": "M D", "sh": "S H", "yml": "yammel", "yaml": "yammel", "cpp": "C P P", "rs": "R S"}
 _FILE_ENDINGS = "py|js|ts|tsx|jsx|md|sh|yml|yaml|json|html|css|cpp|rs|go|java|txt|csv|xml|sql|toml|ini|exe|png|jpg|pdf"
 _TIMES = {"k": "thousand", "K": "thousand", "M": "million", "B": "billion"}

@@ -13,6 +13,7 @@ from functools import lru_cache
 from museserve.speech.text.english_sounds import pronounce
 from museserve.speech.text.hangul import compose
 from museserve.speech.text.korean_numbers import number
+from museserve.speech.text.tables import table
 
 LETTERS = dict(
     zip(
@@ -23,155 +24,8 @@ LETTERS = dict(
 )
 ENGLISH_DIGITS = "제로 원 투 쓰리 포 파이브 식스 세븐 에이트 나인".split()
 
-# Spelling -> sounds, the first that matches. Sounds: consonants in Latin letters, vowels in Hangul letters; a vowel with "'" is short: a stop
-# after it closes the syllable. None: the spelling's first letter is its sound.
-_RULES: list[tuple[str, str | None]] = [
-    # endings
-    (r"tion(?=s?$|al|ed$|ing$)", "sh ㅓ n"),
-    (r"ssion(?=s?$|al)", "sh ㅓ n"),
-    (r"sion(?=s?$)", "j ㅓ n"),
-    (r"ture(?=s?$)", "ch ㅓ"),
-    (r"sure(?=s?$)", "j ㅓ"),
-    (r"(?<=.)cial(?=$|ly)", "sh ㅓ l"),
-    (r"(?<=.)cious$", "sh ㅓ s"),
-    (r"(?<=.)ous$", "ㅓ s"),
-    (r"(?<=.)able(?=s?$)", "ㅓ b ㅡ l"),
-    (r"(?<=.)ible(?=s?$)", "ㅓ b ㅡ l"),
-    (r"(?<=[bcdfgkpstz])le(?=s?$)", "ㅡ l"),
-    (r"(?<=..)age(?=s?$)", "ㅣ j"),
-    (r"(?<=.)ment(?=s?$)", "m ㅓ n t"),
-    (r"(?<=.)ness$", "n ㅣ s"),
-    (r"(?<=..)less$", "l ㅣ s"),
-    (r"(?<=.)ware$", "w ㅔ ㅓ"),
-    (r"(?<=..)ate(?=s?$|d$)", "ㅔㅣ t"),
-    (r"(?<=..)ator(?=s?$)", "ㅔㅣ t ㅓ"),
-    (r"(?<=..)ing(?=s?$)", "ㅣ ng"),
-    (r"(?<=[td])ed$", "ㅣ d"),
-    (r"(?<=[pkfsxh])ed$", "t"),
-    (r"(?<=[^aeiou])ed$", "d"),
-    (r"(?<=.)[eo]r(?=s?$)", "ㅓ"),
-    (r"(?<=[^aeiou])ey$", "ㅣ"),
-    (r"(?<=[^aeiou])y(?=$)", "ㅣ"),
-    (r"(?<=^.)y$", "ㅏㅣ"),
-    (r"(?<=^..)y$", "ㅏㅣ"),
-    (r"(?<=.[^aeiou])ies$", "ㅣ z"),
-    (r"(?<=[aeiouy][^aeiou])es$", "s"),
-    # consonant groups
-    (r"tch", "ch"),
-    (r"sch(?=[aeiou])", "s k"),
-    (r"^ch(?=r)", "k"),
-    (r"ch(?=n|l)", "k"),
-    (r"ch", "ch"),
-    (r"sh", "sh"),
-    (r"ph", "f"),
-    (r"th", "s"),
-    (r"^wh", "w"),
-    (r"wh", "w"),
-    (r"^wr", "r"),
-    (r"^kn", "n"),
-    (r"^gn", "n"),
-    (r"^ps", "s"),
-    (r"ck", "k"),
-    (r"qu", "k w"),
-    (r"q", "k"),
-    (r"ght", "t"),
-    (r"gh", ""),
-    (r"dge", "j"),
-    (r"mb$", "m"),
-    (r"ng(?=$|s$|th)", "ng"),
-    (r"ng(?=[lr])", "ng g"),
-    (r"n(?=[kxq])", "ng"),
-    (r"sc(?=[eiy])", "s"),
-    (r"cc(?=[eiy])", "k s"),
-    (r"([bcdfgklmnprstvz])\1", None),
-    (r"c(?=[eiy])", "s"),
-    (r"c", "k"),
-    (r"^g(?=e[nr])", "j"),
-    (r"g(?=e$|es$|y$|in[^g])", "j"),
-    (r"^x", "z"),
-    (r"x", "k s"),
-    (r"(?<=[aeiou])s(?=e$|es$)", "z"),
-    (r"(?<=[aeiou][mnlrbdgv])s$", "s"),
-    # vowels with r
-    (r"air|are$|ere$", "ㅔ ㅓ"),
-    (r"ear|eer", "ㅣ ㅓ"),
-    (r"ire$", "ㅏㅣ ㅓ"),
-    (r"ore$|oor|oar|our", "ㅗ ㅓ"),
-    (r"ure$", "ㅠ ㅓ"),
-    (r"war", "w ㅝ"),
-    (r"wor", "w ㅓ"),
-    (r"ar(?![aeiour])", "ㅏ"),
-    (r"or(?![aeiour])", "ㅗ"),
-    (r"[eiu]r(?![aeiour])", "ㅓ"),
-    # vowel groups
-    (r"eau", "ㅗ"),
-    (r"igh", "ㅏㅣ"),
-    (r"eigh", "ㅔㅣ"),
-    (r"ai|ay", "ㅔㅣ"),
-    (r"au|aw", "ㅗ"),
-    (r"ee|ea|ie(?=.)", "ㅣ"),
-    (r"ie$", "ㅣ"),
-    (r"ei|ey", "ㅔㅣ"),
-    (r"eu|ew", "ㅠ"),
-    (r"oa", "ㅗ"),
-    (r"oi|oy", "ㅗㅣ"),
-    (r"oo(?=k)", "ㅜ'"),
-    (r"oo", "ㅜ"),
-    (r"ou", "ㅏㅜ"),
-    (r"ow(?=$|er|s$|n$)(?<!^.ow)(?<!^..w)", "ㅗ"),
-    (r"ow", "ㅏㅜ"),
-    (r"ue$", "ㅠ"),
-    (r"ui", "ㅣ'"),
-    (r"uy", "ㅏㅣ"),
-    (r"oe$", "ㅗ"),
-    (r"ia(?=$|[^lnt])", "ㅣ ㅏ"),
-    (r"io", "ㅣ ㅗ"),
-    (r"eo", "ㅣ ㅗ"),
-    # one vowel, one consonant, silent e: the vowel says its name
-    (r"a(?=[bcdfgklmnpstvz]e(?:$|s$|d$|r$|rs$))", "ㅔㅣ"),
-    (r"a(?=[bdcgkt]ing$)", "ㅔㅣ"),
-    (r"e(?=[bdfglmnpstvzk]e(?:$|s$))", "ㅣ"),
-    (r"i(?=[bcdfgklmnpstvz]e(?:$|s$|d$|r$|rs$))", "ㅏㅣ"),
-    (r"o(?=[bcdfgklmnpstvz]e(?:$|s$|d$|r$|rs$))", "ㅗ"),
-    (r"u(?=[bcdfgklmnpstvz]e(?:$|s$|d$|r$|rs$))", "ㅠ"),
-    (r"y(?=[pnt]e(?:$|s$))", "ㅏㅣ"),
-    # open syllables and what is left
-    (r"(?<=[^aeiou])i(?=nd$|ld$)", "ㅏㅣ"),
-    (r"^u(?=ni|s[ei])", "ㅠ"),
-    (r"^re(?=[bcdfgklmnpqstv][aeiouhlr])", "r ㅣ"),
-    (r"^de(?=[bcdfglmnptv][aeiouhlr])", "d ㅣ"),
-    (r"(?<=^[bcdfghjklmnpqrstvwz])e$", "ㅣ"),
-    (r"(?<=.)e$", ""),
-    (r"(?<=[^aeiou])e(?=s$)", "ㅣ"),
-    (r"^a(?=[bcdfgklmnpstv][aeiou])", "ㅓ"),
-    (r"(?<=.)a$", "ㅏ"),
-    (r"a(?=ll|lk|lt)", "ㅗ"),
-    (r"(?<=w)a(?=[tsn])", "ㅘ'"),
-    (r"a", "ㅐ'"),
-    (r"e", "ㅔ'"),
-    (r"i$", "ㅣ"),
-    (r"i", "ㅣ'"),
-    (r"(?<=.)o$", "ㅗ"),
-    (r"o(?=m[pbme])", "ㅓ"),
-    (r"o", "ㅗ'"),
-    (r"^u(?=[nplrt])", "ㅓ'"),
-    (r"u(?=l[lt]|sh)", "ㅜ'"),
-    (r"u(?=[bcdfgklmnpstvz][aeiou])", "ㅜ"),
-    (r"u$", "ㅜ"),
-    (r"u", "ㅓ'"),
-    (r"^y(?=[aeiou])", "y"),
-    (r"(?<=[aeiou])y(?=[aeiou])", "y"),
-    (r"y", "ㅣ'"),
-    (r"w(?=[aeiou])", "w"),
-    (r"w", ""),
-    (r"h(?=[aeiouy])", "h"),
-    (r"h", ""),
-    (r"r(?=[aeiouy])", "r"),
-    (r"r", ""),
-    (r"j", "j"),
-    (r"([bdfgklmnpstvz])", None),
-]
-_COMPILED = [(re.compile(pattern), sounds) for pattern, sounds in _RULES]
+# Patterns of spelling and their sounds; None: the spelling's first letter is its sound.
+_RULES: dict[re.Pattern[str], str | None] = {re.compile(rule): said for rule, said in table("transliterate").items()}
 
 _ONSET = dict(b="ㅂ", d="ㄷ", f="ㅍ", g="ㄱ", h="ㅎ", j="ㅈ", k="ㅋ", l="ㄹ", m="ㅁ", n="ㄴ", p="ㅍ", r="ㄹ", s="ㅅ", t="ㅌ", v="ㅂ", z="ㅈ", ch="ㅊ")
 _CODA = dict(m="ㅁ", n="ㄴ", ng="ㅇ", l="ㄹ")
@@ -284,7 +138,7 @@ def _sounds(word: str) -> list[str]:
     sounds: list[str] = []
     pos = 0
     while pos < len(word):
-        for pattern, said in _COMPILED:
+        for pattern, said in _RULES.items():
             if match := pattern.match(word, pos):
                 sounds += [word[pos]] if said is None else _split_long(said)
                 pos = match.end()

@@ -12,6 +12,9 @@ import av
 import pytest
 import yaml
 
+from musetalk.avatars.builtin import BUILTIN
+from musetalk.avatars.store import AvatarStore
+from tests.deployments.test_older_store import age
 from tests.musetalk.weights.file_server import Served, file_server
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -188,6 +191,18 @@ def test_avatar_is_added_listed_and_deleted(museserve) -> None:
     assert museserve("avatar", "delete", "mina").returncode == 0
     assert "mina" not in museserve("avatar", "list").stdout
     assert_refused(museserve("avatar", "delete", "mina"), "mina")
+
+
+def test_what_another_version_prepared_is_made_new_with_a_line_each(museserve, tmp_path: Path) -> None:
+    env = {"MUSESERVE_HOME": str(tmp_path / "home")}
+    assert museserve("avatar", "list", env=env).stderr == ""
+    for name in BUILTIN:
+        age(AvatarStore(str(tmp_path / "home" / "avatars")), name)
+    said = museserve("say", "Hi.", env=env).stderr.splitlines()
+    for name in BUILTIN:
+        (line,) = [line for line in said if name in line]
+        assert "prepared again" in line and "of another version" in line
+    assert museserve("avatar", "list", env=env).stderr == ""
 
 
 def test_avatar_refuses_what_is_no_picture(museserve, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from configs.models import MediaConfig
 from museserve.media.encode import FragmentEncoder
-from museserve.media.isobmff import parse_fragments, rebase
 from museserve.messages import ByteArray, FloatArray
 from museserve.timebase import SEGMENT_FRAMES
+from tests.museserve.media.isobmff import parse_fragments, rebase
 
 SIDE = 64
 BLOCK = 16  # pixels of one bit: a macroblock

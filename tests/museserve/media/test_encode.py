@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from museserve.media.encode import FragmentEncoder, init_segment
+from museserve.media.fragments import moved
 from museserve.media.idle_loop import encode_idle
-from museserve.media.isobmff import parse_fragments
 from museserve.timebase import AAC_FRAME, SEGMENT_SAMPLES
 from tests.museserve.media.clips import CONFIG, SIDE, clicks, film, numbered, peaks, placed, watch
+from tests.museserve.media.isobmff import parse_fragments
 
 INIT = init_segment(SIDE, SIDE, CONFIG)
 
@@ -207,3 +208,10 @@ def test_what_does_not_fit_is_refused_and_leaves_the_stream_whole() -> None:
             encoder.encode(numbered(6, 3))
         second = encoder.encode(numbered(6, 2))
     assert watch(INIT + first + second)[0] == [(i, i) for i in range(8)]
+
+
+def test_a_fragment_can_be_moved_with_the_init_segment_before_it_and_back() -> None:
+    fragments = film(np.zeros(20_000, np.float32))
+    for data, later in zip(fragments, placed(fragments, 3), strict=True):
+        assert moved(data, 3 * 8) == later and moved(later, -3 * 8) == data
+        assert moved(INIT + data, 3 * 8) == INIT + later

@@ -9,8 +9,8 @@ import pytest
 
 from museserve.media.encode import FragmentEncoder, init_segment
 from museserve.media.idle_loop import encode_idle
-from museserve.media.isobmff import parse_fragments
 from tests.museserve.media.clips import CONFIG, SIDE, numbered, placed, watch
+from tests.museserve.media.isobmff import parse_fragments
 
 
 def swaying(n: int, size: int = 128, noise: float = 0.0) -> np.ndarray:

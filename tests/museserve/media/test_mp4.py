@@ -11,12 +11,12 @@ import pytest
 
 from museserve.errors import RenderError
 from museserve.media.encode import init_segment
-from museserve.media.isobmff import boxes, parse_fragments
 from museserve.media.mp4 import to_mp4
 from museserve.media.text_track import TextTrack
 from museserve.messages import SpeechRequest, Word
 from museserve.timebase import SPEECH_RATE
 from tests.museserve.media.clips import CONFIG, SIDE, clicks, film, peaks, watch
+from tests.museserve.media.isobmff import boxes, parse_fragments
 
 INIT = init_segment(SIDE, SIDE, CONFIG)
 

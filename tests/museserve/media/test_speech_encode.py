@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import wave
 
 import av
@@ -9,7 +10,7 @@ import pytest
 
 from museserve.errors import RequestError
 from museserve.media.decode import decode_speech
-from museserve.media.speech_encode import CONTENT_TYPES, SpeechEncoder, wav_header
+from museserve.media.speech_encode import CONTENT_TYPES, SpeechEncoder
 
 T = np.arange(3 * 24_000) / 24_000
 TONE = (0.4 * np.sin(2 * np.pi * 500 * T) * (T > 1) * (T < 2)).astype(np.float32)  # a second of sound between silences
@@ -61,7 +62,11 @@ def test_pcm_is_bare_16_bit_samples_and_full_scale_does_not_wrap() -> None:
 
 def test_a_wav_of_known_length_is_a_plain_wav() -> None:
     samples = np.arange(-500, 500, dtype="<i2")
-    with wave.open(io.BytesIO(wav_header(1_000) + samples.tobytes())) as file:
+    data = bytearray(encoded("wav", (samples / 32_767).astype(np.float32))[1])
+    assert struct.unpack_from("<I", data, 4) == struct.unpack_from("<I", data, 40) == (0xFFFF_FFFF,)
+    struct.pack_into("<I", data, 4, len(data) - 8)
+    struct.pack_into("<I", data, 40, len(data) - 44)
+    with wave.open(io.BytesIO(data)) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate(), file.getnframes()) == (1, 2, 24_000, 1_000)
         assert file.readframes(1_000) == samples.tobytes()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -68,7 +69,7 @@ def test_offline_names_are_told_from_openai_names() -> None:
 
 
 def test_the_list_is_json() -> None:
-    listed = json.loads(json.dumps([info.to_json() for info in voices.list_voices()]))
+    listed = json.loads(json.dumps([asdict(info) for info in voices.list_voices()]))
     assert {"id": "nova", "engine": "openai", "gender": "female", "languages": []} in listed
     assert {"id": "joe", "engine": "piper", "gender": "male", "languages": ["en"]} in listed
     assert len({info["id"] for info in listed}) == len(listed)

@@ -19,7 +19,7 @@ def shipped() -> Lexicon:
     [("AWS", "에이더블유에스"), ("Docker", "도커"), ("docker", "도커"), ("DOCKER", "도커"), ("C++", "씨 플러스 플러스"), ("Node.js", "노드제이에스")],
 )
 def test_shipped_terms_match_in_any_case(shipped: Lexicon, term: str, spoken: str) -> None:
-    assert shipped.spoken(term, "ko") == spoken
+    assert shipped.section("ko").spoken(term) == spoken
 
 
 def test_no_shipped_korean_reading_has_latin_letters_or_digits(shipped: Lexicon) -> None:
@@ -33,7 +33,8 @@ def test_exact_case_comes_first(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("ko:\n  IT: 아이티\n  it: 잇\n", encoding="utf-8")
     lexicon = Lexicon.load(path)
-    assert (lexicon.spoken("IT", "ko"), lexicon.spoken("it", "ko"), lexicon.spoken("It", "ko")) == ("아이티", "잇", "아이티")
+    spoken = lexicon.section("ko").spoken
+    assert (spoken("IT"), spoken("it"), spoken("It")) == ("아이티", "잇", "아이티")
 
 
 def test_a_users_file_wins_and_adds(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_text_that_looks_like_another_yaml_type_stays_text(tmp_path: Path) -> No
     path = tmp_path / "mine.yaml"
     path.write_text("en:\n  NO: no\n  404: four oh four\n  null: null\n", encoding="utf-8")
     lexicon = Lexicon.load(path)
-    assert [lexicon.spoken(term, "en") for term in ("NO", "404", "null")] == ["no", "four oh four", "null"]
+    assert [lexicon.section("en").spoken(term) for term in ("NO", "404", "null")] == ["no", "four oh four", "null"]
 
 
 def test_a_term_is_matched_as_a_whole(shipped: Lexicon) -> None:
@@ -92,4 +93,4 @@ def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
 
 def test_an_empty_file_adds_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("# nothing yet\nko:\n", encoding="utf-8")
-    assert Lexicon.load(tmp_path / "empty.yaml").spoken("AWS", "ko") == "에이더블유에스"
+    assert Lexicon.load(tmp_path / "empty.yaml").section("ko").spoken("AWS") == "에이더블유에스"

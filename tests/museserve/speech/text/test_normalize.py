@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from museserve.speech.text.hangul import compose, decompose, romanize
+from museserve.speech.text.hangul import compose, romanize
 from museserve.speech.text.lexicon import Lexicon
 from museserve.speech.text.normalize import normalize
 from museserve.speech.text.transliterate import say_identifier, say_word
@@ -230,7 +230,6 @@ def test_identifiers_in_hangul(token: str, hangul: str) -> None:
 
 
 def test_hangul_letters() -> None:
-    assert decompose("한") == ("ㅎ", "ㅏ", "ㄴ")
     assert compose("ㅎ", "ㅏ", "ㄴ") == "한"
     assert romanize("독립문 a") == "dokribmun a".replace("b", "p")
 

@@ -1,4 +1,4 @@
-"""What a fragment says of itself: a small reader of ISO 14496-12 boxes, for checks and measurements."""
+"""What a fragment says of itself: a small reader of ISO 14496-12 boxes."""
 
 from __future__ import annotations
 
