@@ -50,7 +50,8 @@ def _avatar(avatar_id: str, config: AppConfig, vae: Any, faces: int) -> Prepared
     loop = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420) for frame in frames])
     crops = np.stack([cv2.resize(f[top:bottom, left:right], (256, 256), interpolation=cv2.INTER_LANCZOS4) for f in frames[:faces]])
     latents = vae.encode_faces(torch.from_numpy(crops)).numpy().astype(np.float16)
-    mask = cv2.ellipse(np.zeros((box.h, box.w), np.uint8), (box.w // 2, box.h * 2 // 3), (box.w // 3, box.h // 4), 0, 0, 360, 255, -1)
+    mask = np.zeros((box.h, box.w), np.uint8)
+    cv2.ellipse(mask, (box.w // 2, box.h * 2 // 3), (box.w // 3, box.h // 4), 0, 0, 360, 255, -1)
     arrays = {"latents": latents, "latent_index": np.arange(FRAMES) % faces}
     face_boxes = np.tile(np.array([left, top, right, bottom], np.int32), (FRAMES, 1))
     engines = {
