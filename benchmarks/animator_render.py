@@ -21,19 +21,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-import musetalk
 from museserve.messages import FloatArray
 from musetalk.animator import render
 from musetalk.animator.rig import Rig
+from musetalk.avatars.builtin import shipped_portrait
 from musetalk.speech_cues.controls import BROW_UP, GAZE_X, JAW, LIP_CLOSE, LOWER_DROP, N_CONTROLS, NOD, ROUND, UPPER_RAISE, WIDE
 
 STEPS = ("_source_grid", "_combined_map", "sample", "draw_eye", "draw_relief", "_draw_mouth")
 
 
 def load(name: str, size: int) -> Rig:
-    folder = Path(musetalk.__file__).parent / "avatars" / "shipped" / name
-    portrait = cv2.cvtColor(cv2.imread(str(folder / "portrait.png")), cv2.COLOR_BGR2RGB)
-    return Rig.build(portrait, np.load(folder / "landmarks.npy"), size)
+    shipped = shipped_portrait(name)
+    return Rig.build(shipped.portrait, shipped.landmarks, size)
 
 
 def babble(frames: int) -> FloatArray:

@@ -44,7 +44,7 @@ RESULTS = Path(__file__).parent / "results" / "avatar_preparation.json"
 
 def clip(seconds: float) -> bytes:
     """A person who sways before a plain wall."""
-    portrait = cv2.resize(shipped_portrait("interviewer_woman").portrait, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    portrait = np.asarray(cv2.resize(shipped_portrait("interviewer_woman").portrait, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
     out = io.BytesIO()
     n = round(seconds * FPS)
     with av.open(out, "w", format="mp4") as container:
@@ -97,13 +97,14 @@ def measure(seconds: float, models: Path | None, size: Size, device: str, folder
     decoded = sum(1 for _ in read_clip(film, ClipConfig()))
     decode_s = time.perf_counter() - loaded
     steps: dict[str, float] = {}
-    last = ["", time.perf_counter()]
+    last, since = "", time.perf_counter()
 
     def progress(step: str, done: float) -> None:
+        nonlocal last, since
         now = time.perf_counter()
-        if last[0]:
-            steps[last[0]] = steps.get(last[0], 0.0) + now - float(last[1])
-        last[:] = [step, now]
+        if last:
+            steps[last] = steps.get(last, 0.0) + now - since
+        last, since = step, now
 
     store = AvatarStore(str(folder / "avatars"))
     start = time.perf_counter()

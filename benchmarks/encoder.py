@@ -81,7 +81,7 @@ def encode(frames: ByteArray, pcm: FloatArray, config: MediaConfig, pieces: int 
 def psnr(data: bytes, frames: ByteArray) -> float:
     """Of luma, over all frames, dB."""
     errors = []
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         for shown, frame in zip(container.decode(video=0), frames, strict=True):
             luma = planes(frame)[0].astype(np.float32)
             errors.append(float(np.mean((shown.to_ndarray(format="yuv420p")[: len(luma)] - luma) ** 2)))

@@ -9,7 +9,6 @@ Needs 4.5 GB of disk, about 10 GB of memory and some minutes. FOLDER keeps the g
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import tempfile
 import threading
@@ -17,7 +16,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import av
 import httpx
 import numpy as np
 import psutil
@@ -28,6 +26,7 @@ from benchmarks.machine import machine
 from configs.models import AppConfig, parse_config
 from museserve.app import local
 from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE
+from tests.decoded import frames
 from tests.musetalk.faces.parser_weights import save_parser
 from tests.sounds import encoded
 
@@ -93,10 +92,8 @@ def segment(url: str) -> dict[str, Any]:
     answer = httpx.post(f"{url}/v1/videos", files={"audio": ("a.wav", sound)}, data={"stream": "false"}, timeout=3_600)
     took, cpu = time.perf_counter() - began, drawing_cpu_s() - before
     answer.raise_for_status()
-    with av.open(io.BytesIO(answer.content)) as container:
-        frames = sum(1 for _ in container.decode(video=0))
     return {
-        "segments": frames / SEGMENT_FRAMES,
+        "segments": len(frames(answer.content)) / SEGMENT_FRAMES,
         "seconds": round(took, 1),
         "drawing_cpu_seconds": round(cpu, 1),
         "engine": answer.headers["x-engine"],

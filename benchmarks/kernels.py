@@ -54,13 +54,17 @@ def main() -> None:
         x = torch.randn(args.frames, channels, side, side, device="cuda").half().contiguous(memory_format=torch.channels_last)
         skip, bias, norm = torch.randn_like(x), torch.randn(channels, device="cuda").half(), GroupNorm(32, channels).cuda()
         tell("copy", 2, x, partial(torch.empty_like(x).copy_, x))
-        tell("PyTorch's norm", 2, x, lambda x=x, norm=norm: F.silu(norm(x), inplace=True))
+        tell("PyTorch's norm", 2, x, partial(plain_norm, norm, x))
         tell("group_norm, moments known", 2, x, partial(kernels.group_norm, x, norm, kernels.moments(x), bias))
         for tile, warps, unroll, steps in itertools.product(args.tiles, args.warps, args.unrolls, args.steps):
             kernels.MOMENTS_TILE, kernels.MOMENTS_WARPS, kernels.MOMENTS_UNROLL, kernels.LEAST_STEPS = tile, warps, unroll, steps
             named = f"tile {tile}, {warps} warps, unroll {unroll}, steps {steps}"
             tell(f"{named}: moments", 1, x, partial(kernels.moments, x))
             tell(f"{named}: add", 3, x, partial(kernels.add, x, bias, skip))
+
+
+def plain_norm(norm: GroupNorm, x: torch.Tensor) -> torch.Tensor:
+    return F.silu(norm(x), inplace=True)
 
 
 def tell(name: str, passes: int, x: torch.Tensor, call: Callable[[], Any]) -> None:

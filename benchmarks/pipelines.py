@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import cached_property, partial
+from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,11 +42,11 @@ class Eager:
     """As scripts/realtime_inference.py: diffusers' classes, one type for everything, each batch UNet, decoder, to the CPU, to BGR bytes."""
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        from diffusers import AutoencoderKL, UNet2DConditionModel
-
         from musetalk.neural.unet import sinusoids
         from musetalk.neural.vae import current_names
         from musetalk.weights.checkpoint import read_checkpoint
+
+        diffusers = import_module("diffusers")
 
         def filled(make: Callable[[], Any], state: dict[str, Any]) -> Any:
             with torch.device("meta"):
@@ -56,15 +57,15 @@ class Eager:
 
         described = json.loads((folder / "musetalkV15/musetalk.json").read_text())
         shape = json.loads((folder / "sd-vae/config.json").read_text())
-        keys = ("block_out_channels", "attention_head_dim", "norm_num_groups", "cross_attention_dim")
+        keys: tuple[str, ...] = ("block_out_channels", "attention_head_dim", "norm_num_groups", "cross_attention_dim")
         self.unet = filled(
-            lambda: UNet2DConditionModel(in_channels=8, out_channels=4, sample_size=64, **{k: described[k] for k in keys}),
+            lambda: diffusers.UNet2DConditionModel(in_channels=8, out_channels=4, sample_size=64, **{k: described[k] for k in keys}),
             read_checkpoint(folder / "musetalkV15/unet.pth"),
         )
         kinds = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
         keys = ("block_out_channels", "layers_per_block", "norm_num_groups")
         self.vae = filled(
-            lambda: AutoencoderKL(latent_channels=4, **kinds, **{k: shape[k] for k in keys}),
+            lambda: diffusers.AutoencoderKL(latent_channels=4, **kinds, **{k: shape[k] for k in keys}),
             current_names(read_checkpoint(folder / "sd-vae/diffusion_pytorch_model.bin")),
         )
         self.device, self.dtype = device, dtype
@@ -90,7 +91,7 @@ class Own:
     def __init__(self, folder: Path, decoder: Any, config: dict[str, Any]) -> None:
         from musetalk.neural.engine import MuseTalk
 
-        arrays = {"latents": faces(), "latent_index": np.arange(N_FACES)}
+        arrays: dict[str, NDArray[Any]] = {"latents": faces(), "latent_index": np.arange(N_FACES)}
         weights = WeightsFolder(WeightsConfig(uri=str(folder), unpublished=True))
         began = time.perf_counter()
         self.engine = MuseTalk(MuseTalkConfig(decoder=decoder, **config), weights, lambda ref: arrays)
@@ -108,7 +109,7 @@ def timed(draw: Callable[[list[int], NDArray[Any]], Any], size: int, seconds: fl
         for _ in range(3):
             draw(numbers, rows)
         torch.cuda.reset_peak_memory_stats()
-    walls, cpu = [], time.process_time()
+    walls, cpu = list[float](), time.process_time()
     ends = time.perf_counter() + seconds
     while not walls or time.perf_counter() < ends:
         began = time.perf_counter()

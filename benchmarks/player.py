@@ -133,7 +133,7 @@ def clicks() -> bytes:
 def click_times(url: str, recording: bytes) -> list[float]:
     """Where the clicks lie in the media that the service makes of it, in seconds, by decoding it."""
     film = httpx.post(f"{url}/v1/videos", files={"audio": recording}, data={"stream": "false", "avatar": "woman"}, timeout=120).content
-    with av.open(io.BytesIO(film)) as container:
+    with av.open(io.BytesIO(film), "r") as container:
         frames = list(container.decode(audio=0))
     rate = frames[0].sample_rate
     start = float(frames[0].time or 0.0)

@@ -54,7 +54,7 @@ def measure(cases: Sequence[Case], long: Case | None, folder: Path) -> tuple[lis
             note(long.id, judge.long(film_set.film(long)), frozenset({"long"}), began)
     finally:
         judge.close()
-    engine = film_set.studio.engine.info
+    engine = film_set.local.engine.info
     result = {
         "passed": all(verdict.passed for verdict in found),
         "engine": {"name": engine.name, "version": engine.version, **engine.details},

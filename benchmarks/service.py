@@ -145,7 +145,7 @@ def memory(url: str, utterances: int) -> dict[str, Any]:
         time.sleep(2.0)
         live.update(by_process())
 
-    at_once([look, *[lambda i=i: watch(url, {"text": f"{i}. {TEN_SECONDS}", "avatar": AVATARS[i % 2]}) for i in range(6)]])  # type: ignore[misc]
+    at_once([look, *[lambda i=i: watch(url, {"text": f"{i}. {TEN_SECONDS}", "avatar": AVATARS[i % 2]}) for i in range(6)]])
     half: dict[str, float] = {}
     for i in range(utterances):
         httpx.post(f"{url}/v1/videos", json={"text": f"{i}. {QUESTIONS[i % len(QUESTIONS)]}", "avatar": AVATARS[i % 2], "stream": False}, timeout=60)

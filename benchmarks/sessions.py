@@ -16,6 +16,7 @@ import os
 import platform
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,16 @@ async def first(url: str, rounds: int) -> dict[str, Any]:
                 began = time.perf_counter()
                 await live.send(type="speak", id=name, text=f"Question {r + 1}. {QUESTIONS[r % len(QUESTIONS)]}", phase=SEGMENT_FRAMES * r)
                 started = await live.answer("started", name)
-                fragments = await live.until(lambda n=started["n"]: live.fragments(n))
+                fragments = await live.until(partial(live.fragments, started["n"]))
                 seen.setdefault(started["cached"], []).append((fragments[0].at - began) * 1e3)
                 await live.send(type="interrupt")
                 await live.answer("interrupted", name)
                 await asyncio.sleep(0.5)  # what was spoken is kept in the background
     return {cached: spread(ms) for cached, ms in seen.items()}
+
+
+def has_fragments(live: Live, n: int, count: int) -> bool:
+    return len(live.fragments(n)) >= count
 
 
 async def interrupt(url: str, rounds: int) -> dict[str, Any]:
@@ -61,7 +66,7 @@ async def interrupt(url: str, rounds: int) -> dict[str, Any]:
             name = f"stop-{r}"
             await live.send(type="speak", id=name, text=f"Take {r}. {TEN_SECONDS}")
             started = await live.answer("started", name)
-            await live.until(lambda n=started["n"], enough=2 + r % 9: len(live.fragments(n)) >= enough)
+            await live.until(partial(has_fragments, live, started["n"], 2 + r % 9))
             began = time.perf_counter()
             await live.send(type="interrupt")
             await live.answer("interrupted", name)

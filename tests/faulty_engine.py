@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from deployments import lipsync
@@ -42,7 +43,8 @@ def load_faulty(config: Any, store: Any) -> Any:
         if lost.exists():
             raise DeviceLostError("the card is lost: unspecified launch failure; the replica must be replaced")
 
-    engine.render, engine._renderer._decode, renderer.probe = noted, failing, probe
+    engine.render, engine._renderer._decode = noted, failing
+    pytest.MonkeyPatch().setattr(renderer, "probe", probe)
     return engine
 
 

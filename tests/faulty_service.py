@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from museserve.app import local
 from museserve.app.cli import main
 
@@ -17,10 +19,12 @@ def serve_faulty(*args: Any) -> Iterator[str]:
     import graph  # brings Ray, which reads its flags from the environment that is set by now
     from tests.faulty_engine import LipSync
 
-    graph.LipSync = LipSync  # type: ignore[misc]
-    yield from _serve(*args)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "LipSync", LipSync)
+        yield from _serve(*args)
 
 
 if __name__ == "__main__":
-    local._serve = serve_faulty
-    main()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "_serve", serve_faulty)
+        main()

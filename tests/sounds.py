@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import av
 import numpy as np
@@ -16,7 +17,7 @@ def encoded(pcm: NDArray[np.float32], kind: str, rate: int = 24_000) -> bytes:
     """`pcm` float32 (n,) at `rate` in the container and codec of `kind`."""
     out = io.BytesIO()
     with av.open(out, "w", format=FORMATS.get(kind, kind)) as container:
-        stream = container.add_stream(CODECS[kind], rate=48_000 if CODECS[kind] == "libopus" else rate)
+        stream: Any = container.add_stream(CODECS[kind], rate=48_000 if CODECS[kind] == "libopus" else rate)
         frame = av.AudioFrame.from_ndarray(pcm[None], format="flt", layout="mono")
         frame.sample_rate = rate
         for packet in [*stream.encode(frame), *stream.encode(None)]:

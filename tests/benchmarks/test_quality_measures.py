@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from museserve.messages import FloatArray, Phoneme
 from musetalk.animator.rig import Rig
 from musetalk.avatars.builtin import shipped_portrait
 from musetalk.speech_cues.controls import JAW, LIP_CLOSE, N_CONTROLS, ROUND, SEAL, UPPER_RAISE, WIDE
+from tests.musetalk.pictures import photo
 
 SOUND_RATE = 16_000
 FPS = 25
@@ -132,13 +132,13 @@ class TestMouth:
         _, gap = at_frames(syllables(8.0))
         r, lag = agreement(np.roll(gap, 2), gap)
         assert lag == 2 and r < 0.95
-        assert agreement(3 * gap + 0.01, gap) == (pytest.approx(1.0), 0)
+        assert agreement(3 * gap + 0.01, gap) == pytest.approx((1.0, 0))
 
     def test_unknown_frames_do_not_count(self) -> None:
         _, gap = at_frames(syllables(8.0))
         seen = gap.copy()
         seen[50:60] = np.nan
-        assert agreement(seen, gap) == (pytest.approx(1.0), 0)
+        assert agreement(seen, gap) == pytest.approx((1.0, 0))
 
     def test_the_lips_that_close_a_lowered_jaw_ask_for_no_gap(self, still: Rig) -> None:
         rows = np.zeros((4, N_CONTROLS), np.float32)
@@ -149,7 +149,7 @@ class TestMouth:
 
     def test_a_smile_with_teeth_has_a_gap_until_it_is_sealed(self) -> None:
         reader = FaceReader()
-        photograph = np.asarray(cv2.imread(str(PHOTOGRAPH))[:, :, ::-1], np.uint8)
+        photograph = photo(PHOTOGRAPH.name)
         seen = reader.read(photograph)
         reader.close()
         assert seen is not None

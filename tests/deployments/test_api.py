@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from typing import Any
 
 import av
 import httpx
@@ -13,6 +14,7 @@ import pytest
 from openai import OpenAI
 
 from museserve.timebase import FPS, SEGMENT_FRAMES
+from tests import decoded
 from tests.conftest import Service
 from tests.sounds import encoded
 
@@ -20,14 +22,6 @@ pytestmark = pytest.mark.serve
 
 QUESTION = "Tell me about a project you are proud of."
 QUESTION_KO = "가장 자랑스러운 프로젝트를 소개해 주세요."
-
-
-def decode(data: bytes) -> tuple[list[av.VideoFrame], np.ndarray]:
-    with av.open(io.BytesIO(data)) as container:
-        frames = list(container.decode(video=0))
-    with av.open(io.BytesIO(data)) as container:
-        sound = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
-    return frames, sound
 
 
 def test_health_says_what_runs_and_why(service: Service) -> None:
@@ -54,8 +48,8 @@ def test_text_becomes_a_stream_that_plays(client: httpx.Client, text: str, avata
     assert headers["content-type"].startswith("video/mp4; codecs=") and headers["x-codecs"].startswith("avc1.")
     assert "first_fragment;dur=" in headers["server-timing"]
     assert headers["x-engine"].startswith("animator; auto: ") and "model files are missing" in headers["x-engine"]
-    frames, sound = decode(data)
-    assert [round(f.pts * f.time_base * FPS) for f in frames] == list(range(len(frames)))
+    frames, sound = decoded.frames(data), decoded.sound(data)
+    assert decoded.numbers(frames) == list(range(len(frames)))
     assert len(frames) % SEGMENT_FRAMES == 0 and len(sound) == pytest.approx(len(frames) * 1920, abs=2048)
     # Fragments arrive before the end: the last bytes come long after the first, because the stream is paced.
     assert arrivals[-1] - arrivals[0] > len(frames) / FPS - 2.5 and len(arrivals) > 4
@@ -66,8 +60,7 @@ def test_a_finished_file_on_request(client: httpx.Client) -> None:
     answer = client.post("/v1/videos", json={"text": QUESTION, "stream": False})
     assert answer.status_code == 200
     assert answer.content.index(b"moov") < answer.content.index(b"mdat")
-    frames, _ = decode(answer.content)
-    assert len(frames) > 2 * FPS
+    assert len(decoded.frames(answer.content)) > 2 * FPS
 
 
 def test_uploaded_speech_moves_the_lips(client: httpx.Client) -> None:
@@ -75,7 +68,7 @@ def test_uploaded_speech_moves_the_lips(client: httpx.Client) -> None:
     answer = client.post("/v1/videos", files={"audio": ("q.mp3", speech)}, data={"avatar": "interviewer_man", "stream": "false"})
     assert answer.status_code == 200, answer.text
     assert answer.headers["x-speech-engine"] == "upload"
-    frames, sound = decode(answer.content)
+    frames, sound = decoded.frames(answer.content), decoded.sound(answer.content)
     pictures = np.stack([f.to_ndarray(format="gray")[240:420, 150:360] for f in frames]).astype(np.int16)
     assert np.abs(np.diff(pictures, axis=0)).mean() > 0.3 and np.abs(sound).max() > 0.05
 
@@ -91,7 +84,7 @@ def test_captions_follow_the_video(client: httpx.Client) -> None:
 def test_captions_as_a_track_in_the_file(client: httpx.Client) -> None:
     answer = client.post("/v1/videos", json={"text": QUESTION, "stream": False, "captions": "track"})
     assert answer.status_code == 200 and "captions.vtt" in answer.headers["link"]
-    with av.open(io.BytesIO(answer.content)) as container:
+    with av.open(io.BytesIO(answer.content), "r") as container:
         (track,) = container.streams.subtitles
         said = " ".join(bytes(packet)[2:].decode() for packet in container.demux(track) if packet.size > 2)
     assert track.language == "eng" and " ".join(said.split()) == QUESTION
@@ -125,7 +118,7 @@ def test_the_openapi_document_is_valid(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("audio_format", ["mp3", "opus", "aac", "flac", "wav", "pcm"])
-def test_the_openai_client_speaks_to_it(service: Service, audio_format: str) -> None:
+def test_the_openai_client_speaks_to_it(service: Service, audio_format: Any) -> None:
     openai = OpenAI(base_url=f"{service.url}/v1", api_key="none")
     with openai.audio.speech.with_streaming_response.create(
         model="gpt-4o-mini-tts", voice="nova", input=QUESTION, response_format=audio_format, speed=1.1
@@ -135,7 +128,7 @@ def test_the_openai_client_speaks_to_it(service: Service, audio_format: str) -> 
         pcm = np.frombuffer(data, np.int16) / 32768
         rate = 24_000
     else:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), "r") as container:
             parts = [f.to_ndarray().reshape(-1) for f in container.decode(audio=0)]
             rate = container.streams.audio[0].rate
         pcm = np.concatenate(parts).astype(np.float64)
@@ -154,7 +147,7 @@ def test_the_interview_apps_calls(client: httpx.Client, service: Service) -> Non
     idle = client.post("/api/core/interview/video/generate/", json={"avatar_type": "woman", "status": "idle"})
     for answer in (as_json, as_form, idle):
         assert answer.status_code == 200 and answer.headers["content-type"] == "video/mp4", answer.text
-        assert len(decode(answer.content)[0]) >= 2 * FPS
+        assert len(decoded.frames(answer.content)) >= 2 * FPS
 
 
 def test_generate_and_idle_of_an_image(client: httpx.Client) -> None:
@@ -164,8 +157,8 @@ def test_generate_and_idle_of_an_image(client: httpx.Client) -> None:
     video = client.post("/generate", files={"image": portrait, "audio": spoken})
     idle = client.post("/idle", files={"image": portrait})
     assert video.status_code == idle.status_code == 200, video.text
-    assert len(decode(video.content)[0]) > FPS // 2
-    frames, _ = decode(idle.content)
+    assert len(decoded.frames(video.content)) > FPS // 2
+    frames = decoded.frames(idle.content)
     first, last = (f.to_ndarray(format="gray").astype(np.int16) for f in (frames[0], frames[-1]))
     step = np.abs(frames[1].to_ndarray(format="gray").astype(np.int16) - first).mean()
     assert np.abs(last - first).mean() < step + 1.0  # the loop closes without a jump
@@ -174,7 +167,7 @@ def test_generate_and_idle_of_an_image(client: httpx.Client) -> None:
 
 def test_preparation_tells_how_far_it_is(client: httpx.Client) -> None:
     portrait = client.get("/v1/avatars/interviewer_woman/portrait").content
-    asked = {"files": {"image": ("me.png", portrait)}, "data": {"id": "yuna"}, "headers": {"Accept": "application/x-ndjson"}}
+    asked: dict[str, Any] = {"files": {"image": ("me.png", portrait)}, "data": {"id": "yuna"}, "headers": {"Accept": "application/x-ndjson"}}
     with client.stream("POST", "/v1/avatars", **asked) as answer:
         assert answer.status_code == 200 and answer.headers["content-type"] == "application/x-ndjson"
         *steps, last = [json.loads(line) for line in answer.iter_lines()]
@@ -230,7 +223,7 @@ def test_stages_are_counted_for_prometheus(service: Service, client: httpx.Clien
 
 def test_the_loaded_speech_round_trips_through_every_upload_format(client: httpx.Client) -> None:
     speech = client.post("/v1/audio/speech", json={"input": "Hello there.", "response_format": "pcm"}).content
-    pcm = np.frombuffer(speech, np.int16).astype(np.float32) / 32768
+    pcm = np.frombuffer(speech, np.int16).astype(np.float32) / np.float32(32768)
     for kind in ("mp3", "wav", "m4a", "ogg", "webm"):
         answer = client.post("/v1/videos", files={"audio": encoded(pcm, kind)}, data={"stream": "false"})
         assert answer.status_code == 200, (kind, answer.text)

@@ -6,6 +6,7 @@ import io
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -98,7 +99,7 @@ def test_two_faces_are_counted(client: httpx.Client) -> None:
     import cv2
 
     faces = [
-        cv2.imdecode(np.frombuffer(client.get(f"/v1/avatars/{a}/portrait").content, np.uint8), cv2.IMREAD_COLOR)
+        np.asarray(cv2.imdecode(np.frombuffer(client.get(f"/v1/avatars/{a}/portrait").content, np.uint8), cv2.IMREAD_COLOR), np.uint8)
         for a in ("interviewer_woman", "interviewer_man")
     ]
     refused(client.post("/v1/avatars", files={"image": png(np.hstack(faces))}, data={"name": "X"}), 400, "bad_image", "2")
@@ -117,7 +118,7 @@ def test_clips_where_musetalk_does_not_run(client: httpx.Client) -> None:
 
 def test_who_hangs_up_on_a_preparation_leaves_nothing(client: httpx.Client, service: Service) -> None:
     portrait = client.get("/v1/avatars/interviewer_woman/portrait").content
-    asked = {"files": {"image": ("me.png", portrait)}, "data": {"id": "gone"}, "headers": {"Accept": "application/x-ndjson"}}
+    asked: dict[str, Any] = {"files": {"image": ("me.png", portrait)}, "data": {"id": "gone"}, "headers": {"Accept": "application/x-ndjson"}}
     with client.stream("POST", "/v1/avatars", **asked) as answer:
         next(answer.iter_lines())
     time.sleep(4)

@@ -57,7 +57,7 @@ def client(prep: FacePrep) -> httpx.AsyncClient:  # noqa: F811
 
 
 async def test_a_clip_becomes_an_avatar_with_its_progress(client: httpx.AsyncClient, clip: bytes) -> None:  # noqa: F811
-    asked = {"files": {"video": ("me.mp4", clip)}, "data": {"id": "jun", "name": "Jun", "gender": "male"}}
+    asked: dict[str, Any] = {"files": {"video": ("me.mp4", clip)}, "data": {"id": "jun", "name": "Jun", "gender": "male"}}
     answer = await client.post("/v1/avatars", **asked, headers={"Accept": "application/x-ndjson"})
     assert answer.status_code == 200 and answer.headers["content-type"] == "application/x-ndjson"
     *steps, last = [json.loads(line) for line in answer.text.splitlines()]
@@ -85,7 +85,7 @@ async def test_a_clip_becomes_an_avatar_with_its_progress(client: httpx.AsyncCli
     ids=["empty", "a picture", "sound only", "one frame", "ten minutes", "nobody"],
 )
 async def test_clips_that_are_refused(client: httpx.AsyncClient, data: bytes, says: str) -> None:
-    asked = {"files": {"video": ("me.mp4", data)}, "data": {"id": "no"}}
+    asked: dict[str, Any] = {"files": {"video": ("me.mp4", data)}, "data": {"id": "no"}}
     answer = await client.post("/v1/avatars", **asked)
     assert answer.status_code == 400 and answer.json()["error"]["code"] == "bad_clip" and says in answer.json()["error"]["message"]
     streamed = json.loads((await client.post("/v1/avatars", **asked, headers={"Accept": "application/x-ndjson"})).text.splitlines()[-1])

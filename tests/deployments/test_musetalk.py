@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import av
 import httpx
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from benchmarks.generated_models import write_models  # noqa: E402
 from configs.models import cache_dir, parse_config  # noqa: E402
 from museserve.timebase import FPS  # noqa: E402
 from musetalk.avatars.store import AvatarStore  # noqa: E402
+from tests import decoded  # noqa: E402
 from tests.conftest import Service, start, stop  # noqa: E402
 from tests.faulty_service import FAULTS  # noqa: E402
 from tests.musetalk.faces.parser_weights import save_parser  # noqa: E402
@@ -66,13 +65,8 @@ def film(service: Service, text: str = LONG, **more: Any) -> httpx.Response:
     return httpx.post(f"{service.url}/v1/videos", json={"text": text, "stream": False, **more}, timeout=240)
 
 
-def decoded(data: bytes) -> list[Any]:
-    with av.open(io.BytesIO(data)) as container:
-        return list(container.decode(video=0))
-
-
 def numbers(data: bytes) -> list[int]:
-    return [round(frame.pts * frame.time_base * FPS) for frame in decoded(data)]
+    return decoded.numbers(decoded.frames(data))
 
 
 def test_speech_is_drawn_and_silence_is_the_background(service: Service) -> None:
@@ -83,7 +77,7 @@ def test_speech_is_drawn_and_silence_is_the_background(service: Service) -> None
     with httpx.stream("POST", f"{service.url}/v1/videos", files={"audio": ("a.wav", sound)}, timeout=240) as answer:
         pieces = list(answer.iter_raw())
     assert answer.status_code == 200 and answer.headers["x-engine"] == "musetalk; configured"
-    frames = decoded(b"".join(pieces))
+    frames = decoded.frames(b"".join(pieces))
     assert len(frames) % 8 == 0 and len(frames) >= 50
     avatar = AvatarStore(str(service.home)).load("interviewer_woman")
     box, loop = avatar.box("musetalk"), avatar.frames

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 
-import av
 import httpx
 import pytest
 
 from museserve.timebase import FPS
+from tests import decoded
 from tests.conftest import Service
 
 pytestmark = pytest.mark.serve
 
 LONG = "I would like you to walk me through a system that you designed, from the first sketch to production. " * 3
-
-
-def numbers(data: bytes) -> list[int]:
-    with av.open(io.BytesIO(data)) as container:
-        return [round(f.pts * f.time_base * FPS) for f in container.decode(video=0)]
 
 
 def test_a_killed_lipsync_replica_is_a_hiccup_not_a_broken_video(service: Service, client: httpx.Client) -> None:
@@ -34,7 +28,7 @@ def test_a_killed_lipsync_replica_is_a_hiccup_not_a_broken_video(service: Servic
             if not killed:
                 victims[0].kill()
                 killed = True
-    seen = numbers(data)
+    seen = decoded.numbers(decoded.frames(data))
     assert seen == list(range(len(seen))) and len(seen) > 10 * FPS
     deadline = time.monotonic() + 60
     while len(service.replicas("LipSync")) < 2 and time.monotonic() < deadline:

@@ -6,7 +6,6 @@ python -m tests.golden.producers [NAME ...]      writes `NAME.npz` beside this f
 from __future__ import annotations
 
 import asyncio
-import io
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +29,7 @@ from musetalk.animator import rig
 from musetalk.animator.render import idle_loop, render_crop
 from musetalk.avatars.builtin import shipped_portrait
 from musetalk.speech_cues.controls import N_CONTROLS
+from tests import decoded
 from tests.fakes import INFO, FakeLips, FakeSpeech, background
 
 FOLDER = Path(__file__).parent
@@ -96,11 +95,7 @@ def films() -> Arrays:
         return [fragment.data async for fragment in utterance.fragments()]
 
     data = b"".join(asyncio.run(filmed()))
-    with av.open(io.BytesIO(data)) as container:
-        pictures = np.stack([frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)])
-    with av.open(io.BytesIO(data)) as container:
-        sound = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
-    return {"pictures": pictures, "sound": (sound[::7] * 32_767).astype(np.int16)}
+    return {"pictures": decoded.pictures(data), "sound": (decoded.sound(data)[::7] * 32_767).astype(np.int16)}
 
 
 PRODUCERS = {

@@ -14,7 +14,7 @@ def place(scene: np.ndarray, portrait: np.ndarray, x: float, y: float, side: int
     """The portrait in the scene with its upper left corner at x, y, in parts of a pixel, with soft edges; in place."""
     scale = side / portrait.shape[0]
     small = cv2.resize(portrait, (side, side), interpolation=cv2.INTER_AREA)
-    alpha = np.zeros((side, side), np.float32)
+    alpha: np.ndarray = np.zeros((side, side), np.float32)
     alpha[8:-8, 8:-8] = 1
     alpha = cv2.GaussianBlur(alpha, (0, 0), 4)
     matrix = np.array([[1, 0, x], [0, 1, y]], np.float64)

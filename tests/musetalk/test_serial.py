@@ -30,7 +30,7 @@ class Drawer:
         (request,) = requests
         assert len(request.rows) == request.n_frames
         self._note(request.utterance)
-        return [np.repeat(np.uint8(request.background)[:, None, None], 4, 1)]
+        return [np.repeat(np.array(request.background, np.uint8)[:, None, None], 4, 1)]
 
     def check(self) -> None: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import av
 import numpy as np
@@ -12,6 +13,7 @@ from configs.models import MediaConfig
 from museserve.media.encode import FragmentEncoder
 from museserve.messages import ByteArray, FloatArray
 from museserve.timebase import SEGMENT_FRAMES
+from tests import decoded
 from tests.museserve.media.isobmff import parse_fragments, rebase
 
 SIDE = 64
@@ -71,10 +73,10 @@ def placed(fragments: Iterable[bytes], segment: int) -> list[bytes]:
 
 def watch(data: bytes) -> tuple[list[tuple[int, int]], FloatArray, int]:
     """What a player shows and plays: (pts in frames, number) of each picture; the samples; the first sample's pts."""
-    with av.open(io.BytesIO(data)) as container:
-        shown = [(round(frame.time * 25), number(frame)) for frame in container.decode(video=0)]
-    with av.open(io.BytesIO(data)) as container:
-        frames = list(container.decode(audio=0))
+    pictures = decoded.frames(data)
+    shown = list(zip(decoded.numbers(pictures), map(number, pictures), strict=True))
+    with av.open(io.BytesIO(data), "r") as container:
+        frames: list[Any] = list(container.decode(audio=0))
     assert all(b.pts == a.pts + a.samples for a, b in zip(frames, frames[1:], strict=False)), "a gap or an overlap between AAC frames"
     return shown, np.concatenate([frame.to_ndarray()[0] for frame in frames]), frames[0].pts
 

@@ -42,7 +42,7 @@ def test_crops_lie_as_the_avatar_says(kind: str) -> None:
     for number in range(3):
         expected = frames[number].copy()
         here = None if mask is None else masks[0] if kind == "one mask" else masks[number]
-        paste(expected, crop, BOX, here, tuple(faces[number].tolist()) if kind == "faces" else None)  # type: ignore[arg-type]
+        paste(expected, crop, BOX, here, tuple(faces[number].tolist()) if kind == "faces" else None)
         assert np.array_equal(background.picture(number, crop), expected)
     half = planes(background.picture(0, crop, 128))[0].astype(int)
     full, none = planes(background.picture(0, crop))[0].astype(int), planes(frames[0])[0].astype(int)

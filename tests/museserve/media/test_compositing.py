@@ -18,7 +18,7 @@ def random_i420(height: int, width: int, seed: int) -> np.ndarray:
 
 def test_planes_are_where_opencv_puts_them() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (60, 84, 3), dtype=np.uint8)  # 60 / 4 is odd: chroma rows share a row of the frame
-    frame = cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420)
+    frame = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420), np.uint8)
     y, u, v = planes(frame)
     assert y.shape == (60, 84) and u.shape == v.shape == (30, 42)
     flat = frame.ravel()
@@ -123,7 +123,7 @@ def scene(box: tuple[int, int, int, int], size: int = 512) -> tuple[np.ndarray, 
     x0, y0, x1, y1 = box
     face = cv2.resize(portrait[y0:y1, x0:x1], (256, 256), interpolation=cv2.INTER_LANCZOS4)
     face = np.clip(cv2.GaussianBlur(face, (0, 0), 2).astype(int) * (1.1, 0.95, 0.9) + (10, 0, -15), 0, 255).astype(np.uint8)
-    mask = np.zeros((size, size), np.uint8)
+    mask: np.ndarray = np.zeros((size, size), np.uint8)
     cv2.ellipse(mask, ((x0 + x1) // 2, (y0 + 2 * y1) // 3), ((x1 - x0) // 3, (y1 - y0) // 4), 0, 0, 360, 255, -1)
     mask = cv2.GaussianBlur(mask, (19, 19), 0)
     outside = np.ones_like(mask)

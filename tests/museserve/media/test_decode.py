@@ -7,6 +7,7 @@ import struct
 import tempfile
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -27,7 +28,7 @@ def recording(
     layout = {1: "mono", 2: "stereo", 6: "5.1"}[channels]
     with av.open(out, "w", format=container) as file:
         pictures = file.add_stream("libvpx" if container == "webm" else "libx264", rate=10) if video else None
-        sound = file.add_stream(codec, rate=rate)
+        sound: Any = file.add_stream(codec, rate=rate)
         sound.codec_context.layout = layout
         if pictures is not None:
             pictures.width = pictures.height = 64

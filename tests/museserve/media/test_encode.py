@@ -24,7 +24,7 @@ def tone(n: int, hz: float = 437.5) -> np.ndarray:
 
 def test_idle_and_utterances_of_other_encoders_join_without_a_gap() -> None:
     idle = encode_idle(numbered(0, 16), CONFIG)
-    timeline, expected, expected_clicks, segment = [], [], [], 0
+    timeline, expected, expected_clicks, segment = list[bytes](), list[int](), list[int](), 0
     for turn, seconds in enumerate((1.0, 0.4, 2.13)):
         for phase in (0, 1):
             timeline += placed([idle.segments[phase]], segment)
@@ -149,11 +149,11 @@ def test_colours_survive_and_are_tagged() -> None:
     rgb = np.zeros((128, 128, 3), np.uint8)
     for i, colour in enumerate(patches):
         rgb[i // 4 * 64 : i // 4 * 64 + 64, i % 4 * 32 : i % 4 * 32 + 32] = colour
-    frame = cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420)
+    frame = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420), np.uint8)
     with FragmentEncoder(128, 128, CONFIG) as encoder:
         encoder.push_audio(np.zeros(24_000, np.float32))
         data = encoder.init_segment + encoder.encode([frame] * 8)
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         shown = list(container.decode(video=0))[-1]
         tags = container.streams.video[0].codec_context
         assert (tags.colorspace, tags.color_range, tags.color_primaries, tags.color_trc) == (6, 1, 1, 13)

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import io
-
-import av
 import cv2
 import numpy as np
 import pytest
 
 from museserve.media.encode import FragmentEncoder, init_segment
 from museserve.media.idle_loop import encode_idle
+from tests.decoded import pictures
 from tests.museserve.media.clips import CONFIG, SIDE, numbered, placed, watch
 from tests.museserve.media.isobmff import parse_fragments
 
@@ -24,11 +22,6 @@ def swaying(n: int, size: int = 128, noise: float = 0.0) -> np.ndarray:
     return frames
 
 
-def decoded(data: bytes) -> np.ndarray:
-    with av.open(io.BytesIO(data)) as container:
-        return np.stack([frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)])
-
-
 def border_jumps(shown: np.ndarray) -> np.ndarray:
     """How much the picture changes at each border of a loop's segments, the last among them: mean difference of luma, levels."""
     luma = shown[:, : shown.shape[2]].astype(int)
@@ -38,8 +31,8 @@ def border_jumps(shown: np.ndarray) -> np.ndarray:
 def test_what_is_shown_is_what_a_decoder_gives() -> None:
     loop = encode_idle(swaying(32), CONFIG)
     assert loop.crf == CONFIG.crf
-    assert np.array_equal(decoded(loop.mp4), loop.shown)
-    assert np.array_equal(decoded(loop.init + loop.segments[2]), loop.shown[16:24])
+    assert np.array_equal(pictures(loop.mp4), loop.shown)
+    assert np.array_equal(pictures(loop.init + loop.segments[2]), loop.shown[16:24])
 
 
 def test_borders_of_segments_jump_less_than_in_plain_encoding_and_the_picture_stays() -> None:
@@ -47,7 +40,7 @@ def test_borders_of_segments_jump_less_than_in_plain_encoding_and_the_picture_st
     with FragmentEncoder(128, 128, CONFIG) as encoder:
         encoder.push_audio(np.zeros(64 * 960, np.float32))
         encoder.finish_audio(64)
-        plain = decoded(encoder.init_segment + b"".join(encoder.encode(frames[at : at + 8]) for at in range(0, 64, 8)))
+        plain = pictures(encoder.init_segment + b"".join(encoder.encode(frames[at : at + 8]) for at in range(0, 64, 8)))
     shown = encode_idle(frames, CONFIG).shown
     assert border_jumps(shown).mean() < 0.7 * border_jumps(plain).mean()
     assert np.abs(shown.astype(int) - frames).mean() < np.abs(plain.astype(int) - frames).mean() + 0.15
@@ -59,7 +52,7 @@ def test_speech_that_begins_with_the_shown_pictures_does_not_jump() -> None:
     for phase in (3, 13, 21, 30, 44, 55):
         with FragmentEncoder(128, 128, CONFIG) as encoder:
             encoder.push_audio(np.zeros(9_600, np.float32))
-            first = decoded(encoder.init_segment + encoder.encode(loop.shown[phase : phase + 2]))[0]
+            first = pictures(encoder.init_segment + encoder.encode(loop.shown[phase : phase + 2]))[0]
         jumps.append(np.abs(first[:128].astype(int) - loop.shown[phase - 1][:128]).mean())
     assert np.mean(jumps) <= border_jumps(loop.shown).mean()
 
@@ -68,7 +61,7 @@ def test_a_frame_that_comes_twice_is_as_it_was_shown_first() -> None:
     frames, order = swaying(13), np.concatenate([np.arange(13), np.arange(11, 0, -1)])
     loop = encode_idle(frames, CONFIG, order)
     assert loop.shown.shape == frames.shape
-    assert np.array_equal(decoded(loop.mp4)[:13], loop.shown)
+    assert np.array_equal(pictures(loop.mp4)[:13], loop.shown)
 
 
 def test_noise_is_encoded_more_coarsely_instead_of_in_any_number_of_bytes() -> None:

@@ -81,7 +81,7 @@ def test_a_cache_can_be_off(tmp_path: Path) -> None:
 async def test_only_a_whole_utterance_is_kept() -> None:
     kept: list[list[SpeechChunk]] = []
 
-    async def source(count: int):  # type: ignore[no-untyped-def]
+    async def source(count: int):
         for chunk in chunks()[:count]:
             yield chunk
 
@@ -96,7 +96,7 @@ async def test_only_a_whole_utterance_is_kept() -> None:
 async def test_who_reads_no_further_than_the_last_chunk_keeps_it_too() -> None:
     kept: list[list[SpeechChunk]] = []
 
-    async def source():  # type: ignore[no-untyped-def]
+    async def source():
         for chunk in chunks():
             yield chunk
 

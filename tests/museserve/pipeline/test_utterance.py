@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import math
 from dataclasses import replace
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 
@@ -19,6 +17,7 @@ from museserve.pipeline.engines import LipSync
 from museserve.pipeline.utterance import UtterancePipeline, UtterancePlan
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.timebase import FPS, SEGMENT_FRAMES
+from tests import decoded
 from tests.fakes import INFO, FakeLips, FakeSpeech, background
 
 CONFIG = MuxConfig()
@@ -44,8 +43,7 @@ async def film(made: UtterancePipeline) -> list[Fragment]:
 
 
 def pictures(fragments: list[Fragment]) -> list[np.ndarray]:
-    with av.open(io.BytesIO(b"".join(f.data for f in fragments))) as container:
-        return [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    return [frame.to_ndarray(format="gray") for frame in decoded.frames(b"".join(f.data for f in fragments))]
 
 
 async def test_every_frame_is_drawn_on_its_own_background_and_sent_once_in_order() -> None:
@@ -77,8 +75,7 @@ async def test_the_first_picture_keeps_what_it_can_of_the_idle_frame_before_it()
     frames[5:] = 129  # a level more than frame 4
     lips = FakeLips(background().box, silent=range(40))
     made = utterance(FakeSpeech(0.6), lips, phase=5, on=replace(background(), frames=frames))
-    with av.open(io.BytesIO(b"".join(f.data for f in await film(made)))) as container:
-        shown = [frame.to_ndarray(format="yuv420p")[2, 2] for frame in container.decode(video=0)]
+    shown = decoded.pictures(b"".join(f.data for f in await film(made)))[:, 2, 2]
     assert shown[0] == 128 and shown[8] == 129
 
 
@@ -88,8 +85,7 @@ async def test_the_last_segment_begins_with_what_it_can_of_the_idle_frame_after_
     made = utterance(FakeSpeech(0.6), FakeLips(background().box, silent=range(40)), on=replace(background(), frames=frames))
     fragments = await film(made)
     assert sum(f.n_frames for f in fragments) == 24
-    with av.open(io.BytesIO(b"".join(f.data for f in fragments))) as container:
-        shown = [frame.to_ndarray(format="yuv420p")[2, 2] for frame in container.decode(video=0)]
+    shown = decoded.pictures(b"".join(f.data for f in fragments))[:, 2, 2]
     assert shown[15] == 128 and shown[16] == 128 and shown[23] == 129
 
 

@@ -7,10 +7,16 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
 from museserve.runtime.deadline_executor import DeadlineExecutor
+
+
+def hold(begun: threading.Event, gate: threading.Event) -> None:
+    begun.set()
+    gate.wait()
 
 
 @asynccontextmanager
@@ -18,11 +24,7 @@ async def all_busy(pool: DeadlineExecutor, threads: int) -> AsyncIterator[None]:
     """Every thread of the pool is held until the block ends."""
     gate, busy = threading.Event(), [threading.Event() for _ in range(threads)]
 
-    def hold(i: int) -> None:
-        busy[i].set()
-        gate.wait()
-
-    holding = [pool.run(0.0, lambda i=i: hold(i)) for i in range(threads)]
+    holding = [pool.run(0.0, partial(hold, event, gate)) for event in busy]
     for event in busy:
         await asyncio.to_thread(event.wait)
     try:
@@ -35,7 +37,7 @@ async def all_busy(pool: DeadlineExecutor, threads: int) -> AsyncIterator[None]:
 async def test_the_most_urgent_waiting_work_comes_first() -> None:
     pool, done = DeadlineExecutor([math.inf]), list[float]()
     async with all_busy(pool, 1):
-        waiting = [pool.run(slack, lambda slack=slack: done.append(slack)) for slack in (2.0, 60.0, 0.5, 1.0)]
+        waiting = [pool.run(slack, partial(done.append, slack)) for slack in (2.0, 60.0, 0.5, 1.0)]
     await asyncio.gather(*waiting)
     pool.shutdown(cancel_futures=True)
     assert done == [0.5, 1.0, 2.0, 60.0]
@@ -44,7 +46,7 @@ async def test_the_most_urgent_waiting_work_comes_first() -> None:
 async def test_a_thread_stays_free_for_what_is_due_now() -> None:
     pool = DeadlineExecutor([0.2, 60.0])
     gate, begun = threading.Event(), threading.Event()
-    later = pool.run(30.0, lambda: (begun.set(), gate.wait()))
+    later = pool.run(30.0, partial(hold, begun, gate))
     await asyncio.to_thread(begun.wait)
     waits = pool.run(31.0, lambda: "later")
     assert await asyncio.wait_for(pool.run(0.0, lambda: "now"), 5) == "now"
@@ -75,7 +77,12 @@ async def test_as_an_executor_all_is_due_at_once() -> None:
 async def test_shutdown_finishes_what_was_queued_and_waits_for_it() -> None:
     pool, done = DeadlineExecutor([0.05]), list[int]()
     gate = threading.Event()
-    work = [pool.submit(lambda i=i: (gate.wait(), done.append(i))) for i in range(3)]
+
+    def wait(i: int) -> None:
+        gate.wait()
+        done.append(i)
+
+    work = [pool.submit(wait, i) for i in range(3)]
     threading.Timer(0.1, gate.set).start()
     pool.shutdown()
     assert done == [0, 1, 2] and all(future.done() for future in work)
@@ -85,7 +92,7 @@ async def test_shutdown_finishes_what_was_queued_and_waits_for_it() -> None:
 
 async def test_shutdown_can_drop_what_has_not_begun() -> None:
     pool, gate, begun = DeadlineExecutor(), threading.Event(), threading.Event()
-    running = pool.submit(lambda: (begun.set(), gate.wait()))
+    running = pool.submit(hold, begun, gate)
     waiting = pool.submit(int)
     begun.wait()
     pool.shutdown(wait=False, cancel_futures=True)

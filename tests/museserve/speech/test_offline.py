@@ -94,7 +94,8 @@ def test_same_text_is_the_same_sound(hibari: VoiceEngine) -> None:
 @pytest.mark.parametrize("text", ["", " ", "...", "…!?"])
 @pytest.mark.parametrize(("voice", "language"), [(HIBARI, "en"), (JOE, "en"), (ESPEAK_WOMAN, "ko")])
 def test_nothing_to_say_is_an_empty_synthesis(request: pytest.FixtureRequest, voice: Voice, language: str, text: str) -> None:
-    assert joined(request.getfixturevalue(voice.engine).speak(text, voice, language, 1.0)) == Synthesis(pytest.approx(np.zeros(0)), (), ())
+    said = joined(request.getfixturevalue(voice.engine).speak(text, voice, language, 1.0))
+    assert said.pcm.shape == (0,) and said == Synthesis(said.pcm, (), ())
 
 
 def test_a_long_clause_is_spoken_whole(hibari: VoiceEngine) -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import threading
 from functools import cache
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
-import musetalk
 from configs.models import AnimatorConfig
 from museserve.errors import EngineError, UnknownAvatarError
 from museserve.messages import AvatarRef, RenderRequest, SpeechWindow
@@ -18,6 +15,7 @@ from museserve.timebase import frames_for
 from musetalk.animator.engine import MAX_RIGS, Animator
 from musetalk.animator.render import render_crop
 from musetalk.animator.rig import Rig
+from musetalk.avatars.builtin import shipped_portrait
 from musetalk.engine import LipSyncEngine
 from musetalk.speech_cues.controls import N_CONTROLS
 from tests.musetalk.voices import english
@@ -27,21 +25,20 @@ WOMAN, MAN = AvatarRef("interviewer_woman", "1"), AvatarRef("interviewer_man", "
 
 @cache
 def rig_of(name: str) -> Rig:
-    folder = Path(musetalk.__file__).parent / "avatars" / "shipped" / name
-    portrait = cv2.cvtColor(cv2.imread(str(folder / "portrait.png")), cv2.COLOR_BGR2RGB)
-    return Rig.build(portrait, np.load(folder / "landmarks.npy"), 512)
+    shipped = shipped_portrait(name)
+    return Rig.build(shipped.portrait, shipped.landmarks, 512)
 
 
 def animator(threads: int = 1) -> Animator:
     return Animator(AnimatorConfig(threads=threads), lambda ref: rig_of(ref.id))
 
 
-def request(avatar: AvatarRef, first: int, rows: np.ndarray) -> RenderRequest:  # type: ignore[type-arg]
+def request(avatar: AvatarRef, first: int, rows: np.ndarray) -> RenderRequest:
     return RenderRequest(avatar, tuple(range(first, first + len(rows))), rows)
 
 
 @cache
-def spoken_rows() -> np.ndarray:  # type: ignore[type-arg]
+def spoken_rows() -> np.ndarray:
     take = english()
     speech = SpeechWindow(0, take.pcm, 0, frames_for(len(take.pcm)), take.phonemes, final=True)
     return animator().listen(speech).rows

@@ -87,7 +87,7 @@ def test_sharpness_is_that_of_the_still_and_steady(name: str, rig: Rig, loop: np
         return float(cv2.Laplacian(luma[y0:y1, x0:x1].astype(np.float32), cv2.CV_32F).var())
 
     picture = cv2.resize(portrait(name)[0], (rig.size, rig.size), interpolation=cv2.INTER_AREA)
-    still = i420_planes(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)).luma
+    still = i420_planes(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420), np.uint8)).luma
     open_eyes = np.nonzero(rig.motion.lids == 0)[0]
     ratio = np.array([sharpness(i420_planes(loop[n]).luma) for n in open_eyes]) / sharpness(still)
     assert ratio.mean() >= 0.85

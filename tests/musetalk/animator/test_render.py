@@ -144,7 +144,7 @@ def smiling() -> Rig:
         moved = render.moved(contour, weights) + 0.5
         for number in numbers:
             landmarks[number, 1] = np.interp(landmarks[number, 0], moved[:, 0], moved[:, 1])
-    return Rig.build(cv2.cvtColor(i420, cv2.COLOR_YUV2RGB_I420), landmarks)
+    return Rig.build(np.asarray(cv2.cvtColor(i420, cv2.COLOR_YUV2RGB_I420), np.uint8), landmarks)
 
 
 def test_a_smiling_photograph_is_known_and_kept_at_rest(smiling: Rig) -> None:

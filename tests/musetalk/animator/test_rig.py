@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-import musetalk
 from museserve.errors import ImageError
 from musetalk.animator.render import idle_frame, render_crop
 from musetalk.animator.rig import Rig
+from musetalk.avatars.builtin import BUILTIN, BUILTIN_DIR, shipped_portrait
 from musetalk.speech_cues.controls import CONTROLS, N_CONTROLS
 
-AVATARS = Path(musetalk.__file__).parent / "avatars" / "shipped"
-NAMES = ("interviewer_woman", "interviewer_man")
+NAMES = BUILTIN
 
 
 def portrait(name: str) -> tuple[np.ndarray, np.ndarray]:
-    picture = cv2.cvtColor(cv2.imread(str(AVATARS / name / "portrait.png")), cv2.COLOR_BGR2RGB)
-    return picture, np.load(AVATARS / name / "landmarks.npy")
+    shipped = shipped_portrait(name)
+    return shipped.portrait, shipped.landmarks
 
 
 def row(**controls: float) -> np.ndarray:
@@ -38,7 +36,7 @@ def rig(request: pytest.FixtureRequest) -> Rig:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shipped_avatar_is_complete(name: str) -> None:
-    about = json.loads((AVATARS / name / "avatar.json").read_text())
+    about = json.loads((BUILTIN_DIR / name / "avatar.json").read_text())
     picture, landmarks = portrait(name)
     assert about["id"] == name and about["gender"] in ("female", "male") and about["licence"] == "CC0-1.0"
     assert picture.shape == (1024, 1024, 3)
@@ -60,7 +58,8 @@ def test_the_lip_line_is_the_dark_line(rig: Rig) -> None:
 
     def brightness(offset_mm: float) -> np.ndarray:
         at = (rig.anatomy.to_pixels(np.stack([x, line + offset_mm], -1)) + 0.5) * 2 - 0.5
-        return cv2.remap(rig.luma, at[None].astype(np.float32), None, cv2.INTER_LINEAR)[0].astype(float)
+        columns, rows = at.T[:, None].astype(np.float32)
+        return cv2.remap(rig.luma, columns, rows, cv2.INTER_LINEAR)[0].astype(float)
 
     darker = (brightness(0.0) + 4 < brightness(-1.6)) & (brightness(0.0) + 4 < brightness(1.6))
     assert darker.mean() > 0.9
@@ -103,6 +102,6 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ImageError, match="upright"):
         Rig.build(np.ascontiguousarray(picture[::-1]), landmarks * [1, -1, 1] + np.array([0, 1024, 0]))
     with pytest.raises(ImageError, match="too small"):
-        Rig.build(picture, landmarks * 0.05)
+        Rig.build(picture, landmarks * np.float32(0.05))
     with pytest.raises(ImageError, match="even"):
         Rig.build(picture, landmarks, 511)

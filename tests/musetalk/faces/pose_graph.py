@@ -18,7 +18,7 @@ REACH = 80  # pixels an offset may have
 def pose_network(path: Path, offsets: np.ndarray, channels: np.ndarray, floor: float = 0.5) -> Path:
     """offsets: int (133, 2); channels: int (133,)."""
     taps = 4 * REACH + 1
-    weights = {}
+    weights: dict[str, np.ndarray] = {}
     for axis, name in enumerate("xy"):
         kernel = np.zeros((K, 3, taps), np.float32)
         bump = np.exp(-0.5 * (np.arange(taps) - taps // 2)[None] ** 2 / 3.0**2)
@@ -29,7 +29,7 @@ def pose_network(path: Path, offsets: np.ndarray, channels: np.ndarray, floor: f
         spread = np.zeros((bins // 2, bins), np.float32)
         spread[np.arange(bins) // 2, np.arange(bins)] = 1.0
         weights[f"spread_{name}"] = spread
-    weights["floor"] = np.float32(floor)
+    weights["floor"] = np.array(floor, np.float32)
     weights["axis_x"], weights["axis_y"] = np.array([2]), np.array([3])
     nodes = [helper.make_node("Sub", ["input", "floor"], ["above"]), helper.make_node("Relu", ["above"], ["lit"])]
     for name in "xy":
@@ -46,7 +46,7 @@ def pose_network(path: Path, offsets: np.ndarray, channels: np.ndarray, floor: f
             helper.make_tensor_value_info("simcc_x", TensorProto.FLOAT, ["n", K, 2 * WIDTH]),
             helper.make_tensor_value_info("simcc_y", TensorProto.FLOAT, ["n", K, 2 * HEIGHT]),
         ],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)

@@ -6,6 +6,7 @@ Source: mmpose's configuration rtmpose-l_8xb32-270e_coco-ubody-wholebody-384x288
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,7 +31,7 @@ class Graph:
         self.weights[name] = np.array(value, np.int64 if isinstance(value, list) else np.float32)
         return name
 
-    def op(self, kind: str, *inputs: str, **attributes: object) -> str:
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         out = f"{kind}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [out], name=f"{out} of {', '.join(inputs[1:])}", **attributes))
         return out

@@ -90,7 +90,7 @@ def test_crops_of_any_size_become_class_maps(weights):
 
     for crop, classes in zip(crops, found, strict=True):
         small = np.asarray(Image.fromarray(crop).resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32) / 255
-        x = torch.from_numpy(((small - np.float32(MEAN)) / np.float32(STD)).transpose(2, 0, 1)[None])
+        x = torch.from_numpy(((small - np.array(MEAN, np.float32)) / np.array(STD, np.float32)).transpose(2, 0, 1)[None])
         assert classes.shape == (SIDE, SIDE) and classes.dtype == np.uint8
         assert (reference(x, weights)[0].argmax(0).numpy() == classes).mean() > 0.9999
 

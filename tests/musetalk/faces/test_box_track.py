@@ -14,6 +14,7 @@ from musetalk.faces.bisenet import LOWER_LIP, NOSE, SKIN  # noqa: E402
 from musetalk.faces.box import BoxRule, jitter, whole_pixels  # noqa: E402
 from musetalk.faces.box_track import track_boxes  # noqa: E402
 from musetalk.faces.drawn_classes import drawn_classes, five_points  # noqa: E402
+from musetalk.faces.dwpose import DWPose  # noqa: E402
 from tests.musetalk.faces.test_box import face  # noqa: E402
 
 SIZE = 512
@@ -35,7 +36,7 @@ def mesh_like(points: np.ndarray) -> np.ndarray:
     return mesh.astype(np.float32)
 
 
-class Seen:
+class Seen(DWPose):
     """DWPose on a frame of 1280 x 720 that shows these points: quantised to its bins of 2.78 pixels."""
 
     def __init__(self, points: np.ndarray, bin_px: float = 2.78) -> None:

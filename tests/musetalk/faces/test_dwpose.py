@@ -8,10 +8,7 @@ import io
 import numpy as np
 import pytest
 
-for module in ("onnx", "rtmlib"):
-    pytest.importorskip(module, reason=f"{module} is not installed: pip install 'museserve[neural]'")
-from rtmlib.tools.pose_estimation.rtmpose import RTMPose  # noqa: E402
-
+rtmpose = pytest.importorskip("rtmlib.tools.pose_estimation.rtmpose", reason="rtmlib is not installed: pip install 'museserve[neural]'")
 from museserve.errors import EngineUnavailableError  # noqa: E402
 from musetalk.faces.dwpose import FACE, MIRRORED, N_KEYPOINTS, DWPose, person_scale  # noqa: E402
 from tests.musetalk.faces.pose_graph import blob, pose_network  # noqa: E402
@@ -108,16 +105,21 @@ def test_a_symmetric_person_looks_the_same_in_a_mirror(symmetric):
     assert np.abs(points - expected).max() <= 2.01 * (person_scale(640, 480) / (576, 768)).max()
 
 
-def test_the_average_is_over_both_ways_up_to_the_mirror(lopsided):
+def test_the_average_is_over_both_ways_up_to_the_mirror(lopsided, monkeypatch):
     """Against an average written out here, on a network that is not symmetric at all."""
     from musetalk.faces import dwpose
 
     picture = np.maximum(blob(640, 480, 300, 200, 20, (255, 90, 0)), blob(640, 480, 330, 260, 25, (0, 120, 255)))
     pose = DWPose(lopsided)
-    seen = {}
-    pose._vectors = lambda pixels: seen.setdefault("pixels", pixels) is None or DWPose._vectors(pose, pixels)
+    seen = []
+
+    def noted(pixels):
+        seen.append(pixels)
+        return DWPose._vectors(pose, pixels)
+
+    monkeypatch.setattr(pose, "_vectors", noted)
     points, scores = pose.keypoints(picture)
-    pixels = seen["pixels"]
+    (pixels,) = seen
     x, y = pose._run(pixels)
     other_x, other_y = pose._run(np.ascontiguousarray(pixels[:, :, :, ::-1]))
     best = np.empty((N_KEYPOINTS, 2))
@@ -135,7 +137,7 @@ def test_the_average_is_over_both_ways_up_to_the_mirror(lopsided):
 def test_without_mirror_and_rgb_it_is_rtmlib(lopsided, size):
     width, height = size
     with contextlib.redirect_stdout(io.StringIO()):
-        reference = RTMPose(str(lopsided), (288, 384), backend="onnxruntime")
+        reference = rtmpose.RTMPose(str(lopsided), (288, 384), backend="onnxruntime")
     ours = DWPose(lopsided, rgb=False, flip=False)
     import cv2
 

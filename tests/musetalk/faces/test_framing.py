@@ -79,7 +79,7 @@ def test_grey_and_palette_pictures_become_rgb(small, mode):
     picture = read_portrait(encoded(image))
     assert picture.shape == (256, 256, 3)
     if mode == "1":  # dithered: right from afar
-        picture, grey = (cv2.resize(a, (16, 16), interpolation=cv2.INTER_AREA) for a in (picture, grey))
+        picture, grey = (np.asarray(cv2.resize(a, (16, 16), interpolation=cv2.INTER_AREA), np.uint8) for a in (picture, grey))
     assert difference(picture, np.repeat(grey[..., None], 3, 2)) < (8 if mode == "1" else 2)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import torch
-from torch import nn
 
 TINY_UNET: dict[str, Any] = {
     "in_channels": 8,
@@ -21,18 +21,16 @@ FULL_VAE: dict[str, Any] = {"block_out_channels": (128, 256, 512, 512), "layers_
 _VAE_TYPES: dict[str, Any] = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
 
 
-def reference_unet(values: dict[str, Any], seed: int = 0) -> nn.Module:
-    from diffusers import UNet2DConditionModel
-
+def reference_unet(values: dict[str, Any], seed: int = 0) -> Any:
+    diffusers = import_module("diffusers")
     torch.manual_seed(seed)
-    return _frozen(UNet2DConditionModel(sample_size=64, **values))
+    return _frozen(diffusers.UNet2DConditionModel(sample_size=64, **values))
 
 
-def reference_vae(values: dict[str, Any], seed: int = 0) -> nn.Module:
-    from diffusers import AutoencoderKL
-
+def reference_vae(values: dict[str, Any], seed: int = 0) -> Any:
+    diffusers = import_module("diffusers")
     torch.manual_seed(seed)
-    return _frozen(AutoencoderKL(**values, **_VAE_TYPES))
+    return _frozen(diffusers.AutoencoderKL(**values, **_VAE_TYPES))
 
 
 def apart(got: torch.Tensor, want: torch.Tensor) -> float:
@@ -46,7 +44,7 @@ def psnr(got: torch.Tensor, want: torch.Tensor) -> float:
     return float(10 * torch.log10(255**2 / error)) if error else float("inf")
 
 
-def _frozen(model: nn.Module) -> nn.Module:
+def _frozen(model: Any) -> Any:
     """Biases and scales away from 0 and 1, so that a test notices when one is left out."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)

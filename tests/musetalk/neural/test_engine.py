@@ -265,7 +265,7 @@ def test_the_card_draws_what_the_cpu_draws(folder: WeightsFolder, engine: MuseTa
     asked = [RenderRequest(WOMAN, (0, 1, 2), rows(3, 1)), RenderRequest(MAN, (7,) * 19, rows(19, 2))]
     for _ in range(3):
         for got, want in zip(card.render(asked), engine.render(asked), strict=True):
-            error = np.mean((got.astype(float) - want) ** 2)
+            error = float(np.mean((got.astype(float) - want) ** 2))
             assert 10 * np.log10(255**2 / max(error, 1e-9)) > 45
     card.check()
 

@@ -68,7 +68,7 @@ def test_sums_come_with_their_moments(shape: tuple[int, ...], lacks: bool) -> No
     x, skip, norm = pictures(*shape), pictures(*shape, seed=1), parameters(GroupNorm(4 if shape[1] == 8 else 32, shape[1], 1e-6))
     bias = torch.randn(shape[1], generator=torch.Generator().manual_seed(2)).to(DEVICE, torch.float16) if lacks else None
     total, seen = kernels.add(x, bias, skip)
-    want = x.float() + (skip.float() + (bias.float()[:, None, None] if lacks else 0))
+    want = x.float() + (skip.float() + (0 if bias is None else bias.float()[:, None, None]))
     assert torch.equal(total, want.half())
     assert apart(kernels.group_norm(total, norm, seen), F.silu(normed(total, norm))) < 5e-4
 
@@ -134,6 +134,10 @@ def exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
+def on_device(network: Any) -> Any:
+    return network.to(DEVICE, memory_format=torch.channels_last)
+
+
 @pytest.fixture(scope="module")
 def networks() -> tuple[UNet, VAE]:
     torch.manual_seed(0)
@@ -141,7 +145,7 @@ def networks() -> tuple[UNet, VAE]:
     for parameter in (*unet.parameters(), *vae.parameters()):
         if parameter.ndim == 1:
             parameter.requires_grad_(False).add_(0.2 * torch.randn_like(parameter))
-    return tuple(network.fold().to(DEVICE, memory_format=torch.channels_last) for network in (unet, vae))
+    return on_device(unet.fold()), on_device(vae.fold())
 
 
 def inputs(n: int) -> tuple[Any, Any]:
@@ -168,7 +172,7 @@ def test_networks_of_kernels_equal_the_plain_ones(networks: tuple[UNet, VAE]) ->
 @pytest.mark.usefixtures("exact_products")
 def test_the_small_decoder_of_kernels_equals_the_plain_one() -> None:
     torch.manual_seed(0)
-    tiny = TinyDecoder(8).requires_grad_(False).to(DEVICE, memory_format=torch.channels_last)
+    tiny = on_device(TinyDecoder(8).requires_grad_(False))
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)).to(DEVICE, memory_format=torch.channels_last)
     with torch.inference_mode():
         pictures, bias = fused.run_tiny(tiny, latents)

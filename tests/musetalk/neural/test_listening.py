@@ -21,7 +21,7 @@ from musetalk.neural.whisper import Version, WhisperEncoder, frame_windows, whol
 from musetalk.weights.folder import WeightsFolder  # noqa: E402
 from tests.musetalk.neural.networks import apart  # noqa: E402
 
-LONG = {"context_s": 30.0, "lookahead_s": 30.0, "silence_s": 30.0}
+LONG: dict[str, Any] = {"context_s": 30.0, "lookahead_s": 30.0, "silence_s": 30.0}
 
 
 def encoder(reach: float = 1.4) -> WhisperEncoder:
@@ -31,9 +31,10 @@ def encoder(reach: float = 1.4) -> WhisperEncoder:
     angle = torch.arange(1500.0)[:, None] * 0.5 ** torch.arange(0, 8, 0.25)
     made.embed_positions.weight.copy_(torch.cat([angle.sin(), angle.cos()], dim=1))
     for layer in made.layers:
-        for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj):
+        attention: Any = layer.self_attn
+        for projection in (attention.q_proj, attention.k_proj):
             projection.weight.copy_(reach * torch.eye(64))
-        layer.self_attn.q_proj.bias.zero_()
+        attention.q_proj.bias.zero_()
     return made
 
 

@@ -115,8 +115,8 @@ def test_folded_upsampling_equals_nearest_then_convolution(side: int) -> None:
 def test_norms_by_channel_equal_pytorchs() -> None:
     torch.manual_seed(0)
     norm = GroupNorm(4, 16, 1e-6).requires_grad_(False)
-    norm.weight += torch.randn(16)
-    norm.bias += torch.randn(16)
+    norm.weight.add_(torch.randn(16))
+    norm.bias.add_(torch.randn(16))
     x = (torch.randn(2, 16, 5, 7) * 3 + 50).to(memory_format=torch.channels_last)
     x[:, 8:] = -1.0
     want = torch.nn.functional.group_norm(x.double(), 4, norm.weight.double(), norm.bias.double(), 1e-6)

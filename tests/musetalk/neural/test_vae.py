@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("diffusers")
+diffusers = pytest.importorskip("diffusers")
 
 from museserve.errors import ConfigError  # noqa: E402
 from musetalk.neural.layers import set_precision  # noqa: E402
@@ -85,10 +85,10 @@ def test_both_naming_conventions_load(reference: Any, side: str) -> None:
                 tensor = tensor[:, :, None, None]
         state[name] = tensor
     assert sum(".query." in name for name in state) == 4
-    old, new = own_vae(state, TINY_VAE), own_vae(reference.state_dict(), TINY_VAE)
+    renamed, current = own_vae(state, TINY_VAE), own_vae(reference.state_dict(), TINY_VAE)
     latents = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
-        assert torch.equal(old.decode(latents), new.decode(latents))
+        assert torch.equal(renamed.decode(latents), current.decode(latents))
 
 
 def test_has_the_published_tensors() -> None:
@@ -117,10 +117,8 @@ def test_planes_equal_opencvs(size: tuple[int, int]) -> None:
 
 
 def test_taesd_agrees_with_diffusers() -> None:
-    from diffusers import AutoencoderTiny
-
     torch.manual_seed(0)
-    reference = AutoencoderTiny().eval()
+    reference = diffusers.AutoencoderTiny().eval()
     with torch.device("meta"):
         decoder = TinyDecoder()
     load_into(decoder, decoder_part(reference.state_dict()), file="taesd/diffusion_pytorch_model.safetensors")

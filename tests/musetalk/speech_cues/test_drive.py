@@ -59,7 +59,7 @@ def test_a_korean_cut_as_well() -> None:
 
 @pytest.mark.parametrize("drive", ["mix", "phonemes"])
 @pytest.mark.parametrize("take", [english, english_man, korean])
-def test_lips_meet_at_every_p_b_m(drive: Drive, take) -> None:  # type: ignore[no-untyped-def]
+def test_lips_meet_at_every_p_b_m(drive: Drive, take) -> None:
     spoken = take()
     rows = whole(spoken.pcm, spoken.phonemes, drive)
     times = np.arange(len(rows)) / FPS + LEAD_S
@@ -98,7 +98,7 @@ def test_vowels_open_and_round() -> None:
 
 
 @pytest.mark.parametrize("take", [english, english_man, korean])
-def test_a_jaw_opens_as_far_as_vowels_ask(take) -> None:  # type: ignore[no-untyped-def]
+def test_a_jaw_opens_as_far_as_vowels_ask(take) -> None:
     spoken = take()
     jaw = whole(spoken.pcm, spoken.phonemes)[:, JAW]
     reached = []
@@ -119,7 +119,7 @@ def test_a_jaw_never_opens_as_if_to_shout() -> None:
 
 @pytest.mark.parametrize("drive", DRIVES)
 @pytest.mark.parametrize("take", [english, english_man, korean])
-def test_loudness_shifts_openings_but_not_their_average(drive: Drive, take) -> None:  # type: ignore[no-untyped-def]
+def test_loudness_shifts_openings_but_not_their_average(drive: Drive, take) -> None:
     pcm = take().pcm
     level = loud_level(pcm)
     grid = np.arange(0.0, len(pcm) / SPEECH_RATE, 0.005)

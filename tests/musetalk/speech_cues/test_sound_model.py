@@ -29,7 +29,7 @@ def correlation(a: FloatArray, b: FloatArray) -> float:
 
 @pytest.mark.parametrize(("take", "least"), [(english, 0.70), (english_man, 0.75), (korean, 0.75)])
 @pytest.mark.parametrize("noise_db", [-90.0, -20.0])
-def test_the_jaw_is_heard(take, least: float, noise_db: float) -> None:  # type: ignore[no-untyped-def]
+def test_the_jaw_is_heard(take, least: float, noise_db: float) -> None:
     spoken: Synthesis = take()
     heard = load_model().predict(features_of(noisy(spoken.pcm, noise_db), loud_level(spoken.pcm)))
     wanted = targets_of(spoken.pcm, spoken.phonemes)

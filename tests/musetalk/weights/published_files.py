@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,16 @@ LEGACY = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_att
 
 
 def unet_shapes() -> State:
-    from diffusers import UNet2DConditionModel
-
+    diffusers = import_module("diffusers")
     with torch.device("meta"):
-        return dict(UNet2DConditionModel(sample_size=64, **FULL_UNET).state_dict())
+        return dict(diffusers.UNet2DConditionModel(sample_size=64, **FULL_UNET).state_dict())
 
 
 def vae_shapes() -> State:
     """With the attention names of the published file, which is older than the class."""
-    from diffusers import AutoencoderKL
-
+    diffusers = import_module("diffusers")
     with torch.device("meta"):
-        state = AutoencoderKL(**FULL_VAE, **_VAE_TYPES).state_dict()
+        state = diffusers.AutoencoderKL(**FULL_VAE, **_VAE_TYPES).state_dict()
     renamed = {}
     for name, tensor in state.items():
         for new, old in LEGACY.items():
@@ -46,9 +45,8 @@ def vae_shapes() -> State:
 
 def whisper_shapes() -> State:
     """The whole model: the decoder's tensors are in the file, too."""
-    from transformers import WhisperConfig, WhisperModel
-
-    config = WhisperConfig(
+    transformers = import_module("transformers")
+    config = transformers.WhisperConfig(
         d_model=384,
         encoder_layers=4,
         encoder_attention_heads=6,
@@ -58,14 +56,13 @@ def whisper_shapes() -> State:
         decoder_ffn_dim=1536,
     )
     with torch.device("meta"):
-        return {f"model.{name}": tensor for name, tensor in WhisperModel(config).state_dict().items()}
+        return {f"model.{name}": tensor for name, tensor in transformers.WhisperModel(config).state_dict().items()}
 
 
 def taesd_shapes() -> State:
-    from diffusers import AutoencoderTiny
-
+    diffusers = import_module("diffusers")
     with torch.device("meta"):
-        return dict(AutoencoderTiny().state_dict())
+        return dict(diffusers.AutoencoderTiny().state_dict())
 
 
 def parser_shapes() -> State:

@@ -14,8 +14,8 @@ import pytest
 from configs.models import WeightsConfig
 from museserve.errors import WeightsError
 from musetalk.weights import catalogue as published
-from musetalk.weights import folder as weights
 from musetalk.weights.folder import FileState, WeightsFolder
+from musetalk.weights.transfer import PART
 
 CONTENT = bytes(range(256)) * 5_000
 NAME = "GFPGANv1.4.pth"
@@ -25,7 +25,7 @@ NAME = "GFPGANv1.4.pth"
 def small(monkeypatch: pytest.MonkeyPatch) -> published.WeightFile:
     """A published file with the size and the sum of CONTENT."""
     file = replace(published.BY_NAME[NAME], bytes=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest(), variants=())
-    monkeypatch.setitem(weights.BY_NAME, NAME, file)
+    monkeypatch.setitem(published.BY_NAME, NAME, file)
     return file
 
 
@@ -67,7 +67,7 @@ def test_a_damaged_file_of_a_store_is_not_taken(small: Any, tmp_path: Path) -> N
 
 
 def test_a_recorded_sum_counts_where_none_is_published(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(weights.BY_NAME, NAME, replace(small, sha256=None))
+    monkeypatch.setitem(published.BY_NAME, NAME, replace(small, sha256=None))
     store = Store()
     store.put(f"{NAME}.sha256", f"{hashlib.sha256(b'other').hexdigest()}  {NAME}\n".encode())
     with pytest.raises(WeightsError, match="is damaged"):
@@ -88,8 +88,8 @@ def test_a_short_or_missing_file_of_a_store_is_named(small: Any, tmp_path: Path)
 def test_what_an_interrupted_copy_left_is_never_used(small: Any, tmp_path: Path) -> None:
     store = Store()
     target = store.folder(tmp_path).path(NAME)
-    target.rename(target.with_name(NAME + weights.PART))
-    target.with_name(NAME + weights.PART).write_bytes(b"x" * len(CONTENT) * 2)
+    target.rename(target.with_name(NAME + PART))
+    target.with_name(NAME + PART).write_bytes(b"x" * len(CONTENT) * 2)
     assert store.folder(tmp_path).path(NAME).read_bytes() == CONTENT and left(tmp_path) == [NAME]
 
 

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'museserve[neural]'")
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'museserve[neural]'")
 pytest.importorskip("transformers", reason="transformers is not installed: pip install 'museserve[neural]'")
-onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'museserve[neural]'")
 
 from configs.models import WeightsConfig  # noqa: E402
 from museserve.errors import MuseserveError, WeightsError  # noqa: E402

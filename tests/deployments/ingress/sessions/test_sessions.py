@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import struct
 import unicodedata
@@ -15,6 +14,7 @@ import pytest
 
 from deployments.ingress.sessions.protocol import FrameFlag
 from museserve.timebase import FPS, SEGMENT_FRAMES
+from tests import decoded
 from tests.conftest import Service
 from tests.live import Came, Live, soon
 
@@ -51,8 +51,7 @@ def nothing_left(service: Service) -> bool:
 
 
 def pictures(init: bytes, fragments: list[Came]) -> list[av.VideoFrame]:
-    with av.open(io.BytesIO(init + b"".join(c.data for c in fragments))) as container:
-        return list(container.decode(video=0))
+    return decoded.frames(init + b"".join(c.data for c in fragments))
 
 
 async def test_text_is_spoken_on_the_idle_frames_that_the_client_named(service: Service) -> None:
@@ -76,12 +75,11 @@ async def test_text_is_spoken_on_the_idle_frames_that_the_client_named(service: 
         index, init, segments = idle(service, live)
         assert index["codecs"] == live.ready["media"]["codecs"] and len(segments) == live.ready["idle"]["segments"]
         spoken = pictures(init, fragments)
-        assert [round(f.pts * f.time_base * FPS) for f in spoken] == list(range(done["frames"]))
+        assert decoded.numbers(spoken) == list(range(done["frames"]))
         # The corner of the picture is background: it must be the idle frame that the header names, to the coding error.
         for frame in (12, done["frames"] - 3):
             number = (88 + frame) % 256
-            with av.open(io.BytesIO(init + segments[number // 8])) as container:
-                expected = list(container.decode(video=0))[number % 8]
+            expected = decoded.frames(init + segments[number // 8])[number % 8]
             corner = (spoken[frame].to_ndarray(format="gray")[:80, :80].astype(int), expected.to_ndarray(format="gray")[:80, :80].astype(int))
             assert np.abs(corner[0] - corner[1]).mean() < 1.5
 
@@ -149,7 +147,7 @@ async def test_deltas_are_spoken_as_their_sentences_end(service: Service) -> Non
         # On one timeline: frames are numbered and decoded without a break, whichever call made them.
         _, init, _ = idle(service, live)
         shown = pictures(init, live.fragments(1))
-        assert [round(f.pts * f.time_base * FPS) for f in shown] == list(range(done["frames"]))
+        assert decoded.numbers(shown) == list(range(done["frames"]))
 
 
 async def test_an_utterance_without_text_waits_and_joins_again_where_it_is_told(service: Service) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -10,7 +11,7 @@ from museserve.speech.text.clean import clean
 from museserve.speech.text.sentences import MIN_CLAUSE_CHARS, PAUSE_CLAUSE_S, PAUSE_PARAGRAPH_S, PAUSE_QUESTION_S, PAUSE_SENTENCE_S, split
 
 
-def texts(text: str, **options: int) -> list[str]:
+def texts(text: str, **options: Any) -> list[str]:
     return [clause.text for clause in split(text, **options)]
 
 
