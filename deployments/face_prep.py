@@ -1,4 +1,7 @@
-"""Portrait or clip to prepared avatar, while somebody waits for it. The work lives in `musetalk.avatars.preparation`."""
+"""Portrait or clip to prepared avatar, while somebody waits for it.
+
+The work lives in `musetalk.avatars.preparation`.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,8 @@ class FacePrep:
             threading.Thread(target=self._preparation.renew_all, name="renew", daemon=True).start()
         else:
             self._preparation.renew_all()
-        logger.info("face preparation ready: %d avatars; MuseTalk: %s", len(self._store.ids()), reason or "prepared for")
+        there = len(self._store.ids())
+        logger.info("face preparation ready: %d avatars; MuseTalk: %s", there, reason or "prepared for")
 
     async def prepare(
         self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool = False

@@ -71,7 +71,8 @@ class LipSync:
 
 
 class BatchingEngine:
-    """For an engine that draws many frames faster by one call than one after the other: `@serve.batch`, ordered by who runs dry first.
+    """For an engine that draws many frames faster by one call than one after the other: `@serve.batch`, ordered by
+    who runs dry first.
 
     drawn: told of each batch how many milliseconds it took, and its frames.
     """
@@ -80,9 +81,11 @@ class BatchingEngine:
         self._engine, self._drawn = engine, drawn
         self._listeners = DeadlineExecutor([math.inf] * LISTENERS)
         self._warm_listeners()
-        batched = serve.batch(max_batch_size=config.max_frames, batch_wait_timeout_s=config.wait_s, batch_size_fn=count_frames)
+        most, wait_s = config.max_frames, config.wait_s
+        batched = serve.batch(max_batch_size=most, batch_wait_timeout_s=wait_s, batch_size_fn=count_frames)
         self._batched, self._batched_first = batched(self.render_batch), batched(self.render_first_batch)
-        # A card finds the next batch waiting; a processor has nothing to gain from that, and whoever comes late would wait behind it.
+        # A card finds the next batch waiting; a processor has nothing to gain from that, and whoever comes late would
+        # wait behind it.
         self._room = DeadlineSemaphore(config.max_frames * (1 if engine.info.device == "cpu" else 2))
 
     def _warm_listeners(self) -> None:
@@ -114,7 +117,8 @@ class BatchingEngine:
         took_ms = (time.perf_counter() - began) * 1e3
         n = count_frames(requests)
         self._drawn(took_ms, n)
-        return [RenderedCrops(c, took_ms * r.n_frames / n, batch_frames=n) for r, c in zip(requests, crops, strict=True)]
+        shares = [took_ms * request.n_frames / n for request in requests]
+        return [RenderedCrops(c, ms, batch_frames=n) for c, ms in zip(crops, shares, strict=True)]
 
     async def render_first_batch(self, requests: list[RenderRequest]) -> list[RenderedCrops]:
         """The same for first pictures, which do not queue behind what was sent earlier and is due later."""

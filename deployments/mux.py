@@ -1,4 +1,7 @@
-"""One call = one utterance: order, pacing, retries, composition, encoding. The work lives in `museserve.pipeline`; this calls the others for it."""
+"""One call = one utterance: order, pacing, retries, composition, encoding. The others are called for it.
+
+The work lives in `museserve.pipeline`.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,8 @@ from musetalk.avatars.stores import shipped_store
 
 logger = logging.getLogger("ray.serve")
 
+Handle = DeploymentHandle[Any]
+
 # Arrays cross two and a half times faster than with cloudpickle, Serve's default.
 PLAIN_PICKLE: dict[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
 
@@ -48,7 +53,7 @@ PLAIN_PICKLE: dict[str, Any] = {"request_serialization": "pickle", "response_ser
 class Mux:
     """A plain class: `graph.py` makes it a deployment and binds the handles."""
 
-    def __init__(self, config: AppConfig, tts: DeploymentHandle[Any], lipsync: DeploymentHandle[Any]) -> None:
+    def __init__(self, config: AppConfig, tts: Handle, lipsync: Handle) -> None:
         process.tune_for_latency()
         store = shipped_store(config, config.mux.avatar_cache_bytes)
         for avatar_id in BUILTIN:
@@ -57,7 +62,8 @@ class Mux:
         self._executor = DeadlineExecutor([float("inf")] * config.mux.encode_threads)
         self._engines = RemoteEngines(tts, lipsync, config.mux, self._metrics)
         cache = UtteranceCache.of(config)
-        self._pipeline = VideoPipeline(config, self._engines, store.load, self._executor, cache, MetricsObserver(self._metrics))
+        observer = MetricsObserver(self._metrics)
+        self._pipeline = VideoPipeline(config, self._engines, store.load, self._executor, cache, observer)
         self._live = 0
 
     async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
@@ -111,7 +117,7 @@ class Mux:
 class RemoteEngines:
     """`museserve.pipeline.engines.Engines` by the replicas of TTS and LipSync."""
 
-    def __init__(self, tts: DeploymentHandle[Any], lipsync: DeploymentHandle[Any], config: MuxConfig, metrics: MuxMetrics) -> None:
+    def __init__(self, tts: Handle, lipsync: Handle, config: MuxConfig, metrics: MuxMetrics) -> None:
         self._tts, self._tts_stream = tts, tts.options(stream=True, **PLAIN_PICKLE)
         self._lipsync_replicas = lipsync.options(**PLAIN_PICKLE)
         self._config, self._metrics = config, metrics

@@ -62,7 +62,8 @@ async def retried(
     failure: type[EngineError] = EngineError,
     on_retry: Callable[[], None] = lambda: None,
 ) -> Any:
-    """Await a call to an idempotent method; send it again when the replica was lost. Cancelling cancels the call down to its queue.
+    """Await a call to an idempotent method; send it again when the replica was lost. Cancelling cancels the call down
+    to its queue.
 
     Args:
         replicas: whose they are, for messages: "lip-sync".

@@ -181,7 +181,8 @@ class RenderedCrops:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """A lip-sync engine: what runs, and why. context_s / lookahead_s: how much speech before / after a frame `listen` wants to see.
+    """A lip-sync engine: what runs, and why. context_s / lookahead_s: how much speech before / after a frame `listen`
+    wants to see.
 
     fade_frames: frames over which the composer blends drawn crops in when speech begins and out when it ends; 0 = the engine sees to that itself.
     batches: whether drawing many frames by one call is faster than one after the other.
@@ -200,7 +201,8 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class SpeechInfo:
-    """What speaks, and why. version: another one whenever the same text may sound otherwise. offline: the voices that need no network.
+    """What speaks, and why. version: another one whenever the same text may sound otherwise. offline: the voices that
+    need no network.
 
     model, on_error: of the provider, where one is configured: its model, and what happens when it fails.
     """
@@ -236,7 +238,8 @@ class VideoRequest:
     """One utterance to film, validated. Exactly one of `speech` (text to synthesise) and `audio` (an encoded file's bytes) is set.
 
     paced: send at most the configured lead ahead of real time (a live viewer); False = as fast as it goes (a file).
-    phase: number of the idle-loop frame on which the utterance starts; `museserve.pipeline.idle_phase` tells which frames follow.
+    phase: number of the idle-loop frame on which the utterance starts; `museserve.pipeline.idle_phase` tells which
+    frames follow.
     keep: put the finished fragments into the cache, although the text was not asked for before.
     text_track: put captions into the finished film.
     """
@@ -258,8 +261,8 @@ CacheHit = Literal["no", "speech", "segments"]  # how much of an utterance came 
 class FragmentHead:
     """What is known of a video when its first fragment is there.
 
-    codecs: what Media Source Extensions want to know. timings_ms: from the request to the first result of each stage. speech_engine: the voice
-    that spoke; notice: why, when it is not the one that was asked for.
+    codecs: what Media Source Extensions want to know. timings_ms: from the request to the first result of each stage.
+    speech_engine: the voice that spoke; notice: why, when it is not the one that was asked for.
     """
 
     codecs: str
@@ -273,8 +276,8 @@ class FragmentHead:
 class Fragment:
     """One piece of the streamed video, in order. data: moof + mdat; on the first piece, the init segment (ftyp + moov) comes before it.
 
-    words: those that became known since the piece before. total_frames: of the whole utterance, once its last speech is there, else None; no
-    more words come then. head: on the first fragment only.
+    words: those that became known since the piece before. total_frames: of the whole utterance, once its last speech
+    is there, else None; no more words come then. head: on the first fragment only.
     """
 
     data: bytes

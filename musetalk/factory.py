@@ -32,7 +32,8 @@ LoadEngine = Callable[[AppConfig, AvatarStore], LipSyncEngine]
 
 
 def load_engine(config: AppConfig, store: AvatarStore) -> LipSyncEngine:
-    """The engine that `config.lipsync.engine` asks for. `auto` is MuseTalk where it can run, else the animator; its `info` has the reason.
+    """The engine that `config.lipsync.engine` asks for. `auto` is MuseTalk where it can run, else the animator; its
+    `info` has the reason.
 
     Raises:
         EngineUnavailableError, WeightsError: an explicit choice that cannot be met; never a quiet fallback.

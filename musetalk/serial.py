@@ -23,7 +23,8 @@ class SerialEngine:
     """For an engine that gains nothing from batches: one thread hears and draws for everybody, whoever runs dry first before all others.
 
     Two threads would be slower than one, because the animator's steps are short and each of them needs Python. A piece is drawn two frames
-    at a time, so that a first picture waits for no more than those. drawn: told of each request how many milliseconds it took, and its frames.
+    at a time, so that a first picture waits for no more than those. drawn: told of each request how many milliseconds
+    it took, and its frames.
     """
 
     def __init__(self, engine: LipSyncEngine, drawn: Drawn = lambda took_ms, frames: None) -> None:

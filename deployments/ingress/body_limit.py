@@ -9,7 +9,7 @@ from museserve.errors import PayloadTooLargeError
 
 
 class BodyLimit:
-    """ASGI middleware of a route: reading more than `most` bytes raises PayloadTooLargeError, which the application answers with 413."""
+    """ASGI middleware of a route: reading more than `most` bytes raises PayloadTooLargeError, which is answered with 413."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app, self._most = app, most

@@ -56,7 +56,8 @@ class GraphClient:
 
     async def _counted(self, method: Any, request: VideoRequest) -> AsyncGenerator[Any, None]:
         if self.live >= self._max_live:
-            raise BusyError(f"{self.live} videos are being made, the most this service takes at once; try again in a moment")
+            most = f"{self.live} videos are being made, the most this service takes at once"
+            raise BusyError(f"{most}; try again in a moment")
         self.live += 1
         try:
             async with aclosing(pulled(method.remote(request))) as items:

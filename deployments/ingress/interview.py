@@ -8,8 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from configs.models import AppConfig
+from deployments.ingress import bodies
 from deployments.ingress.avatars import Avatars
-from deployments.ingress.bodies import ImageBody, InterviewBody, SpeechBody, SynthesizeBody, VideoBody, exactly_one, parse
+from deployments.ingress.bodies import SpeechBody, VideoBody, exactly_one, parse
 from deployments.ingress.idle_bundle import stored_idle
 from deployments.ingress.speech import Speech
 from deployments.ingress.uploads import read_body, read_media
@@ -21,31 +22,32 @@ class Interview:
         self._limits, self._avatars, self._videos, self._speech = config.limits, avatars, videos, speech
 
     async def synthesize(self, request: Request) -> Response:
-        body = parse(SynthesizeBody, (await read_body(request)).fields)
+        body = parse(bodies.SynthesizeBody, (await read_body(request)).fields)
         return await self._speech.answer(SpeechBody(input=body.text, voice=body.voice, speed=body.speed))
 
     async def video(self, request: Request) -> Response:
         upload = await read_body(request, ["audio"])
-        body = parse(InterviewBody, upload.fields)
+        body = parse(bodies.InterviewBody, upload.fields)
         if body.status == "idle":
             return await self._idle(body.avatar_type)
         audio = upload.files.get("audio")
         exactly_one(text=body.text, audio_path=body.audio_path, audio=audio)
         if body.audio_path is not None:
             audio = await asyncio.to_thread(read_media, body.audio_path, self._limits)
-        spoken = VideoBody(text=body.text, avatar=body.avatar_type, voice=body.voice, speed=body.speed, language="auto", stream=False)
+        manner = {"voice": body.voice, "speed": body.speed}
+        spoken = VideoBody(text=body.text, avatar=body.avatar_type, stream=False, **manner)
         return await self._videos.answer(spoken, audio)
 
     async def generate(self, request: Request) -> Response:
         upload = await read_body(request, ["image", "audio"])
-        parse(ImageBody, upload.fields)
+        parse(bodies.ImageBody, upload.fields)
         image, audio = upload.file("image"), upload.file("audio")
         async with self._avatars.temporary(image) as avatar_id:
             return await self._videos.answer(VideoBody(avatar=avatar_id, stream=False), audio)
 
     async def idle_of_image(self, request: Request) -> Response:
         upload = await read_body(request, ["image"])
-        parse(ImageBody, upload.fields)
+        parse(bodies.ImageBody, upload.fields)
         async with self._avatars.temporary(upload.file("image")) as avatar_id:
             return await self._idle(avatar_id)
 

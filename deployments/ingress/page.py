@@ -49,9 +49,10 @@ def files() -> Iterator[Path]:
 
 
 def routes() -> list[Route]:
-    """`/` is `index.html`, every other file is `/<its path below the folder>`. All are known beforehand: none leads outside."""
+    """`/` is `index.html`, every other file is `/<its path below the folder>`. They are known beforehand."""
     static = StaticFiles(directory=folder())
-    return [Route("/" if path == Path("index.html") else f"/{path.as_posix()}", _answer(static, path)) for path in files()]
+    urls = {Path("index.html"): "/"}
+    return [Route(urls.get(path, f"/{path.as_posix()}"), _answer(static, path)) for path in files()]
 
 
 def _answer(static: StaticFiles, path: Path) -> Callable[[Request], Awaitable[Response]]:

@@ -38,7 +38,8 @@ async def read_body(request: Request, files: Iterable[str] = ()) -> Upload:
     """A JSON object, a form or a multipart body. files: names of those that are accepted.
 
     Raises:
-        UnsupportedMediaTypeError, RequestError: before anything is queued. PayloadTooLargeError: as `BodyLimit` raises it.
+        UnsupportedMediaTypeError, RequestError: before anything is queued. PayloadTooLargeError: as `BodyLimit`
+        raises it.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "application/json":

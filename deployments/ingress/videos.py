@@ -22,6 +22,7 @@ from museserve.messages import FilmHead, Fragment, FragmentHead, SpeechRequest, 
 from museserve.speech.request import parse_delivery, parse_speech
 
 T = TypeVar("T")
+Items = AsyncGenerator[T, None]
 CACHE_SAYS = {"no": "miss", "speech": "hit; speech", "segments": "hit; segments"}
 
 
@@ -82,7 +83,7 @@ class Videos:
         data = b"".join([part async for part in parts if isinstance(part, bytes)])
         return Response(data, media_type="video/mp4", headers=await self._headers(video, body, first.fragments))
 
-    async def _begun(self, video: VideoRequest, body: VideoBody, items: AsyncGenerator[T, None]) -> tuple[T, AsyncGenerator[T, None]]:
+    async def _begun(self, video: VideoRequest, body: VideoBody, items: Items[T]) -> tuple[T, Items[T]]:
         if body.captions == "none":
             return await begun(items)
         try:
@@ -120,7 +121,7 @@ def _head(first: Fragment) -> FragmentHead:
     return first.head
 
 
-async def _data(fragments: AsyncGenerator[Fragment, None]) -> AsyncIterator[bytes]:
+async def _data(fragments: Items[Fragment]) -> AsyncIterator[bytes]:
     async with aclosing(fragments):
         async for fragment in fragments:
             yield fragment.data

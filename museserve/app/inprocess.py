@@ -35,6 +35,10 @@ from musetalk.engine import LipSyncEngine
 from musetalk.factory import ready_engine
 
 T = TypeVar("T")
+OnFragment = Callable[[Fragment], object]
+
+
+def _ignore(fragment: Fragment) -> None: ...
 
 
 class LocalEngines:
@@ -88,7 +92,7 @@ class LocalPipeline:
         ref = renew(avatar_id, self.store, self._media)
         return self.store.load(ref.id, ref.version)
 
-    async def fragments(self, request: VideoRequest, on_fragment: Callable[[Fragment], object] = lambda fragment: None) -> list[Fragment]:
+    async def fragments(self, request: VideoRequest, on_fragment: OnFragment = _ignore) -> list[Fragment]:
         """The whole utterance; `on_fragment` is told of each as it is made. Raises as `VideoPipeline.stream`."""
         made = []
         async for fragment in self.pipeline.stream(request):
@@ -98,9 +102,12 @@ class LocalPipeline:
 
 
 async def render_to_file(
-    local: LocalPipeline, request: VideoRequest, out: Path, on_fragment: Callable[[Fragment], object] = lambda fragment: None
+    local: LocalPipeline, request: VideoRequest, out: Path, on_fragment: OnFragment = _ignore
 ) -> tuple[list[Fragment], tuple[Word, ...]]:
-    """Film into a finished mp4 at `out`, which appears only when it is complete. Returns the fragments and the words."""
+    """Film into a finished mp4 at `out`, which appears only when it is complete.
+
+    Returns the fragments and the words.
+    """
     fragments = await local.fragments(request, on_fragment)
     words = tuple(word for fragment in fragments for word in fragment.words)
     partial = out.with_name(out.name + ".part")

@@ -1,5 +1,7 @@
-"""Ray's environment flags. Ray reads them when its processes start, on every node, so no code can set them later: the launcher of one machine
-puts them into its own environment, and whoever starts a cluster's nodes into theirs (`museserve flags`).
+"""Ray's environment flags. Ray reads them when its processes start, on every node, so no code can set them later.
+
+The launcher of one machine puts them into its own environment, whoever starts a cluster's nodes into theirs
+(`museserve flags`).
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ def node_flags(server: ServerConfig) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "GLOG_minloglevel": "2",
-        # By default whatever else runs on the machine, also a browser that plays the video, would go before all replicas.
+        # By default whatever else runs on the machine, also a browser that plays the video, would go before all
+        # replicas.
         "RAY_worker_niceness": "0",
         # The default, ten times a second, costs a twentieth of a core for nothing.
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
@@ -39,7 +42,10 @@ def node_flags(server: ServerConfig) -> dict[str, str]:
 
 
 def one_machine_flags(server: ServerConfig, folder: Path | None) -> dict[str, str]:
-    """For a private cluster on one machine, beside those of a node. folder: its own, which no other service uses; None = shared with others."""
+    """For a private cluster on one machine, beside those of a node.
+
+    folder: its own, which no other service uses; None = shared with others.
+    """
     # Draining is for load balancers in front of a cluster; here it only delays Ctrl-C.
     flags = {
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.1",

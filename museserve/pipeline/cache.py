@@ -1,8 +1,10 @@
-"""What was filmed before is there at once: the speech of a text, and its finished fragments on one phase of an avatar's idle loop.
+"""What was filmed before is there at once: the speech of a text, and its finished fragments on one phase of an
+avatar's idle loop.
 
 Two things are kept, because they differ in what they depend on. Speech (sound, phonemes and word times) does not depend on the avatar or on the
 phase where it joins the idle loop: it is kept for every text, and only drawing and encoding remain. Fragments can be sent as they are, but only where
-the phase is the same: they are kept for a text that comes a second time, or is prerendered, and for phases on the grid of segments.
+the phase is the same: they are kept for a text that comes a second time, or is prerendered, and for phases on the
+grid of segments.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from museserve.timebase import SEGMENT_FRAMES
 FORMAT = 2  # of the blobs
 VERSION = 1  # of films: raise it with any change to how the same speech and crops are composed or encoded
 KEPT_LIBRARIES = ("av", "opencv-python")  # what encoded and composed them
+Chunks = AsyncGenerator[SpeechChunk, None]
 LENGTH = struct.Struct(">I")
 FULL_SCALE = 32_767
 
@@ -61,7 +64,14 @@ class UtteranceCache:
         """The configured cache; None when it is off."""
         return cls(config) if config.cache.enabled else None
 
-    def keys(self, request: SpeechRequest, speech: SpeechInfo, avatar: AvatarRef, lipsync: EngineInfo, phase: int) -> CacheKeys:
+    def keys(
+        self,
+        request: SpeechRequest,
+        speech: SpeechInfo,
+        avatar: AvatarRef,
+        lipsync: EngineInfo,
+        phase: int,
+    ) -> CacheKeys:
         """speech, lipsync: what runs, as the engines tell it. phase: the idle frame that the utterance begins on."""
         text = json.dumps(asdict(request), sort_keys=True)
         spoken = blob_key(self._speech_settings, speech.engine, speech.model, speech.version, text)
@@ -86,7 +96,7 @@ class UtteranceCache:
             self._store.put(keys.fragments, pack_fragments(fragments))
 
 
-async def recording(chunks: AsyncGenerator[SpeechChunk, None], keep: Callable[[list[SpeechChunk]], None]) -> AsyncGenerator[SpeechChunk, None]:
+async def recording(chunks: Chunks, keep: Callable[[list[SpeechChunk]], None]) -> Chunks:
     """The chunks as they come; `keep` is called with all of them once the last is there: who reads it need not ask for another."""
     seen: list[SpeechChunk] = []
     try:

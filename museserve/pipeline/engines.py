@@ -1,4 +1,7 @@
-"""What the pipeline calls: the engines and the avatars, however far away they run. The service calls its replicas, one process its own objects."""
+"""What the pipeline calls: the engines and the avatars, however far away they run.
+
+The service calls its replicas, one process its own objects.
+"""
 
 from __future__ import annotations
 

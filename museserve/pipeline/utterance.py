@@ -65,7 +65,8 @@ class Timings:
 class UtterancePlan:
     """How one utterance is filmed.
 
-    paced: keep at most `MuxConfig.lead_s` ahead of a viewer who plays in real time. phase: the idle frame that the first picture is drawn on.
+    paced: keep at most `MuxConfig.lead_s` ahead of a viewer who plays in real time. phase: the idle frame that the
+    first picture is drawn on.
     max_s: longest speech; longer raises AudioError.
     """
 
@@ -77,7 +78,10 @@ class UtterancePlan:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Frames from `first` on that are being drawn. weights: 0..255, how much of each crop shows. crops: None where the background is the picture."""
+    """Frames from `first` on that are being drawn. weights: 0..255, how much of each crop shows.
+
+    crops: None where the background is the picture.
+    """
 
     first: int
     weights: list[int]
@@ -237,7 +241,12 @@ class UtterancePipeline:
             numbers = tuple(self._number(first + i) for i in spoken)
             called = time.perf_counter()
             request = RenderRequest(
-                self._background.avatar, numbers, np.stack(list(spoken.values())), self._plan.name, first == 0, self._due_s(first)
+                self._background.avatar,
+                numbers,
+                np.stack(list(spoken.values())),
+                self._plan.name,
+                first == 0,
+                self._due_s(first),
             )
             rendered = await self._lipsync.render(request)
             self.timings.wait_ms += (time.perf_counter() - called) * 1e3
@@ -268,7 +277,8 @@ class UtterancePipeline:
             await _unless_failed(self._sound_for(n), self._work[:1])
         began = time.perf_counter()
         async with self._encoding:
-            data = await self._executor.run(self._due_s(first), partial(self._compose_and_encode, first, crops, weights))
+            encode = partial(self._compose_and_encode, first, crops, weights)
+            data = await self._executor.run(self._due_s(first), encode)
         self.timings.encode_ms += (time.perf_counter() - began) * 1e3
         self.timings.frames += n
         self.timings.mark("encode")

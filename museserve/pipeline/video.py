@@ -1,4 +1,7 @@
-"""From a request to its video: the avatar, the cache, the speech, the utterance. Mux runs it on the cluster's engines, one process on its own."""
+"""From a request to its video: the avatar, the cache, the speech, the utterance.
+
+Mux runs it on the cluster's engines, one process on its own.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,10 @@ class VideoPipeline:
                 yield fragment
 
     async def film(self, request: VideoRequest) -> AsyncGenerator[FilmHead | bytes, None]:
-        """A finished mp4 (faststart): what is known of it, then the file in pieces. Raises as `stream`, before the first item."""
+        """A finished mp4 (faststart): what is known of it, then the file in pieces.
+
+        Raises as `stream`, before the first item.
+        """
         fragments = [fragment async for fragment in self.stream(request)]
         head = fragments[0].head
         assert head is not None

@@ -2,7 +2,8 @@
 
 A voice speaks many times faster than a listener listens. Without an order, the last sentences of one listener keep another from hearing
 his first; and all of them together take the cores from the pictures that are due now. So each piece of work has a deadline; a thread can be
-kept free for what is due now, and what is due much later can be left to one of lower priority. Python's executors know no deadlines.
+kept free for what is due now, and what is due much later can be left to one of lower priority. Python's executors
+know no deadlines.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ P = ParamSpec("P")
 
 
 class DeadlineExecutor(Executor):
-    """One thread for each of `horizons_s`, which takes what is due first, if it is due within so many seconds. With `background_s`, one
-    more takes what is due in so many seconds or later, at a lower priority, so that its time must be ample: what it has begun, no other can
-    finish.
+    """One thread for each of `horizons_s`, which takes what is due first, if it is due within so many seconds.
+
+    With `background_s`, one more takes what is due in so many seconds or later, at a lower priority, so that its time
+    must be ample: what it has begun, no other can finish.
 
     As a plain executor it takes all work as due at once.
     """
@@ -60,7 +62,10 @@ class DeadlineExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take nothing more. What is queued is still done, with `cancel_futures` only what has begun; with `wait` before this returns."""
+        """Take nothing more. What is queued is still done, with `cancel_futures` only what has begun;
+
+        with `wait` before this returns.
+        """
         with self._changed:
             self._closed = True
             if cancel_futures:
@@ -87,14 +92,16 @@ class DeadlineExecutor(Executor):
                 future.set_result(result)
 
     def _next(self, from_s: float, horizon_s: float) -> tuple[Callable[[], Any], Future[Any]] | None:
-        """The first that is due in `from_s` to `horizon_s` seconds, as soon as there is one; with a `from_s` of 0 also what is overdue.
+        """The first that is due in `from_s` to `horizon_s` seconds, as soon as there is one; with a `from_s` of 0
+        also what is overdue.
 
         Once the executor is shut down any that is left, and None when none is.
         """
         with self._changed:
             while True:
                 now = time.monotonic()
-                job = min((job for job in self._jobs if self._closed or not from_s or job[0] - now >= from_s), default=None)
+                mine = (job for job in self._jobs if self._closed or not from_s or job[0] - now >= from_s)
+                job = min(mine, default=None)
                 if job is not None and (self._closed or job[0] - now < horizon_s):
                     self._jobs.remove(job)
                     return job[2], job[3]

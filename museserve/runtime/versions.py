@@ -1,4 +1,7 @@
-"""What kept results are told apart by: a number that whoever changes a producer raises, and the libraries whose output is kept with it."""
+"""What kept results are told apart by:
+
+a number that whoever changes a producer raises, and the libraries whose output is kept with it.
+"""
 
 from __future__ import annotations
 

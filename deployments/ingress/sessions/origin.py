@@ -1,4 +1,4 @@
-"""Which pages may open a session's WebSocket: those that the service serves itself, and those of `server.cors_origins`."""
+"""Which pages may open a session's WebSocket: the service's own, and those of `server.cors_origins`."""
 
 from __future__ import annotations
 

@@ -15,7 +15,10 @@ from museserve.timebase import SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME
 
 @dataclass
 class QueuedUtterance:
-    """Exactly one of `speech`, `deltas` and `audio` is its source. `phase`: the idle frame that the client named for the next run, if it did."""
+    """Exactly one of `speech`, `deltas` and `audio` is its source.
+
+    phase: the idle frame that the client named for the next run, if it did.
+    """
 
     id: str
     n: int
@@ -39,7 +42,10 @@ class QueuedUtterance:
         return self.speech is None and self.audio is None
 
     def take(self) -> SpeechRequest | Speakable | bytes | None:
-        """The next piece to speak in one go: a text, a part of one, or a whole recording. None when there is none yet, or no more."""
+        """The next piece to speak in one go: a text, a part of one, or a whole recording.
+
+        None when there is none yet, or no more.
+        """
         if self.deltas is not None:
             return self.deltas.take() or None
         if self.speech is not None:
