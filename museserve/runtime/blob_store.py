@@ -4,7 +4,8 @@
     <root>/<first two digits>/<key>.used    empty; its time is the last time the blob was read, to the hour
 
 When the blobs outgrow their bound, those that were read longest ago go. File systems know when a file was written but seldom when it was read, and an
-object store cannot change that time: so each read that is the first in an hour writes the marker anew.
+object store cannot change that time: so each read that is the first in an hour writes the marker anew. Libraries that bound
+a cache (diskcache, cachetools) know a disk or a process; this one is the same on S3.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The espeak-ng shared library through ctypes: text in, sound with the times of phonemes and words out.
 
 The library keeps its state in globals, so everything here goes through one lock. It is loaded at run time from the package
-`espeakng-loader`; nothing is linked against it.
+`espeakng-loader`; nothing is linked against it. Python's packages for it give sound or phonemes, none of them both with
+their times, which are what moves the lips.
 """
 
 from __future__ import annotations
