@@ -90,16 +90,8 @@ def prepare_clip(
     best = faces[_best(faces)]
     assert best is not None
     sha256 = hashlib.sha256(data).hexdigest()
-    settings = content_version(
-        stamp(PREPARATION, *KEPT_LIBRARIES),
-        id,
-        name or id,
-        gender,
-        sha256,
-        size,
-        limits.model_dump_json(),
-        media.model_dump_json(),
-    )
+    made_of = stamp(PREPARATION, *KEPT_LIBRARIES), id, name or id, gender, sha256, size
+    settings = content_version(*made_of, limits.model_dump_json(), media.model_dump_json())
     source = AvatarSource(
         id=id,
         name=name or id,
