@@ -71,7 +71,7 @@ def box_jitter(track: Any, scale: float) -> dict[str, float]:
     """
     exact = np.asarray(track, np.float64) * scale
     binned = np.floor(exact / DWPOSE_BIN) * DWPOSE_BIN
-    boxes, _ = bridge(np.stack([mesh_box(points) for points in binned]), len(binned))
+    boxes = bridge(np.stack([mesh_box(points) for points in binned]))
     published = np.array([whole_pixels(box, BoxRule(), WIDTH, HEIGHT) for box in boxes])
     path = smooth_path(boxes, loop=False)
     smoothed = np.array([whole_pixels(box, BoxRule(), WIDTH, HEIGHT) for box in path])
