@@ -34,7 +34,8 @@ from musetalk.avatars.builtin import shipped_portrait
 from musetalk.avatars.from_clip import prepare_clip
 from musetalk.avatars.store import AvatarStore
 from musetalk.faces.box import BoxRule, bridge, jitter, mesh_box, smooth_path, whole_pixels
-from musetalk.neural.avatar_parts import DWPOSE_FILE, FaceNetworks
+from musetalk.neural.avatar_parts import FaceNetworks
+from musetalk.neural.networks import DWPOSE_FILE
 from tests.musetalk.faces.pose_model import pose_model, save_pose
 
 WIDTH, HEIGHT, SIDE = 1280, 720, 690
