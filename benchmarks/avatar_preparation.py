@@ -34,7 +34,8 @@ from musetalk.avatars.builtin import shipped_portrait
 from musetalk.avatars.from_clip import prepare_clip
 from musetalk.avatars.store import AvatarStore
 from musetalk.faces.box import BoxRule, bridge, jitter, mesh_box, smooth_path, whole_pixels
-from musetalk.neural.avatar_parts import DWPOSE_FILE, FaceNetworks
+from musetalk.neural.avatar_parts import FaceNetworks
+from musetalk.neural.networks import DWPOSE_FILE
 from tests.musetalk.faces.pose_model import pose_model, save_pose
 
 WIDTH, HEIGHT, SIDE = 1280, 720, 690
@@ -71,7 +72,7 @@ def box_jitter(track: Any, scale: float) -> dict[str, float]:
     """
     exact = np.asarray(track, np.float64) * scale
     binned = np.floor(exact / DWPOSE_BIN) * DWPOSE_BIN
-    boxes, _ = bridge(np.stack([mesh_box(points) for points in binned]), len(binned))
+    boxes = bridge(np.stack([mesh_box(points) for points in binned]))
     published = np.array([whole_pixels(box, BoxRule(), WIDTH, HEIGHT) for box in boxes])
     path = smooth_path(boxes, loop=False)
     smoothed = np.array([whole_pixels(box, BoxRule(), WIDTH, HEIGHT) for box in path])

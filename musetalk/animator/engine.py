@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import cv2
 import numpy as np
@@ -62,17 +63,15 @@ class Animator:
         for request in requests:
             if request.rows.shape != (request.n_frames, N_CONTROLS):
                 raise EngineError(f"{request.n_frames} frames need rows ({request.n_frames}, {N_CONTROLS}), got {request.rows.shape}")
-        crops: list[ByteArray] = []
-        jobs: list[tuple[Rig, int, RenderRequest, int, ByteArray]] = []
-        for request in requests:
-            rig = self._rig(request.avatar)
-            out = np.empty((request.n_frames, rig.box.h * 3 // 2, rig.box.w), np.uint8)
-            crops.append(out)
-            jobs += [(rig, n, request, k, out) for k, n in enumerate(request.background)]
-        # Waiting for each result brings an error of any frame to the caller.
-        for _ in self._pool.map(_draw, jobs) if self._pool else map(_draw, jobs):
-            pass
-        return crops
+        rigs = [self._rig(request.avatar) for request in requests]
+        each = self._pool.map if self._pool else map
+        drawn = [
+            each(partial(render_crop, rig), request.background, np.asarray(request.rows, np.float32))
+            for rig, request in zip(rigs, requests, strict=True)
+        ]
+        none = [np.empty((0, rig.box.h * 3 // 2, rig.box.w), np.uint8) for rig in rigs]
+        parts = zip(none, drawn, strict=True)
+        return [np.concatenate([empty, *(crop[None] for crop in crops)]) for empty, crops in parts]
 
     def check(self) -> None:
         """A processor is not lost the way a graphics card is: nothing to raise."""
@@ -96,8 +95,3 @@ class Animator:
                         del self._rigs[avatar]
                 future.set_exception(error)
         return future.result()
-
-
-def _draw(job: tuple[Rig, int, RenderRequest, int, ByteArray]) -> None:
-    rig, frame, request, k, out = job
-    out[k] = render_crop(rig, frame, np.asarray(request.rows[k], np.float32))

@@ -7,8 +7,7 @@ soft dark line.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -81,13 +80,6 @@ class Eye:
     ball_u: ByteArray
     ball_v: ByteArray
     mobility: FloatArray
-
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        return {item.name: getattr(self, item.name) for item in fields(self)}
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Eye:
-        return cls(**{item.name: arrays[item.name] for item in fields(cls)})
 
 
 def build_eyes(anatomy: Anatomy, texture: Array, texture_scale: int) -> tuple[Eye, Eye]:

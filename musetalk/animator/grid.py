@@ -29,10 +29,6 @@ class Region:
     nx: int
     ny: int
 
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        return slice(self.y0, self.y0 + self.ny), slice(self.x0, self.x0 + self.nx)
-
 
 def grid_cell(size: int) -> int:
     """Pixels of a grid cell: even, a divisor of `size`, about size / NODES."""
@@ -44,9 +40,8 @@ def grid_cell(size: int) -> int:
 
 def part_of(fields: FloatArray, whole: Region, part: Region) -> FloatArray:
     """The fields (k, n·2) of a part of the grid."""
-    rows, columns = part.slices
-    grid = fields.reshape(len(fields), whole.ny, whole.nx, 2)[:, rows, columns]
-    return np.ascontiguousarray(grid).reshape(len(fields), -1)
+    grid = fields.reshape(len(fields), whole.ny, whole.nx, 2)
+    return grid[:, part.y0 : part.y0 + part.ny, part.x0 : part.x0 + part.nx].reshape(len(fields), -1)
 
 
 def node_pixels(region: Region, cell: int) -> Array:

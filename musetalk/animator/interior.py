@@ -81,6 +81,14 @@ class Plate:
         return cls(arrays["color"], arrays["rest"], (x, y), scale)
 
 
+PLATES = ("tongue", "lower", "upper")
+
+
+def below(arrays: dict[str, Array], prefix: str) -> dict[str, Array]:
+    """The arrays whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
 @dataclass(frozen=True)
 class MouthParts:
     """The four layers in the photograph's light. lip: RGB (3,); cavity: uint8 (256, 1, 3) from the upper to the lower lip."""
@@ -92,16 +100,12 @@ class MouthParts:
     upper: Plate
 
     def to_arrays(self) -> dict[str, Array]:
-        plates = {"tongue": self.tongue, "lower": self.lower, "upper": self.upper}
-        stored = {f"{part}_{name}": value for part, plate in plates.items() for name, value in plate.to_arrays().items()}
-        return {"lip": self.lip, "cavity": self.cavity, **stored}
+        plates = {f"{part}_{name}": array for part in PLATES for name, array in getattr(self, part).to_arrays().items()}
+        return {"lip": self.lip, "cavity": self.cavity, **plates}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Array]) -> MouthParts:
-        plates = {
-            part: Plate.from_arrays({name: arrays[f"{part}_{name}"] for name in ("color", "rest", "place")}) for part in ("tongue", "lower", "upper")
-        }
-        return cls(arrays["lip"], arrays["cavity"], **plates)
+        return cls(arrays["lip"], arrays["cavity"], *(Plate.from_arrays(below(arrays, f"{part}_")) for part in PLATES))
 
 
 def paint_mouth(skin: FloatArray, lip: FloatArray, scale: float) -> MouthParts:
@@ -129,10 +133,8 @@ def paint_mouth(skin: FloatArray, lip: FloatArray, scale: float) -> MouthParts:
 
 
 def _canvas(y_range: tuple[float, float]) -> tuple[Array, Array]:
-    x = np.arange(X_RANGE[0] + 0.5 / FINE, X_RANGE[1], 1 / FINE)
-    y = np.arange(y_range[0] + 0.5 / FINE, y_range[1], 1 / FINE)
-    grid = np.meshgrid(x, y)
-    return grid[0], grid[1]
+    x, y = np.meshgrid(*(np.arange(low + 0.5 / FINE, high, 1 / FINE) for low, high in (X_RANGE, y_range)))
+    return x, y
 
 
 def _plate(color: Array, alpha: Array, y_range: tuple[float, float], scale: float, blur_mm: float) -> Plate:

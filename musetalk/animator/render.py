@@ -6,9 +6,8 @@ lips take the upper layer's map, pixels below the lower's; what opens between th
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
 
 import cv2
 import numpy as np
@@ -25,25 +24,7 @@ from musetalk.animator.mouth import Opening, draw_mouth
 from musetalk.animator.relief import draw_relief
 from musetalk.animator.rig import SKULL_MM, TEXTURE_SCALE, Contours, Rig
 from musetalk.animator.sampling import moved_by, sample, weighted_sum
-from musetalk.speech_cues.controls import (
-    BROW_UP,
-    FTUCK,
-    GAZE_X,
-    GAZE_Y,
-    JAW,
-    LIP_CLOSE,
-    LOWER_DROP,
-    N_CONTROLS,
-    NOD,
-    PRESS,
-    RISE,
-    ROUND,
-    SEAL,
-    SMILE,
-    TONGUE,
-    UPPER_RAISE,
-    WIDE,
-)
+from musetalk.speech_cues.controls import CONTROLS, N_CONTROLS
 
 INVERSE_PASSES = 3
 FULL_PUCKER = 0.75  # rounding at which the opening is a full ellipse
@@ -54,8 +35,6 @@ ROUND_UNSMILES = 0.5  # share of the resting smile that full rounding takes away
 OPEN_JAW, OPEN_RAISE, OPEN_DROP, OPEN_WIDE, OPEN_WIDE_SHIFT = 0.75, 0.2, 0.35, 0.4, -0.55
 UNSEAL, UNSEAL_MM = 0.66, 8.0  # speech that opens so far lets go of so much of the seal
 PRESENCE_AT = 0.25  # of the seal, the jaw or the rounding: the painted interior is there in full
-
-_scratch = threading.local()
 
 
 def i420_planes(picture: ByteArray) -> Planes:
@@ -117,40 +96,27 @@ class SpeechPose:
 
 def fit_row(rig: Rig, row: FloatArray) -> SpeechPose:
     """What a row (N_CONTROLS,) does to this rig's face."""
-    value = [float(v) for v in row]
-    jaw, drop, lift, wide, rounding = value[JAW], value[LOWER_DROP], value[UPPER_RAISE], value[WIDE], value[ROUND]
-    open_jaw = max(jaw - value[LIP_CLOSE], 0.0)
-    close, smile, seal, presence = value[LIP_CLOSE], value[SMILE], 0.0, 1.0
+    control = dict(zip(CONTROLS, row.tolist(), strict=True))
+    jaw, drop, lift, wide = (control[name] for name in ("jaw", "lower_drop", "upper_raise", "wide"))
+    close, smile, rounding = control["lip_close"], control["smile"], control["round"]
+    open_jaw, seal, presence = max(jaw - close, 0.0), 0.0, 1.0
     if rig.line.is_open:
         opening = JAW_MM * open_jaw + LOWER_DROP_MM * drop + UPPER_RAISE_MM * lift
-        seal = value[SEAL] * (1 - UNSEAL * scalar_smoothstep(opening / UNSEAL_MM))
+        seal = control["seal"] * (1 - UNSEAL * scalar_smoothstep(opening / UNSEAL_MM))
         jaw, close, open_jaw = OPEN_JAW * jaw, OPEN_JAW * close, OPEN_JAW * open_jaw
         lift, drop = OPEN_RAISE * lift, OPEN_DROP * drop
-        wide = OPEN_WIDE * wide + OPEN_WIDE_SHIFT * value[SEAL]
+        wide = OPEN_WIDE * wide + OPEN_WIDE_SHIFT * control["seal"]
         presence = scalar_smoothstep(max(seal, jaw, rounding) / PRESENCE_AT)
     else:
         smile -= ROUND_UNSMILES * RESTING_SMILE * rounding
     pucker = scalar_smoothstep(rounding / FULL_PUCKER)
     # puckered lips are shut beside the opening: only the middle part of a drop or raise is left
     slit = 1 - PUCKER_SHUTS * pucker * scalar_smoothstep(open_jaw / PUCKER_JAW)
-    by_name = {
-        "jaw": jaw,
-        "lower_drop": drop * slit,
-        "upper_raise": lift * slit,
-        "wide": wide,
-        "round": rounding,
-        "press": value[PRESS],
-        "ftuck": value[FTUCK],
-        "smile": smile,
-        "lip_close": close,
-        "seal": seal,
-        "brow_up": value[BROW_UP],
-        "pucker": open_jaw * pucker,
-        "nod": value[NOD],
-        "rise": value[RISE],
-    }
-    weights = np.array([by_name[name] for name in SPEECH_FIELDS], np.float32)
-    return SpeechPose(weights, JAW_MM * jaw, value[TONGUE], min(max(rounding, 0.0), 1.0), presence, (value[GAZE_X], value[GAZE_Y]))
+    fitted = {"jaw": jaw, "lower_drop": drop * slit, "upper_raise": lift * slit, "wide": wide, "smile": smile}
+    fitted |= {"lip_close": close, "seal": seal, "pucker": open_jaw * pucker}
+    weights = np.array([(control | fitted)[name] for name in SPEECH_FIELDS], np.float32)
+    gaze = control["gaze_x"], control["gaze_y"]
+    return SpeechPose(weights, JAW_MM * jaw, control["tongue"], min(max(rounding, 0.0), 1.0), presence, gaze)
 
 
 def _draw(rig: Rig, n: int, row: FloatArray | None) -> ByteArray:
@@ -193,7 +159,7 @@ def moved(contour: Contours, weights: FloatArray) -> FloatArray:
 
 def _source_grid(rig: Rig, region: Region, weights: FloatArray, basis: FloatArray) -> FloatArray:
     """Where each node's pixel comes from: (ny, nx, 2) output pixel positions in the portrait."""
-    nodes = _node_indices(region)
+    nodes = _node_indices(region.nx, region.ny)
     # the fields carry a node forward; the inverse is found by fixed-point passes q <- -field(node + q)
     back = weighted_sum(weights * np.float32(-1.0 / rig.cell), basis).reshape(region.ny, region.nx, 2)
     source: FloatArray = nodes + back
@@ -205,12 +171,9 @@ def _source_grid(rig: Rig, region: Region, weights: FloatArray, basis: FloatArra
     return moved_by(source, (region.x0 - RING) * rig.cell + middle, (region.y0 - RING) * rig.cell + middle)
 
 
-def _node_indices(region: Region) -> FloatArray:
-    cache: dict[Any, FloatArray] = _scratch.__dict__.setdefault("nodes", {})
-    key = (region.ny, region.nx)
-    if key not in cache:
-        cache[key] = np.stack(np.meshgrid(np.arange(region.nx), np.arange(region.ny)), -1).astype(np.float32)
-    return cache[key]
+@cache
+def _node_indices(nx: int, ny: int) -> FloatArray:
+    return np.stack(np.meshgrid(np.arange(nx), np.arange(ny)), -1).astype(np.float32)
 
 
 def _upsample(grid: FloatArray, factor: int, rows: slice, columns: slice) -> FloatArray:

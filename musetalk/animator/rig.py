@@ -22,7 +22,7 @@ from musetalk.animator.eyelids import Eye, build_eyes
 from musetalk.animator.fields import SPEECH_FIELDS, FaceFields, Layer
 from musetalk.animator.grid import RING, Region, grid_cell, lower_face_box, node_pixels, part_of, region_of, speech_box
 from musetalk.animator.idle import RESTING_SMILE, IdleMotion, idle_motion
-from musetalk.animator.interior import MouthParts, paint_mouth
+from musetalk.animator.interior import MouthParts, below, paint_mouth
 from musetalk.animator.lipline import LipLine, find_lip_line
 from musetalk.animator.relief import Relief, mouth_relief
 from musetalk.animator.sampling import sample
@@ -33,6 +33,7 @@ TEXTURE_SCALE = 2  # texture pixels per output pixel: sub-pixel motion in a text
 TEXTURE_BLUR = 0.46  # texture pixels; at 0.50 the swaying face falls below 0.85 of the portrait's sharpness, at 0.38 it shimmers
 CONTOUR_POINTS, RAY_POINTS = 61, 10  # of the lip line, and of what prolongs it on either side
 RAY_REACH = 1.25  # of the jaw's half width
+PLANES = ("luma", "chroma_u", "chroma_v")
 SKULL_MM = 10.0  # from the lip line's middle to the other two points that tell how the head has moved
 
 CHEEKS, CHEEK_MM, CHEEK_PERCENTILE = (50, 280), 8.0, 80  # landmarks; half a side of what is seen; where it is light
@@ -105,27 +106,23 @@ class Rig:
         chroma_u, chroma_v = np.ascontiguousarray(chroma[..., 0]), np.ascontiguousarray(chroma[..., 1])
         anatomy = measure(points.astype(np.float64), size)
         line = find_lip_line(anatomy, luma, TEXTURE_SCALE)
+        planes = {"luma": luma, "chroma_u": chroma_u, "chroma_v": chroma_v}
         eyes = build_eyes(anatomy, texture, TEXTURE_SCALE)
         mouth = paint_mouth(*_colors(anatomy, line, texture), MOUTH_DETAIL * anatomy.scale)
         teeth = photographed_teeth(anatomy, line, texture, TEXTURE_SCALE)
-        return cls._assemble(size, points, luma, chroma_u, chroma_v, mouth, line, eyes, teeth, None)
+        return cls._assemble(anatomy, line, None, landmarks=points, **planes, mouth=mouth, eyes=eyes, teeth=teeth)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays to store; `from_arrays` rebuilds the rest."""
-        arrays: dict[str, NDArray[Any]] = {
-            "size": np.array([self.size], np.int32),
-            "landmarks": self.landmarks,
-            "luma": self.luma,
-            "chroma_u": self.chroma_u,
-            "chroma_v": self.chroma_v,
-            "box": np.array([self.box.x, self.box.y, self.box.w, self.box.h], np.int32),
-            "line_middle": np.asarray(self.line.middle),
-            "line_slopes": np.asarray(self.line.slopes),
-            "line_gap": np.asarray(self.line.gap if self.line.gap is not None else [], np.float64),
-        }
+        line, box = self.line, self.box
+        arrays: dict[str, NDArray[Any]] = {"size": np.array([self.size], np.int32)}
+        arrays |= {name: getattr(self, name) for name in ("landmarks", *PLANES)}
+        arrays["box"] = np.array([box.x, box.y, box.w, box.h], np.int32)
+        arrays |= {"line_middle": line.middle, "line_slopes": line.slopes}
+        arrays["line_gap"] = np.zeros(0) if line.gap is None else line.gap
         arrays |= {f"mouth_{name}": value for name, value in self.mouth.to_arrays().items()}
         for number, eye in enumerate(self.eyes):
-            arrays |= {f"eye{number}_{name}": value for name, value in eye.to_arrays().items()}
+            arrays |= {f"eye{number}_{name}": value for name, value in vars(eye).items()}
         if self.teeth is not None:
             arrays |= {f"teeth_{name}": value for name, value in self.teeth.to_arrays().items()}
         return arrays
@@ -133,37 +130,20 @@ class Rig:
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Rig:
         """The inverse of `to_arrays`; the arrays may be read-only and are kept, not copied."""
-        size = int(arrays["size"][0])
-        anatomy_points = np.asarray(arrays["landmarks"])
-        half_width = measure(anatomy_points.astype(np.float64), size).half_width
-        gap = arrays["line_gap"]
-        line = LipLine(half_width, arrays["line_middle"], arrays["line_slopes"], gap if len(gap) else None)
-
-        def part(prefix: str) -> dict[str, NDArray[Any]]:
-            return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-
-        eyes = Eye.from_arrays(part("eye0_")), Eye.from_arrays(part("eye1_"))
-        mouth = MouthParts.from_arrays(part("mouth_"))
-        teeth = PhotoTeeth.from_arrays(part("teeth_")) if "teeth_lower_lip" in arrays else None
-        box = Box(*(int(value) for value in arrays["box"]))
-        planes = arrays["luma"], arrays["chroma_u"], arrays["chroma_v"]
-        return cls._assemble(size, anatomy_points, *planes, mouth, line, eyes, teeth, box)
+        points, gap = arrays["landmarks"], arrays["line_gap"]
+        anatomy = measure(points.astype(np.float64), int(arrays["size"][0]))
+        line = LipLine(anatomy.half_width, arrays["line_middle"], arrays["line_slopes"], gap if len(gap) else None)
+        planes = {name: arrays[name] for name in PLANES}
+        eyes = tuple(Eye(**below(arrays, f"eye{number}_")) for number in (0, 1))
+        mouth = MouthParts.from_arrays(below(arrays, "mouth_"))
+        teeth = PhotoTeeth.from_arrays(below(arrays, "teeth_")) if "teeth_lower_lip" in arrays else None
+        box = Box(*arrays["box"].tolist())
+        return cls._assemble(anatomy, line, box, landmarks=points, **planes, mouth=mouth, eyes=eyes, teeth=teeth)
 
     @classmethod
-    def _assemble(
-        cls,
-        size: int,
-        points: FloatArray,
-        luma: ByteArray,
-        chroma_u: ByteArray,
-        chroma_v: ByteArray,
-        mouth: MouthParts,
-        line: LipLine,
-        eyes: tuple[Eye, ...],
-        teeth: PhotoTeeth | None,
-        box: Box | None,
-    ) -> Rig:
-        anatomy = measure(points.astype(np.float64), size)
+    def _assemble(cls, anatomy: Anatomy, line: LipLine, box: Box | None, **stored: Any) -> Rig:
+        """What is not stored is made. box: None = it is not known yet; stored: fields by name."""
+        size = anatomy.size
         fields = FaceFields(anatomy, line)
         cell = grid_cell(size)
         count = size // cell + 2 * RING
@@ -186,11 +166,8 @@ class Rig:
             return Contours(anatomy.to_pixels(points_mm).astype(np.float32), _pixels(anatomy, moves))
 
         return cls(
+            **stored,
             size=size,
-            landmarks=points,
-            luma=luma,
-            chroma_u=chroma_u,
-            chroma_v=chroma_v,
             anatomy=anatomy,
             line=line,
             cell=cell,
@@ -206,11 +183,8 @@ class Rig:
             lower_contour=along(lower, "lower"),
             contour_s=(x / anatomy.half_width).astype(np.float32),
             skull=_skull(anatomy, line, fields),
-            mouth=mouth,
-            teeth=teeth,
             relief=mouth_relief(anatomy, line, TEXTURE_SCALE),
-            eyes=eyes,
-            motion=idle_motion(zlib.crc32(points.tobytes()), 0.0 if line.is_open else RESTING_SMILE),
+            motion=idle_motion(zlib.crc32(stored["landmarks"].tobytes()), 0.0 if line.is_open else RESTING_SMILE),
         )
 
 

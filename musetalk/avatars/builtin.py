@@ -23,10 +23,6 @@ def resolve(name: str) -> str:
     return ALIASES.get(name, name)
 
 
-def is_builtin(avatar_id: str) -> bool:
-    return avatar_id in BUILTIN
-
-
 @cache
 def shipped_digest(avatar_id: str) -> str:
     """SHA-256 of a shipped portrait and its landmarks, without decoding them."""
@@ -61,15 +57,10 @@ def shipped_portrait(avatar_id: str) -> AvatarSource:
     )
 
 
-def _path(avatar_id: str, name: str) -> Path:
+def _read(avatar_id: str, name: str) -> bytes:
     if avatar_id not in BUILTIN:
         raise UnknownAvatarError(f"no avatar {avatar_id!r} ships with the project; these do: {', '.join(BUILTIN)}")
-    return BUILTIN_DIR / avatar_id / name
-
-
-def _read(avatar_id: str, name: str) -> bytes:
-    path = _path(avatar_id, name)
     try:
-        return path.read_bytes()
+        return (BUILTIN_DIR / avatar_id / name).read_bytes()
     except OSError as error:
         raise EngineError(f"the shipped avatar {avatar_id!r} has lost its {name} ({error.strerror}); install the project again") from None

@@ -236,18 +236,12 @@ class Avatar:
 
     def source(self) -> AvatarSource:
         """What it was made from. Raises EngineError: a file of that is missing or damaged."""
-        meta = self.meta
+        shared = ("id", "name", "gender", "source_sha256", "source", "builtin", "report")
         return AvatarSource(
-            id=meta.id,
-            name=meta.name,
-            gender=meta.gender,
-            source_sha256=meta.source_sha256,
+            **{name: getattr(self.meta, name) for name in shared},
             portrait_png=self.portrait_png,
             landmarks=self.landmarks,
-            source=meta.source,
-            builtin=meta.builtin,
-            report=meta.report,
-            order=self.order if meta.source == "clip" else None,
+            order=self.order if self.meta.source == "clip" else None,
             track=self.track,
         )
 
@@ -263,15 +257,11 @@ class Avatar:
 
     def mask(self, engine: str) -> ByteArray | None:
         """uint8 (h, w) or (n, h, w) of the engine's box, or None when crops replace the whole box."""
-        self._check_engine(engine)
-        name = f"mask-{engine}.arrow"
-        return self._read_arrays(name)["mask"] if name in self.meta.files else None
+        return self._mask_file(engine).get("mask")
 
     def faces(self, engine: str) -> NDArray[np.int32] | None:
         """int32 (n, 4) x0, y0, x1, y1 on each frame of `frames`, or None when the engine's crops have its box's size."""
-        self._check_engine(engine)
-        name = f"mask-{engine}.arrow"
-        return self._read_arrays(name).get("faces") if name in self.meta.files else None
+        return self._mask_file(engine).get("faces")
 
     def background(self, engine: str) -> Background:
         """What this engine's utterances are drawn on. Raises EngineError: not prepared for it, or a file is missing or damaged."""
@@ -296,6 +286,11 @@ class Avatar:
         if engine not in self.meta.engines:
             prepared = ", ".join(sorted(self.meta.engines)) or "none"
             raise EngineError(f"avatar {self.ref.id!r} is not prepared for the engine {engine!r}, only for: {prepared}")
+
+    def _mask_file(self, engine: str) -> dict[str, NDArray[Any]]:
+        self._check_engine(engine)
+        name = f"mask-{engine}.arrow"
+        return self._read_arrays(name) if name in self.meta.files else {}
 
     def _read(self, name: str) -> bytes:
         with self._lock:

@@ -90,16 +90,8 @@ def prepare_clip(
     best = faces[_best(faces)]
     assert best is not None
     sha256 = hashlib.sha256(data).hexdigest()
-    settings = content_version(
-        stamp(PREPARATION, *KEPT_LIBRARIES),
-        id,
-        name or id,
-        gender,
-        sha256,
-        size,
-        limits.model_dump_json(),
-        media.model_dump_json(),
-    )
+    made_of = stamp(PREPARATION, *KEPT_LIBRARIES), id, name or id, gender, sha256, size
+    settings = content_version(*made_of, limits.model_dump_json(), media.model_dump_json())
     source = AvatarSource(
         id=id,
         name=name or id,
@@ -185,20 +177,16 @@ def _seen(data: bytes, limits: ClipConfig, tick: Callable[[float], None]) -> tup
     samples: list[FaceReport] = []
     most = limits.max_s * FPS
 
+    def read() -> Iterator[ByteArray]:
+        info.append((yield from read_clip(data, limits)))
+
     def frames() -> Iterator[ByteArray]:
-        reading, n = read_clip(data, limits), 0
-        while True:
-            try:
-                rgb = next(reading)
-            except StopIteration as end:
-                info.append(end.value)
-                return
+        for n, rgb in enumerate(read()):
             if n % FPS == 0:
                 found = detector.detect(rgb)
                 samples.extend(measure(rgb, face, len(found)) for face in found[:1])
             yield rgb
-            n += 1
-            tick(n / most)
+            tick((n + 1) / most)
 
     track = track_face(frames(), detector)
     return info[0], track.faces, assess_clip(info[0], track, samples, limits)

@@ -19,7 +19,7 @@ from museserve.runtime.versions import stamp
 from musetalk.animator.render import idle_loop
 from musetalk.animator.rig import VERSION, Rig
 from musetalk.avatars.assembly import PartsEncoder, encode_and_save, version_for
-from musetalk.avatars.builtin import is_builtin, shipped_digest, shipped_facts, shipped_portrait
+from musetalk.avatars.builtin import BUILTIN, shipped_digest, shipped_facts, shipped_portrait
 from musetalk.avatars.format import AvatarSource, EngineParts, check_id, content_version, to_png
 from musetalk.avatars.progress import Progress, Steps
 from musetalk.avatars.store import AvatarStore
@@ -119,7 +119,8 @@ def prepare_builtin(
 
     if found := there():
         return found
-    with _lock(avatar_id):
+    # The system frees the lock when the process that holds it dies.
+    with FileLock(Path(tempfile.gettempdir()) / f"museserve-{os.getuid()}-{avatar_id}.lock"):
         if found := there():
             return found
         steps, outdated = Steps(), _is_outdated(avatar_id, store, settings, networks)
@@ -167,7 +168,7 @@ def check_request(avatar_id: str, gender: str) -> None:
         check_id(avatar_id)
     except UnknownAvatarError as error:
         raise RequestError(str(error)) from None
-    if is_builtin(avatar_id):
+    if avatar_id in BUILTIN:
         raise ConflictError(f"{avatar_id!r} ships with the project; choose another id")
     if gender not in ("female", "male"):
         raise RequestError(f"gender is {gender!r}; female and male are accepted")
@@ -191,8 +192,3 @@ def _is_outdated(avatar_id: str, store: AvatarStore, settings: str, networks: Pa
         return True
     other_networks = networks is not None and meta.engines.get(MUSETALK, networks.version) != networks.version
     return meta.settings != settings or other_networks
-
-
-def _lock(avatar_id: str) -> FileLock:
-    """Held by one process of the machine at a time; the system frees it when that process dies."""
-    return FileLock(Path(tempfile.gettempdir()) / f"museserve-{os.getuid()}-{avatar_id}.lock")

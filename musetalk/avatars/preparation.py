@@ -57,16 +57,8 @@ class AvatarPreparation:
         """
         clip = is_clip(data) if clip is None else clip
         self.check(avatar_id, gender, clip=clip)
-        common: dict[str, Any] = {
-            "id": avatar_id,
-            "name": name,
-            "gender": gender,
-            "size": self._config.size,
-            "store": self._store,
-            "media": self._media,
-            "networks": self._networks,
-            "progress": progress,
-        }
+        told = {"id": avatar_id, "name": name, "gender": gender, "size": self._config.size, "progress": progress}
+        common: dict[str, Any] = {**told, "store": self._store, "media": self._media, "networks": self._networks}
         if clip:
             ref: AvatarRef = from_clip.prepare_clip(data, limits=self._config.clip, **common)[0]
         else:

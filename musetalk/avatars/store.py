@@ -17,7 +17,8 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from datetime import datetime, timezone
 from typing import Any
 
@@ -31,9 +32,7 @@ from museserve.errors import ConflictError, EngineError, UnknownAvatarError
 from museserve.messages import AvatarRef
 from museserve.runtime import storage
 from musetalk.avatars import arrow_file
-from musetalk.avatars.format import FORMAT, VERSION_PATTERN, Avatar, AvatarMeta, PreparedAvatar, StoredFile, check_id
-
-__all__ = ["Avatar", "AvatarMeta", "AvatarStore", "PreparedAvatar"]
+from musetalk.avatars.format import FORMAT, ID_PATTERN, VERSION_PATTERN, Avatar, AvatarMeta, PreparedAvatar, StoredFile, check_id
 
 CURRENT = "current.json"
 META = "meta.json"
@@ -110,25 +109,24 @@ class AvatarStore:
     def meta(self, avatar_id: str) -> AvatarMeta:
         """What is known of the current version; one small read. Raises as `load`."""
         check_id(avatar_id)
-        with self._reading(avatar_id):
+        with self._access("read", avatar_id):
             current = self._current(avatar_id)
         if current is None:
             raise UnknownAvatarError(f"there is no avatar {avatar_id!r}; known: {', '.join(self.ids()[:20]) or 'none'}")
         return self._parse_meta(current["meta"], f"{avatar_id}/{CURRENT}")
 
     def exists(self, avatar_id: str) -> bool:
-        try:
+        with suppress(UnknownAvatarError):
             self.meta(avatar_id)
-        except UnknownAvatarError:
-            return False
-        return True
+            return True
+        return False
 
     def ids(self) -> list[str]:
         """Sorted names of the avatars' folders; cheap, and may hold one that is just being written or deleted."""
-        with self._reading("list"):
+        with self._access("read", "list"):
             entries = self._fs.get_file_info(pafs.FileSelector(self._root, allow_not_found=True))
         names = (entry.base_name for entry in entries if entry.type == pafs.FileType.Directory)
-        return sorted(name for name in names if _is_id(name))
+        return sorted(name for name in names if ID_PATTERN.fullmatch(name))
 
     def list(self) -> list[AvatarMeta]:
         """Every avatar's current version, built-in ones first, then by id. One that cannot be read is left out."""
@@ -155,7 +153,7 @@ class AvatarStore:
         ref = AvatarRef(check_id(prepared.id), _check_version(prepared.id, prepared.version))
         if not prepared.builtin:
             self.check_room(ref.id)
-        with self._writing(ref.id):
+        with self._access("written", ref.id):
             meta = self._stored_or_none(ref)
             if meta is None or not self._intact(meta):
                 meta = self._write_version(prepared)
@@ -172,37 +170,27 @@ class AvatarStore:
         """
         if self.meta(avatar_id).builtin:
             raise ConflictError(f"{avatar_id!r} ships with the project and is not deleted")
-        with self._writing(avatar_id):
+        with self._access("written", avatar_id):
             self._fs.delete_file(self._path(avatar_id, CURRENT))  # first: from here on nobody finds it
             self._fs.delete_dir(self._path(avatar_id))
         with self._lock:
             for ref in [ref for ref in self._cache if ref.id == avatar_id]:
                 del self._cache[ref]
 
-    @property
-    def cached_bytes(self) -> int:
-        """Bytes of opened files that the cache holds."""
-        with self._lock:
-            avatars = list(self._cache.values())
-        return sum(avatar.nbytes for avatar in avatars)
-
     def holds(self, ref: AvatarRef) -> bool:
         """Whether this version is the current one and all its files hold what was written. Reads them all."""
-        try:
-            meta = self.meta(ref.id)
-            return meta.version == ref.version and self._intact(meta)
-        except (UnknownAvatarError, EngineError):
-            return False
+        meta = self._meta_or_none(ref.id)
+        return meta is not None and meta.version == ref.version and self._intact(meta)
 
     def _open(self, ref: AvatarRef) -> Avatar:
-        with self._reading(ref.id):
+        with self._access("read", ref.id):
             meta = self._stored_meta(ref)
         if meta is None:
             raise UnknownAvatarError(f"avatar {ref.id!r} has no version {ref.version!r}; it was deleted or made again")
         return Avatar(meta, lambda name: self._open_file(ref, name), self._trim)
 
     def _open_file(self, ref: AvatarRef, name: str) -> Any:
-        with self._reading(f"{ref.id}/{name}"):
+        with self._access("read", f"{ref.id}/{name}"):
             try:
                 if self._local_root is not None:
                     path = self._local_root / ref.id / ref.version / name
@@ -258,11 +246,10 @@ class AvatarStore:
                 self._discard(target)
 
     def _intact(self, meta: AvatarMeta) -> bool:
-        try:
+        with suppress(EngineError):
             Avatar(meta, lambda name: self._open_file(meta.ref, name)).verify()
-        except EngineError:
-            return False
-        return True
+            return True
+        return False
 
     def _publish(self, meta: AvatarMeta) -> None:
         """Name the version in `current.json`, then remove versions that fell off its list."""
@@ -319,16 +306,14 @@ class AvatarStore:
         return meta
 
     def _stored_or_none(self, ref: AvatarRef) -> AvatarMeta | None:
-        try:
+        with suppress(EngineError):
             return self._stored_meta(ref)
-        except EngineError:
-            return None  # damaged: written again
+        return None  # damaged: written again
 
     def _meta_or_none(self, avatar_id: str) -> AvatarMeta | None:
-        try:
+        with suppress(UnknownAvatarError, EngineError):
             return self.meta(avatar_id)
-        except (UnknownAvatarError, EngineError):
-            return None
+        return None
 
     def _parse_meta(self, raw: Any, name: str) -> AvatarMeta:
         if isinstance(raw, dict) and raw.get("format", FORMAT) != FORMAT:
@@ -354,18 +339,12 @@ class AvatarStore:
         return "/".join((self._root, *names))
 
     @contextmanager
-    def _reading(self, what: str) -> Iterator[None]:
+    def _access(self, how: str, what: str) -> Iterator[None]:
+        """Tell of a store that cannot be "read" or "written"."""
         try:
             yield
         except OSError as error:
-            raise EngineError(f"the avatar store {self.uri} cannot be read ({what}): {error}") from None
-
-    @contextmanager
-    def _writing(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise EngineError(f"the avatar store {self.uri} cannot be written ({what}): {error}") from None
+            raise EngineError(f"the avatar store {self.uri} cannot be {how} ({what}): {error}") from None
 
 
 def _contents(prepared: PreparedAvatar) -> Iterator[tuple[str, Any]]:
@@ -387,39 +366,22 @@ def _given(**arrays: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
 
 
 def _meta_of(prepared: PreparedAvatar, files: dict[str, StoredFile]) -> AvatarMeta:
-    return AvatarMeta(
-        id=prepared.id,
-        version=prepared.version,
-        name=prepared.name,
-        gender=prepared.gender,
-        builtin=prepared.builtin,
-        size=prepared.size,
-        n_frames=len(prepared.frames if prepared.order is None else prepared.order),
-        source=prepared.source,
-        source_sha256=prepared.source_sha256,
-        settings=prepared.settings,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        engines={engine: parts.version for engine, parts in prepared.engines.items()},
-        boxes={engine: (parts.box.x, parts.box.y, parts.box.w, parts.box.h) for engine, parts in prepared.engines.items()},
-        report=dict(prepared.report),
-        idle_segments=tuple(map(len, prepared.idle["segments"])) if prepared.idle else (),
-        crf=prepared.crf,
-        files=files,
-    )
+    """What both classes have under one name is taken over."""
+    told = {
+        "n_frames": len(prepared.frames if prepared.order is None else prepared.order),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "engines": {engine: parts.version for engine, parts in prepared.engines.items()},
+        "boxes": {engine: astuple(parts.box) for engine, parts in prepared.engines.items()},
+        "idle_segments": tuple(map(len, prepared.idle["segments"])) if prepared.idle else (),
+        "files": files,
+    }
+    return AvatarMeta.model_validate(vars(prepared) | told)
 
 
 def _check_version(avatar_id: str, version: str) -> str:
     if not isinstance(version, str) or not VERSION_PATTERN.fullmatch(version):
         raise UnknownAvatarError(f"avatar {avatar_id!r} has no version {str(version)[:80]!r}: a version is 16 hexadecimal digits")
     return version
-
-
-def _is_id(name: str) -> bool:
-    try:
-        check_id(name)
-    except UnknownAvatarError:
-        return False
-    return True
 
 
 def _base(filesystem: Any) -> Any:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from configs.models import AppConfig, AvatarConfig, cache_dir
+from configs.models import AppConfig, AvatarConfig
 from musetalk.avatars.builtin import BUILTIN
 from musetalk.avatars.from_portrait import prepare_builtin
 from musetalk.avatars.store import AvatarStore
 
 
 def open_store(config: AvatarConfig, cache_bytes: int = 64 * 2**20) -> AvatarStore:
-    """The configured avatar store; an empty URI is the user's cache folder."""
-    uri = config.uri or str(cache_dir() / "avatars")
-    return AvatarStore(uri, cache_bytes, max_avatars=config.max_avatars)
+    """The configured avatar store."""
+    return AvatarStore(config.uri, cache_bytes, max_avatars=config.max_avatars)
 
 
 def shipped_store(config: AppConfig, cache_bytes: int) -> AvatarStore:

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 Points = NDArray[Any]
 Boxes = NDArray[np.float64]
 
-N_POINTS = 68  # iBUG order: 0-16 jaw, 17-26 brows, 27-30 nose bridge, 31-35 nostrils, 36-47 eyes, 48-67 mouth
-NOSE = 29
+NOSE = 29  # of 68 in iBUG order: 0-16 jaw, 17-26 brows, 27-30 nose bridge, 31-35 nostrils, 36-47 eyes, 48-67 mouth
 MARGIN_AT = 240.0  # height of the face box, pixels, at which a margin is meant as given: that of the published example
 MEDIAN_FRAMES = 7  # a lone wrong landmark, or a few, leave no trace
 SMOOTH_FRAMES = 3.0  # standard deviation of the Gaussian after it
@@ -106,33 +105,16 @@ def _extended(path: Boxes, reach: int, loop: bool) -> Boxes:
     return path[index % n]
 
 
-def bridge(boxes: Boxes, longest: int) -> tuple[Boxes, int]:
-    """Boxes with short gaps filled along a straight line between their neighbours; gaps at an end repeat the nearest box.
+def bridge(boxes: Boxes) -> Boxes:
+    """Boxes with gaps filled along a straight line between their neighbours; gaps at an end repeat the nearest box.
 
-    Args:
-        boxes: float64 (n, 4), NaN in frames without a face. longest: frames of the longest gap that is filled.
-    Returns:
-        The filled boxes and the number of frames of the longest gap. Longer gaps than `longest` stay NaN.
+    boxes: float64 (n, 4), NaN in frames without a face, of which there must be others.
     """
-    known = ~np.isnan(boxes[:, 0])
-    filled = boxes.copy()
-    widest = 0
-    n = len(boxes)
-    at = 0
-    while at < n:
-        if known[at]:
-            at += 1
-            continue
-        end = at
-        while end < n and not known[end]:
-            end += 1
-        widest = max(widest, end - at)
-        if end - at <= longest and known.any():
-            before, after = (boxes[at - 1] if at else boxes[end]), (boxes[end] if end < n else boxes[at - 1])
-            share = (np.arange(at, end) - at + 1)[:, None] / (end - at + 1)
-            filled[at:end] = before + (after - before) * share
-        at = end
-    return filled, widest
+    frames, known = np.arange(len(boxes)), np.flatnonzero(~np.isnan(boxes[:, 0]))
+    after = known[np.minimum(np.searchsorted(known, frames), len(known) - 1)]
+    before = known[np.maximum(np.searchsorted(known, frames, "right") - 1, 0)]
+    share = (frames - before) / np.maximum(after - before, 1)
+    return np.asarray(boxes[before] + (boxes[after] - boxes[before]) * share[:, None])
 
 
 def jitter(boxes: Points) -> float:

@@ -64,11 +64,10 @@ def track_boxes(
     known = ~np.isnan(chosen[:, 0])
     if not known.any():
         raise ClipError("no frame has a face box that can be used: the face begins left of the picture, or has no height")
-    filled, _ = bridge(chosen, len(chosen))
-    smoothed = smooth_path(filled, loop=loop)
+    smoothed = smooth_path(bridge(chosen), loop=loop)
     nearest = np.abs(np.arange(len(known))[:, None] - np.flatnonzero(known)[None]).argmin(1)
     boxes = [whole_pixels(box, rule, size, size) for box in smoothed]
-    published = [whole_pixels(box, rule, size, size) for box in bridge(raw, len(raw))[0]]
+    published = [whole_pixels(box, rule, size, size) for box in bridge(raw)]
     return BoxTrack(
         boxes,
         [points[int(np.flatnonzero(known)[i])] for i in nearest],

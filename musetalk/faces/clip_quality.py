@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,15 +101,8 @@ def assess_clip(info: ClipInfo, track: FaceTrack, samples: Sequence[FaceReport],
 
 def _gaps(faces: Sequence[Face | None]) -> list[tuple[int, int]]:
     """First frame and length of each stretch without a face."""
-    found: list[tuple[int, int]] = []
-    for i, face in enumerate(faces):
-        if face is not None:
-            continue
-        if found and sum(found[-1]) == i:
-            found[-1] = found[-1][0], found[-1][1] + 1
-        else:
-            found.append((i, 1))
-    return found
+    runs = (list(run) for missing, run in groupby(range(len(faces)), lambda i: faces[i] is None) if missing)
+    return [(run[0], len(run)) for run in runs]
 
 
 def _refuse_missing(info: ClipInfo, track: FaceTrack, gaps: list[tuple[int, int]], limits: ClipConfig) -> None:

@@ -7,7 +7,7 @@ Source: DWPose repository (Apache-2.0) and the RTMPose configuration that MuseTa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +34,13 @@ Keypoints = NDArray[np.float64]
 def _mirrored() -> NDArray[np.intp]:
     """Which keypoint each one is in a mirror."""
     swap = np.arange(N_KEYPOINTS)
-
-    def pair(a: Sequence[int], b: Sequence[int]) -> None:
-        swap[list(a)], swap[list(b)] = b, a
-
-    pair(range(1, 17, 2), range(2, 17, 2))  # body: left is odd, right is even
-    pair(range(17, 20), range(20, 23))  # feet
-    jaw, brows = range(23, 40), range(40, 50)
-    swap[list(jaw)], swap[list(brows)] = list(reversed(jaw)), list(reversed(brows))
-    nostrils, lips = range(54, 59), (range(71, 78), range(83, 86))
-    swap[list(nostrils)] = list(reversed(nostrils))
-    pair((59, 60, 61, 62, 63, 64), (68, 67, 66, 65, 70, 69))  # eyes
-    swap[list(lips[0])] = list(reversed(lips[0]))  # outer lip, upper border
-    pair((78, 79), (82, 81))  # outer lip, lower border
-    pair((83, 84), (87, 86))  # inner lip, upper border
-    pair((88,), (90,))  # inner lip, lower border
-    pair(range(91, 112), range(112, 133))  # hands
+    jaw, brows, nostrils, outer_lip, inner_lip = [(23, 40)], [(40, 50)], [(54, 59)], [(71, 78), (78, 83)], [(83, 88), (88, 91)]
+    for begin, end in jaw + brows + nostrils + outer_lip + inner_lip:
+        swap[begin:end] = swap[begin:end][::-1]
+    body, feet = (range(1, 17, 2), range(2, 17, 2)), (range(17, 20), range(20, 23))
+    hands, eyes = (range(91, 112), range(112, 133)), ((59, 60, 61, 62, 63, 64), (68, 67, 66, 65, 70, 69))
+    for left, right in (body, feet, hands, eyes):
+        swap[list(left)], swap[list(right)] = right, left
     return swap
 
 

@@ -55,7 +55,6 @@ LARGEST_SPAN = 0.30  # a photo that is cut close is framed closer rather than pa
 MAX_PADDED = 0.35
 SHIFT = 0.06  # and this far off the middle
 UPRIGHT_DEGREES = 8.0  # a smaller tilt is kept: it is how people hold their head
-MAX_TEXTURE_SIDE = 2048
 
 
 def read_portrait(data: bytes, max_pixels: int = 40_000_000) -> ByteArray:
@@ -175,15 +174,11 @@ def _to_srgb(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class Framing:
-    """A square portrait. `to_picture` float64 (2, 3) maps its pixels back to the photo's; `padded` is the part of it that the photo lacked.
-
-    scale: pixels of the portrait per pixel of the photo.
-    """
+    """A square portrait. to_picture: float64 (2, 3), maps its pixels to the photo's; padded: the part that the photo lacked."""
 
     portrait: ByteArray
     to_picture: Points
     padded: float
-    scale: float
 
 
 def frame_portrait(rgb: ByteArray, face: Face, size: int = 1024) -> Framing:
@@ -213,7 +208,7 @@ def frame_portrait(rgb: ByteArray, face: Face, size: int = 1024) -> Framing:
             f"the picture is cut too close: {100 * padded:.0f} % of the portrait around the head would have to be invented, "
             f"up to {100 * MAX_PADDED:.0f} % are accepted; leave room for hair and shoulders"
         )
-    return Framing(portrait, to_picture, padded, size / side)
+    return Framing(portrait, to_picture, padded)
 
 
 def _well_framed(eyes: Points, span: float) -> bool:

@@ -76,20 +76,15 @@ def in_common_box(masks: list[ByteArray], boxes: list[FaceBox]) -> tuple[ByteArr
     Returns:
         uint8 (n, box.h, box.w), and the box in the frame.
     """
-    seen = []
-    for mask, (x, y, _, _) in zip(masks, boxes, strict=True):
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if len(rows):
-            seen.append((x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1))
+    shown = [cv2.boundingRect(mask) for mask in masks]  # x, y, w, h in each; all 0 where it shows nothing
+    seen = [(x + a, y + b, x + a + w, y + b + h) for (x, y, _, _), (a, b, w, h) in zip(boxes, shown, strict=True) if w]
     if not seen:
         x0, y0 = boxes[0][0] // 2 * 2, boxes[0][1] // 2 * 2
         return np.zeros((len(masks), 2, 2), np.uint8), Box(x0, y0, 2, 2)
-    x0, y0 = (int(min(part[axis] for part in seen)) // 2 * 2 for axis in (0, 1))
-    x1, y1 = (-(-int(max(part[axis] for part in seen)) // 2) * 2 for axis in (2, 3))
+    x0, y0 = (min(part[axis] for part in seen) // 2 * 2 for axis in (0, 1))
+    x1, y1 = (-(-max(part[axis] for part in seen) // 2) * 2 for axis in (2, 3))
     together = np.zeros((len(masks), y1 - y0, x1 - x0), np.uint8)
-    for target, mask, (x, y, _, _) in zip(together, masks, boxes, strict=True):
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if len(rows):
-            a, b, c, d = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-            target[y + a - y0 : y + b - y0, x + c - x0 : x + d - x0] = mask[a:b, c:d]
+    for target, mask, (x, y, _, _), (a, b, w, h) in zip(together, masks, boxes, shown, strict=True):
+        if w:
+            target[y + b - y0 :][:h, x + a - x0 :][:, :w] = mask[b : b + h, a : a + w]
     return together, Box(x0, y0, x1 - x0, y1 - y0)

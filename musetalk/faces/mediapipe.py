@@ -10,8 +10,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,20 +62,11 @@ class Face:
         return (x1 - x0) * (y1 - y0)
 
     @property
-    def iris_px(self) -> float:
-        """Distance of the irises' middles, pixels."""
-        return float(np.linalg.norm(self.landmarks[468, :2] - self.landmarks[473, :2]))
-
-    @property
-    def px_per_mm(self) -> float:
-        """Scale from the irises or, where a turned head brings those together, from the face's height."""
-        height = float(np.linalg.norm(self.landmarks[10, :2] - self.landmarks[152, :2]))
-        return max(self.iris_px / IRIS_MM, height / FACE_MM)
-
-    @property
     def span_px(self) -> float:
-        """What `iris_px` would be, were the head not turned."""
-        return self.px_per_mm * IRIS_MM
+        """Distance of the irises' middles, pixels; where a turned head brings them together, by the face's height."""
+        points = self.landmarks[:, :2]
+        irises, height = (float(np.linalg.norm(points[a] - points[b])) for a, b in ((468, 473), (10, 152)))
+        return max(irises / IRIS_MM, height / FACE_MM) * IRIS_MM
 
 
 class FaceDetector:
@@ -135,8 +126,7 @@ class FaceDetector:
                 return []
             crop, scale, origin = cut
             faces = self._run(crop)
-        moved = [Face(_moved(face.landmarks, scale, origin), face.yaw, face.pitch, face.roll, face.blendshapes) for face in faces]
-        return sorted(moved, key=lambda face: -face.area)
+        return sorted((_moved(face, scale, origin) for face in faces), key=lambda face: -face.area)
 
     def close(self) -> None:
         """Free the model. The detector cannot be used afterwards."""
@@ -159,9 +149,7 @@ class FaceDetector:
         crop, scale, origin = cut
         wanted = tuple((v - origin[i % 2]) * scale for i, v in enumerate(around))
         best = self._detect_right_way_up(crop, wanted)
-        if best is None:
-            return None
-        return Face(_moved(best.landmarks, scale, origin), best.yaw, best.pitch, best.roll, best.blendshapes)
+        return None if best is None else _moved(best, scale, origin)
 
     def _detect_right_way_up(self, crop: ByteArray, around: tuple[float, ...]) -> Face | None:
         """The face at `around`, looked for with the crop turned all four ways.
@@ -201,18 +189,13 @@ class FaceDetector:
         return faces
 
 
-@lru_cache(maxsize=1)
-def _shared_detector() -> FaceDetector:
-    return FaceDetector()
-
-
-_shared_lock = threading.Lock()
+_shared, _shared_lock = cache(FaceDetector), threading.Lock()
 
 
 def shared_detector() -> FaceDetector:
     """A detector that the process shares and loads at first use."""
     with _shared_lock:
-        return _shared_detector()
+        return _shared()
 
 
 def find_faces(rgb: ByteArray) -> list[Face]:
@@ -257,26 +240,19 @@ def _cut_around(rgb: ByteArray, around: tuple[float, float, float, float]) -> tu
     """A crop with a face in its middle, its scale and where it begins (x, y, 0); None when hardly any of it lies in the picture."""
     x0, y0, x1, y1 = around
     side = max(x1 - x0, y1 - y0) * CROP_REACH
-    left, top = (x0 + x1 - side) / 2, (y0 + y1 - side) / 2
-    a, b = max(0, int(left)), max(0, int(top))
-    c, d = min(rgb.shape[1], int(left + side) + 1), min(rgb.shape[0], int(top + side) + 1)
+    begin = (x0 + x1 - side) / 2, (y0 + y1 - side) / 2
+    (left, top), (right, bottom) = map(int, begin), (int(v + side) + 1 for v in begin)
+    a, b, c, d = max(0, left), max(0, top), min(rgb.shape[1], right), min(rgb.shape[0], bottom)
     if c - a < 16 or d - b < 16:
         return None
-    crop = cv2.copyMakeBorder(
-        rgb[b:d, a:c],
-        max(0, b - int(top)),
-        max(0, int(top + side) + 1 - d),
-        max(0, a - int(left)),
-        max(0, int(left + side) + 1 - c),
-        cv2.BORDER_REPLICATE,
-    )
-    origin = np.array([a - max(0, a - int(left)), b - max(0, b - int(top)), 0], np.float32)
+    crop = cv2.copyMakeBorder(rgb[b:d, a:c], b - top, bottom - d, a - left, right - c, cv2.BORDER_REPLICATE)
+    origin = np.array([left, top, 0], np.float32)
     scale = min(1.0, CROP_SIDE / max(crop.shape[:2]))
     return _shrunk(np.asarray(crop, np.uint8), scale), scale, origin
 
 
-def _moved(landmarks: FloatArray, scale: float, origin: FloatArray) -> FloatArray:
-    return np.asarray(landmarks / np.float32(scale) + origin, np.float32)
+def _moved(face: Face, scale: float, origin: FloatArray) -> Face:
+    return replace(face, landmarks=np.asarray(face.landmarks / np.float32(scale) + origin, np.float32))
 
 
 def _tile_levels(width: int, height: int) -> list[list[tuple[int, int, int, int]]]:
@@ -312,8 +288,7 @@ def _turned_back(face: Face, quarters: int, width: int, height: int) -> Face:
         return face
     x, y, z = face.landmarks.T
     back = {1: (width - y, x, z), 2: (width - x, height - y, z), 3: (y, height - x, z)}[quarters]
-    roll = (face.roll - 90 * quarters + 180) % 360 - 180
-    return Face(np.stack(back, 1), face.yaw, face.pitch, roll, face.blendshapes)
+    return replace(face, landmarks=np.stack(back, 1), roll=(face.roll - 90 * quarters + 180) % 360 - 180)
 
 
 def _angles(matrix: FloatArray) -> tuple[float, float, float]:

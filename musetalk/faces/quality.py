@@ -213,26 +213,25 @@ def _patch(lab: FloatArray, point: FloatArray) -> FloatArray:
 
 
 def _warnings(report: FaceReport, face: Face, n_faces: int) -> list[str]:
-    found: list[str] = []
-
-    def warn(when: bool, text: str) -> None:
-        if when:
-            found.append(text)
-
-    warn(n_faces > 1, f"{n_faces} faces were found; the largest is used")
-    warn(report.iris_px < GOOD_IRIS_PX, f"the face is small ({report.iris_px:.0f} pixels between the eyes; {GOOD_IRIS_PX:.0f} or more look sharp)")
-    warn(abs(report.yaw) > GOOD_YAW, f"the head is turned by {abs(report.yaw):.0f} degrees; frontal pictures speak best")
-    warn(abs(report.pitch) > GOOD_PITCH, f"the head is {'raised' if report.pitch > 0 else 'lowered'} by {abs(report.pitch):.0f} degrees")
-    warn(abs(report.roll) > LARGE_ROLL, f"the picture was turned upright by {abs(report.roll):.0f} degrees")
-    warn(report.sharpness < SOFT, f"the picture is soft (sharpness {report.sharpness:.0f}; {SOFT:.0f} or more is good)")
-    warn(report.brightness < DARK, f"the face is dark (brightness {report.brightness:.0f} of 255)")
-    warn(report.brightness > BRIGHT, f"the face is very bright (brightness {report.brightness:.0f} of 255)")
-    warn(report.clipped > BLOWN, f"{100 * report.clipped:.0f} % of the face is pure white or black")
-    warn(report.light_balance < UNEVEN, f"the light is uneven: one side of the face has {100 * report.light_balance:.0f} % of the other's brightness")
-    warn(report.mouth == "parted", f"the lips are a little apart ({report.mouth_gap_mm} mm); a closed mouth or a clear smile looks best")
-    warn(MOUTH_OPEN_MM <= report.mouth_gap_mm <= MOUTH_WIDE_MM, f"the mouth is open ({report.mouth_gap_mm} mm); a closed mouth looks best")
-    warn(report.mouth_gap_mm > MOUTH_WIDE_MM, f"the mouth is wide open ({report.mouth_gap_mm} mm): closing it will not look natural")
-    warn(max(blink(face)) > 0.45, "an eye is nearly closed")
-    warn(report.glasses > 1, "the person seems to wear glasses; their rims move with the skin when the eyes blink")
-    warn(bool(report.covered), f"parts of the face look covered, bearded or shadowed: {', '.join(report.covered)}")
-    return found
+    checks = (
+        (n_faces > 1, f"{n_faces} faces were found; the largest is used"),
+        (report.iris_px < GOOD_IRIS_PX, f"the face is small ({report.iris_px:.0f} pixels between the eyes; {GOOD_IRIS_PX:.0f} or more look sharp)"),
+        (abs(report.yaw) > GOOD_YAW, f"the head is turned by {abs(report.yaw):.0f} degrees; frontal pictures speak best"),
+        (abs(report.pitch) > GOOD_PITCH, f"the head is {'raised' if report.pitch > 0 else 'lowered'} by {abs(report.pitch):.0f} degrees"),
+        (abs(report.roll) > LARGE_ROLL, f"the picture was turned upright by {abs(report.roll):.0f} degrees"),
+        (report.sharpness < SOFT, f"the picture is soft (sharpness {report.sharpness:.0f}; {SOFT:.0f} or more is good)"),
+        (report.brightness < DARK, f"the face is dark (brightness {report.brightness:.0f} of 255)"),
+        (report.brightness > BRIGHT, f"the face is very bright (brightness {report.brightness:.0f} of 255)"),
+        (report.clipped > BLOWN, f"{100 * report.clipped:.0f} % of the face is pure white or black"),
+        (
+            report.light_balance < UNEVEN,
+            f"the light is uneven: one side of the face has {100 * report.light_balance:.0f} % of the other's brightness",
+        ),
+        (report.mouth == "parted", f"the lips are a little apart ({report.mouth_gap_mm} mm); a closed mouth or a clear smile looks best"),
+        (MOUTH_OPEN_MM <= report.mouth_gap_mm <= MOUTH_WIDE_MM, f"the mouth is open ({report.mouth_gap_mm} mm); a closed mouth looks best"),
+        (report.mouth_gap_mm > MOUTH_WIDE_MM, f"the mouth is wide open ({report.mouth_gap_mm} mm): closing it will not look natural"),
+        (max(blink(face)) > 0.45, "an eye is nearly closed"),
+        (report.glasses > 1, "the person seems to wear glasses; their rims move with the skin when the eyes blink"),
+        (bool(report.covered), f"parts of the face look covered, bearded or shadowed: {', '.join(report.covered)}"),
+    )
+    return [text for when, text in checks if when]

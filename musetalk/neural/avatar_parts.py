@@ -21,7 +21,7 @@ from museserve.runtime import cpu
 from museserve.runtime.versions import stamp
 from musetalk.avatars.format import EngineParts, content_version
 from musetalk.avatars.progress import Steps
-from musetalk.faces.bisenet import BiSeNet, FaceParser, at_network_size
+from musetalk.faces.bisenet import at_network_size
 from musetalk.faces.box import BoxRule
 from musetalk.faces.box_track import BoxTrack, track_boxes
 from musetalk.faces.drawn_classes import drawn_classes, five_points
@@ -30,18 +30,15 @@ from musetalk.faces.mask import BlendRule, FaceBox, context_crop, face_mask, in_
 from musetalk.faces.mediapipe import mesh_of, shared_detector
 from musetalk.faces.tracking import track_face
 from musetalk.neural import device as devices
-from musetalk.neural.networks import VAE_FILE, load_vae
+from musetalk.neural.networks import DWPOSE_FILE, PARSER_FILE, VAE_FILE, load_parser, load_vae
 from musetalk.neural.restore import layouts, of_crop
 from musetalk.neural.vae import FACE_SIDE
-from musetalk.weights.catalogue import BY_NAME
-from musetalk.weights.checkpoint import load_into, read_checkpoint
-from musetalk.weights.folder import FileState, WeightsFolder
+from musetalk.weights.folder import WeightsFolder
 
 logger = logging.getLogger(__name__)
 
 PREPARATION = 2  # of what this file does: raise it with any change to the boxes, masks or latents that it makes
 KEPT_LIBRARIES = ("mediapipe", "onnxruntime", "opencv-python", "torch")  # what found the landmarks, drew the masks and encoded the faces
-DWPOSE_FILE, PARSER_FILE = "dwpose/dw-ll_ucoco_384.onnx", "face-parse-bisent/79999_iter.pth"
 BATCH = 8
 FINGERPRINT_BYTES = 2**20
 
@@ -53,7 +50,7 @@ def neural_version(config: AppConfig) -> str:
         WeightsError: the autoencoder's file is missing or cut short.
     """
     weights = WeightsFolder(config.weights)
-    files = [VAE_FILE, *(name for name in (DWPOSE_FILE, PARSER_FILE) if weights.status(BY_NAME[name]).state is not FileState.MISSING)]
+    files = [VAE_FILE, *filter(weights.holds, (DWPOSE_FILE, PARSER_FILE))]
     parts = [f"{name} {_fingerprint(weights.path(name))}" for name in files]
     return content_version(stamp(PREPARATION, *KEPT_LIBRARIES), box_rule(config.lipsync.musetalk), blend_rule(config.lipsync.musetalk), *parts)
 
@@ -94,8 +91,8 @@ class FaceNetworks:
         cuda = self._device.type == "cuda"
         # Without CUDA onnxruntime takes a third of a second a frame of one core; beside a card most of the cores are free for it.
         self._threads = max(options.threads, cpu.usable_cores() * 3 // 4) if cuda else options.threads
-        self._dwpose = DWPose(weights.path(DWPOSE_FILE), cuda=cuda, threads=self._threads) if _is_there(weights, DWPOSE_FILE) else None
-        self._parser = _load_parser(weights, str(self._device)) if _is_there(weights, PARSER_FILE) else None
+        self._dwpose = DWPose(weights.path(DWPOSE_FILE), cuda=cuda, threads=self._threads) if weights.holds(DWPOSE_FILE) else None
+        self._parser = load_parser(weights, str(self._device)) if weights.holds(PARSER_FILE) else None
         notes = (
             (self._dwpose, f"{DWPOSE_FILE} is missing: landmarks are MediaPipe's"),
             (self._parser, f"{PARSER_FILE} is missing: masks are drawn from landmarks, with straight edges"),
@@ -119,15 +116,8 @@ class FaceNetworks:
         with steps("find the face boxes", at[0], at[1]) as tick:
             if mesh is None:
                 mesh = find_mesh(frames, lambda i: tick(i / n / 2))
-            track = track_boxes(
-                _rgb_frames(frames),
-                mesh,
-                size,
-                self._box_rule,
-                loop=loop,
-                dwpose=self._dwpose,
-                tick=lambda i: tick(i / n),
-            )
+            rgb, rule = map(to_rgb, frames), self._box_rule
+            track = track_boxes(rgb, mesh, size, rule, loop=loop, dwpose=self._dwpose, tick=lambda i: tick(i / n))
         with steps("parse the face", at[1], at[2]) as tick:
             masks = self._masks(frames, track, tick)
             mask, box = in_common_box(masks, track.boxes)
@@ -214,7 +204,7 @@ def find_mesh(frames: ByteArray, tick: Callable[[int], None] = lambda n: None) -
     """MediaPipe's landmarks on I420 frames: float32 (n, 478, 2), NaN where it saw no face."""
 
     def told() -> Iterator[ByteArray]:
-        for i, rgb in enumerate(_rgb_frames(frames), 1):
+        for i, rgb in enumerate(map(to_rgb, frames), 1):
             yield rgb
             tick(i)
 
@@ -229,23 +219,6 @@ def face_crop(rgb: ByteArray, box: FaceBox) -> ByteArray:
     """The face as the networks take it, uint8 (256, 256, 3); its proportions are not kept."""
     x0, y0, x1, y1 = box
     return np.asarray(cv2.resize(rgb[y0:y1, x0:x1], (FACE_SIDE, FACE_SIDE), interpolation=cv2.INTER_LANCZOS4), np.uint8)
-
-
-def _rgb_frames(frames: ByteArray) -> Iterator[ByteArray]:
-    for frame in frames:
-        yield to_rgb(frame)
-
-
-def _is_there(weights: WeightsFolder, name: str) -> bool:
-    """Missing files have stand-ins; one that is cut short is an error, which `path` raises."""
-    return weights.status(BY_NAME[name]).state is not FileState.MISSING
-
-
-def _load_parser(weights: WeightsFolder, device: str) -> FaceParser:
-    with torch.device("meta"):
-        model = BiSeNet()
-    load_into(model, read_checkpoint(weights.path(PARSER_FILE)), file=PARSER_FILE)
-    return FaceParser(model, device)
 
 
 def _fingerprint(path: Path) -> str:

@@ -8,16 +8,8 @@ from __future__ import annotations
 Shape = tuple[int, ...]
 
 STYLE = 512
-ENCODER_WIDTH = {
-    4: 256,
-    8: 256,
-    16: 256,
-    32: 256,
-    64: 256,
-    128: 128,
-    256: 64,
-    512: 32,
-}  # channels at each side in pixels; the generator has twice as many
+# Channels at each side in pixels; the generator has twice as many.
+ENCODER_WIDTH = {4: 256, 8: 256, 16: 256, 32: 256, 64: 256, 128: 128, 256: 64, 512: 32}
 SIDES = tuple(ENCODER_WIDTH)
 
 

@@ -10,29 +10,13 @@ import torch
 
 from museserve.errors import WeightsError
 from musetalk.faces.dwpose import HEIGHT, WIDTH, DWPose
+from musetalk.neural import networks
 from musetalk.neural.gfpgan import tensor_shapes
-from musetalk.neural.networks import (
-    PARSER_FILE,
-    TAESD_FILE,
-    UNETS,
-    VAE_CONFIG,
-    VAE_FILE,
-    WHISPER_FILE,
-    read_config,
-    read_parser,
-    read_taesd,
-    read_unet,
-    read_vae,
-    read_whisper,
-)
 from musetalk.neural.unet import UNetConfig
 from musetalk.neural.vae import VAEConfig
 from musetalk.weights.catalogue import BY_NAME
 from musetalk.weights.checkpoint import check_state_dict, read_checkpoint
 from musetalk.weights.folder import WeightsFolder, repair_hint
-
-POSE_FILE = "dwpose/dw-ll_ucoco_384.onnx"
-RESTORER_FILE = "GFPGANv1.4.pth"
 
 
 def check_file(weights: WeightsFolder, name: str) -> None:
@@ -46,28 +30,36 @@ def check_file(weights: WeightsFolder, name: str) -> None:
 
 def _read_pose(weights: WeightsFolder) -> None:
     """ONNX Runtime sees some shapes only when it computes, so it is given a black frame."""
-    path = weights.path(POSE_FILE)
+    path = weights.path(networks.DWPOSE_FILE)
     try:
         DWPose(path).keypoints(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     except Exception as error:  # ONNX Runtime's errors have no common base
-        raise WeightsError(f"{path}: {error}. {repair_hint(POSE_FILE)}") from None
+        raise WeightsError(f"{path}: {error}. {repair_hint(networks.DWPOSE_FILE)}") from None
 
 
 def _read_restorer(weights: WeightsFolder) -> None:
     expected = {name: torch.empty(shape, device="meta") for name, shape in tensor_shapes().items()}
-    check_state_dict(read_checkpoint(weights.path(RESTORER_FILE)), expected, file=RESTORER_FILE)
+    check_state_dict(read_checkpoint(weights.path(networks.RESTORER_FILE)), expected, file=networks.RESTORER_FILE)
+
+
+def _read_unet_config(weights: WeightsFolder, name: str) -> None:
+    UNetConfig.parse(networks.read_config(weights, name), name)
+
+
+def _read_vae_config(weights: WeightsFolder) -> None:
+    VAEConfig.parse(networks.read_config(weights, networks.VAE_CONFIG), networks.VAE_CONFIG)
 
 
 LOADERS: dict[str, Callable[[WeightsFolder], object]] = {
-    **{file: partial(read_unet, version=version) for version, (file, _) in UNETS.items()},
-    **{name: lambda weights, name=name: UNetConfig.parse(read_config(weights, name), name) for _, name in UNETS.values()},  # type: ignore[misc]
-    VAE_FILE: read_vae,
-    VAE_CONFIG: lambda weights: VAEConfig.parse(read_config(weights, VAE_CONFIG), VAE_CONFIG),
-    TAESD_FILE: read_taesd,
-    WHISPER_FILE: read_whisper,
-    "whisper/config.json": partial(read_config, name="whisper/config.json"),
-    PARSER_FILE: read_parser,
-    POSE_FILE: _read_pose,
-    RESTORER_FILE: _read_restorer,
+    **{file: partial(networks.read_unet, version=version) for version, (file, _) in networks.UNETS.items()},
+    **{name: partial(_read_unet_config, name=name) for _, name in networks.UNETS.values()},
+    networks.VAE_FILE: networks.read_vae,
+    networks.VAE_CONFIG: _read_vae_config,
+    networks.TAESD_FILE: networks.read_taesd,
+    networks.WHISPER_FILE: networks.read_whisper,
+    "whisper/config.json": partial(networks.read_config, name="whisper/config.json"),
+    networks.PARSER_FILE: networks.read_parser,
+    networks.DWPOSE_FILE: _read_pose,
+    networks.RESTORER_FILE: _read_restorer,
 }
 assert LOADERS.keys() == BY_NAME.keys()

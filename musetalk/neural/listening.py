@@ -91,13 +91,13 @@ class WhisperListener:
         """Rows (n_frames, 10 x layers, width) in the encoder's dtype, on its device, whoever speaks."""
         origin = speech.start // _ROW_SPEECH
         known = (speech.start + len(speech.pcm)) // _ROW_SPEECH  # rows of the utterance so far; the published pipelines drop a broken one at the end
-        first = min(max(window_start(speech.first_frame, FPS, self._version), 0), known)
-        last = min(window_start(speech.first_frame + speech.n_frames - 1, FPS, self._version) + WINDOW_ROWS, known)
+        first = min(max(window_start(speech.first_frame), 0), known)
+        last = min(window_start(speech.first_frame + speech.n_frames - 1) + WINDOW_ROWS, known)
         if self._version == "v1":
             first, last = min(first, max(known - 1, 0)), max(last, min(known, 1))
         pcm = torch.from_numpy(to_whisper_rate(speech.pcm)).to(self._device)
         rows = self._rows(pcm, origin, first, last)
-        return frame_windows(rows, speech.first_frame, speech.n_frames, origin=first, end=known, fps=FPS, version=self._version)
+        return frame_windows(rows, speech.first_frame, speech.n_frames, origin=first, end=known, version=self._version)
 
     def _rows(self, pcm: Tensor, origin: int, first: int, last: int) -> Tensor:
         """Rows `first` .. `last - 1` of the utterance, whose row `origin` is the first of `pcm` at 16 kHz; each 30 s piece by itself."""

@@ -16,9 +16,8 @@ from musetalk.neural.taesd import TinyDecoder, decoder_part
 from musetalk.neural.unet import UNet, UNetConfig
 from musetalk.neural.vae import VAE, VAEConfig, current_names
 from musetalk.neural.whisper import WhisperEncoder
-from musetalk.weights.catalogue import BY_NAME
 from musetalk.weights.checkpoint import load_into, read_checkpoint
-from musetalk.weights.folder import FileState, WeightsFolder
+from musetalk.weights.folder import WeightsFolder
 
 Network = TypeVar("Network", bound=nn.Module)
 Version = Literal["v15", "v1"]
@@ -30,6 +29,8 @@ VAE_FILE, VAE_CONFIG = "sd-vae/diffusion_pytorch_model.bin", "sd-vae/config.json
 TAESD_FILE = "taesd/diffusion_pytorch_model.safetensors"
 WHISPER_FILE = "whisper/pytorch_model.bin"
 PARSER_FILE = "face-parse-bisent/79999_iter.pth"
+DWPOSE_FILE = "dwpose/dw-ll_ucoco_384.onnx"
+RESTORER_FILE = "GFPGANv1.4.pth"
 
 
 def load_unet(weights: WeightsFolder, version: Version, device: torch.device, dtype: torch.dtype) -> UNet:
@@ -107,7 +108,7 @@ def _to_device(network: Network, device: torch.device, dtype: torch.dtype) -> Ne
 
 def read_config(weights: WeightsFolder, name: str) -> dict[str, Any]:
     """The JSON beside the weights; empty without one, when they are taken to be the published network's."""
-    if weights.status(BY_NAME[name]).state is FileState.MISSING:
+    if not weights.holds(name):
         return {}
     path = weights.path(name)
     try:

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from museserve.errors import EngineUnavailableError
 from museserve.messages import ByteArray, FloatArray
 from musetalk.faces.box import smooth_path
+from musetalk.neural.networks import RESTORER_FILE
 from musetalk.neural.yuv import to_i420
 from musetalk.weights.checkpoint import load_into, read_checkpoint
 from musetalk.weights.folder import WeightsFolder
 
-WEIGHTS = "GFPGANv1.4.pth"
 SIDE = 512
 # Both eyes, the nose's tip, both corners of the mouth, in the 512 pixels that GFPGAN was trained on.
 LAYOUT = np.array([[192.98138, 239.94708], [318.90277, 240.1936], [256.63416, 314.01935], [201.26117, 371.41043], [313.08905, 371.15118]])
@@ -62,7 +62,7 @@ class Restorer:
             EngineUnavailableError: the package `gfpgan` is not installed. WeightsError: its file is missing, damaged or of another network.
         """
         model = architecture()
-        load_into(model, read_checkpoint(weights.path(WEIGHTS)), file=WEIGHTS)
+        load_into(model, read_checkpoint(weights.path(RESTORER_FILE)), file=RESTORER_FILE)
         model.eval().to(device=device)
         return cls(lambda x: cast(Tensor, model(x, return_rgb=False, randomize_noise=False)[0]), device, strength=strength)
 
@@ -130,17 +130,6 @@ def steadied(added: Tensor, faces: Tensor) -> Tensor:
         weights[step:] += alike
         weights[:-step] += alike
     return total / weights
-
-
-def flicker(added: Tensor, faces: Tensor) -> float:
-    """How much `added` shakes where the faces stand still: root mean square of its second differences over time, grey levels."""
-    if len(added) < 3:
-        return 0.0
-    grey = F.avg_pool2d(faces.mean(1, keepdim=True), 5, 1, 2, count_include_pad=False)
-    still = ((grey[1:] - grey[:-1]).abs() < ALIKE / 2).float()
-    both = still[1:] * still[:-1]
-    second = added[2:] - 2 * added[1:-1] + added[:-2]
-    return float((second.square().mean(1, keepdim=True) * both).sum().div(both.sum().clamp(min=1)).sqrt())
 
 
 def architecture() -> nn.Module:

@@ -116,13 +116,18 @@ class Transformer(nn.Module):
 
 
 class _Stage(nn.Module):
-    """Residual blocks of one resolution, each followed by a transformer where the stage attends."""
+    """Residual blocks of one resolution, each followed by a transformer where the stage attends.
 
-    def __init__(self, channels: Sequence[int], out: int, config: UNetConfig, *, attends: bool) -> None:
+    resizers: what changes the size at the end, by its published name.
+    """
+
+    def __init__(self, channels: Sequence[int], out: int, config: UNetConfig, *, attends: bool, **resizers: nn.Module) -> None:
         super().__init__()
         self.resnets = nn.ModuleList([_resnet(c, out, config) for c in channels])
         if attends:
             self.attentions = nn.ModuleList([Transformer(out, config) for _ in channels])
+        for name, resizer in resizers.items():
+            setattr(self, name, nn.ModuleList([resizer]))
 
     def pairs(self) -> list[tuple[nn.Module, nn.Module | None]]:
         return list(zip(self.resnets, getattr(self, "attentions", [None] * len(self.resnets)), strict=True))
@@ -131,14 +136,12 @@ class _Stage(nn.Module):
 class DownStage(_Stage):
     """On the way down: half the size at the end."""
 
-    def __init__(self, channels: Sequence[int], out: int, config: UNetConfig, *, attends: bool, resizes: bool) -> None:
-        super().__init__(channels, out, config, attends=attends)
-        if resizes:
-            self.downsamplers = nn.ModuleList([Downsample(out, 1)])
-
     def forward(self, x: Tensor, sound: Iterator[Tensor], kept: list[Tensor]) -> Tensor:
         """Takes its keys and values from `sound`, and puts what the way up needs on `kept`."""
-        x = _alternate(self, x, sound, after=kept)
+        for resnet, attention in self.pairs():
+            x = resnet(x)
+            x = x if attention is None else attention(x, next(sound))
+            kept.append(x)
         for downsampler in getattr(self, "downsamplers", ()):
             x = downsampler(x)
             kept.append(x)
@@ -148,13 +151,10 @@ class DownStage(_Stage):
 class UpStage(_Stage):
     """On the way up: what the way down kept goes beside the input of each residual block; twice the size at the end."""
 
-    def __init__(self, channels: Sequence[int], out: int, config: UNetConfig, *, attends: bool, resizes: bool) -> None:
-        super().__init__(channels, out, config, attends=attends)
-        if resizes:
-            self.upsamplers = nn.ModuleList([Upsample(out)])
-
     def forward(self, x: Tensor, sound: Iterator[Tensor], kept: list[Tensor]) -> Tensor:
-        x = _alternate(self, x, sound, beside=kept)
+        for resnet, attention in self.pairs():
+            x = resnet(torch.cat([x, kept.pop()], dim=1))
+            x = x if attention is None else attention(x, next(sound))
         for upsampler in getattr(self, "upsamplers", ()):
             x = upsampler(x)
         return x
@@ -170,17 +170,6 @@ class UNetMidStage(nn.Module):
         x = self.attentions[0](self.resnets[0](x), next(sound))
         out: Tensor = self.resnets[1](x)
         return out
-
-
-def _alternate(stage: _Stage, x: Tensor, sound: Iterator[Tensor], *, after: list[Tensor] | None = None, beside: list[Tensor] | None = None) -> Tensor:
-    """Residual block, transformer, residual block, transformer ... `after` collects each result; `beside` gives each block a second input."""
-    for resnet, attention in stage.pairs():
-        x = resnet(x if beside is None else torch.cat([x, beside.pop()], dim=1))
-        if attention is not None:
-            x = attention(x, next(sound))
-        if after is not None:
-            after.append(x)
-    return x
 
 
 def _resnet(channels: int, out: int, config: UNetConfig) -> ResnetBlock:
@@ -284,8 +273,8 @@ def _down_stages(config: UNetConfig) -> list[DownStage]:
     stages, channels = [], config.block_out_channels[0]
     for i, (kind, out) in enumerate(zip(config.down_block_types, config.block_out_channels, strict=True)):
         inputs = [channels] + [out] * (config.layers_per_block - 1)
-        resizes = i < len(config.block_out_channels) - 1
-        stages.append(DownStage(inputs, out, config, attends=kind.startswith("Cross"), resizes=resizes))
+        resizers = {"downsamplers": Downsample(out, 1)} if i < len(config.block_out_channels) - 1 else {}
+        stages.append(DownStage(inputs, out, config, attends=kind.startswith("Cross"), **resizers))
         channels = out
     return stages
 
@@ -301,5 +290,6 @@ def _up_stages(config: UNetConfig) -> list[UpStage]:
         for _ in range(config.layers_per_block + 1):
             inputs.append(channels + kept.pop())
             channels = out
-        stages.append(UpStage(inputs, out, config, attends=kind.startswith("Cross"), resizes=i < len(widths) - 1))
+        resizers = {"upsamplers": Upsample(out)} if i < len(widths) - 1 else {}
+        stages.append(UpStage(inputs, out, config, attends=kind.startswith("Cross"), **resizers))
     return stages

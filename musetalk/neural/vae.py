@@ -96,15 +96,13 @@ class VAEMidStage(nn.Module):
 
 
 class VAEStage(nn.Module):
-    """Residual blocks of one resolution, then a change of size."""
+    """Residual blocks of one resolution, then a change of size. resizers: what makes it, by its published name."""
 
-    def __init__(self, channels: int, out: int, layers: int, groups: int, *, down: nn.Module | None = None, up: nn.Module | None = None) -> None:
+    def __init__(self, channels: int, out: int, layers: int, groups: int, **resizers: nn.Module) -> None:
         super().__init__()
         self.resnets = nn.ModuleList([ResnetBlock(channels if i == 0 else out, out, groups, EPS) for i in range(layers)])
-        if down is not None:
-            self.downsamplers = nn.ModuleList([down])
-        if up is not None:
-            self.upsamplers = nn.ModuleList([up])
+        for name, resizer in resizers.items():
+            setattr(self, name, nn.ModuleList([resizer]))
 
     def forward(self, x: Tensor) -> Tensor:
         for resnet in self.resnets:
@@ -121,11 +119,10 @@ class Encoder(nn.Module):
         super().__init__()
         widths, groups = config.block_out_channels, config.norm_num_groups
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
-        inputs = (widths[0], *widths[:-1])
-        self.down_blocks = nn.ModuleList(
-            VAEStage(a, b, config.layers_per_block, groups, down=Downsample(b, 0) if i < len(widths) - 1 else None)
-            for i, (a, b) in enumerate(zip(inputs, widths, strict=True))
-        )
+        inputs, layers = (widths[0], *widths[:-1]), config.layers_per_block
+        resizers = [*({"downsamplers": Downsample(width, 0)} for width in widths[:-1]), {}]
+        stages = zip(inputs, widths, resizers, strict=True)
+        self.down_blocks = nn.ModuleList(VAEStage(a, b, layers, groups, **resizer) for a, b, resizer in stages)
         self.mid_block = VAEMidStage(widths[-1], groups)
         self.conv_norm_out = GroupNorm(groups, widths[-1], EPS)
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
@@ -146,11 +143,10 @@ class Decoder(nn.Module):
         widths, groups = config.block_out_channels[::-1], config.norm_num_groups
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
         self.mid_block = VAEMidStage(widths[0], groups)
-        inputs = (widths[0], *widths[:-1])
-        self.up_blocks = nn.ModuleList(
-            VAEStage(a, b, config.layers_per_block + 1, groups, up=Upsample(b) if i < len(widths) - 1 else None)
-            for i, (a, b) in enumerate(zip(inputs, widths, strict=True))
-        )
+        inputs, layers = (widths[0], *widths[:-1]), config.layers_per_block + 1
+        resizers = [*({"upsamplers": Upsample(width)} for width in widths[:-1]), {}]
+        stages = zip(inputs, widths, resizers, strict=True)
+        self.up_blocks = nn.ModuleList(VAEStage(a, b, layers, groups, **resizer) for a, b, resizer in stages)
         self.conv_norm_out = GroupNorm(groups, widths[-1], EPS)
         self.conv_out = nn.Conv2d(widths[-1], config.out_channels, 3, padding=1)
 
@@ -191,8 +187,7 @@ class VAE(nn.Module):
         out: Tensor = self.decoder(self.post_quant_conv(latents / self.config.scaling_factor))
         return out
 
-    def forward(self, latents: Tensor) -> Tensor:
-        return self.decode(latents)
+    forward = decode
 
     def decode_only(self) -> VAE:
         """Without the memory of the encoder; `encode` cannot be called any more."""

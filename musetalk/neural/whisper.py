@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from museserve.errors import WeightsError
-from museserve.timebase import WHISPER_RATE
+from museserve.timebase import FPS, WHISPER_RATE
 from musetalk.weights.checkpoint import load_into
 
 Version = Literal["v15", "v1"]
@@ -33,7 +33,7 @@ FEATURE_RATE = 50  # rows a second: two hops each
 PIECE_ROWS = 30 * FEATURE_RATE  # 1,500
 ROW_SAMPLES = WHISPER_RATE // FEATURE_RATE  # 320
 WINDOW_ROWS = 10  # of one frame
-LEAD_ROWS = 4  # of which so many come before the frame, at 25 fps
+LEAD_ROWS = 4  # of which so many come before the frame
 HEAD_WIDTH = 64  # of every published Whisper
 
 _OPENAI_NAMES = (
@@ -101,7 +101,8 @@ class WhisperEncoder(nn.Module):
         Raises:
             WeightsError: it holds no encoder, or tensors are missing, left over or of another shape.
         """
-        state = {_hf_name(name): tensor for name, tensor in state.items() if _of_encoder(name)}
+        names = [name for name in state if name.startswith(("encoder.", "model.encoder."))]
+        state = {_hf_name(name): state[name] for name in names}
         for name in ("conv1.weight", "embed_positions.weight", "layers.0.fc1.weight"):
             if name not in state:
                 raise WeightsError(f"{file} is no Whisper checkpoint: it has no encoder tensor {name} (under Hugging Face's or OpenAI's name)")
@@ -148,7 +149,7 @@ def log_mel(pcm: Tensor, n_mels: int = 80) -> Tensor:
     spectrum = sound.unfold(-1, N_FFT, HOP)[..., :-1, :] @ _fourier(pcm.device)  # (..., n // 160, 402): real parts, imaginary parts
     real, imaginary = spectrum.chunk(2, dim=-1)
     power = real.square() + imaginary.square()
-    mel = _filters(n_mels, pcm.device) @ power.transpose(-1, -2)
+    mel = mel_filters(n_mels, pcm.device) @ power.transpose(-1, -2)
     log = mel.clamp_min(1e-10).log10()
     floor = log.amax(dim=(-2, -1), keepdim=True) - 8.0
     return (torch.maximum(log, floor) + 4.0) / 4.0
@@ -165,12 +166,7 @@ def _fourier(device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=4)
-def _filters(n_mels: int, device: torch.device) -> Tensor:
-    return torch.from_numpy(mel_filters(n_mels)).to(device)
-
-
-@lru_cache(maxsize=2)
-def mel_filters(n_mels: int = 80) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def mel_filters(n_mels: int, device: torch.device) -> Tensor:
     """Slaney's triangles of equal area (n_mels, 201), 0 to 8 kHz: linear below 1 kHz, logarithmic above."""
     # 15 mels at 1 kHz, from there 27 mels for each factor of 6.4.
     top = 15.0 + 27.0 * math.log(8.0) / math.log(6.4)
@@ -180,7 +176,7 @@ def mel_filters(n_mels: int = 80) -> np.ndarray[tuple[int, int], np.dtype[np.flo
     rising = (hertz - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - hertz) / np.diff(edges)[1:, None]
     triangles = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (edges[2:] - edges[:-2]))[:, None]
-    return triangles.astype(np.float32)
+    return torch.from_numpy(triangles.astype(np.float32)).to(device)
 
 
 @torch.inference_mode()
@@ -200,29 +196,15 @@ def whole_features(encoder: WhisperEncoder, pcm: Tensor, version: Version = "v15
     return torch.cat(rows)[:n_rows]
 
 
-def window_start(frame: int, fps: float = 25, version: Version = "v15") -> int:
+def window_start(frame: int) -> int:
     """The first of the ten rows that frame number `frame` hears, relative to the first row of the speech.
 
-    1.5 cuts `fps` to a whole number and leads by 2 x ceil(50 / fps) rows; 1.0 takes it as it is and always leads by 4. At 25 they agree.
+    At 25 frames a second; at other rates the published versions disagree.
     """
-    if version == "v1":
-        return int(frame * FEATURE_RATE / fps) - LEAD_ROWS
-    rows_per_frame = FEATURE_RATE / int(fps)
-    return math.floor(frame * rows_per_frame) - 2 * math.ceil(rows_per_frame)
+    return frame * FEATURE_RATE // FPS - LEAD_ROWS
 
 
-def n_frames(samples: int, fps: float = 25, version: Version = "v15") -> int:
-    """Frames that the published pipelines make of so many samples at 16 kHz: 1.5 the whole ones, 1.0 up to two more."""
-    if version == "v15":
-        return math.floor(samples / WHISPER_RATE * int(fps))
-    rows = samples * FEATURE_RATE // WHISPER_RATE
-    count = 0
-    while int(count * FEATURE_RATE / fps) <= rows:
-        count += 1
-    return count + 1
-
-
-def frame_windows(rows: Tensor, first: int, n: int, *, origin: int = 0, end: int | None = None, fps: float = 25, version: Version = "v15") -> Tensor:
+def frame_windows(rows: Tensor, first: int, n: int, *, origin: int = 0, end: int | None = None, version: Version = "v15") -> Tensor:
     """What frames `first` .. `first + n - 1` hear: (n, 10 x layers, width), time-major: token = layers x row + layer.
 
     Args:
@@ -230,7 +212,7 @@ def frame_windows(rows: Tensor, first: int, n: int, *, origin: int = 0, end: int
         end: rows of the whole speech, when it ends within `rows`; None = it goes on, and all that frames need must be there.
     Rows before the speech and behind its end are zero (1.5), or the nearest one that is there (1.0).
     """
-    starts = torch.tensor([window_start(frame, fps, version) for frame in range(first, first + n)], device=rows.device)
+    starts = torch.tensor([window_start(frame) for frame in range(first, first + n)], device=rows.device)
     index = starts[:, None] + torch.arange(WINDOW_ROWS, device=rows.device)
     last = origin + len(rows) if end is None else min(end, origin + len(rows))
     if last <= origin:
@@ -239,10 +221,6 @@ def frame_windows(rows: Tensor, first: int, n: int, *, origin: int = 0, end: int
     if version == "v15":
         picked = picked * ((index >= 0) & (index < last))[..., None, None]
     return picked.flatten(1, 2)
-
-
-def _of_encoder(name: str) -> bool:
-    return name.startswith(("encoder.", "model.encoder."))
 
 
 def _hf_name(name: str) -> str:

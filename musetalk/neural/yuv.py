@@ -23,13 +23,9 @@ def to_i420(rgb: Tensor) -> Tensor:
     """
     n, _, h, w = rgb.shape
     whole = rgb.to(torch.int32)
-    luma = _weighted(whole, _LUMA, 16)
     corners = whole[:, :, ::2, ::2]
-    chroma = [_weighted(corners, weights, 128).reshape(n, h // 4, w) for weights in (_BLUE, _RED)] if h % 4 == 0 else None
-    if chroma is not None:
-        return torch.cat([luma, *chroma], dim=1)
-    flat = [plane.flatten(1) for plane in (luma, _weighted(corners, _BLUE, 128), _weighted(corners, _RED, 128))]
-    return torch.cat(flat, dim=1).reshape(n, h * 3 // 2, w)
+    planes = _weighted(whole, _LUMA, 16), _weighted(corners, _BLUE, 128), _weighted(corners, _RED, 128)
+    return torch.cat([plane.flatten(1) for plane in planes], dim=1).reshape(n, h * 3 // 2, w)
 
 
 def _weighted(rgb: Tensor, weights: tuple[int, int, int], offset: int) -> Tensor:

@@ -79,9 +79,9 @@ def listen(speech: SpeechWindow, drive: Drive = "mix", head_motion: float = 1.0)
     frame_times = (speech.first_frame + np.arange(speech.n_frames)) / FPS + LEAD_S
     grid = frame_times[0] + np.arange(-_PAD, _PER_FRAME * (speech.n_frames - 1) + _PAD + 1) / GRID_RATE
     if speech.phonemes is None or drive == "sound":
-        cues = by_sound(speech, grid)
+        cues = by_sound(speech, level, grid)
     else:
-        cues = by_phonemes(speech, grid, with_sound=drive == "mix")
+        cues = by_phonemes(speech, level, grid, with_sound=drive == "mix")
     rows = cues.curves[_PAD : len(grid) - _PAD : _PER_FRAME].copy()
 
     add_gestures(rows, cues.accents, cues.onsets, frame_times, head_motion)
@@ -95,12 +95,11 @@ def listen(speech: SpeechWindow, drive: Drive = "mix", head_motion: float = 1.0)
     return Conditioning(speech.first_frame, rows, np.any(rows != 0.0, axis=1))
 
 
-def by_phonemes(speech: SpeechWindow, grid: Times, with_sound: bool) -> SpeechCues:
+def by_phonemes(speech: SpeechWindow, level: float, grid: Times, with_sound: bool) -> SpeechCues:
     """Shapes, contacts and accents from phoneme times.
 
     The sound says how loud, where exactly lips meet, and has its share of the opening.
     """
-    level = usable_level(speech.level, speech.pcm)
     start = speech.start / SPEECH_RATE
     segments = aligned_segments(speech.phonemes or (), loudness(speech.pcm, level), start)
     curves = coarticulate(segments, grid)
@@ -122,9 +121,8 @@ def by_phonemes(speech: SpeechWindow, grid: Times, with_sound: bool) -> SpeechCu
     )
 
 
-def by_sound(speech: SpeechWindow, grid: Times) -> SpeechCues:
+def by_sound(speech: SpeechWindow, level: float, grid: Times) -> SpeechCues:
     """Everything from the sound."""
-    level = usable_level(speech.level, speech.pcm)
     start = speech.start / SPEECH_RATE
     channels = mouth_from_sound(speech.pcm, start, level, grid)
     channels[:, [_CHANNEL[c] for c in _OPENINGS]] *= emphasis(speech, level, grid, EMPHASIS["sound"])

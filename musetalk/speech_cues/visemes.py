@@ -7,6 +7,7 @@ shut lips and hardly cares for the jaw, a `k` takes whatever its vowels leave.
 from __future__ import annotations
 
 import logging
+import re
 import unicodedata
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -104,6 +105,7 @@ TABLE |= {
     "ɝ": replace(_CUP, round=0.30),
     "ɚ": replace(_SCHWA, round=0.25),
 }
+_SOUND = re.compile("|".join(sorted(TABLE, key=len, reverse=True)))
 # Some alphabets write one letter for a whole diphthong (the one of Kokoro and misaki does).
 _LETTERS = {"A": ("e", "ɪ"), "I": ("a", "ɪ"), "O": ("o", "ʊ"), "Q": ("ə", "ʊ"), "W": ("a", "ʊ"), "Y": ("ɔ", "ɪ")}
 
@@ -122,7 +124,7 @@ def visemes_of(symbol: str) -> tuple[Viseme, ...]:
     bare = _bare(symbol)
     if bare in TABLE:
         return (TABLE[bare],)
-    parts = _parts(bare)
+    parts = [TABLE[sound] for sound in _SOUND.findall(bare)]
     if not parts:
         fallback = _SCHWA if any(c in "aeiouy" for c in unicodedata.normalize("NFKD", symbol).lower()) else _BACK
         logger.debug("unknown sound %r: taken for a %s", symbol, fallback.kind.value)
@@ -139,16 +141,3 @@ def _bare(symbol: str) -> str:
     """Letters alone: "tɕʰ" -> "tɕ", "ɑ̃" -> "ɑ", "aː" -> "a"; "ç" stays one letter."""
     composed = unicodedata.normalize("NFC", symbol)
     return "".join(c for c in composed if c in TABLE or (unicodedata.category(c)[0] == "L" and unicodedata.category(c) != "Lm"))
-
-
-def _parts(bare: str) -> list[Viseme]:
-    found: list[Viseme] = []
-    at = 0
-    while at < len(bare):
-        for length in (2, 1):
-            viseme = TABLE.get(bare[at : at + length])
-            if viseme is not None:
-                found.append(viseme)
-                break
-        at += length
-    return found

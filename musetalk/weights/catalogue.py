@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-Purpose = Literal["v15", "v1", "restore", "taesd"]
+Purposes = tuple[Literal["v15", "v1", "restore", "taesd"], ...]
 PURPOSES: dict[str, str] = {
     "v15": "MuseTalk 1.5, the default",
     "v1": "MuseTalk 1.0",
@@ -50,7 +50,7 @@ class WeightFile:
     bytes: int | None
     sha256: str | None
     licence: str
-    needed_for: tuple[Purpose, ...]
+    needed_for: Purposes
     description: str
     variants: tuple[Variant, ...] = ()
     optional: bool = False
@@ -75,146 +75,61 @@ _VAE = "hf:stabilityai/sd-vae-ft-mse@31f26fdeee1355a5c34592e401dd41e45d25a493"
 _WHISPER = "hf:openai/whisper-tiny@169d4a4341b33bc18d8881c4b69c2e104e1cc0af"
 _DWPOSE = "hf:yzd-v/DWPose@1a7144101628d69ee7a3768d1ee3a094070dc388"
 _PARSER = "hf:ManyOtherFunctions/face-parse-bisent@0073b233a5a3c4b1377d4dbf49245017938a72b5"
-_VAE_BIN = (334_707_217, "1b4889b6b1d4ce7ae320a02dedaeff1780ad77d415ea0d744b476155c6377ddc")
-_VAE_SAFETENSORS = (334_643_276, "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815")
-_GFPGAN = (348_632_874, "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad")
-_BOTH: tuple[Purpose, ...] = ("v15", "v1")
+_MIRRORS = ("https://drive.usercontent.google.com/download?id=154JgKpzCPW82qINcVieuPH3fZ2e0P812&export=download&confirm=t",)
+_TINY = "hf:madebyollin/taesd"
+_GFPGAN = "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth"
+_BOTH: Purposes = ("v15", "v1")
 
+# Bytes and SHA-256.
+_Sums = tuple["int | None", "str | None"]
+_UNKNOWN = (None, None)
+_UNET_SUM = (3_400_074_924, "7ebf6c98c181e20838e4c0054e96e944ac60d5d692cc01db42839fe11b787007")
+_UNET_JSON_SUM = (748, "5b6923aee04d71692e0e9846c471e0a4ea07a4f686d39545e472bd4ba17e1b47")
+_VAE_SUM = (334_707_217, "1b4889b6b1d4ce7ae320a02dedaeff1780ad77d415ea0d744b476155c6377ddc")
+_VAE_SAFETENSORS_SUM = (334_643_276, "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815")
+_VAE_JSON_SUM = (None, "92d3dfb746fca211a2c9e019e285f8597412211728dce3c5bcf4eda0f2d62e7e")
+_WHISPER_SUM = (151_095_027, "9607f98a2b22d9e229ae43c52ecea79dcede9e0c5cfae67e8da6eda86d8aac1d")
+_WHISPER_PT_SUM = (75_572_083, "65147644a518d12f04e32d6f3b26facc3f8dd46e5390956a9424a650c0ce22b9")
+_WHISPER_JSON_SUM = (None, "ffdccec4f3211f4c63310f2b7098f309fe70f3952cedc5e4d11e43f5b2379b98")
+_DWPOSE_SUM = (134_399_116, "724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843")
+_PARSER_SUM = (53_289_463, "468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567")
+_GFPGAN_SUM = (348_632_874, "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad")
+
+_VAES = (
+    Variant("sd-vae-ft-mse/diffusion_pytorch_model.bin", *_VAE_SUM),
+    Variant("sd-vae/diffusion_pytorch_model.safetensors", *_VAE_SAFETENSORS_SUM),
+    Variant("sd-vae-ft-mse/diffusion_pytorch_model.safetensors", *_VAE_SAFETENSORS_SUM),
+)
+_WHISPERS = (Variant("whisper/tiny.pt", *_WHISPER_PT_SUM), Variant("whisper/model.safetensors"))
+_VAE_JSONS = (Variant("sd-vae-ft-mse/config.json"),)
+_GFPGANS = (Variant("gfpgan/weights/GFPGANv1.4.pth", *_GFPGAN_SUM),)
+
+
+def _hub(source: str, name: str, sums: _Sums, licence: str, purposes: Purposes, what: str, **more: Any) -> WeightFile:
+    """A file that its repository has by the last part of the local name; MuseTalk's has it by the whole."""
+    remote = name if source == _MUSETALK else name.rpartition("/")[2]
+    return WeightFile(name, source, remote, *sums, licence, purposes, what, **more)
+
+
+_UNET, _UNET_JSON = "UNet, 849,947,844 parameters", "what the UNet looks like"
+_AUTOENCODER, _VAE_JSON = "VAE, 83,653,863 parameters", "what the VAE looks like"
+_ENCODER, _ENCODER_JSON = "Whisper tiny; its encoder is used", "what Whisper looks like"
+_BISENET, _TAESD, _RESTORER = "BiSeNet face parser", "TAESD, encoder and decoder", "GFPGAN 1.4 face restoration"
+_WHISPER_TERMS = "Apache-2.0 by its card, MIT by OpenAI's repository"
+_GFPGAN_TERMS = "Apache-2.0; its licence file names parts of others under non-commercial terms"
 FILES: tuple[WeightFile, ...] = (
-    WeightFile(
-        "musetalkV15/unet.pth",
-        _MUSETALK,
-        "musetalkV15/unet.pth",
-        3_400_074_924,
-        "7ebf6c98c181e20838e4c0054e96e944ac60d5d692cc01db42839fe11b787007",
-        CARD_CONFLICT,
-        ("v15",),
-        "UNet, 849,947,844 parameters",
-    ),
-    WeightFile(
-        "musetalkV15/musetalk.json",
-        _MUSETALK,
-        "musetalkV15/musetalk.json",
-        748,
-        "5b6923aee04d71692e0e9846c471e0a4ea07a4f686d39545e472bd4ba17e1b47",
-        CARD_CONFLICT,
-        ("v15",),
-        "what the UNet looks like",
-        optional=True,
-    ),
-    WeightFile(
-        "musetalk/pytorch_model.bin",
-        _MUSETALK,
-        "musetalk/pytorch_model.bin",
-        None,
-        None,
-        CARD_CONFLICT,
-        ("v1",),
-        "UNet, 849,947,844 parameters",
-    ),
-    WeightFile(
-        "musetalk/musetalk.json",
-        _MUSETALK,
-        "musetalk/musetalk.json",
-        None,
-        None,
-        CARD_CONFLICT,
-        ("v1",),
-        "what the UNet looks like",
-        optional=True,
-    ),
-    WeightFile(
-        "sd-vae/diffusion_pytorch_model.bin",
-        _VAE,
-        "diffusion_pytorch_model.bin",
-        *_VAE_BIN,
-        "MIT",
-        _BOTH,
-        "VAE, 83,653,863 parameters",
-        variants=(
-            Variant("sd-vae-ft-mse/diffusion_pytorch_model.bin", *_VAE_BIN),
-            Variant("sd-vae/diffusion_pytorch_model.safetensors", *_VAE_SAFETENSORS),
-            Variant("sd-vae-ft-mse/diffusion_pytorch_model.safetensors", *_VAE_SAFETENSORS),
-        ),
-    ),
-    WeightFile(
-        "sd-vae/config.json",
-        _VAE,
-        "config.json",
-        None,
-        "92d3dfb746fca211a2c9e019e285f8597412211728dce3c5bcf4eda0f2d62e7e",
-        "MIT",
-        _BOTH,
-        "what the VAE looks like",
-        variants=(Variant("sd-vae-ft-mse/config.json"),),
-        optional=True,
-    ),
-    WeightFile(
-        "whisper/pytorch_model.bin",
-        _WHISPER,
-        "pytorch_model.bin",
-        151_095_027,
-        "9607f98a2b22d9e229ae43c52ecea79dcede9e0c5cfae67e8da6eda86d8aac1d",
-        "Apache-2.0 by its card, MIT by OpenAI's repository",
-        _BOTH,
-        "Whisper tiny; its encoder is used",
-        variants=(
-            Variant("whisper/tiny.pt", 75_572_083, "65147644a518d12f04e32d6f3b26facc3f8dd46e5390956a9424a650c0ce22b9"),
-            Variant("whisper/model.safetensors"),
-        ),
-    ),
-    WeightFile(
-        "whisper/config.json",
-        _WHISPER,
-        "config.json",
-        None,
-        "ffdccec4f3211f4c63310f2b7098f309fe70f3952cedc5e4d11e43f5b2379b98",
-        "Apache-2.0",
-        _BOTH,
-        "what Whisper looks like",
-        optional=True,
-    ),
-    WeightFile(
-        "dwpose/dw-ll_ucoco_384.onnx",
-        _DWPOSE,
-        "dw-ll_ucoco_384.onnx",
-        134_399_116,
-        "724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843",
-        "Apache-2.0",
-        _BOTH,
-        "DWPose, whole-body landmarks",
-    ),
-    WeightFile(
-        "face-parse-bisent/79999_iter.pth",
-        _PARSER,
-        "79999_iter.pth",
-        53_289_463,
-        "468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567",
-        NO_LICENCE,
-        _BOTH,
-        "BiSeNet face parser",
-        mirrors=("https://drive.usercontent.google.com/download?id=154JgKpzCPW82qINcVieuPH3fZ2e0P812&export=download&confirm=t",),
-    ),
-    WeightFile(
-        "taesd/diffusion_pytorch_model.safetensors",
-        "hf:madebyollin/taesd",
-        "diffusion_pytorch_model.safetensors",
-        None,
-        None,
-        "MIT",
-        ("taesd",),
-        "TAESD, encoder and decoder",
-    ),
-    WeightFile(
-        "GFPGANv1.4.pth",
-        "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth",
-        "",
-        *_GFPGAN,
-        "Apache-2.0; its licence file names parts of others under non-commercial terms",
-        ("restore",),
-        "GFPGAN 1.4 face restoration",
-        variants=(Variant("gfpgan/weights/GFPGANv1.4.pth", *_GFPGAN),),
-    ),
+    _hub(_MUSETALK, "musetalkV15/unet.pth", _UNET_SUM, CARD_CONFLICT, ("v15",), _UNET),
+    _hub(_MUSETALK, "musetalkV15/musetalk.json", _UNET_JSON_SUM, CARD_CONFLICT, ("v15",), _UNET_JSON, optional=True),
+    _hub(_MUSETALK, "musetalk/pytorch_model.bin", _UNKNOWN, CARD_CONFLICT, ("v1",), _UNET),
+    _hub(_MUSETALK, "musetalk/musetalk.json", _UNKNOWN, CARD_CONFLICT, ("v1",), _UNET_JSON, optional=True),
+    _hub(_VAE, "sd-vae/diffusion_pytorch_model.bin", _VAE_SUM, "MIT", _BOTH, _AUTOENCODER, variants=_VAES),
+    _hub(_VAE, "sd-vae/config.json", _VAE_JSON_SUM, "MIT", _BOTH, _VAE_JSON, variants=_VAE_JSONS, optional=True),
+    _hub(_WHISPER, "whisper/pytorch_model.bin", _WHISPER_SUM, _WHISPER_TERMS, _BOTH, _ENCODER, variants=_WHISPERS),
+    _hub(_WHISPER, "whisper/config.json", _WHISPER_JSON_SUM, "Apache-2.0", _BOTH, _ENCODER_JSON, optional=True),
+    _hub(_DWPOSE, "dwpose/dw-ll_ucoco_384.onnx", _DWPOSE_SUM, "Apache-2.0", _BOTH, "DWPose, whole-body landmarks"),
+    _hub(_PARSER, "face-parse-bisent/79999_iter.pth", _PARSER_SUM, NO_LICENCE, _BOTH, _BISENET, mirrors=_MIRRORS),
+    _hub(_TINY, "taesd/diffusion_pytorch_model.safetensors", _UNKNOWN, "MIT", ("taesd",), _TAESD),
+    WeightFile("GFPGANv1.4.pth", _GFPGAN, "", *_GFPGAN_SUM, _GFPGAN_TERMS, ("restore",), _RESTORER, _GFPGANS),
 )
 
 BY_NAME = {file.name: file for file in FILES}

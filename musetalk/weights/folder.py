@@ -102,6 +102,10 @@ class WeightsFolder:
                 best = FileStatus(file, FileState.PARTIAL, variant, size)
         return best
 
+    def holds(self, name: str) -> bool:
+        """Whether something lies there for a published file; of one that is cut short `path` tells."""
+        return self.status(_published(name)).state is not FileState.MISSING
+
     def missing(self, purpose: str = "v15") -> list[FileStatus]:
         """What `purpose` (of `PURPOSES`, or "all") needs and is not there in full size; optional files are never missed."""
         statuses = (self.status(file) for file in files_for(purpose) if not file.optional)

@@ -120,7 +120,7 @@ def test_of_a_large_and_a_small_face_the_large_one_is_taken():
     picture = woman().copy()
     picture[60:360, 700:1000] = cv2.resize(man(), (300, 300), interpolation=cv2.INTER_AREA)
     face, report = assess_portrait(picture, find_faces(picture))
-    assert report.faces == 2 and face.iris_px > 140
+    assert report.faces == 2 and face.span_px > 140
     assert "2 faces were found; the largest is used" in report.warnings
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+import torch.nn.functional as F  # noqa: E402
 
 from configs.models import WeightsConfig  # noqa: E402
 from museserve.errors import EngineUnavailableError, WeightsError  # noqa: E402
-from musetalk.neural.restore import LAYOUT, Restorer, architecture, flicker, layouts, of_crop, steadied  # noqa: E402
+from musetalk.neural.restore import ALIKE, LAYOUT, Restorer, architecture, layouts, of_crop, steadied  # noqa: E402
 from musetalk.neural.yuv import to_i420  # noqa: E402
 from musetalk.weights.folder import WeightsFolder  # noqa: E402
 from tests.musetalk.pictures import woman  # noqa: E402
@@ -100,6 +101,15 @@ def test_a_layout_of_the_frame_as_one_of_the_crop() -> None:
     assert crop @ np.append(in_crop, 1) == pytest.approx(frame @ np.append(middle, 1), abs=1e-3)
 
 
+def flicker(added: torch.Tensor, faces: torch.Tensor) -> float:
+    """How much `added` shakes where the faces stand still: root mean square of its second differences over time, grey levels."""
+    grey = F.avg_pool2d(faces.mean(1, keepdim=True), 5, 1, 2, count_include_pad=False)
+    still = ((grey[1:] - grey[:-1]).abs() < ALIKE / 2).float()
+    both = still[1:] * still[:-1]
+    second = added[2:] - 2 * added[1:-1] + added[:-2]
+    return float((second.square().mean(1, keepdim=True) * both).sum().div(both.sum().clamp(min=1)).sqrt())
+
+
 def test_flicker_is_damped_where_the_face_stands_still_and_not_where_it_moves() -> None:
     rng = torch.Generator().manual_seed(0)
     still = faces(16)
@@ -110,7 +120,7 @@ def test_flicker_is_damped_where_the_face_stands_still_and_not_where_it_moves() 
     assert float((calm.mean(0) - detail[0]).abs().mean()) < float((added[0] - detail[0]).abs().mean())
     moving = still * 0 + 60.0 * (torch.arange(16) % 4)[:, None, None, None]
     assert torch.allclose(steadied(added, moving), added, atol=5e-3)
-    assert torch.equal(steadied(added[:1], still[:1]), added[:1]) and flicker(added[:2], still[:2]) == 0
+    assert torch.equal(steadied(added[:1], still[:1]), added[:1])
 
 
 @pytest.mark.skipif(HAS_GFPGAN, reason="gfpgan is installed")

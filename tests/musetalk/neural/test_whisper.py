@@ -18,7 +18,6 @@ from musetalk.neural.whisper import (  # noqa: E402
     frame_windows,
     log_mel,
     mel_filters,
-    n_frames,
     whole_features,
     window_start,
 )
@@ -80,7 +79,7 @@ def published_rows(model: Any, pcm: np.ndarray) -> Any:
 
 
 def test_the_mel_filters_are_the_published_ones() -> None:
-    assert np.abs(mel_filters(80) - transformers.WhisperFeatureExtractor().mel_filters.T).max() < 1e-6
+    assert np.abs(mel_filters(80, torch.device("cpu")).numpy() - transformers.WhisperFeatureExtractor().mel_filters.T).max() < 1e-6
 
 
 @pytest.mark.parametrize("seconds", [0.3, 7.77, 30.0])
@@ -190,44 +189,15 @@ def test_what_is_no_whisper_says_so(small: Any) -> None:
 
 # --- windows -------------------------------------------------------------------------------------------------------------
 
-FRAMES = (0, 1, 2, 3, 10, 100)
-TABLE = {
-    25.0: (-4, -2, 0, 2, 16, 196),
-    30.0: (-4, -3, -1, 1, 12, 162),
-    24.0: (-6, -4, -2, 0, 14, 202),
-    20.0: (-6, -4, -1, 1, 19, 244),
-    29.97: (-4, -3, -1, 1, 13, 168),
-    23.976: (-6, -4, -2, 0, 15, 211),
-    50.0: (-2, -1, 0, 1, 8, 98),
-}
-TABLE_1_0 = {
-    24.0: (-4, -2, 16, 204),
-    20.0: (-4, -2, 21, 246),
-    29.97: (-4, -3, 12, 162),
-    23.976: (-4, -2, 16, 204),
-    50.0: (-4, -3, 6, 96),
-}
 
-
-@pytest.mark.parametrize("fps", TABLE)
-def test_windows_begin_where_the_published_table_says(fps: float) -> None:
-    assert tuple(window_start(frame, fps) for frame in FRAMES) == TABLE[fps]
-
-
-@pytest.mark.parametrize("fps", [25.0, 30.0])
-def test_windows_of_1_0_begin_at_the_same_rows_at_25_and_30(fps: float) -> None:
-    assert tuple(window_start(frame, fps, "v1") for frame in FRAMES) == TABLE[fps]
-
-
-@pytest.mark.parametrize("fps", TABLE_1_0)
-def test_windows_of_1_0_begin_where_the_published_table_says(fps: float) -> None:
-    assert tuple(window_start(frame, fps, "v1") for frame in (0, 1, 10, 100)) == TABLE_1_0[fps]
+def test_windows_begin_where_the_published_table_says() -> None:
+    assert [window_start(frame) for frame in (0, 1, 2, 3, 10, 100)] == [-4, -2, 0, 2, 16, 196]
 
 
 def test_the_worked_example_of_two_seconds() -> None:
     """At 25 fps: 50 frames of 100 rows; the first has four rows of zeros before it, the last four behind it."""
     rows = torch.arange(1.0, 101.0)[:, None, None].expand(100, 5, 3)
-    windows = frame_windows(rows, 0, n_frames(32_000), end=100)
+    windows = frame_windows(rows, 0, 50, end=100)
     assert windows.shape == (50, 50, 3)
     heard = windows.unflatten(1, (10, 5))[:, :, 0, 0]
     assert heard[0].tolist() == [0, 0, 0, 0, 1, 2, 3, 4, 5, 6]
@@ -245,11 +215,6 @@ def test_1_0_repeats_the_outer_rows() -> None:
     heard = frame_windows(rows, 0, 50, end=100, version="v1").unflatten(1, (10, 5))[:, :, 0, 0]
     assert heard[0].tolist() == [1, 1, 1, 1, 1, 2, 3, 4, 5, 6]
     assert heard[49].tolist() == [95, 96, 97, 98, 99, 100, 100, 100, 100, 100]
-
-
-@pytest.mark.parametrize(("seconds", "fps", "v15", "v1"), [(8.0, 25.0, 200, 202), (2.0, 25.0, 50, 52), (30.0, 29.97, 870, 901)])
-def test_frames_of_a_recording(seconds: float, fps: float, v15: int, v1: int) -> None:
-    assert (n_frames(round(seconds * RATE), fps), n_frames(round(seconds * RATE), fps, "v1")) == (v15, v1)
 
 
 def test_a_part_of_the_rows_gives_the_same_windows() -> None:

@@ -19,7 +19,8 @@ pytest.importorskip("transformers", reason="transformers is not installed: pip i
 from configs.models import WeightsConfig  # noqa: E402
 from museserve.errors import MuseserveError, WeightsError  # noqa: E402
 from musetalk.neural.gfpgan import tensor_shapes  # noqa: E402
-from musetalk.neural.inspection import LOADERS, POSE_FILE, check_file  # noqa: E402
+from musetalk.neural.inspection import LOADERS, check_file  # noqa: E402
+from musetalk.neural.networks import DWPOSE_FILE  # noqa: E402
 from musetalk.weights.catalogue import BY_NAME  # noqa: E402
 from musetalk.weights.folder import WeightsFolder  # noqa: E402
 from tests.musetalk.faces.pose_model import pose_model, save_pose  # noqa: E402
@@ -146,18 +147,18 @@ def test_what_is_wrong_in_the_pose_network_is_named(tmp_path: Path, pose: onnx.M
     model = onnx.ModelProto()
     model.CopyFrom(pose)
     spoil(model)
-    save_pose(tmp_path / POSE_FILE, model)
-    with pytest.raises(WeightsError, match=f"{says}.*museserve weights download --again {POSE_FILE}"):
-        check_file(of_any_size(tmp_path), POSE_FILE)
+    save_pose(tmp_path / DWPOSE_FILE, model)
+    with pytest.raises(WeightsError, match=f"{says}.*museserve weights download --again {DWPOSE_FILE}"):
+        check_file(of_any_size(tmp_path), DWPOSE_FILE)
 
 
 def test_the_pose_network_is_taken_whole_and_a_cut_one_is_refused(tmp_path: Path, pose: onnx.ModelProto) -> None:
-    path = save_pose(tmp_path / POSE_FILE, pose)
-    assert abs(path.stat().st_size - (BY_NAME[POSE_FILE].bytes or 0)) < 65_536
-    assert found_in(tmp_path, POSE_FILE) == ""
+    path = save_pose(tmp_path / DWPOSE_FILE, pose)
+    assert abs(path.stat().st_size - (BY_NAME[DWPOSE_FILE].bytes or 0)) < 65_536
+    assert found_in(tmp_path, DWPOSE_FILE) == ""
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    assert f"museserve weights download --again {POSE_FILE}" in found_in(tmp_path, POSE_FILE)
+    assert f"museserve weights download --again {DWPOSE_FILE}" in found_in(tmp_path, DWPOSE_FILE)
 
 
 def test_every_published_file_has_a_reader() -> None:
@@ -198,7 +199,7 @@ def test_the_full_size_loads_in_bounded_memory(tmp_path: Path, kind: str) -> Non
     if shutil.disk_usage(tmp_path).free < 6 * 2**30:
         pytest.skip("less than 6 GiB are free for temporary files")
     if kind == "pose":
-        name, path = POSE_FILE, save_pose(tmp_path / POSE_FILE, pose_model())
+        name, path = DWPOSE_FILE, save_pose(tmp_path / DWPOSE_FILE, pose_model())
     else:
         name = written(tmp_path, kind, full(shapes(kind)))
         path = tmp_path / name
