@@ -101,7 +101,7 @@ def test_a_layout_of_the_frame_as_one_of_the_crop() -> None:
     assert crop @ np.append(in_crop, 1) == pytest.approx(frame @ np.append(middle, 1), abs=1e-3)
 
 
-def flicker(added: torch.Tensor, faces: torch.Tensor) -> float:
+def flicker(added: Any, faces: Any) -> float:
     """How much `added` shakes where the faces stand still: root mean square of its second differences over time, grey levels."""
     grey = F.avg_pool2d(faces.mean(1, keepdim=True), 5, 1, 2, count_include_pad=False)
     still = ((grey[1:] - grey[:-1]).abs() < ALIKE / 2).float()
