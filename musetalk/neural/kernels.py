@@ -270,23 +270,9 @@ def group_norm(x: Tensor, norm: GroupNorm, seen: Moments | None = None, bias: Te
     assert x.is_contiguous(memory_format=torch.channels_last) and channels <= MAX_GROUP * norm.num_groups
     mean, spread, chunk = seen or moments(x)
     scale, shift = (torch.empty(n, channels, device=x.device) for _ in range(2))
-    _scales[norm.num_groups, n](
-        mean,
-        spread,
-        norm.weight,
-        norm.bias,
-        norm.bias if bias is None else bias,
-        scale,
-        shift,
-        pixels,
-        channels,
-        chunk,
-        mean.shape[1],
-        norm.eps,
-        BIAS=bias is not None,
-        BLOCK=512,
-        GROUP=MAX_GROUP,
-    )
+    tensors = mean, spread, norm.weight, norm.bias, norm.bias if bias is None else bias, scale, shift
+    flags = {"BIAS": bias is not None, "BLOCK": 512, "GROUP": MAX_GROUP}
+    _scales[norm.num_groups, n](*tensors, pixels, channels, chunk, mean.shape[1], norm.eps, **flags)
     out = torch.empty_like(x)
     rows, columns = _block(channels, 2 * TILE)
     grid = (triton.cdiv(channels, columns), triton.cdiv(pixels, rows), n)
@@ -354,23 +340,10 @@ def _measured(x: Tensor, bias: Tensor | None, skip: Tensor, total: Tensor, *, ad
     chunks = triton.cdiv(pixels, chunk)
     mean, spread = (torch.empty(n, chunks, channels, device=x.device) for _ in range(2))
     grid = (triton.cdiv(channels, columns), chunks, n)
-    _moments[grid](
-        x,
-        x if bias is None else bias,
-        skip,
-        total,
-        mean,
-        spread,
-        pixels,
-        channels,
-        chunk,
-        ADD=add,
-        BIAS=bias is not None,
-        UNROLL=max(1, MOMENTS_UNROLL // 2) if add else MOMENTS_UNROLL,
-        BLOCK_P=rows,
-        BLOCK_C=columns,
-        num_warps=MOMENTS_WARPS,
-    )
+    tensors = x, x if bias is None else bias, skip, total, mean, spread
+    unroll = max(1, MOMENTS_UNROLL // 2) if add else MOMENTS_UNROLL
+    flags = {"ADD": add, "BIAS": bias is not None, "UNROLL": unroll, "BLOCK_P": rows, "BLOCK_C": columns}
+    _moments[grid](*tensors, pixels, channels, chunk, **flags, num_warps=MOMENTS_WARPS)
     return Moments(mean, spread, chunk)
 
 
