@@ -77,8 +77,7 @@ class Anatomy:
 
     def to_mm(self, pixels: Array) -> Array:
         """(..., 2) pixel positions -> face frame."""
-        mm: Array = ((pixels - self.origin) @ self.axes.T) / self.scale
-        return mm
+        return ((pixels - self.origin) @ self.axes.T) / self.scale
 
     def to_pixels(self, mm: Array) -> Array:
         """(..., 2) face frame -> pixel positions."""
@@ -98,8 +97,7 @@ class Anatomy:
 
     def vectors(self, mm: Array) -> Array:
         """(..., 2) displacements in the face frame -> displacements in pixels."""
-        pixels: Array = (mm @ self.axes) * self.scale
-        return pixels
+        return (mm @ self.axes) * self.scale
 
     def at(self, *numbers: int) -> Array:
         """Landmarks (n, 2) in the face frame."""
@@ -129,8 +127,7 @@ def measure(landmarks: Array, size: int) -> Anatomy:
     origin = corners.mean(0)
 
     def mm(*numbers: int) -> Array:
-        points: Array = ((landmarks[list(numbers)] - origin) @ axes.T) / scale
-        return points
+        return ((landmarks[list(numbers)] - origin) @ axes.T) / scale
 
     chin = float(mm(CHIN)[0, 1])
     upper, lower = mm(UPPER_LIP_EDGE)[0, 1], mm(LOWER_LIP_EDGE)[0, 1]

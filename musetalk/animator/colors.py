@@ -25,8 +25,7 @@ class Planes(NamedTuple):
 
 def half_size(picture: Array) -> Array:
     """(h, w[, c]) -> (h / 2, w / 2[, c]), the mean of four pixels."""
-    half: Array = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    return half
+    return cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
 
 
 def to_planes(rgb: Array) -> tuple[Array, Array]:

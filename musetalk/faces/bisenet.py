@@ -56,8 +56,7 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        out: Tensor = F.relu(residual + (x if self.downsample is None else self.downsample(x)))
-        return out
+        return F.relu(residual + (x if self.downsample is None else self.downsample(x)))
 
 
 class ResNet18(nn.Module):
@@ -132,8 +131,7 @@ class Head(nn.Module):
         self.conv_out = nn.Conv2d(c_mid, N_CLASSES, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv_out(self.conv(x))
-        return out
+        return self.conv_out(self.conv(x))
 
 
 class BiSeNet(nn.Module):

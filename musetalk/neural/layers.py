@@ -80,8 +80,7 @@ class ResnetBlock(nn.Module):
         h = self.conv1(F.silu(self.norm1(x), inplace=True))
         h = self.conv2(F.silu(self.norm2(h), inplace=True))
         h += x if self.conv_shortcut is None else pointwise(x, self.conv_shortcut)
-        out: Tensor = h
-        return out
+        return h
 
 
 class Downsample(nn.Module):
@@ -92,8 +91,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(x if self.conv.padding != (0, 0) else F.pad(x, (0, 1, 0, 1)))
-        return out
+        return self.conv(x if self.conv.padding != (0, 0) else F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):
@@ -113,8 +111,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         folded = isinstance(self.conv, nn.ConvTranspose2d)
-        out: Tensor = self.conv(x if folded else F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return out
+        return self.conv(x if folded else F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 def _four_taps(weight: Tensor, dim: int) -> Tensor:
@@ -147,8 +144,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         assert self.to_qkv is not None, "fold() comes before the first call"
         q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        out: Tensor = self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        return out
+        return self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 class CrossAttention(nn.Module):
@@ -166,8 +162,7 @@ class CrossAttention(nn.Module):
         """keys_values: (n, tokens, 2 * channels), keys first."""
         q = self.to_q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = keys_values.reshape(*keys_values.shape[:2], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        out: Tensor = self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        return out
+        return self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 def packed(layers: list[nn.Linear]) -> nn.Linear:

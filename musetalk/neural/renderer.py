@@ -82,8 +82,7 @@ def _compiled_once(forward: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Ten
     def call(latents: Tensor, audio: Tensor) -> Tensor:
         for given in (latents, audio):
             torch._dynamo.maybe_mark_dynamic(given, 0)
-        out: Tensor = compiled(latents, audio)
-        return out
+        return compiled(latents, audio)
 
     return call
 

@@ -91,8 +91,7 @@ class VAEMidStage(nn.Module):
         self.resnets = nn.ModuleList([ResnetBlock(channels, channels, groups, EPS) for _ in range(2)])
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.resnets[1](self.attentions[0](self.resnets[0](x)))
-        return out
+        return self.resnets[1](self.attentions[0](self.resnets[0](x)))
 
 
 class VAEStage(nn.Module):
@@ -131,8 +130,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for stage in self.down_blocks:
             x = stage(x)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x)), inplace=True))
-        return out
+        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x)), inplace=True))
 
 
 class Decoder(nn.Module):
@@ -154,8 +152,7 @@ class Decoder(nn.Module):
         x = self.mid_block(self.conv_in(x))
         for stage in self.up_blocks:
             x = stage(x)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
-        return out
+        return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
 
 
 class VAE(nn.Module):
@@ -184,8 +181,7 @@ class VAE(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (n, 4, h, w) to pictures (n, 3, 8 h, 8 w) in about -1..1."""
-        out: Tensor = self.decoder(self.post_quant_conv(latents / self.config.scaling_factor))
-        return out
+        return self.decoder(self.post_quant_conv(latents / self.config.scaling_factor))
 
     forward = decode
 
