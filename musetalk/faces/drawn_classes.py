@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -35,7 +34,8 @@ def drawn_classes(points: Points, box: FaceBox, expand: float) -> ByteArray:
     oval, lips, nose = (OVAL, MESH_LIPS, MESH_NOSE) if len(points) == 478 else (IBUG_OVAL, IBUG_LIPS, IBUG_NOSE)
     classes = np.zeros((SIDE, SIDE), np.uint8)
     for outline, value in ((oval, SKIN), (nose, NOSE), (lips, LOWER_LIP)):
-        cv2.fillPoly(classes, [_outline(points, outline, left, top, scale)], value)
+        corners = (points[list(outline), :2] - (left, top)) * scale
+        cv2.fillPoly(classes, [np.round(corners).astype(np.int32)], value)
     return classes
 
 
@@ -45,7 +45,3 @@ def five_points(points: Points) -> Points:
         return points[[468, 473, 4, 61, 291], :2]
     eyes = points[36:42, :2].mean(0), points[42:48, :2].mean(0)
     return np.stack([*eyes, points[30, :2], points[48, :2], points[54, :2]])
-
-
-def _outline(points: Points, indices: Sequence[int], left: int, top: int, scale: float) -> NDArray[np.int32]:
-    return np.round((points[list(indices), :2] - (left, top)) * scale).astype(np.int32)

@@ -18,7 +18,7 @@ from museserve.messages import MUSETALK, ByteArray, Conditioning, EngineInfo, Re
 from musetalk.neural import device as devices
 from musetalk.neural.latents import LatentCache, LoadArrays
 from musetalk.neural.listening import WhisperListener
-from musetalk.neural.networks import load_taesd, load_unet, load_vae
+from musetalk.neural.networks import load_taesd, load_unet, load_vae, read_whisper
 from musetalk.neural.renderer import FaceRenderer
 from musetalk.neural.restore import Restorer
 from musetalk.neural.unet import AUDIO_TOKENS
@@ -54,7 +54,7 @@ class MuseTalk:
         device = devices.choose(config)
         dtype = devices.precision(config, device)
         devices.set_up(device, config.threads, config.memory_fraction or gpu_share or None)
-        self._listener = WhisperListener.load(weights, config.version, device, dtype)
+        self._listener = WhisperListener(read_whisper(weights), version=config.version, device=device, dtype=dtype)
         unet = load_unet(weights, config.version, device, dtype)
         decode: nn.Module = load_taesd(weights, device, dtype) if config.decoder == "taesd" else load_vae(weights, device, dtype).decode_only()
         self._row_shape = (AUDIO_TOKENS, unet.config.cross_attention_dim)

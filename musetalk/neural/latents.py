@@ -65,8 +65,9 @@ class LatentCache:
 
     def _place(self, avatar: AvatarRef) -> FaceLatents:
         arrays = self._load(avatar)
-        latents, index = arrays.get("latents"), arrays.get("latent_index")
-        if latents is None or index is None or latents.shape[1:] != FACE_SHAPE or index.ndim != 1 or not _within(index, len(latents)):
+        latents, index = (arrays.get(name, np.zeros(0)) for name in ("latents", "latent_index"))
+        fits = latents.shape[1:] == FACE_SHAPE and index.ndim == 1 and len(index) > 0
+        if not fits or not np.isin(index, np.arange(len(latents))).all():
             seen = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
             raise EngineError(f"avatar {avatar.id!r} version {avatar.version} holds no latents for MuseTalk (found: {seen}); prepare it again")
         for retry in (True, False):
@@ -79,7 +80,3 @@ class LatentCache:
                 if retry:
                     self._kept.clear()
         raise EngineError(f"the memory of {self._device} has no room for the latents of avatar {avatar.id!r} ({latents.nbytes:,} bytes)")
-
-
-def _within(index: NDArray[Any], n: int) -> bool:
-    return len(index) > 0 and int(index.min()) >= 0 and int(index.max()) < n

@@ -21,9 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from museserve.messages import BoolArray, Conditioning, FloatArray, SpeechWindow
+from museserve.messages import BoolArray, Conditioning, SpeechWindow
 from museserve.timebase import FPS, SPEECH_RATE
-from musetalk.neural.networks import read_whisper
 from musetalk.neural.resample import to_whisper_rate
 from musetalk.neural.whisper import FEATURE_RATE, PIECE_ROWS, ROW_SAMPLES, WINDOW_ROWS, Version, WhisperEncoder, frame_windows, log_mel, window_start
 from musetalk.speech_cues.accents import activity, until_end
@@ -31,7 +30,6 @@ from musetalk.speech_cues.loudness import usable_level
 from musetalk.speech_cues.segments import segments_of
 from musetalk.speech_cues.sound_model import pauses_in
 from musetalk.speech_cues.visemes import Kind
-from musetalk.weights.folder import WeightsFolder
 
 CONTEXT_S = 4.0
 LOOKAHEAD_S = 0.24
@@ -67,13 +65,6 @@ class WhisperListener:
         self._stream = torch.cuda.Stream(self._device, priority=-1) if self._device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._silence_rows = round(silence_s * FEATURE_RATE)
         self._context_rows = round(context_s * FEATURE_RATE)
-
-    @classmethod
-    def load(
-        cls, weights: WeightsFolder, version: Version = "v15", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-    ) -> WhisperListener:
-        """Raises WeightsError: Whisper is missing from the folder, damaged, or of another size than `tiny`."""
-        return cls(read_whisper(weights), version=version, device=device, dtype=dtype)
 
     @torch.inference_mode()
     def listen(self, speech: SpeechWindow) -> Conditioning:
@@ -114,15 +105,13 @@ class WhisperListener:
 
 
 def is_speaking(speech: SpeechWindow) -> BoolArray:
-    """For each frame whether somebody speaks in it, with margins of a few frames; never in the middle of a pause longer than 0.36 s."""
-    return np.asarray(voice_activity(speech) > 0.0, np.bool_)
+    """For each frame whether somebody speaks in its middle, by the rule that moves the animator's face.
 
-
-def voice_activity(speech: SpeechWindow) -> FloatArray:
-    """(n_frames,) from 0, rest, to 1, speech, read in the middle of each frame; by the rule that moves the animator's face."""
+    With margins of a few frames; never in the middle of a pause longer than 0.36 s.
+    """
     times = (speech.first_frame + np.arange(speech.n_frames) + 0.5) / FPS
     level = usable_level(speech.level, speech.pcm)
     pauses = pauses_in(speech.pcm, speech.start / SPEECH_RATE, level, times)
     if speech.phonemes is not None:
         pauses += [segment for segment in segments_of(speech.phonemes) if segment.viseme.kind is Kind.PAUSE]
-    return np.asarray(activity(pauses, times) * until_end(speech, times, 0.5 / FPS), np.float32)
+    return activity(pauses, times) * until_end(speech, times, 0.5 / FPS) > 0.0

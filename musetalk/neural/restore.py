@@ -45,12 +45,11 @@ class Restorer:
 
     Args:
         network: RGB (n, 3, 512, 512) in -1..1 to the same, restored.
-        strength: part of what the network adds that shows, 0..1. steady: average it over neighbouring frames.
+        strength: part of what the network adds that shows, 0..1.
     """
 
-    def __init__(self, network: Network, device: torch.device, *, strength: float = 0.5, steady: bool = True) -> None:
-        self._network, self._device = network, device
-        self._strength, self._steady = strength, steady
+    def __init__(self, network: Network, device: torch.device, *, strength: float = 0.5) -> None:
+        self._network, self._device, self._strength = network, device, strength
         ramp = torch.clamp(torch.minimum(torch.arange(256) + 1, torch.arange(256).flip(0) + 1) / EDGE, max=1.0)
         self._fade = (ramp[:, None] * ramp[None]).to(device)
 
@@ -77,9 +76,7 @@ class Restorer:
         """
         rgb = np.stack([cv2.cvtColor(crop, cv2.COLOR_YUV2RGB_I420) for crop in crops])
         faces = torch.from_numpy(rgb).to(self._device).permute(0, 3, 1, 2).float()
-        added = self.added(faces, layout)
-        if self._steady:
-            added = steadied(added, faces)
+        added = steadied(self.added(faces, layout), faces)
         return np.asarray(to_i420((faces + self._strength * added).clamp(0, 255).round()).cpu().numpy(), np.uint8)
 
     @torch.inference_mode()

@@ -92,7 +92,9 @@ def check_state_dict(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
         "not part of this model": [name for name in state if name not in expected],
         "double": list(duplicates),
         "of another shape": [
-            f"{name} {_shape(state[name])} where {_shape(want)} is expected" for name, want in expected.items() if _differs(state.get(name), want)
+            f"{name} {_shape(state[name])} where {_shape(want)} is expected"
+            for name, want in expected.items()
+            if name in state and state[name].shape != want.shape
         ],
         "of another kind of number": [
             f"{name} {state[name].dtype} where {want.dtype} is expected"
@@ -127,10 +129,6 @@ def _reason(head: bytes, error: Exception) -> str:
     detail = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0].partition(". ")[0][:200]
     kind = type(error).__name__
     return f"it is empty, cut short, damaged, of no known format, or holds more than tensors ({kind}: {detail})"
-
-
-def _differs(got: Tensor | None, want: Tensor) -> bool:
-    return got is not None and got.shape != want.shape
 
 
 def _shape(tensor: Tensor) -> str:

@@ -16,6 +16,7 @@ from museserve.messages import Conditioning, FloatArray, SpeechChunk, SpeechWind
 from museserve.pipeline.speech_buffer import SpeechBuffer  # noqa: E402
 from museserve.timebase import SPEECH_RATE, frames_for  # noqa: E402
 from musetalk.neural.listening import WhisperListener, is_speaking  # noqa: E402
+from musetalk.neural.networks import read_whisper  # noqa: E402
 from musetalk.neural.resample import to_whisper_rate  # noqa: E402
 from musetalk.neural.whisper import Version, WhisperEncoder, frame_windows, whole_features  # noqa: E402
 from musetalk.weights.folder import WeightsFolder  # noqa: E402
@@ -138,4 +139,4 @@ def test_listening_gives_half_floats_and_who_speaks() -> None:
 
 def test_without_its_file_it_names_it(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="whisper/pytorch_model.bin is not in .*museserve weights download"):
-        WhisperListener.load(WeightsFolder(str(tmp_path)))
+        read_whisper(WeightsFolder(str(tmp_path)))
