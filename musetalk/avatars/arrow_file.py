@@ -57,12 +57,11 @@ def from_buffer(buffer: Any) -> dict[str, NDArray[Any]]:
     for index, field in enumerate(reader.schema):
         dtype = np.dtype(field.metadata[b"dtype"].decode())
         shape = tuple(int(n) for n in field.metadata[b"shape"].decode().split(",") if n)
-        data = batch.column(index).buffers()[2]
+        data = batch.column(index).buffers()[2] or b""
         expected = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        if dtype.kind not in KINDS or (data.size if data is not None else 0) < expected:
-            raise ValueError(f"column {field.name!r} has {data.size if data is not None else 0} bytes, {dtype} {shape} needs {expected}")
-        raw = data if data is not None else b""
-        array = np.frombuffer(raw, dtype, count=expected // dtype.itemsize).reshape(shape)
+        if dtype.kind not in KINDS or len(data) < expected:
+            raise ValueError(f"column {field.name!r} has {len(data)} bytes, {dtype} {shape} needs {expected}")
+        array = np.frombuffer(data, dtype, count=expected // dtype.itemsize).reshape(shape)
         array.flags.writeable = False
         arrays[field.name] = array
     return arrays

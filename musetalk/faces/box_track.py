@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from museserve.errors import ClipError
 from museserve.messages import ByteArray, FloatArray
-from musetalk.faces.box import Boxes, BoxRule, bridge, ibug_box, is_usable, jitter, mesh_box, smooth_path, whole_pixels
+from musetalk.faces.box import Boxes, BoxRule, Points, bridge, ibug_box, is_usable, jitter, mesh_box, smooth_path, whole_pixels
 from musetalk.faces.dwpose import DWPose
 from musetalk.faces.mask import FaceBox
 from musetalk.faces.mediapipe import iou
 
 SAME_FACE = 0.3  # IoU of DWPose's box with MediaPipe's, below which it found somebody else
 LOST = 0.5  # part of the frames in which DWPose must agree, or MediaPipe's landmarks are used for all
-
-Points = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)

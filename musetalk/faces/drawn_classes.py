@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from museserve.messages import ByteArray
 from musetalk.faces.bisenet import LOWER_LIP, NOSE, SIDE, SKIN
+from musetalk.faces.box import Points
 from musetalk.faces.mask import FaceBox, context_square
 from musetalk.faces.quality import OVAL
-
-Points = NDArray[np.floating[Any]]
 
 # MediaPipe's outlines of the lips and of the nose from its bridge to the nostrils.
 MESH_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)

@@ -5,18 +5,15 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from museserve.errors import ImageError
 from museserve.messages import ByteArray, FloatArray
+from musetalk.faces.box import Points
 from musetalk.faces.mediapipe import Face
-
-Points = NDArray[np.floating[Any]]
 
 ACCEPTED = "PNG, JPEG and WebP are accepted"
 MIN_SIDE = 128

@@ -126,7 +126,7 @@ def _transformed(block: Any, x: Tensor, keys_values: Tensor) -> Tensor:
 
 
 def _over_places(attention: Any, x: Tensor, seen: Moments | None) -> tuple[Tensor, Moments | None]:
-    """As `Attention.forward`."""
+    """As `VAEAttention.forward`."""
     tokens = attention.attend(_tokens(kernels.group_norm(x, attention.group_norm, seen, silu=False)))
     return kernels.add(x, None, _pictures(tokens, x))
 

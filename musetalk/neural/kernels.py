@@ -233,7 +233,7 @@ def _plane(red, green, blue, r: tl.constexpr, g: tl.constexpr, b: tl.constexpr, 
 
 @triton.jit
 def _i420(x, bias, out, height, width, BIAS: tl.constexpr, BLOCK: tl.constexpr):
-    """As `planar.to_i420`; every pixel computes its chroma, and the upper left of four writes it."""
+    """As `yuv.to_i420`; every pixel computes its chroma, and the upper left of four writes it."""
     picture = tl.program_id(1).to(tl.int64)
     pixels = height * width
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -316,7 +316,7 @@ def gated(x: Tensor) -> Tensor:
 
 
 def i420(x: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Pictures (n, 3, h, w) in -1..1, without `bias` (3,), to I420 uint8 (n, h * 3 // 2, w), h and w even: `planar.to_i420(vae.to_bytes(x))`."""
+    """Pictures (n, 3, h, w) in -1..1, without `bias` (3,), to I420 uint8 (n, h * 3 // 2, w), h and w even: `yuv.to_i420(vae.to_bytes(x))`."""
     x = x.contiguous(memory_format=torch.channels_last)
     n, channels, height, width = x.shape
     assert channels == 3 and height % 2 == 0 and width % 2 == 0

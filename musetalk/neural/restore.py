@@ -97,7 +97,7 @@ def layouts(points: FloatArray, *, loop: bool) -> FloatArray:
     """From pixels of the frame to the network's, for each frame of a background, along a smoothed path.
 
     Args:
-        points: (n, 5, 2), `face_shapes.five_points`. loop: the frame after the last is the first; otherwise they are played forth and back.
+        points: (n, 5, 2), `drawn_classes.five_points`. loop: the frame after the last is the first; otherwise they are played forth and back.
     Returns:
         float32 (n, 2, 3): turn, scale, shift; shapes are kept.
     """
