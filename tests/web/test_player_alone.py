@@ -125,7 +125,8 @@ def test_sound_that_the_system_took_comes_back_with_it_or_by_the_button(open_sta
     stage.connect()
     stage.unlock()
     button = stage.page.get_by_role("button", name="Turn on sound")
-    codes = "said('notice').map(({ code }) => code)"
+    # Of the sound alone: a busy machine may run dry meanwhile, and says so.
+    codes = "said('notice').map(({ code }) => code).filter((code) => code.startsWith('sound'))"
     stage.js("player.internals.graph.context.suspend()")
     stage.until("!player.unlocked")
     expect(button).to_be_visible()
