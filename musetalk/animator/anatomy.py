@@ -77,7 +77,8 @@ class Anatomy:
 
     def to_mm(self, pixels: Array) -> Array:
         """(..., 2) pixel positions -> face frame."""
-        return ((pixels - self.origin) @ self.axes.T) / self.scale
+        mm: Array = ((pixels - self.origin) @ self.axes.T) / self.scale
+        return mm
 
     def to_pixels(self, mm: Array) -> Array:
         """(..., 2) face frame -> pixel positions."""
@@ -97,7 +98,8 @@ class Anatomy:
 
     def vectors(self, mm: Array) -> Array:
         """(..., 2) displacements in the face frame -> displacements in pixels."""
-        return (mm @ self.axes) * self.scale
+        pixels: Array = (mm @ self.axes) * self.scale
+        return pixels
 
     def at(self, *numbers: int) -> Array:
         """Landmarks (n, 2) in the face frame."""
@@ -127,7 +129,8 @@ def measure(landmarks: Array, size: int) -> Anatomy:
     origin = corners.mean(0)
 
     def mm(*numbers: int) -> Array:
-        return ((landmarks[list(numbers)] - origin) @ axes.T) / scale
+        points: Array = ((landmarks[list(numbers)] - origin) @ axes.T) / scale
+        return points
 
     chin = float(mm(CHIN)[0, 1])
     upper, lower = mm(UPPER_LIP_EDGE)[0, 1], mm(LOWER_LIP_EDGE)[0, 1]

@@ -25,7 +25,8 @@ class Planes(NamedTuple):
 
 def half_size(picture: Array) -> Array:
     """(h, w[, c]) -> (h / 2, w / 2[, c]), the mean of four pixels."""
-    return cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    half: Array = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return half
 
 
 def to_planes(rgb: Array) -> tuple[Array, Array]:

@@ -212,7 +212,8 @@ def _lid_skin(patch: _Patch, drop: Array, rise: Array, level: float) -> Array:
     line = 1 - (1 - line) * (1 - soft)
     picture = picture * (1 - line[..., None] * np.array(LINE_TINT))
     border = patch.border[..., None]
-    return patch.photo * (1 - border) + picture * border
+    shut: Array = patch.photo * (1 - border) + picture * border
+    return shut
 
 
 def _aperture(y: Array, upper: Array, lower: Array) -> Array:

@@ -121,18 +121,21 @@ LIDS = ((160, 159, 158), (385, 386, 387))
 
 
 def _gauss(distance: Array, width: float) -> Array:
-    return np.exp(-((distance / width) ** 2))
+    g: Array = np.exp(-((distance / width) ** 2))
+    return g
 
 
 def _corner(u: Array) -> Array:
     """Takes the infinite slope off an elliptic arc at |u| = 1, which the grid could not follow: real corners are acute."""
     t = np.clip((1 - np.abs(u)) / CORNER, 0.0, 1.0)
-    return t * (2 - t)
+    corner: Array = t * (2 - t)
+    return corner
 
 
 def _arc(u: Array, power: float | Array) -> Array:
     """(1 - u²)^power: 1 in the middle, 0 from |u| = 1 on."""
-    return np.maximum(1 - u**2, 0.0) ** power
+    arc: Array = np.maximum(1 - u**2, 0.0) ** power
+    return arc
 
 
 def _own_side(below: Array, upper: bool) -> Array:
@@ -261,12 +264,14 @@ class FaceFields:
         depth = v / self.anatomy.chin
         u = x / (self.anatomy.half_width * (1 + BOWL_WIDENS * smoothstep(BOWL_WIDENING * depth)))
         deep = smoothstep(BOWL_ROUNDING * depth)
-        return _arc(u, BOWL_POWER + BOWL_ROUNDS * deep) * (deep + (1 - deep) * _corner(u))
+        bowl: Array = _arc(u, BOWL_POWER + BOWL_ROUNDS * deep) * (deep + (1 - deep) * _corner(u))
+        return bowl
 
     def _jaw_opening(self, x: Array) -> Array:
         """Gap in mm along the lip line that jaw = 1 makes: the difference of the two layers there."""
         lower, upper = (self._jaw(x, self._contour(x, above), np.zeros_like(x), above) for above in (False, True))
-        return JAW_MM * (lower - upper) * (np.abs(x) < self.anatomy.half_width)
+        opening: Array = JAW_MM * (lower - upper) * (np.abs(x) < self.anatomy.half_width)
+        return opening
 
     def _brows(self, points: Array) -> Array:
         total: Array = np.zeros(len(points))
@@ -279,23 +284,27 @@ class FaceFields:
         return total
 
     def _radius(self, points: Array) -> Array:
-        return np.hypot(*((points - self.anatomy.head_center) / self.anatomy.head_axes).T)
+        radius: Array = np.hypot(*((points - self.anatomy.head_center) / self.anatomy.head_axes).T)
+        return radius
 
     def _head_weight(self, points: Array, inner: float, outer: float) -> Array:
         fade = 1 - ramp(self._radius(points), inner, outer - inner)
         neck = 1 - smoothstep((points[:, 1] - self.anatomy.chin) / NECK_MM)
-        return fade * neck
+        weight: Array = fade * neck
+        return weight
 
     def _depth(self, points: Array) -> Array:
         """How far a point lies in front of the axis that the head turns about, mm."""
         radius = np.minimum(self._radius(points), 1.0)
         x, y = (points - self.anatomy.at(NOSE_TIP)[0]).T
         nose = NOSE_DEPTH_MM * np.exp(-((x / NOSE_WIDTH_MM) ** 2) - (y / NOSE_HEIGHT_MM) ** 2)
-        return HEAD_DEPTH_MM * np.sqrt(1 - HEAD_FLATNESS * radius**2) + nose
+        depth: Array = HEAD_DEPTH_MM * np.sqrt(1 - HEAD_FLATNESS * radius**2) + nose
+        return depth
 
     def _window(self, points: Array) -> Array:
         pixels = self.anatomy.to_pixels(points)
         size = self.anatomy.size
         margin = MARGIN * size
         x = np.minimum(pixels[:, 0] + 0.5, size - 0.5 - pixels[:, 0]) / margin
-        return smoothstep(x) * smoothstep((pixels[:, 1] + 0.5) / margin)
+        window: Array = smoothstep(x) * smoothstep((pixels[:, 1] + 0.5) / margin)
+        return window

@@ -77,7 +77,8 @@ def speech_box(anatomy: Anatomy, line: LipLine, fields: FaceFields, full: Region
 
 def _in_lower_face(anatomy: Anatomy, line: LipLine, points: Array) -> Array:
     x, y = points.T
-    return (np.abs(x) < LOWER_REACH * anatomy.jaw_half) & (y < anatomy.chin + LOWER_BOTTOM_MM) & (y > line.upper(x) - LOWER_TOP_MM)
+    inside: Array = (np.abs(x) < LOWER_REACH * anatomy.jaw_half) & (y < anatomy.chin + LOWER_BOTTOM_MM) & (y > line.upper(x) - LOWER_TOP_MM)
+    return inside
 
 
 def lower_face_box(anatomy: Anatomy, line: LipLine, cell: int, box: Box) -> Box:

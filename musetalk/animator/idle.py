@@ -79,7 +79,8 @@ def _sway(rng: np.random.Generator, phase: Array) -> dict[str, Array]:
 
 def _eyes_sideways(sway: dict[str, Array]) -> Array:
     """How far to the side the motions together carry the eyes, mm."""
-    return sway["shift_x"] + np.radians(sway["yaw"]) * EYES_BEFORE_AXIS_MM + np.radians(sway["roll"]) * EYES_ABOVE_PIVOT_MM
+    shift: Array = sway["shift_x"] + np.radians(sway["yaw"]) * EYES_BEFORE_AXIS_MM + np.radians(sway["roll"]) * EYES_ABOVE_PIVOT_MM
+    return shift
 
 
 def _since(start: float) -> Array:

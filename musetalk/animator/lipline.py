@@ -50,14 +50,16 @@ class LipLine:
         s = np.clip(x / self.half_width, -1.0, 1.0)
         beyond = np.abs(x) - self.half_width
         slope = np.where(x < 0, self.slopes[0], self.slopes[1])
-        return np.polyval(self.middle, s) + np.where(beyond > 0, slope * RAY_MM * (1 - np.exp(-np.maximum(beyond, 0) / RAY_MM)), 0.0)
+        line: Array = np.polyval(self.middle, s) + np.where(beyond > 0, slope * RAY_MM * (1 - np.exp(-np.maximum(beyond, 0) / RAY_MM)), 0.0)
+        return line
 
     def opening(self, x: Array) -> Array:
         """The gap that the photograph shows, mm."""
         if self.gap is None:
             return np.zeros_like(x)
         s = np.clip(x / self.half_width, -1.0, 1.0)
-        return np.maximum(np.polyval(self.gap, s), 0.0) * (1 - s * s) ** GAP_POWER
+        gap: Array = np.maximum(np.polyval(self.gap, s), 0.0) * (1 - s * s) ** GAP_POWER
+        return gap
 
     def upper(self, x: Array) -> Array:
         return self.mid(x) - self.opening(x) / 2
@@ -112,10 +114,12 @@ def _shortest_path(cost: Array, offsets: Array, start: Array) -> Array:
     path[-1] = int(total.argmin())
     for column in range(columns - 1, 0, -1):
         path[column - 1] = back[path[column], column]
-    return start + offsets[path]
+    line: Array = start + offsets[path]
+    return line
 
 
 def _end_slopes(middle: Array, half: float) -> Array:
     """Outward slopes (dy per mm away from the mouth) at the two corners, from the last fifth of the line."""
     ends, before = (np.polyval(middle, share * np.array([-1.0, 1.0])) for share in (1.0, SLOPE_FROM))
-    return np.clip((ends - before) / (0.2 * half), -MAX_SLOPE, MAX_SLOPE)
+    slopes: Array = np.clip((ends - before) / (0.2 * half), -MAX_SLOPE, MAX_SLOPE)
+    return slopes

@@ -151,7 +151,8 @@ def _lay(below: Array, plate: Plate, opening: Opening, corner: tuple[int, int], 
     )
     color = cv2.warpAffine(plate.color, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     rest = cv2.warpAffine(plate.rest, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(255, 255, 255))
-    return cv2.scaleAdd(color, light, cv2.multiply(below, rest, scale=1 / 255))
+    laid: Array = cv2.scaleAdd(color, light, cv2.multiply(below, rest, scale=1 / 255))
+    return laid
 
 
 def _shade(under: Array, over: Array, s: Array, opening: Opening, widest: float, amount: float) -> Array:

@@ -58,7 +58,8 @@ def mouth_relief(anatomy: Anatomy, line: LipLine, texture_scale: int) -> Relief:
 
     def gauss(spot: Spot, side: float, distance: Array, lip: float) -> Array:
         off = (distance - spot.at * lip) / (spot.height * lip)
-        return np.exp(-(((x - side) / spot.width) ** 2) - off**2)
+        bell: Array = np.exp(-(((x - side) / spot.width) ** 2) - off**2)
+        return bell
 
     down, up = y - line.lower(x), line.upper(x) - y
     levels = LOWER_GLEAM.level * gauss(LOWER_GLEAM, 0.0, down, lower)

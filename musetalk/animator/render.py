@@ -153,7 +153,8 @@ def _draw(rig: Rig, n: int, row: FloatArray | None) -> ByteArray:
 
 def moved(contour: Contours, weights: FloatArray) -> FloatArray:
     """(k, 2) pixels. weights: of the idle and the speech fields, as in `Contours.moves`."""
-    return contour.rest + weighted_sum(weights, contour.moves).reshape(-1, 2)
+    points: FloatArray = contour.rest + weighted_sum(weights, contour.moves).reshape(-1, 2)
+    return points
 
 
 def _source_grid(rig: Rig, region: Region, weights: FloatArray, basis: FloatArray) -> FloatArray:
@@ -180,7 +181,8 @@ def _upsample(grid: FloatArray, factor: int, rows: slice, columns: slice) -> Flo
     first_row, first_column = rows.start - 1, columns.start - 1
     part = grid[first_row : rows.stop + 1, first_column : columns.stop + 1]
     pixels: Array = cv2.resize(part, (part.shape[1] * factor, part.shape[0] * factor), interpolation=cv2.INTER_LINEAR)
-    return pixels[factor : (part.shape[0] - 1) * factor, factor : (part.shape[1] - 1) * factor]
+    inner: FloatArray = pixels[factor : (part.shape[0] - 1) * factor, factor : (part.shape[1] - 1) * factor]
+    return inner
 
 
 def _combined_map(rig: Rig, box: Box, upper: FloatArray, lower: FloatArray, contours: list[FloatArray], factor: int) -> FloatArray:

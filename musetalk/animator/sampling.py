@@ -19,12 +19,14 @@ def sample(picture: NDArray[Scalar], positions: NDArray[Any], out: NDArray[Scala
     With `out` (h, w[, channels]) the result is written there, also into a part of a larger array.
     """
     how = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
-    return cv2.remap(picture, positions, None, how, dst=out, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    sampled: NDArray[Scalar] = cv2.remap(picture, positions, None, how, dst=out, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    return sampled
 
 
 def moved_by(positions: NDArray[Any], x: float, y: float) -> NDArray[Any]:
     """`positions` (h, w, 2) plus (x, y). NumPy would broadcast over two numbers at a time, many times slower."""
-    return cv2.add(positions, (x, y, 0, 0))  # type: ignore[call-overload]
+    moved: NDArray[Any] = cv2.add(positions, (x, y, 0, 0))  # type: ignore[call-overload]
+    return moved
 
 
 def over(below: ByteArray, above: ByteArray, share: ByteArray) -> ByteArray:
@@ -35,4 +37,5 @@ def over(below: ByteArray, above: ByteArray, share: ByteArray) -> ByteArray:
 
 def weighted_sum(weights: NDArray[Any], basis: NDArray[Any]) -> NDArray[Any]:
     """(k,) and (k, n) -> (n,). Not a matrix product: BLAS would start threads for it, which costs more than the sum."""
-    return np.einsum("i,ij->j", weights, basis)
+    total: NDArray[Any] = np.einsum("i,ij->j", weights, basis)
+    return total

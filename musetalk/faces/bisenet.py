@@ -56,7 +56,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(residual + (x if self.downsample is None else self.downsample(x)))
+        out: Tensor = F.relu(residual + (x if self.downsample is None else self.downsample(x)))
+        return out
 
 
 class ResNet18(nn.Module):
@@ -131,7 +132,8 @@ class Head(nn.Module):
         self.conv_out = nn.Conv2d(c_mid, N_CLASSES, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv_out(self.conv(x))
+        out: Tensor = self.conv_out(self.conv(x))
+        return out
 
 
 class BiSeNet(nn.Module):

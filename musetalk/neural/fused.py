@@ -56,7 +56,8 @@ def run_unet(unet: Any, latents: Tensor, keys_values: Tensor) -> Tensor:
             x, seen = _attended(attention, *_resnet(block, x, None), sound)
         for upsample in getattr(stage, "upsamplers", ()):
             x, seen = upsample(x), None
-    return unet.conv_out(kernels.group_norm(x, unet.conv_norm_out, seen))
+    out: Tensor = unet.conv_out(kernels.group_norm(x, unet.conv_norm_out, seen))
+    return out
 
 
 def run_decoder(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,7 +80,8 @@ class ResnetBlock(nn.Module):
         h = self.conv1(F.silu(self.norm1(x), inplace=True))
         h = self.conv2(F.silu(self.norm2(h), inplace=True))
         h += x if self.conv_shortcut is None else pointwise(x, self.conv_shortcut)
-        return h
+        out: Tensor = h
+        return out
 
 
 class Downsample(nn.Module):
@@ -91,7 +92,8 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x if self.conv.padding != (0, 0) else F.pad(x, (0, 1, 0, 1)))
+        out: Tensor = self.conv(x if self.conv.padding != (0, 0) else F.pad(x, (0, 1, 0, 1)))
+        return out
 
 
 class Upsample(nn.Module):
@@ -111,7 +113,8 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         folded = isinstance(self.conv, nn.ConvTranspose2d)
-        return self.conv(x if folded else F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        out: Tensor = self.conv(x if folded else F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return out
 
 
 def _four_taps(weight: Tensor, dim: int) -> Tensor:
@@ -144,7 +147,8 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         assert self.to_qkv is not None, "fold() comes before the first call"
         q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        out: Tensor = self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return out
 
 
 class CrossAttention(nn.Module):
@@ -162,7 +166,8 @@ class CrossAttention(nn.Module):
         """keys_values: (n, tokens, 2 * channels), keys first."""
         q = self.to_q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = keys_values.reshape(*keys_values.shape[:2], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        return self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        out: Tensor = self.to_out[0](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return out
 
 
 def packed(layers: list[nn.Linear]) -> nn.Linear:

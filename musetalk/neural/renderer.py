@@ -82,7 +82,8 @@ def _compiled_once(forward: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Ten
     def call(latents: Tensor, audio: Tensor) -> Tensor:
         for given in (latents, audio):
             torch._dynamo.maybe_mark_dynamic(given, 0)
-        return compiled(latents, audio)
+        out: Tensor = compiled(latents, audio)
+        return out
 
     return call
 

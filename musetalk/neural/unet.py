@@ -67,7 +67,8 @@ class Gated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)
+        out: Tensor = value * F.gelu(gate)
+        return out
 
 
 class FeedForward(nn.Module):
@@ -76,7 +77,8 @@ class FeedForward(nn.Module):
         self.net = nn.ModuleList([Gated(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net[2](self.net[0](x))
+        out: Tensor = self.net[2](self.net[0](x))
+        return out
 
 
 class TransformerBlock(nn.Module):
@@ -166,7 +168,8 @@ class UNetMidStage(nn.Module):
 
     def forward(self, x: Tensor, sound: Iterator[Tensor]) -> Tensor:
         x = self.attentions[0](self.resnets[0](x), next(sound))
-        return self.resnets[1](x)
+        out: Tensor = self.resnets[1](x)
+        return out
 
 
 def _resnet(channels: int, out: int, config: UNetConfig) -> ResnetBlock:
@@ -219,7 +222,8 @@ class UNet(nn.Module):
         """
         assert self.audio_projection is not None, "fold() comes before the first call"
         placed = (audio.float() + self.positions).to(self.audio_projection.weight.dtype)
-        return self.audio_projection(placed)
+        out: Tensor = self.audio_projection(placed)
+        return out
 
     def forward(self, latents: Tensor, keys_values: Tensor) -> Tensor:
         """latents (n, 8, h, w): hidden half first, reference last; keys_values of `keys_values`. Returns latents (n, 4, h, w)."""
@@ -231,7 +235,8 @@ class UNet(nn.Module):
         x = self.mid_block(x, sound)
         for stage in self.up_blocks:
             x = stage(x, sound, kept)
-        return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
+        return out
 
     def by_layer(self, keys_values: Tensor) -> Iterator[Tensor]:
         """What each cross attention is given of `keys_values`, in the order in which they are called."""
@@ -253,7 +258,8 @@ class _TimeEmbedding(nn.Module):
         """The embedding (4 * width,) of time 0: cosines first, all one, then sines, all zero."""
         width, weight = self.linear_1.in_features, self.linear_1.weight
         wave = torch.cat([torch.ones(width // 2), torch.zeros(width - width // 2)]).to(weight)
-        return self.linear_2(F.silu(self.linear_1(wave)))
+        out: Tensor = self.linear_2(F.silu(self.linear_1(wave)))
+        return out
 
 
 def sinusoids(length: int, width: int) -> Tensor:

@@ -91,7 +91,8 @@ class VAEMidStage(nn.Module):
         self.resnets = nn.ModuleList([ResnetBlock(channels, channels, groups, EPS) for _ in range(2)])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.resnets[1](self.attentions[0](self.resnets[0](x)))
+        out: Tensor = self.resnets[1](self.attentions[0](self.resnets[0](x)))
+        return out
 
 
 class VAEStage(nn.Module):
@@ -130,7 +131,8 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for stage in self.down_blocks:
             x = stage(x)
-        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x)), inplace=True))
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x)), inplace=True))
+        return out
 
 
 class Decoder(nn.Module):
@@ -152,7 +154,8 @@ class Decoder(nn.Module):
         x = self.mid_block(self.conv_in(x))
         for stage in self.up_blocks:
             x = stage(x)
-        return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
+        return out
 
 
 class VAE(nn.Module):
@@ -181,7 +184,8 @@ class VAE(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (n, 4, h, w) to pictures (n, 3, 8 h, 8 w) in about -1..1."""
-        return self.decoder(self.post_quant_conv(latents / self.config.scaling_factor))
+        out: Tensor = self.decoder(self.post_quant_conv(latents / self.config.scaling_factor))
+        return out
 
     forward = decode
 
