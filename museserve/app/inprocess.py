@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from configs.models import AppConfig
 from museserve.messages import (
+    ANIMATOR,
     Conditioning,
     Fragment,
     RenderedCrops,
@@ -88,9 +89,13 @@ class LocalPipeline:
         self.pipeline = VideoPipeline(config, self.engines, self._open, executor, kept)
 
     def _open(self, avatar_id: str) -> Avatar:
-        """No face preparation runs beside this process, which would have made avatars of another version anew."""
-        ref = renew(avatar_id, self.store, self._media)
-        return self.store.load(ref.id, ref.version)
+        """No face preparation runs beside this process, which would have made avatars of another version anew.
+
+        MuseTalk's share is not made here: it takes networks of its own.
+        """
+        if self.engine.info.name == ANIMATOR:
+            renew(avatar_id, self.store, self._media)
+        return self.store.load(avatar_id)
 
     async def fragments(self, request: VideoRequest, on_fragment: OnFragment = _ignore) -> list[Fragment]:
         """The whole utterance; `on_fragment` is told of each as it is made. Raises as `VideoPipeline.stream`."""
