@@ -1,0 +1,87 @@
+"""Dockerfile and compose file, by the programs that read them; no container is started."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from configs.models import ServerConfig
+from museserve.app.ray_flags import node_flags, one_machine_flags
+from tests.cluster.programs import CLUSTER, output
+from tests.test_packaging import SHIPPED
+
+PROFILES = {"cpu": {"cpu"}, "gpu": {"gpu"}, "monitoring": {"prometheus", "grafana"}, "store": {"store", "bucket"}}
+COMPOSE = yaml.safe_load((CLUSTER / "compose.yaml").read_text())
+
+
+def compose(*arguments: str, profiles: str = "") -> str:
+    return output("docker-compose", *arguments, env={"PATH": os.environ["PATH"], "COMPOSE_PROFILES": profiles})
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_compose_reads_each_profile(profile: str) -> None:
+    compose("--profile", profile, "config", "-q")
+    assert set(compose("--profile", profile, "config", "--services").split()) == PROFILES[profile]
+
+
+def test_the_example_environment_runs_the_cpu_engine_on_8001() -> None:
+    read = output("docker-compose", "--env-file", ".env.example", "config", env={"PATH": os.environ["PATH"]})
+    services: dict[str, Any] = yaml.safe_load(read)["services"]
+    assert services.keys() == {"cpu"}
+    published = {port["published"]: port["host_ip"] for port in services["cpu"]["ports"]}
+    assert published == {"8001": "127.0.0.1", "8265": "127.0.0.1"}
+    assert services["cpu"]["read_only"] is True
+
+
+def test_keys_come_from_the_environment_alone() -> None:
+    for name, service in COMPOSE["services"].items():
+        for variable, value in service.get("environment", {}).items():
+            assert not (value and re.search("KEY|SECRET|PASSWORD|TOKEN", variable)), (name, variable)
+    example = (CLUSTER / ".env.example").read_text()
+    assert not re.search(r"(KEY|SECRET|PASSWORD)\w*=.", example)
+
+
+def test_every_image_has_a_version() -> None:
+    images = [service["image"] for service in COMPOSE["services"].values()]
+    images += re.findall(r"^ARG BASE=(\S+)", (CLUSTER / "Dockerfile").read_text(), re.M)
+    assert images and not [image for image in images if ":" not in image or image.endswith(":latest")]
+
+
+def test_what_compose_restarts_it_also_watches() -> None:
+    built = "HEALTHCHECK" in (CLUSTER / "Dockerfile").read_text()
+    for name, service in COMPOSE["services"].items():
+        if service.get("restart") == "unless-stopped":
+            assert "healthcheck" in service or ("build" in service and built), name
+
+
+def test_the_dockerfile_is_clean() -> None:
+    assert output("hadolint", "Dockerfile") == ""
+
+
+def test_the_builder_gets_what_the_wheel_is_made_of_and_no_more() -> None:
+    lines = (CLUSTER.parent / ".dockerignore").read_text().splitlines()
+    allowed = {line[1:].rstrip("/") for line in lines if line.startswith("!")}
+    assert "*" in lines and allowed == {*SHIPPED, "constraints.txt", "cluster/entrypoint.sh"}
+
+
+def test_the_entrypoint_is_a_program_of_bash() -> None:
+    assert os.access(CLUSTER / "entrypoint.sh", os.X_OK)
+    output("bash", "-n", "entrypoint.sh")
+
+
+def test_rays_flags_are_written_in_one_place() -> None:
+    """`museserve flags` prints them."""
+    flags = node_flags(ServerConfig()) | one_machine_flags(ServerConfig(), CLUSTER)
+    for name in ("Dockerfile", "compose.yaml", "entrypoint.sh", ".env.example"):
+        text = (CLUSTER / name).read_text()
+        assert not [flag for flag in flags if flag in text], name
+
+
+def test_the_store_has_the_bucket_that_is_named_to_the_service() -> None:
+    example = (CLUSTER / ".env.example").read_text()
+    buckets = re.findall(r"uri=s3://([^/]+)/", example)
+    assert buckets and all(f"-name {bucket}'" in COMPOSE["services"]["bucket"]["command"][-1] for bucket in buckets)
