@@ -87,7 +87,7 @@ def _deployment(cls: type, key: str, scale: AutoscaleConfig, health_check_period
         ray_actor_options={"num_cpus": scale.num_cpus, "num_gpus": scale.num_gpus, "resources": dict(scale.resources)},
         max_ongoing_requests=scale.max_ongoing_requests,
         max_queued_requests=scale.max_queued_requests,
-        max_replicas_per_node=scale.max_replicas_per_node,
+        max_replicas_per_node=scale.max_replicas_per_node,  # type: ignore[arg-type]  # None is its default
         max_surge_percent=scale.max_surge_percent,
         graceful_shutdown_timeout_s=scale.graceful_shutdown_timeout_s,
         graceful_shutdown_wait_loop_s=0.25,  # the least time that each tier of the graph takes to stop; 2 s by default
