@@ -12,8 +12,6 @@ import graph
 from configs.models import load_config, parse_config
 from museserve.errors import ConfigError
 
-pytestmark = pytest.mark.filterwarnings("ignore:The .metrics_interval_s. field:DeprecationWarning")
-
 
 def deployments(app: Application) -> dict[str, Deployment]:
     """Name -> deployment, of everything that is bound in the application."""

@@ -14,8 +14,6 @@ from museserve.app.cli import app
 from museserve.app.serve_config import as_yaml, check_document, parse_overrides, serve_document
 from museserve.errors import ConfigError
 
-pytestmark = pytest.mark.filterwarnings("ignore:The .metrics_interval_s. field:DeprecationWarning")
-
 
 def printed(*arguments: str) -> dict[str, Any]:
     done = CliRunner().invoke(app, ["serve-config", *arguments], catch_exceptions=False)
