@@ -19,35 +19,78 @@ from deployments.ingress.ingress import Ingress
 from deployments.lipsync import LipSync
 from deployments.mux import Mux
 from deployments.tts import TTS
+from museserve.errors import ConfigError
+
+# Key of `deployments` in the configuration -> name of the deployment.
+DEPLOYMENTS = {"ingress": "Ingress", "mux": "Mux", "tts": "TTS", "lipsync": "LipSync", "face_prep": "FacePrep"}
+
+# What can change while replicas keep running. Ray calls metrics_interval_s deprecated, but the variables that it names instead do nothing in 2.60.
+SCALING = {
+    *("min_replicas", "max_replicas", "target_ongoing_requests", "upscale_delay_s", "downscale_delay_s"),
+    *("metrics_interval_s", "look_back_period_s"),
+}
 
 
 def build(config: AppConfig) -> Application:
-    """The application for a configuration; `serve run` and a cluster's YAML call it too."""
+    """The application of a cluster; a Serve document names it as `import_path`, and `serve run` calls it too.
+
+    Raises:
+        ConfigError: the configuration holds on one machine only; see `check_cluster`.
+    """
+    check_cluster(config)
+    return assemble(config)
+
+
+def check_cluster(config: AppConfig) -> None:
+    """Raises ConfigError, with everything in the configuration that several nodes cannot share or a redeploy would cut."""
+    stores = {
+        "avatars.uri": config.avatars.uri or None,
+        "cache.uri": config.cache.uri or (None if config.cache.enabled else "off"),
+        "weights.uri": config.weights.uri or (None if config.lipsync.engine == "musetalk" else "not needed"),
+    }
+    wrong = [
+        f"{key} is empty, the cache folder of each node: name a place that all nodes see (s3://, gs:// or a shared folder)"
+        for key, uri in stores.items()
+        if uri is None
+    ]
+    longest = config.limits.max_utterance_s
+    wrong += [
+        f"deployments.{key}.graceful_shutdown_timeout_s ({scale.graceful_shutdown_timeout_s:g}) is below limits.max_utterance_s ({longest:g}): "
+        "a stopping replica would cut streams"
+        for key, scale in (("ingress", config.deployments.ingress), ("mux", config.deployments.mux))
+        if scale.graceful_shutdown_timeout_s < longest
+    ]
+    if wrong:
+        raise ConfigError("this configuration is for one machine (museserve serve), not for a cluster:\n  " + "\n  ".join(wrong))
+
+
+def assemble(config: AppConfig) -> Application:
+    """The application without `check_cluster`, for a launcher that starts every replica on its own machine."""
     scale = config.deployments
-    face_prep = _deployment(FacePrep, scale.face_prep).bind(config)
-    tts = _deployment(TTS, scale.tts).bind(config.speech)
-    lipsync = _deployment(LipSync, scale.lipsync, health_check_period_s=1).bind(config)  # a lost card is known after three of them
-    mux = _deployment(Mux, scale.mux).bind(config, tts, lipsync)
-    app: Application = _deployment(serve.ingress()(Ingress), scale.ingress, name="Ingress").bind(config, mux, face_prep)
+    face_prep = _deployment(FacePrep, "face_prep", scale.face_prep).bind(config)
+    tts = _deployment(TTS, "tts", scale.tts).bind(config.speech)
+    lipsync = _deployment(LipSync, "lipsync", scale.lipsync, health_check_period_s=1).bind(config)  # a lost card is known after three of them
+    mux = _deployment(Mux, "mux", scale.mux).bind(config, tts, lipsync)
+    app: Application = _deployment(serve.ingress()(Ingress), "ingress", scale.ingress).bind(config, mux, face_prep)
     return app
 
 
-def _deployment(cls: type, scale: AutoscaleConfig, name: str | None = None, health_check_period_s: float = 5) -> Any:
+def autoscaling(scale: AutoscaleConfig) -> dict[str, Any]:
+    """Serve's `autoscaling_config`."""
+    return scale.model_dump(include=SCALING) | {"initial_replicas": max(scale.min_replicas, 1)}
+
+
+def _deployment(cls: type, key: str, scale: AutoscaleConfig, health_check_period_s: float = 5) -> Any:
     return serve.deployment(
         cls,
-        name=name or cls.__name__,
-        ray_actor_options={"num_cpus": scale.num_cpus, "num_gpus": scale.num_gpus},
+        name=DEPLOYMENTS[key],
+        ray_actor_options={"num_cpus": scale.num_cpus, "num_gpus": scale.num_gpus, "resources": dict(scale.resources)},
         max_ongoing_requests=scale.max_ongoing_requests,
         max_queued_requests=scale.max_queued_requests,
+        max_replicas_per_node=scale.max_replicas_per_node,  # type: ignore[arg-type]  # None is its default
+        max_surge_percent=scale.max_surge_percent,
         graceful_shutdown_timeout_s=scale.graceful_shutdown_timeout_s,
         graceful_shutdown_wait_loop_s=0.25,  # the least time that each tier of the graph takes to stop; 2 s by default
         health_check_period_s=health_check_period_s,
-        autoscaling_config=AutoscalingConfig(
-            min_replicas=scale.min_replicas,
-            initial_replicas=max(scale.min_replicas, 1),
-            max_replicas=scale.max_replicas,
-            target_ongoing_requests=scale.target_ongoing_requests,
-            upscale_delay_s=scale.upscale_delay_s,
-            downscale_delay_s=scale.downscale_delay_s,
-        ),
+        autoscaling_config=AutoscalingConfig(**autoscaling(scale)),
     )

@@ -17,7 +17,7 @@ from deployments.ingress import page
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("LICENSE", "README.md", "configs", "deployments", "graph.py", "museserve", "musetalk", "pyproject.toml", "web")
 NAMES = {"configs", "deployments", "graph.py", "museserve", "musetalk"}
-BUILD = "from configs.models import load_config; from graph import build; print(type(build(load_config('local'))).__name__)"
+BUILD = "from configs.models import load_config; from graph import build; print(type(build(load_config('cluster'))).__name__)"
 
 
 def run(folder: Path, *arguments: str, home: Path) -> str:

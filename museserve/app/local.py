@@ -1,4 +1,4 @@
-"""The service on one machine: a private Ray cluster, the graph on it, ready to answer. A KubeRay cluster runs `graph.build` instead."""
+"""The service on one machine: a private Ray cluster, the graph on it, ready to answer. A cluster runs `graph.build` instead."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
     from ray import serve
     from ray.serve.schema import LoggingConfig
 
-    from graph import build
+    from graph import assemble
 
     for noisy in ("ray", "ray.serve", "httpx2"):  # what matters is told by the ready line and the errors raised here
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -81,7 +81,7 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
         )
         serve.start(http_options={"host": config.server.host, "port": port}, logging_config=logs)
         try:
-            serve.run(build(config), name="museserve", route_prefix="/", logging_config=logs)
+            serve.run(assemble(config), name="museserve", route_prefix="/", logging_config=logs)
         except RuntimeError as error:
             raise EngineUnavailableError(_reason(error)) from None
         url = f"http://{config.server.host}:{port}"

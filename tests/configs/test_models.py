@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,21 @@ def test_batch_sizes_ascend(sizes: list[int]) -> None:
 def test_scale_bounds_are_ordered() -> None:
     with pytest.raises(ValueError, match="below min_replicas"):
         AutoscaleConfig(min_replicas=3, max_replicas=2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"metrics_interval_s": 2.0, "look_back_period_s": 2.0}, "above metrics_interval_s"),
+        ({"resources": {"GPU": 1}}, "use num_cpus and num_gpus"),
+        ({"resources": {"drawing": 0}}, "greater than 0"),
+        ({"max_surge_percent": 101}, "less than or equal to 100"),
+        ({"max_replicas_per_node": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_scale_is_within_what_serve_takes(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AutoscaleConfig(**wrong)
 
 
 def test_a_missing_file_names_what_ships(tmp_path: Path) -> None:

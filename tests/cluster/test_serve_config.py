@@ -1,0 +1,127 @@
+"""`museserve serve-config`: one document for `serve deploy`, compose and KubeRay, with nothing in it that Serve would ignore or show to strangers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import graph
+from configs.models import AppConfig, load_config
+from museserve.app.cli import app
+from museserve.app.serve_config import as_yaml, check_document, parse_overrides, serve_document
+from museserve.errors import ConfigError
+
+
+def printed(*arguments: str) -> dict[str, Any]:
+    done = CliRunner().invoke(app, ["serve-config", *arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    document: dict[str, Any] = yaml.safe_load(done.stdout)
+    return document
+
+
+def whole(document: dict[str, Any]) -> AppConfig:
+    """The configuration that the document stands for: `args`, and what scales from `deployments`."""
+    (application,) = document["applications"]
+    scaling = {d["name"]: d["autoscaling_config"] for d in application["deployments"]}
+    args = application["args"]
+    for key, name in graph.DEPLOYMENTS.items():
+        initial = scaling[name].pop("initial_replicas")
+        assert initial == max(scaling[name]["min_replicas"], 1)
+        args["deployments"][key] |= scaling[name]
+    return AppConfig.model_validate(args)
+
+
+def test_it_is_the_whole_configuration() -> None:
+    assert whole(printed()) == load_config("cluster")
+
+
+def test_its_args_are_what_the_import_path_takes() -> None:
+    (application,) = printed()["applications"]
+    module, name = application["import_path"].split(":")
+    assert (module, name, application["route_prefix"]) == ("graph", "build", "/")
+    assert {d["name"] for d in application["deployments"]} == set(graph.DEPLOYMENTS.values())
+    graph.build(AppConfig.model_validate(application["args"]))
+
+
+def test_options_are_taken() -> None:
+    document = printed("--port", "9000", "--host", "::", "--set", "avatars.uri=s3://mine/a", "--set", "deployments.mux.max_replicas=9")
+    assert document["http_options"] == {"host": "::", "port": 9000}
+    config = whole(document)
+    assert (config.avatars.uri, config.deployments.mux.max_replicas, config.deployments.mux.min_replicas) == ("s3://mine/a", 9, 2)
+
+
+def test_a_change_of_scale_changes_no_args() -> None:
+    """Serve replaces every replica when `args` change."""
+    before = printed()["applications"][0]
+    after = printed("--set", "deployments.lipsync.min_replicas=3", "--set", "deployments.tts.upscale_delay_s=9")["applications"][0]
+    assert before["args"] == after["args"] and before["deployments"] != after["deployments"]
+
+
+def test_logs_are_those_of_the_configuration() -> None:
+    assert printed("--set", "server.log_format=text", "--set", "server.log_level=DEBUG")["logging_config"] == {
+        "encoding": "TEXT",
+        "log_level": "DEBUG",
+        "enable_access_log": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("avatars.uri=", "avatars.uri is empty"),
+        ("speech.openai.api_key=sk-secret-1", "speech.openai.api_key: a key"),
+        ("cache.uri=s3://id:sk-secret-1@bucket/cache", "cache.uri has credentials"),
+        ("avatars.url=s3://a/b", "avatars.url: Extra inputs"),
+    ],
+)
+def test_what_must_not_be_printed_is_refused(setting: str, message: str) -> None:
+    done = CliRunner().invoke(app, ["serve-config", "--set", setting])
+    assert done.exit_code == 1 and isinstance(done.exception, ConfigError)
+    assert message in str(done.exception) and "sk-secret-1" not in str(done.exception) + done.output
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ([], "proxy_locations"),
+        (["http_options"], "ports"),
+        (["logging_config"], "level"),
+        (["applications", 0], "arg"),
+        (["applications", 0, "deployments", 1], "max_surge_percents"),
+        (["applications", 0, "deployments", 1, "autoscaling_config"], "target_num_ongoing_requests"),
+    ],
+)
+def test_planted_typos_are_found(path: list[Any], key: str) -> None:
+    document = serve_document(load_config("cluster"))
+    node: Any = document
+    for step in path:
+        node = node[step]
+    node[key] = 1
+    with pytest.raises(ConfigError, match=rf"\b{key}: not known to Serve"):
+        check_document(document)
+
+
+def test_values_that_serve_refuses_are_told() -> None:
+    document = serve_document(load_config("cluster"))
+    document["http_options"]["port"] = "many"
+    with pytest.raises(ConfigError, match=r"http_options\.port: "):
+        check_document(document)
+
+
+def test_it_reads_back_as_it_was() -> None:
+    document = serve_document(load_config("cluster"))
+    assert yaml.safe_load(as_yaml(document)) == document
+
+
+def test_overrides_nest() -> None:
+    wanted = {"a": {"b": 1, "c": {"d": "s3://x/y?z=1"}}, "e": [1, 2], "f": ""}
+    assert parse_overrides(["a.b=1", "a.c.d=s3://x/y?z=1", "e=[1, 2]", "f="]) == wanted
+
+
+@pytest.mark.parametrize("settings", [["a"], ["=1"], ["a..b=1"], ["a={"], ["a=1", "a.b=2"]])
+def test_overrides_that_are_none_are_told(settings: list[str]) -> None:
+    with pytest.raises(ConfigError, match="setting|YAML|before"):
+        parse_overrides(settings)

@@ -1,0 +1,88 @@
+"""What Serve is told of each deployment, read back from the built graph; and what a cluster refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ray.serve import Application
+from ray.serve.deployment import Deployment
+
+import graph
+from configs.models import load_config, parse_config
+from museserve.errors import ConfigError
+
+
+def deployments(app: Application) -> dict[str, Deployment]:
+    """Name -> deployment, of everything that is bound in the application."""
+    found: dict[str, Deployment] = {}
+
+    def walk(node: Any) -> None:
+        if isinstance(node, Application):
+            bound = node._bound_deployment
+            found[bound.name] = bound
+            for argument in bound.init_args:
+                walk(argument)
+
+    walk(app)
+    return found
+
+
+def test_a_cluster_has_every_deployment() -> None:
+    assert set(deployments(graph.build(load_config("cluster")))) == set(graph.DEPLOYMENTS.values())
+
+
+@pytest.mark.parametrize("key", graph.DEPLOYMENTS)
+def test_options_reach_serve(key: str) -> None:
+    scale = {
+        **{"min_replicas": 2, "max_replicas": 7, "target_ongoing_requests": 3.5, "upscale_delay_s": 1.5, "downscale_delay_s": 77},
+        **{"metrics_interval_s": 1.0, "look_back_period_s": 2.0, "max_ongoing_requests": 150, "max_queued_requests": 9},
+        **{"num_cpus": 0.7, "num_gpus": 0.25, "resources": {"drawing": 0.5}, "max_replicas_per_node": 3, "max_surge_percent": 60},
+        **{"graceful_shutdown_timeout_s": 901.0},
+    }
+    built = deployments(graph.build(load_config("cluster", {"deployments": {key: scale}})))[graph.DEPLOYMENTS[key]]
+    options, config = built.ray_actor_options or {}, built._deployment_config
+    scaling = config.autoscaling_config
+    assert scaling is not None
+    assert (options["num_cpus"], options["num_gpus"], options["resources"]) == (0.7, 0.25, {"drawing": 0.5})
+    assert built._replica_config.max_replicas_per_node == 3
+    assert (config.max_ongoing_requests, config.max_queued_requests, config.max_surge_percent) == (150, 9, 60)
+    assert config.graceful_shutdown_timeout_s == 901
+    assert {name: getattr(scaling, name) for name in graph.SCALING} == {name: scale[name] for name in graph.SCALING}
+    assert scaling.initial_replicas == 2
+
+
+def test_defaults_of_one_machine_stay() -> None:
+    """It stops within seconds: only what serves others through a load balancer waits for its streams."""
+    built = deployments(graph.assemble(load_config("local")))
+    waits = {name: d._deployment_config.graceful_shutdown_timeout_s for name, d in built.items()}
+    assert waits == {"Ingress": 20, "Mux": 120, "TTS": 20, "LipSync": 20, "FacePrep": 20}
+    assert {d._deployment_config.max_surge_percent for d in built.values()} == {0}
+
+
+def test_a_cluster_refuses_what_only_one_machine_has() -> None:
+    config = parse_config({"lipsync": {"engine": "musetalk"}})
+    with pytest.raises(ConfigError) as caught:
+        graph.build(config)
+    named = ("avatars.uri", "cache.uri", "weights.uri", "deployments.ingress.graceful", "deployments.mux.graceful")
+    assert all(f"\n  {key}" in str(caught.value) for key in named)
+    graph.assemble(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"avatars": {"uri": ""}}, "avatars.uri"),
+        ({"cache": {"uri": ""}}, "cache.uri"),
+        ({"weights": {"uri": ""}, "lipsync": {"engine": "musetalk"}}, "weights.uri"),
+        ({"deployments": {"mux": {"graceful_shutdown_timeout_s": 599}}}, r"deployments\.mux\.graceful_shutdown_timeout_s \(599\)"),
+    ],
+)
+def test_each_is_named_alone(change: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError, match=key) as caught:
+        graph.check_cluster(load_config("cluster", change))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_what_is_not_used_needs_no_place() -> None:
+    graph.check_cluster(load_config("cluster", {"cache": {"uri": "", "enabled": False}, "weights": {"uri": ""}}))
