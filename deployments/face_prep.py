@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncGenerator
 
 from configs.models import AppConfig
+from deployments import logs
 from museserve.errors import ConflictError
 from museserve.messages import PreparationProgress
 from musetalk.avatars.format import AvatarMeta
@@ -57,6 +58,7 @@ class FacePrep:
     """A plain class: `graph.py` makes it a deployment."""
 
     def __init__(self, config: AppConfig) -> None:
+        logs.join_serve()
         self._store = shipped_store(config, CACHE_BYTES)
         networks, reason = load_face_networks(config)
         self._preparation = AvatarPreparation(config, self._store, networks, reason)

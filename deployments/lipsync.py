@@ -14,6 +14,7 @@ from functools import partial
 from ray import serve
 
 from configs.models import AppConfig, BatchConfig
+from deployments import logs
 from deployments.metrics import LipSyncMetrics
 from museserve.errors import DeviceLostError
 from museserve.messages import Conditioning, EngineInfo, RenderedCrops, RenderRequest, SpeechWindow
@@ -36,6 +37,7 @@ class LipSync:
     """A plain class: `graph.py` makes it a deployment. Requests carry everything, so any replica may answer any segment."""
 
     def __init__(self, config: AppConfig, load: LoadEngine = load_engine) -> None:
+        logs.join_serve()
         process.tune_for_latency()
         store = shipped_store(config, config.lipsync.avatar_cache_bytes)
         self._engine = ready_engine(config, store, load)

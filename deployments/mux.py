@@ -14,6 +14,7 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 
 from configs.models import AppConfig, MuxConfig
+from deployments import logs
 from deployments.metrics import MuxMetrics
 from deployments.remote import pulled, retried
 from museserve.errors import RenderError, RequestError
@@ -54,6 +55,7 @@ class Mux:
     """A plain class: `graph.py` makes it a deployment and binds the handles."""
 
     def __init__(self, config: AppConfig, tts: Handle, lipsync: Handle) -> None:
+        logs.join_serve()
         process.tune_for_latency()
         store = shipped_store(config, config.mux.avatar_cache_bytes)
         for avatar_id in BUILTIN:
@@ -68,13 +70,15 @@ class Mux:
 
     async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
         """Fragments as they are made, the first with the init segment and the head. Raises RequestError kinds before the first one."""
-        async for fragment in self._counted(self._pipeline.stream(request)):
-            yield fragment
+        async with aclosing(self._counted(self._pipeline.stream(request))) as fragments:
+            async for fragment in fragments:
+                yield fragment
 
     async def film(self, request: VideoRequest) -> AsyncGenerator[FilmHead | bytes, None]:
         """A finished mp4 (faststart): what is known of it, then the file in pieces."""
-        async for part in self._counted(self._pipeline.film(request)):
-            yield part
+        async with aclosing(self._counted(self._pipeline.film(request))) as parts:
+            async for part in parts:
+                yield part
 
     async def speak(self, request: SpeechRequest, audio_format: str) -> AsyncGenerator[bytes, None]:
         """Encoded speech alone, streamed."""

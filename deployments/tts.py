@@ -1,4 +1,4 @@
-"""Text to timed speech, one stream an utterance. The voices live in `speech`."""
+"""Text to timed speech, one stream an utterance. The voices live in `museserve.speech`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from configs.models import SpeechConfig
+from deployments import logs
 from deployments.metrics import TTSMetrics
 from museserve.errors import MuseserveError
 from museserve.messages import SpeechChunk, SpeechInfo, SpeechRequest
@@ -24,6 +26,7 @@ class TTS:
     """A plain class: `graph.py` makes it a deployment."""
 
     def __init__(self, config: SpeechConfig) -> None:
+        logs.join_serve()
         malloc.single_arena()
         self._live = 0
         self._gave_back = time.monotonic()
@@ -37,11 +40,13 @@ class TTS:
         began, first = time.perf_counter(), True
         self._live += 1
         try:
-            async for chunk in self._synthesizer.stream(request):
-                if first:
-                    self._metrics.first_chunk_ms.observe((time.perf_counter() - began) * 1e3, tags={"engine": chunk.engine or "none"})
-                    first = False
-                yield chunk
+            async with aclosing(self._synthesizer.stream(request)) as chunks:
+                async for chunk in chunks:
+                    if first:
+                        took_ms = (time.perf_counter() - began) * 1e3
+                        self._metrics.first_chunk_ms.observe(took_ms, tags={"engine": chunk.engine or "none"})
+                        first = False
+                    yield chunk
         except MuseserveError as error:
             self._metrics.errors.inc(tags={"code": error.code})
             raise

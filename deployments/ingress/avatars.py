@@ -21,7 +21,7 @@ from deployments.ingress.answers import begun, is_known, told
 from deployments.ingress.bodies import AvatarBody, exactly_one, parse
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.uploads import read_body
-from museserve.errors import ConflictError, PayloadTooLargeError
+from museserve.errors import ConflictError, PayloadTooLargeError, RequestError
 from museserve.messages import PreparationProgress
 from musetalk.avatars.builtin import resolve
 from musetalk.avatars.format import Avatar, AvatarMeta
@@ -65,6 +65,8 @@ class Avatars:
         exactly_one(image=image, video=clip)
         if image is not None and len(image) > (most := self._limits.max_body_bytes):
             raise PayloadTooLargeError(f"the picture is {len(image):,} bytes; at most {most:,} are accepted")
+        if body.id is not None and body.id.startswith(TEMPORARY):
+            raise RequestError(f"ids that begin with {TEMPORARY!r} are the service's own; choose another")
         if body.id is not None and await asyncio.to_thread(self._store.exists, body.id):
             raise ConflictError(f"avatar {body.id!r} exists; delete it first or choose another id")
         avatar_id = body.id or _slug(body.name)

@@ -23,7 +23,7 @@ EXPOSED = (
 
 
 def middleware(origins: tuple[str, ...]) -> list[Middleware]:
-    """None when no other origin is listed: then browsers refuse by themselves."""
+    """Nothing when no other origin is listed: then browsers refuse by themselves."""
     if not origins:
         return []
     return [

@@ -150,9 +150,15 @@ def serve(
 
     from museserve.app.local import running
 
+    def stop_when_told() -> None:
+        """SIGINT, too: a shell that starts something in the background has it ignored."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+
+    stop_when_told()  # also while it starts, so that nothing is left behind
     with running(settings) as url:
         with suppress(KeyboardInterrupt):  # what follows may take its time; a second Ctrl-C ends it at once
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            stop_when_told()  # Ray has put a handler of its own in its place
             typer.echo(_ready(url, time.perf_counter() - began))
             sys.stdout.flush()
             threading.Event().wait()

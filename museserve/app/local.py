@@ -29,13 +29,13 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
     """Start the service, yield its URL once it answers, and stop everything that was started. num_gpus: None = those of this machine.
 
     Raises:
-        ConfigError: the port is taken, or more of a GPU is asked for than there is.
+        ConfigError: a port is taken, or more of a GPU is asked for than there is.
         EngineUnavailableError: a deployment cannot start; the message has its reason.
     """
     check_choice(config)
     port = config.server.port or free_port()
-    if why_taken(config.server.host, port):
-        raise ConfigError(f"port {port} on {config.server.host} is taken; stop what listens there or set server.port (0 = any free one)")
+    _check_free(config.server.host, port, "server.port")
+    _check_free("127.0.0.1", config.server.dashboard_port, "server.dashboard_port")
     num_gpus = _enough_gpus(config, visible_gpus() if num_gpus is None else num_gpus)
     # Short: Unix sockets below it have at most 107 characters in their path.
     temp = Path(tempfile.mkdtemp(prefix="muse-", dir="/tmp")) if private_temp else None
@@ -61,18 +61,18 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
     for noisy in ("ray", "ray.serve", "httpx2"):  # what matters is told by the ready line and the errors raised here
         logging.getLogger(noisy).setLevel(logging.ERROR)
     wanted = sum(scale.num_cpus * scale.max_replicas for _, scale in config.deployments)
-    ray.init(
-        num_cpus=max(cpu.usable_cores(), math.ceil(wanted)),
-        num_gpus=num_gpus,
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        dashboard_port=config.server.dashboard_port or free_port(),
-        _temp_dir=str(temp / "ray") if temp else None,
-        configure_logging=True,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
     try:
+        ray.init(
+            num_cpus=max(cpu.usable_cores(), math.ceil(wanted)),
+            num_gpus=num_gpus,
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            dashboard_port=config.server.dashboard_port or free_port(),
+            _temp_dir=str(temp / "ray") if temp else None,
+            configure_logging=True,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
         logs = LoggingConfig(
             encoding="JSON" if config.server.log_format == "json" else "TEXT",
             log_level=config.server.log_level,
@@ -90,7 +90,8 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
     finally:
         started = _descendants(str(Path(ray.__file__).parent))
         try:
-            serve.shutdown()  # type: ignore[no-untyped-call]
+            if ray.is_initialized():  # not where the start was broken off
+                serve.shutdown()  # type: ignore[no-untyped-call]
         finally:
             ray.shutdown()
             _end(started)
@@ -116,11 +117,15 @@ def _end(processes: list[psutil.Process]) -> None:
 
 
 def _end_leftovers(temp: Path) -> None:
-    """End what still runs out of our private folder: an HAProxy that was replaced under load outlives the cluster, and keeps the port."""
-    for process in psutil.process_iter(["cmdline"]):
-        if any(word.startswith(str(temp)) for word in process.info["cmdline"] or ()):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+    """End what still runs out of our private folder.
+
+    An HAProxy that was replaced under load outlives the cluster, and keeps the port.
+    """
+    left = [process for process in psutil.process_iter(["cmdline"]) if any(str(temp) in word for word in process.info["cmdline"] or ())]
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=2)
 
 
 def log_dir(port: int) -> Path:
@@ -137,6 +142,12 @@ def why_taken(host: str, port: int) -> str:
         except OSError as error:
             return str(error.strerror)
     return ""
+
+
+def _check_free(host: str, port: int, key: str) -> None:
+    """Raises ConfigError. port: 0 = any free one."""
+    if why := why_taken(host, port):
+        raise ConfigError(f"nothing can listen on {host}, port {port}: {why}; stop what does, or set {key} (0 = any free one)")
 
 
 def visible_gpus() -> int:

@@ -153,10 +153,10 @@ class UtterancePipeline:
             for task in (*self._work, *drawing):
                 task.cancel()
             await asyncio.gather(*self._work, *drawing, return_exceptions=True)
+            self._encoder.close()
             aclose = getattr(self._chunks, "aclose", None)
             if aclose is not None:
                 await aclose()
-            self._encoder.close()
 
     async def _receive(self) -> None:
         """Speech in: its sound to the encoder, all of it to the buffer."""

@@ -62,9 +62,9 @@ class DeadlineExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take nothing more. What is queued is still done, with `cancel_futures` only what has begun;
+        """Take nothing more.
 
-        with `wait` before this returns.
+        What is queued is still done, with `cancel_futures` only what has begun; with `wait` before this returns.
         """
         with self._changed:
             self._closed = True

@@ -1,7 +1,4 @@
-"""What kept results are told apart by:
-
-a number that whoever changes a producer raises, and the libraries whose output is kept with it.
-"""
+"""What kept results are told apart by: a number that people raise, and the libraries whose output is kept."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from importlib import metadata
 
 @cache
 def stamp(number: int, *distributions: str) -> str:
-    """`number`, and each installed distribution with its version: "3 av-17.1.0 opencv-python-5.0.0".
+    """`number`, which people raise, and each installed distribution: "3 av-17.1.0 opencv-python-5.0.0".
 
     The text of a producer says nothing of this kind: a comment would change it, and a new library would not.
     """

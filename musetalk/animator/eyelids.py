@@ -65,7 +65,7 @@ class Eye:
     """One eye at rest position in the texture.
 
     rect: int32 (4,) x, y, w, h in texture pixels, multiples of 4.
-    lid: uint8 (LEVELS, h, w), the lids' luma times one minus `ball_share`; lid_u, lid_v the same at half size.
+    lid: uint8 (LEVELS, h, w), the lids' luma times one minus `share`; lid_u, lid_v the same at half size.
     share: uint8 (LEVELS, h, w), weight of the eyeball with the lid's shadow on it, of 255; share_uv at half size, without shadow.
     ball, ball_u, ball_v: the eyeball, also where the lids hide it. mobility: float32 (h, w), how far a point follows the gaze.
     """

@@ -19,7 +19,7 @@ from museserve.runtime.versions import stamp
 from musetalk.animator.render import idle_loop
 from musetalk.animator.rig import VERSION, Rig
 from musetalk.avatars.assembly import PartsEncoder, encode_and_save, version_for
-from musetalk.avatars.builtin import BUILTIN, shipped_digest, shipped_facts, shipped_portrait
+from musetalk.avatars.builtin import BUILTIN, resolve, shipped_digest, shipped_facts, shipped_portrait
 from musetalk.avatars.format import AvatarSource, EngineParts, check_id, content_version, to_png
 from musetalk.avatars.progress import Progress, Steps
 from musetalk.avatars.store import AvatarStore
@@ -168,7 +168,7 @@ def check_request(avatar_id: str, gender: str) -> None:
         check_id(avatar_id)
     except UnknownAvatarError as error:
         raise RequestError(str(error)) from None
-    if avatar_id in BUILTIN:
+    if resolve(avatar_id) in BUILTIN:
         raise ConflictError(f"{avatar_id!r} ships with the project; choose another id")
     if gender not in ("female", "male"):
         raise RequestError(f"gender is {gender!r}; female and male are accepted")

@@ -16,6 +16,8 @@ from tests.conftest import Service
 from tests.museserve.media.films import film, marked
 from tests.sounds import encoded
 
+DATA = Path(__file__).parents[1] / "data"
+
 pytestmark = pytest.mark.serve
 
 RNG = np.random.default_rng(1)
@@ -203,6 +205,13 @@ def png(pixels: np.ndarray) -> bytes:
     import cv2
 
     return bytes(cv2.imencode(".png", pixels)[1])
+
+
+@pytest.mark.parametrize(("name", "status"), [("man", 409), ("interviewer_man", 409), ("tmp-mine", 400)])
+def test_an_avatar_cannot_take_a_name_that_means_another_or_is_the_services_own(client, name: str, status: int) -> None:
+    picture = {"image": ("a.jpg", (DATA / "astronaut.jpg").read_bytes(), "image/jpeg")}
+    answer = client.post("/v1/avatars", files=picture, data={"id": name})
+    assert answer.status_code == status and answer.json()["error"]["message"]
 
 
 def huge_png() -> bytes:

@@ -49,7 +49,7 @@ class SessionMetrics:
         self._in_queue += change
         self._queued.set(self._in_queue)
 
-    def interrupted(self, utterances: int) -> None:
+    def interrupted(self) -> None:
         self._interrupts.inc()
 
     def outcome(self, outcome: str) -> None:

@@ -47,7 +47,7 @@ class Observer(Protocol):
 
     def first_fragment(self, seconds: float, cached: str) -> None: ...
     def queued(self, change: int) -> None: ...
-    def interrupted(self, utterances: int) -> None: ...
+    def interrupted(self) -> None: ...
     def outcome(self, outcome: str) -> None: ...
     def quality(self, stats: p.Stats) -> None: ...
 
@@ -243,15 +243,15 @@ class Session:
         reason = "nothing_queued" if utterance is None else "finished" if utterance in self._outcomes else "unknown"
         self.outbox.say(p.NothingToInterrupt(id=utterance, reason=reason))
 
-    def _stop(self, turns: list[QueuedUtterance], by: str) -> None:
+    def _stop(self, stopped: list[QueuedUtterance], by: str) -> None:
         """Drop utterances and all that is on its way for them. Nothing of them is posted after this."""
-        if not turns:
+        if not stopped:
             return
-        self._observer.interrupted(len(turns))
-        if turns[0] is self._queue[0] and self._work is not None:
+        self._observer.interrupted()
+        if stopped[0] is self._queue[0] and self._work is not None:
             self._work.cancel()
             self._work = None
-        for queued in turns:
+        for queued in stopped:
             unsent = self.outbox.drop(queued.n)
             frames = queued.frames if unsent is None else unsent
             self._leave(queued, "interrupted")

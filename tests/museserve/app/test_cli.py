@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
+import psutil
 import pytest
 import yaml
 
@@ -284,3 +287,28 @@ def test_a_server_without_the_file_is_one_line(museserve, tmp_path: Path, hub) -
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.splitlines()[-1].startswith("museserve: whisper/config.json: ") and "404" in done.stderr
     assert [path for path in (tmp_path / "there").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.serve
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_that_is_stopped_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
+    """Started as a shell without job control starts what runs in the background: with SIGINT ignored."""
+    before = set(Path("/tmp").glob("muse-*"))
+    config = tmp_path / "config.yaml"
+    config.write_text(f"server: {{port: 0, dashboard_port: 0}}\navatars: {{uri: {tmp_path}/avatars}}\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "museserve.app.cli", "serve", "--config", str(config)],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    deadline = time.monotonic() + 60
+    while not (mine := set(Path("/tmp").glob("muse-*/ray")) - {path / "ray" for path in before}):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1.0)  # in the middle of Ray's start
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    assert process.wait(60) in (130, signal.SIGTERM)  # ours, or that of Ray's own handler
+    assert not [path for path in mine if path.exists()]
+    assert not psutil.wait_procs(started, timeout=10)[1]
