@@ -198,6 +198,12 @@ def test_workers_end_their_streams(overlay: str) -> None:
         assert longest <= drain_s < template["spec"]["terminationGracePeriodSeconds"] - 30
 
 
+def test_a_replaced_haproxy_outlives_its_connections() -> None:
+    config = load_config("cluster")
+    kept_s = int(node_flags(config.server)["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"])
+    assert kept_s >= max(config.sessions.session_s, config.limits.max_utterance_s)
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_workers_hold_the_smallest_service_twice_where_it_surges(overlay: str) -> None:
     """A version that starts beside the old one needs its room; else it waits for the autoscaler."""
@@ -255,6 +261,16 @@ def test_a_lost_card_or_worker_leaves_one() -> None:
     assert spec["gpu"]["minReplicas"] >= 2 and spec["cpu"]["minReplicas"] >= 3
     (budget,) = of_kind("production", "PodDisruptionBudget")
     assert budget["spec"]["minAvailable"] == sum(g["minReplicas"] for g in spec.values()) - 1
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_job_takes_the_configuration_out_of_the_document(overlay: str, tmp_path: Path) -> None:
+    (job,) = of_kind(overlay, "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    program = container["args"][0].split("<<'END'\n")[1].split("END\n")[0]
+    (tmp_path / "document").write_text(config_map(overlay, "serve-config")["data"]["document"])
+    exec(program.replace("/etc/museserve/", f"{tmp_path}/").replace("/tmp/config.yaml", f"{tmp_path}/config.yaml"))
+    assert load_config(tmp_path / "config.yaml") == configuration(overlay)
 
 
 def test_scripts_are_whole() -> None:
