@@ -24,7 +24,8 @@ from museserve.errors import ConfigError
 # Key of `deployments` in the configuration -> name of the deployment.
 DEPLOYMENTS = {"ingress": "Ingress", "mux": "Mux", "tts": "TTS", "lipsync": "LipSync", "face_prep": "FacePrep"}
 
-# What can change while replicas keep running. Ray calls metrics_interval_s deprecated, but the variables that it names instead do nothing in 2.60.
+# What can change while replicas keep running. Ray calls metrics_interval_s deprecated, but the variables that it names
+# instead do nothing in 2.60.
 SCALING = {
     *("min_replicas", "max_replicas", "target_ongoing_requests", "upscale_delay_s", "downscale_delay_s"),
     *("metrics_interval_s", "look_back_period_s"),
@@ -42,26 +43,26 @@ def build(config: AppConfig) -> Application:
 
 
 def check_cluster(config: AppConfig) -> None:
-    """Raises ConfigError, with everything in the configuration that several nodes cannot share or a redeploy would cut."""
+    """Raises ConfigError, with everything that several nodes cannot share, and what would cut streams at a redeploy."""
     stores = {
         "avatars.uri": config.avatars.uri or None,
         "cache.uri": config.cache.uri or (None if config.cache.enabled else "off"),
         "weights.uri": config.weights.uri or (None if config.lipsync.engine == "musetalk" else "not needed"),
     }
     wrong = [
-        f"{key} is empty, the cache folder of each node: name a place that all nodes see (s3://, gs:// or a shared folder)"
+        f"{key} is empty, the cache folder of each node: name what all nodes see (s3://, gs:// or a shared folder)"
         for key, uri in stores.items()
         if uri is None
     ]
     longest = config.limits.max_utterance_s
     wrong += [
-        f"deployments.{key}.graceful_shutdown_timeout_s ({scale.graceful_shutdown_timeout_s:g}) is below limits.max_utterance_s ({longest:g}): "
-        "a stopping replica would cut streams"
+        f"deployments.{key}.graceful_shutdown_timeout_s ({scale.graceful_shutdown_timeout_s:g}) is below "
+        f"limits.max_utterance_s ({longest:g}): a stopping replica would cut streams"
         for key, scale in (("ingress", config.deployments.ingress), ("mux", config.deployments.mux))
         if scale.graceful_shutdown_timeout_s < longest
     ]
     if wrong:
-        raise ConfigError("this configuration is for one machine (museserve serve), not for a cluster:\n  " + "\n  ".join(wrong))
+        raise ConfigError("this configuration is for one machine (museserve serve):\n  " + "\n  ".join(wrong))
 
 
 def assemble(config: AppConfig) -> Application:

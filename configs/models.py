@@ -29,17 +29,17 @@ class AutoscaleConfig(StrictModel):
     upscale_delay_s: float = Field(5.0, ge=0)
     downscale_delay_s: float = Field(300.0, ge=0)
     metrics_interval_s: float = Field(10.0, ge=0.1, le=600, description="how often callers report their load")
-    look_back_period_s: float = Field(30.0, gt=0.1, le=3_600, description="load is the mean over this time; above metrics_interval_s")
+    look_back_period_s: float = Field(30.0, gt=0.1, le=3_600, description="load is the mean of this time, above metrics_interval_s")
     max_ongoing_requests: int = Field(8, ge=1, description="requests one replica works on; more wait at the caller")
     max_queued_requests: int = Field(-1, ge=-1, description="waiting requests before the caller is refused; -1 = no limit")
     num_cpus: float = Field(0.25, ge=0)
     num_gpus: float = Field(0.0, ge=0)
     resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        {}, description="what a replica takes of a node's `ray start --resources`, beside num_cpus and num_gpus: pins it to such nodes"
+        {}, description="what a replica takes of a node's `ray start --resources`: pins it to such nodes"
     )
-    max_replicas_per_node: int | None = Field(None, ge=1, le=100, description="1 spreads replicas over nodes; None = no limit")
+    max_replicas_per_node: int | None = Field(None, ge=1, le=100, description="1 = one a node; None = no limit")
     max_surge_percent: int = Field(
-        0, ge=0, le=100, description="new replicas that start before old ones stop when a version is replaced; 0 = old ones stop first"
+        0, ge=0, le=100, description="new replicas of a new version that start before old ones stop; 0 = old ones stop first"
     )
     graceful_shutdown_timeout_s: float = Field(20.0, gt=0, description="how long a stopping replica may finish its requests")
 
@@ -48,7 +48,8 @@ class AutoscaleConfig(StrictModel):
         if self.max_replicas < max(self.min_replicas, 1):
             raise ValueError(f"max_replicas ({self.max_replicas}) is below min_replicas ({self.min_replicas})")
         if self.look_back_period_s <= self.metrics_interval_s:
-            raise ValueError(f"look_back_period_s ({self.look_back_period_s:g}) must be above metrics_interval_s ({self.metrics_interval_s:g})")
+            look_back, interval = self.look_back_period_s, self.metrics_interval_s
+            raise ValueError(f"look_back_period_s ({look_back:g}) must be above metrics_interval_s ({interval:g})")
         return self
 
     @field_validator("resources")

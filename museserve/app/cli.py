@@ -179,9 +179,7 @@ def serve_config(
     config: ConfigOption = "cluster",
     host: Annotated[str, typer.Option(help="address that every node listens on")] = "0.0.0.0",
     port: Annotated[int, typer.Option(min=1, max=65_535)] = 8000,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a key of the configuration, such as avatars.uri=s3://bucket/avatars")
-    ] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a key of the configuration: avatars.uri=s3://...")] = None,
 ) -> None:
     """Print the Serve document of a cluster: for `serve deploy`, or as a RayService's serveConfigV2."""
     from museserve.app.serve_config import as_yaml, parse_overrides, serve_document

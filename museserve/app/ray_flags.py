@@ -37,6 +37,9 @@ def node_flags(server: ServerConfig) -> dict[str, str]:
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
             "RAY_SERVE_LOG_TO_STDERR": "0",
             "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
+            # Each change of the ingress replicas replaces HAProxy. The old one keeps its connections for so long: by
+            # default it cuts streams and sessions after two minutes. Four hours, as sessions.session_s.
+            "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "14400",
         }
     return flags
 

@@ -1,7 +1,7 @@
 """The Serve document of a configuration: what `serve deploy`, compose and a RayService's `serveConfigV2` all take.
 
-`args` is the configuration as `graph.build` gets it, but for what scales. That stands under `deployments`: a change of `args` replaces every
-replica, one of an `autoscaling_config` none.
+`args` is the configuration as `graph.build` gets it, but for what scales. That stands under `deployments`: a change of
+`args` replaces every replica, one of an `autoscaling_config` none.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from configs.models import AppConfig
 from museserve.errors import ConfigError
 
 CREDENTIALS = re.compile(r"://[^/]*@")
+SHOWN = "must not stand in a Serve document, which the dashboard shows; use the nodes' environment"
 
 
 def serve_document(config: AppConfig, host: str = "0.0.0.0", port: int = 8000) -> dict[str, Any]:
     """The document for every node to listen on `host` and `port`.
 
     Raises:
-        ConfigError: the configuration holds on one machine only, or has a key in it, which everybody who sees the dashboard could read.
+        ConfigError: the configuration holds on one machine only, or has a secret in it, which the dashboard would show.
     """
     graph.check_cluster(config)
     for key, value in _leaves(config.model_dump(), ""):
         if isinstance(value, SecretStr):
-            raise ConfigError(f"{key}: a key is no part of a Serve document, which the dashboard shows; give it to the nodes' environment")
+            raise ConfigError(f"{key}: a key {SHOWN}")
         if isinstance(value, str) and CREDENTIALS.search(value):
-            raise ConfigError(f"{key} has credentials in it, which the dashboard would show; give them to the nodes' environment")
-    scales = {key: getattr(config.deployments, key) for key in graph.DEPLOYMENTS}
+            raise ConfigError(f"{key} has credentials in it; they {SHOWN}")
+    scaling = [{"name": name, "autoscaling_config": graph.autoscaling(getattr(config.deployments, key))} for key, name in graph.DEPLOYMENTS.items()]
     document = {
         "proxy_location": "EveryNode",
         "http_options": {"host": host, "port": port},
@@ -47,8 +48,8 @@ def serve_document(config: AppConfig, host: str = "0.0.0.0", port: int = 8000) -
                 "name": "museserve",
                 "route_prefix": "/",
                 "import_path": "graph:build",
-                "args": config.model_dump(mode="json", exclude={"deployments": dict.fromkeys(scales, graph.SCALING)}),
-                "deployments": [{"name": graph.DEPLOYMENTS[key], "autoscaling_config": graph.autoscaling(scale)} for key, scale in scales.items()],
+                "args": config.model_dump(mode="json", exclude={"deployments": dict.fromkeys(graph.DEPLOYMENTS, graph.SCALING)}),
+                "deployments": scaling,
             }
         ],
     }
@@ -61,7 +62,7 @@ def as_yaml(document: dict[str, Any]) -> str:
 
 
 def check_document(document: dict[str, Any]) -> None:
-    """Raises ConfigError, with each key that Serve does not know, which it would ignore without a word, and each value that it refuses."""
+    """Raises ConfigError, with each key that Serve would ignore without a word, and each value that it refuses."""
     wrong = [f"{key}: not known to Serve" for key in _unknown(document, ServeDeploySchema, "")]
     try:
         ServeDeploySchema.model_validate(document)
@@ -81,7 +82,7 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
         key, equals, text = setting.partition("=")
         *parents, last = key.strip().split(".")
         if not equals or not all([*parents, last]):
-            raise ConfigError(f"{setting!r} is no setting; wanted is KEY=VALUE, such as avatars.uri=s3://bucket/avatars")
+            raise ConfigError(f"{setting!r} is no setting; it must be KEY=VALUE, such as avatars.uri=s3://bucket/a")
         try:
             value = yaml.safe_load(text) if text else ""
         except yaml.YAMLError:
@@ -104,7 +105,7 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _unknown(node: Any, model: type[BaseModel], path: str) -> Iterator[str]:
-    """Keys of `node` that `model`, or a model inside it, does not have. What is free (args, user_config) is not looked at."""
+    """Keys of `node` that `model`, or a model inside it, does not have; args and user_config are free."""
     if not isinstance(node, dict):
         return
     for key, value in node.items():

@@ -32,7 +32,8 @@ def kubectl() -> str:
 
 def build(folder: Path) -> list[Manifest]:
     """What `kubectl kustomize` makes of a folder."""
-    done = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True, check=False, timeout=60)
+    command = [kubectl(), "kustomize", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     return list(yaml.load_all(done.stdout, yaml.CSafeLoader))
 
@@ -50,7 +51,7 @@ def ray_service_errors(manifest: Manifest) -> list[str]:
 
 
 def strict(schema: Any) -> Any:
-    """A CRD's schema as an API server with strict validation takes it: no unknown keys, and its own words for what JSON schema says otherwise."""
+    """A CRD's schema as an API server takes it under strict validation: no unknown keys, integers or strings as one type."""
     if isinstance(schema, list):
         return [strict(item) for item in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""The manifests of a KubeRay cluster: what they are made from is current, Kubernetes and KubeRay know every key, and their numbers agree."""
+"""The manifests of a KubeRay cluster: their parts are current, Kubernetes and KubeRay know every key, numbers agree."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 import ray
 import yaml
 
+import graph
 import museserve
 from configs.models import AppConfig, load_config
 from museserve.app.ray_flags import node_flags
@@ -56,7 +57,8 @@ def configuration(overlay: str) -> AppConfig:
 def groups(overlay: str) -> dict[str, Manifest]:
     """Name -> pod template, of the head and of each group of workers."""
     cluster = service(overlay)["spec"]["rayClusterConfig"]
-    return {"head": cluster["headGroupSpec"]["template"], **{g["groupName"]: g["template"] for g in cluster["workerGroupSpecs"]}}
+    workers = {group["groupName"]: group["template"] for group in cluster["workerGroupSpecs"]}
+    return {"head": cluster["headGroupSpec"]["template"], **workers}
 
 
 def pods(overlay: str) -> Iterator[Manifest]:
@@ -66,7 +68,7 @@ def pods(overlay: str) -> Iterator[Manifest]:
         yield from (m["spec"]["template"] for m in of_kind(overlay, kind))
 
 
-# --- what is generated ---------------------------------------------------------------------------------------------------
+# --- what is generated ------------------------------------------------------------------------------------------------
 
 
 def test_generated_files_are_current(tmp_path: Path) -> None:
@@ -74,7 +76,8 @@ def test_generated_files_are_current(tmp_path: Path) -> None:
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m museserve.app.cli "$@"\n')
     command.chmod(0o755)
-    env = {**os.environ, "INTO": str(tmp_path / "made"), "PYTHONPATH": str(ROOT), "PATH": f"{command.parent}:{os.environ['PATH']}"}
+    path = f"{command.parent}:{os.environ['PATH']}"
+    env = {**os.environ, "INTO": str(tmp_path / "made"), "PYTHONPATH": str(ROOT), "PATH": path}
     subprocess.run([KUBERAY / "generate"], env=env, check=True, capture_output=True, timeout=120)
     made = {str(path.relative_to(tmp_path / "made")) for path in (tmp_path / "made").rglob("*") if path.is_file()}
     assert made == set(GENERATED)
@@ -82,10 +85,12 @@ def test_generated_files_are_current(tmp_path: Path) -> None:
         assert (KUBERAY / name).read_text() == (tmp_path / "made" / name).read_text(), "run: cluster/kuberay/generate"
 
 
-@pytest.mark.parametrize(("overlay", "folder"), [("cpu", "cpu"), ("gpu", "gpu"), ("production", "gpu"), ("kind", "kind")])
-def test_the_service_has_the_serve_document(overlay: str, folder: str) -> None:
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_service_has_the_serve_document(overlay: str) -> None:
+    folder = "gpu" if overlay == "production" else overlay
     generated = (KUBERAY / "overlays" / folder / "serve-config.yaml").read_text()
-    assert service(overlay)["spec"]["serveConfigV2"] == generated == config_map(overlay, "serve-config")["data"]["document"]
+    assert service(overlay)["spec"]["serveConfigV2"] == generated
+    assert config_map(overlay, "serve-config")["data"]["document"] == generated
     check_document(yaml.safe_load(generated))
 
 
@@ -99,7 +104,7 @@ def test_every_ray_container_has_the_flags(overlay: str) -> None:
         assert "env" not in container, "it would win over the flags"
 
 
-# --- schemas -------------------------------------------------------------------------------------------------------------
+# --- schemas ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -118,7 +123,8 @@ def test_kuberay_knows_every_key(overlay: str) -> None:
 def test_pods_of_ray_are_pods(overlay: str) -> None:
     """The RayService's schema holds a pod's loosely; Kubernetes' own is asked, too."""
     for template in groups(overlay).values():
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", **template["metadata"]}, "spec": template["spec"]}
+        pod = {"apiVersion": "v1", "kind": "Pod", **template}
+        pod["metadata"] = {"name": "x", **template["metadata"]}
         kubernetes_validate.validate(pod, VERSION, strict=True)
 
 
@@ -147,13 +153,14 @@ def test_planted_typos_are_found(path: list[Any], key: str, value: Any) -> None:
 def test_pod_monitors_scrape_ports_that_pods_have() -> None:
     """Its kind has no schema here, so its few keys are named."""
     (monitor,) = of_kind("production", "PodMonitor")
-    assert monitor["apiVersion"] == "monitoring.coreos.com/v1" and set(monitor["spec"]) == {"jobLabel", "selector", "podMetricsEndpoints"}
-    named = {p["name"] for template in groups("production").values() for c in template["spec"]["containers"] for p in c["ports"]}
+    assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
+    assert set(monitor["spec"]) == {"jobLabel", "selector", "podMetricsEndpoints"}
+    templates = groups("production").values()
+    named = {port["name"] for template in templates for port in template["spec"]["containers"][0]["ports"]}
     for endpoint in monitor["spec"]["podMetricsEndpoints"]:
         assert set(endpoint) <= {"port", "relabelings", "metricRelabelings"} and endpoint["port"] in named
-    assert all(
-        template["metadata"]["labels"].items() >= monitor["spec"]["selector"]["matchLabels"].items() for template in groups("production").values()
-    )
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    assert all(template["metadata"]["labels"].items() >= wanted for template in templates)
 
 
 def test_incremental_upgrade_can_be_added(tmp_path: Path) -> None:
@@ -169,7 +176,7 @@ def test_incremental_upgrade_can_be_added(tmp_path: Path) -> None:
     assert manifest["spec"]["rayClusterConfig"]["enableInTreeAutoscaling"] and ray_service_errors(manifest) == []
 
 
-# --- numbers that must agree ---------------------------------------------------------------------------------------------
+# --- numbers that must agree ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -198,6 +205,12 @@ def test_workers_end_their_streams(overlay: str) -> None:
         assert longest <= drain_s < template["spec"]["terminationGracePeriodSeconds"] - 30
 
 
+def test_a_replaced_haproxy_outlives_its_connections() -> None:
+    config = load_config("cluster")
+    kept_s = int(node_flags(config.server)["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"])
+    assert kept_s >= max(config.sessions.session_s, config.limits.max_utterance_s)
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_workers_hold_the_smallest_service_twice_where_it_surges(overlay: str) -> None:
     """A version that starts beside the old one needs its room; else it waits for the autoscaler."""
@@ -207,10 +220,11 @@ def test_workers_hold_the_smallest_service_twice_where_it_surges(overlay: str) -
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         for name in room:
             room[name] += group["replicas"] * float(limits.get(name, 0))
-    minimum = {d["name"].lower(): d["autoscaling_config"]["min_replicas"] for d in document(overlay)["applications"][0]["deployments"]}
+    (application,) = document(overlay)["applications"]
+    minimum = {d["name"]: d["autoscaling_config"]["min_replicas"] for d in application["deployments"]}
     cpus = gpus = 0.0
     for key, scale in configuration(overlay).deployments:
-        replicas = minimum[key.replace("_", "")] * (2 if scale.max_surge_percent == 100 else 1)
+        replicas = minimum[graph.DEPLOYMENTS[key]] * (2 if scale.max_surge_percent == 100 else 1)
         cpus, gpus = cpus + replicas * scale.num_cpus, gpus + replicas * scale.num_gpus
     assert cpus <= room["cpu"] and gpus <= room["nvidia.com/gpu"]
 
@@ -218,7 +232,8 @@ def test_workers_hold_the_smallest_service_twice_where_it_surges(overlay: str) -
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_ports_agree(overlay: str) -> None:
     port = document(overlay)["http_options"]["port"]
-    ports = {name: {p["name"]: p["containerPort"] for p in t["spec"]["containers"][0]["ports"]} for name, t in groups(overlay).items()}
+    containers = {name: template["spec"]["containers"][0] for name, template in groups(overlay).items()}
+    ports = {name: {p["name"]: p["containerPort"] for p in c["ports"]} for name, c in containers.items()}
     assert all(p["serve"] == port for p in ports.values())
     (policy,) = (m for m in of_kind(overlay, "NetworkPolicy") if m["metadata"]["name"] == "museserve")
     allowed = {p["port"] for rule in policy["spec"]["ingress"] for p in rule.get("ports", ())}
@@ -238,7 +253,8 @@ def test_pods_are_locked(overlay: str) -> None:
         volumes = {v["name"] for v in spec.get("volumes", ())} | {"data"}  # a StatefulSet's is a claim of its own
         for container in spec["containers"]:
             context = container["securityContext"]
-            assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"] and context["capabilities"] == {"drop": ["ALL"]}
+            assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"]
+            assert context["capabilities"] == {"drop": ["ALL"]}
             assert container["resources"]["requests"]["memory"] == container["resources"]["limits"]["memory"]
             assert {m["name"] for m in container["volumeMounts"]} <= volumes
 
@@ -246,8 +262,9 @@ def test_pods_are_locked(overlay: str) -> None:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_no_key_is_written_down(overlay: str) -> None:
     assert of_kind(overlay, "Secret") == []
-    refs = [e["secretRef"] for t in groups(overlay).values() for e in t["spec"]["containers"][0]["envFrom"] if "secretRef" in e]
-    assert refs and all(ref == {"name": "museserve-keys", "optional": True} for ref in refs)
+    for template in groups(overlay).values():
+        sources = template["spec"]["containers"][0]["envFrom"]
+        assert {"secretRef": {"name": "museserve-keys", "optional": True}} in sources
 
 
 def test_a_lost_card_or_worker_leaves_one() -> None:
@@ -255,6 +272,16 @@ def test_a_lost_card_or_worker_leaves_one() -> None:
     assert spec["gpu"]["minReplicas"] >= 2 and spec["cpu"]["minReplicas"] >= 3
     (budget,) = of_kind("production", "PodDisruptionBudget")
     assert budget["spec"]["minAvailable"] == sum(g["minReplicas"] for g in spec.values()) - 1
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_job_takes_the_configuration_out_of_the_document(overlay: str, tmp_path: Path) -> None:
+    (job,) = of_kind(overlay, "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    program = container["args"][0].split("<<'END'\n")[1].split("END\n")[0]
+    (tmp_path / "document").write_text(config_map(overlay, "serve-config")["data"]["document"])
+    exec(program.replace("/etc/museserve/", f"{tmp_path}/").replace("/tmp/config.yaml", f"{tmp_path}/config.yaml"))
+    assert load_config(tmp_path / "config.yaml") == configuration(overlay)
 
 
 def test_scripts_are_whole() -> None:

@@ -1,4 +1,4 @@
-"""`museserve serve-config`: one document for `serve deploy`, compose and KubeRay, with nothing in it that Serve would ignore or show to strangers."""
+"""`museserve serve-config`: the document has nothing in it that Serve would ignore, or show to strangers."""
 
 from __future__ import annotations
 
@@ -47,16 +47,19 @@ def test_its_args_are_what_the_import_path_takes() -> None:
 
 
 def test_options_are_taken() -> None:
-    document = printed("--port", "9000", "--host", "::", "--set", "avatars.uri=s3://mine/a", "--set", "deployments.mux.max_replicas=9")
+    settings = ("--set", "avatars.uri=s3://mine/a", "--set", "deployments.mux.max_replicas=9")
+    document = printed("--port", "9000", "--host", "::", *settings)
     assert document["http_options"] == {"host": "::", "port": 9000}
     config = whole(document)
-    assert (config.avatars.uri, config.deployments.mux.max_replicas, config.deployments.mux.min_replicas) == ("s3://mine/a", 9, 2)
+    mux = config.deployments.mux
+    assert (config.avatars.uri, mux.max_replicas, mux.min_replicas) == ("s3://mine/a", 9, 2)
 
 
 def test_a_change_of_scale_changes_no_args() -> None:
     """Serve replaces every replica when `args` change."""
-    before = printed()["applications"][0]
-    after = printed("--set", "deployments.lipsync.min_replicas=3", "--set", "deployments.tts.upscale_delay_s=9")["applications"][0]
+    (before,) = printed()["applications"]
+    settings = ("--set", "deployments.lipsync.min_replicas=3", "--set", "deployments.tts.upscale_delay_s=9")
+    (after,) = printed(*settings)["applications"]
     assert before["args"] == after["args"] and before["deployments"] != after["deployments"]
 
 
