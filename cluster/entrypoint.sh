@@ -24,10 +24,11 @@ done <<<"$flags"
 
 [[ $# == 1 && $1 == serve ]] || exec "$@"
 
-dashboard=http://127.0.0.1:8265
+dashboard=http://127.0.0.1:8265 health=http://127.0.0.1:$port/health
+get() { wget -q -T 5 -t 1 -O - "$1"; } # by default wget waits for minutes, and tries again
 stop() { # when the videos that are being made are sent; Serve's own shutdown would cut them
   local end=$((SECONDS + ${MUSESERVE_DRAIN_S:-45}))
-  while ((SECONDS < end)) && [[ $(wget -q -O - "http://127.0.0.1:$port/health") == *'"live_utterances":'[1-9]* ]]; do
+  while ((SECONDS < end)) && [[ $(get "$health") == *'"live_utterances":'[1-9]* ]]; do
     sleep 1
   done
   kill -TERM "$node"
@@ -41,7 +42,7 @@ ray start --head --block --dashboard-host "${MUSESERVE_DASHBOARD_HOST:-127.0.0.1
 node=$!
 trap stop TERM INT
 
-until wget -q -O /dev/null "$dashboard/api/version"; do
+until get "$dashboard/api/version" >/dev/null; do
   kill -0 "$node" # or leave with the node
   sleep 1
 done
@@ -58,9 +59,14 @@ shift # `serve`
 museserve serve-config --config "$config" --port "$port" "$@" >/tmp/serve.yaml
 serve deploy /tmp/serve.yaml --address "$dashboard"
 
-until wget -q -O /dev/null "http://127.0.0.1:$port/health"; do
+told=$SECONDS
+until get "$health" >/dev/null; do
   kill -0 "$node"
-  if wget -q -O - "$dashboard/api/serve/applications/" | grep -q '"DEPLOY_FAILED"'; then
+  if ((SECONDS - told >= 60)); then # what it waits for, such as a card
+    told=$SECONDS
+    serve status --address "$dashboard" >&2
+  fi
+  if [[ $(get "$dashboard/api/serve/applications/") == *'"DEPLOY_FAILED"'* ]]; then
     serve status --address "$dashboard" >&2
     exit 1
   fi
