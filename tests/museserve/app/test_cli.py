@@ -172,6 +172,17 @@ def test_serve_says_that_the_port_is_taken(museserve) -> None:
     assert f"port {port}" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_serve_says_that_the_port_of_the_dashboard_is_taken(museserve, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        (tmp_path / "mine.yaml").write_text(f"server: {{port: 0, dashboard_port: {port}}}\n")
+        done = museserve("serve", "--config", "mine.yaml")
+    assert done.returncode == 1
+    assert f"port {port}" in done.stderr and "server.dashboard_port" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_serve_refuses_an_unknown_key(museserve, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("server: {prot: 9000}\n")
     done = museserve("serve", "--config", "mine.yaml")
