@@ -27,7 +27,7 @@ _routers: WeakSet[Router] = WeakSet()  # of this process: one for each deploymen
 
 def router_config(*, local: bool) -> RequestRouterConfig:
     """local: prefer replicas on the caller's node, for calls that carry much."""
-    return RequestRouterConfig(request_router_class="deployments.routing.Router", request_router_kwargs={"local": local})
+    return RequestRouterConfig.model_validate({"request_router_class": "deployments.routing.Router", "request_router_kwargs": {"local": local}})
 
 
 def suspect(argument: object) -> bool:
@@ -65,7 +65,7 @@ class Router(FIFOMixin, RequestRouter):
     """Made by Serve, one in each process for each deployment that is called there."""
 
     def __init__(self, *args: Any, self_node_id: str | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         self._node, self._local = self_node_id, False
         self._sent: dict[int, tuple[Any, RunningReplica]] = {}  # id() of a call's first argument: a weak reference to it, and where it went
         self._silent: dict[ReplicaID, asyncio.Task[None] | None] = {}
