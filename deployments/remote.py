@@ -181,6 +181,7 @@ class Hedges:
     UNKNOWN_S = 0.5  # taken for the usual time until `KNOWN` calls were answered
     KNOWN = 20
     SPARE_S = 0.1
+    MOST_S = 3.0  # of a file, which is due much later
     SHARE, BURST = 0.05, 8.0
 
     def __init__(self) -> None:
@@ -198,7 +199,7 @@ class Hedges:
         So that a second call would make it, but not before the first should have.
         """
         usual = float(np.percentile(self._took, 95)) if len(self._took) >= self.KNOWN else self.UNKNOWN_S
-        return max(self.LEAST_S, 2 * usual, due_s - usual - self.SPARE_S)
+        return max(self.LEAST_S, 2 * usual, min(due_s - usual - self.SPARE_S, self.MOST_S))
 
     def allow(self, argument: object) -> bool:
         """Whether a call that waited so long may be sent to another replica. If so, its own is passed over until it answers again.

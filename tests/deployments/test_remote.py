@@ -100,6 +100,7 @@ def test_a_call_is_sent_twice_in_time_for_its_viewer_but_not_before_the_first_sh
         hedges.answered(0.1)
     assert hedges.wait_s(-1.0) == hedges.wait_s(0.0) == pytest.approx(0.2)
     assert hedges.wait_s(2.0) == pytest.approx(2.0 - 0.1 - Hedges.SPARE_S)
+    assert hedges.wait_s(10.0) == Hedges.MOST_S
     for _ in range(200):
         hedges.answered(0.001)
     assert hedges.wait_s(0.0) == Hedges.LEAST_S
