@@ -46,7 +46,10 @@ def is_silent(argument: object) -> bool:
 
 
 async def answers(argument: object) -> bool:
-    """Ask the replica that `argument` was sent to whether it is there; one that is not is passed over. True when none was found yet."""
+    """Ask the replica that `argument` was sent to whether it is there; one that is not is passed over.
+
+    True also when none was found yet, and when there is no other.
+    """
     found = _sent_to(argument)
     if found is None:
         return True
@@ -111,11 +114,10 @@ class Router(FIFOMixin, RequestRouter):
         return any(other not in self._silent for other in list(self.curr_replicas))
 
     async def answers(self, replica: RunningReplica) -> bool:
-        """Also of a replica that is draining, which gets nothing new."""
+        """Also of a replica that is draining, which gets nothing new. Where there is no other, it is waited for."""
         if not self.is_silent(replica) and await self._asked(replica):
             return True
-        self.suspect(replica)
-        return False
+        return not self.suspect(replica)
 
     def _watch(self, replica: ReplicaID) -> None:
         self._silent[replica] = asyncio.ensure_future(self._until_it_answers(replica))

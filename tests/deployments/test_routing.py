@@ -109,6 +109,7 @@ async def test_the_only_replica_is_never_passed_over() -> None:
     argument = Argument()
     await send(made, argument)
     assert not routing.suspect(argument), "nobody else could be asked"
+    assert await routing.answers(argument)
     assert set(await share(made, 3)) == {"near"}
 
 
