@@ -16,7 +16,7 @@ from grpc.aio import AioRpcError
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 
-from deployments import routing
+from deployments import silence
 from museserve.errors import BusyError, DeviceLostError, EngineError, MuseserveError
 
 logger = logging.getLogger("ray.serve")
@@ -72,7 +72,7 @@ async def pulled(responses: Any, argument: object = None, within_s: float | None
                 while not (await asyncio.wait({waiting}, timeout=QUIET_S))[0]:
                     if began is not None and within_s is not None and time.monotonic() - began > within_s:
                         raise TimeoutError(f"no answer within {within_s:.1f} s")
-                    if argument is not None and not await routing.answers(argument):
+                    if argument is not None and not await silence.answers(argument):
                         raise ConnectionError("the replica is silent")
                 item = waiting.result()
             finally:
@@ -206,8 +206,8 @@ class Hedges:
 
         argument: the call's first.
         """
-        silent = routing.is_silent(argument)
-        if (not silent and self._allowed < 1) or not routing.suspect(argument):
+        silent = silence.is_silent(argument)
+        if (not silent and self._allowed < 1) or not silence.suspect(argument):
             return False
         if not silent:
             self._allowed -= 1

@@ -1,8 +1,10 @@
 """Which replica a call goes to: Serve's choice by queue length, among those that answer, those on the caller's node first.
 
 Serve's own router sends work to a replica that fell silent (a node without its network, a stopped process) until Ray gives it
-up, after a minute. Here a caller that misses an answer says so (`suspect`, `answers`); the replica is passed over until it
-answers again.
+up, after a minute. Here a caller that misses an answer says so, through `deployments.silence`; the replica is passed over
+until it answers again.
+
+Serve pickles this module by value, as a copy: nothing that others share may live in it.
 """
 
 from __future__ import annotations
@@ -11,10 +13,12 @@ import asyncio
 import logging
 import random
 from typing import Any
-from weakref import WeakSet, ref
+from weakref import ref
 
 from ray.serve.config import RequestRouterConfig
 from ray.serve.request_router import FIFOMixin, PendingRequest, ReplicaID, RequestRouter, RunningReplica
+
+from deployments import silence
 
 logger = logging.getLogger("ray.serve")
 
@@ -22,46 +26,10 @@ ASK_EVERY_S = 0.5  # a silent replica is asked whether it is back
 ASK_BACKOFF = 3  # eight times Serve's deadline for a queue length, of 0.1 s: a busy replica answers by then
 LOCAL_SHARE = 0.5  # of its requests at once, up to which a replica on the caller's node is preferred
 
-_routers: WeakSet[Router] = WeakSet()  # of this process: one for each deployment that it calls
-
 
 def router_config(*, local: bool) -> RequestRouterConfig:
     """local: prefer replicas on the caller's node, for calls that carry much."""
     return RequestRouterConfig.model_validate({"request_router_class": "deployments.routing.Router", "request_router_kwargs": {"local": local}})
-
-
-def suspect(argument: object) -> bool:
-    """Pass over the replica that `argument` was sent to and that has not answered. Whether another can be asked.
-
-    argument: the very object that was the call's first argument.
-    """
-    found = _sent_to(argument)
-    return found is not None and found[0].suspect(found[1])
-
-
-def is_silent(argument: object) -> bool:
-    """Whether the replica that `argument` was sent to is passed over."""
-    found = _sent_to(argument)
-    return found is not None and found[0].is_silent(found[1])
-
-
-async def answers(argument: object) -> bool:
-    """Ask the replica that `argument` was sent to whether it is there; one that is not is passed over.
-
-    True also when none was found yet, and when there is no other.
-    """
-    found = _sent_to(argument)
-    if found is None:
-        return True
-    router, replica = found
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(router.answers(replica), router.loop))
-
-
-def _sent_to(argument: object) -> tuple[Router, RunningReplica] | None:
-    for router in list(_routers):
-        if (replica := router.sent_to(argument)) is not None:
-            return router, replica
-    return None
 
 
 class Router(FIFOMixin, RequestRouter):
@@ -72,7 +40,7 @@ class Router(FIFOMixin, RequestRouter):
         self._node, self._local = self_node_id, False
         self._sent: dict[int, tuple[Any, RunningReplica]] = {}  # id() of a call's first argument: a weak reference to it, and where it went
         self._silent: dict[ReplicaID, asyncio.Task[None] | None] = {}
-        _routers.add(self)
+        silence.register(self)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
