@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from typing import Any
 from weakref import ref
 
@@ -62,9 +63,10 @@ class Router(FIFOMixin, RequestRouter):
     async def _choose_replica_for_request(self, pending_request: PendingRequest, *, is_retry: bool = False) -> RunningReplica:
         replica = await super()._choose_replica_for_request(pending_request, is_retry=is_retry)
         if pending_request.args:
-            key = id(pending_request.args[0])
-            gone = ref(pending_request.args[0], lambda _: self._sent.pop(key, None))
-            self._sent[key] = gone, replica
+            argument = pending_request.args[0]
+            key = id(argument)
+            with suppress(TypeError):  # a text or the like has no weak references
+                self._sent[key] = ref(argument, lambda _: self._sent.pop(key, None)), replica
         return replica
 
     def sent_to(self, argument: object) -> RunningReplica | None:
@@ -91,13 +93,13 @@ class Router(FIFOMixin, RequestRouter):
         self._silent[replica] = asyncio.ensure_future(self._until_it_answers(replica))
 
     async def _until_it_answers(self, replica_id: ReplicaID) -> None:
-        began = self.loop.time()
+        told = False
         try:
             await asyncio.sleep(ASK_EVERY_S)
             while (replica := self.curr_replicas.get(replica_id)) is not None and not await self._asked(replica):
-                if began:
+                if not told:
                     logger.warning("%s is silent; others are asked until it answers", replica_id)
-                    began = 0.0
+                    told = True
                 await asyncio.sleep(ASK_EVERY_S)
         finally:
             self._silent.pop(replica_id, None)

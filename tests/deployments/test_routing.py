@@ -143,5 +143,6 @@ async def test_a_silent_replica_does_not_answer_and_a_draining_one_does() -> Non
 async def test_nothing_is_kept_of_calls_that_are_over() -> None:
     made = await router(Replica("near", HERE))
     await share(made)
+    await send(made, "a text")
     gc.collect()
     assert len(made._sent) == 0
