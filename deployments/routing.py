@@ -77,11 +77,13 @@ class Router(FIFOMixin, RequestRouter):
         return replica.replica_id in self._silent
 
     def suspect(self, replica: RunningReplica) -> bool:
-        """From any thread. Whether there is another."""
-        if replica.replica_id in self.curr_replicas and replica.replica_id not in self._silent:
-            self._silent[replica.replica_id] = None
-            self.loop.call_soon_threadsafe(self._watch, replica.replica_id)
-        return any(other not in self._silent for other in list(self.curr_replicas))
+        """From any thread. Whether there is another; if not, it goes on getting calls."""
+        name = replica.replica_id
+        others = any(other != name and other not in self._silent for other in list(self.curr_replicas))
+        if others and name in self.curr_replicas and name not in self._silent:
+            self._silent[name] = None
+            self.loop.call_soon_threadsafe(self._watch, name)
+        return others
 
     async def answers(self, replica: RunningReplica) -> bool:
         """Also of a replica that is draining, which gets nothing new. Where there is no other, it is waited for."""
