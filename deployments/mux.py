@@ -156,8 +156,11 @@ class RemoteEngines:
             return so_far.rest(pulled(self._tts_stream.stream.remote(asked), asked, within_s))
 
         tries, timeout_s = self._config.retries + 1, self._config.segment_timeout_s
-        retried = self._metrics.retries.inc
-        chunks = repulled(ask, "speech", tries=tries, timeout_s=timeout_s, failure=SpeechEngineError, on_retry=retried)
+
+        def lost() -> None:
+            self._metrics.takeovers.inc(tags={"lost": "tts"})
+
+        chunks = repulled(ask, "speech", tries=tries, timeout_s=timeout_s, failure=SpeechEngineError, on_retry=lost)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ray.serve.handle import DeploymentHandle
 
+from deployments.metrics import takeovers
 from deployments.remote import answered, pulled, repulled
 from deployments.so_far import FilmSoFar
 from museserve.errors import BusyError, EngineError
@@ -32,6 +33,7 @@ class GraphClient:
         self._face_prep = face_prep.options(stream=True)
         self._max_live, self._patience_s = max_live, patience_s
         self._info: ServiceInfo | None = None
+        self._takeovers = takeovers()
         self.live = 0
 
     async def ask_info(self) -> ServiceInfo:
@@ -90,7 +92,10 @@ class GraphClient:
         return pulled(self._face_prep.prepare.remote(data, avatar_id, name or avatar_id, gender, clip))
 
     def _repulled(self, ask: Callable[[float | None], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
-        return repulled(ask, "mux", tries=TRIES, timeout_s=self._patience_s)
+        return repulled(ask, "mux", tries=TRIES, timeout_s=self._patience_s, on_retry=self._lost)
+
+    def _lost(self) -> None:
+        self._takeovers.inc(tags={"lost": "mux"})
 
     async def _counted(self, video: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
         if self.live >= self._max_live:
