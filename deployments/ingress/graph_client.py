@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from ray.serve.handle import DeploymentHandle
 
 from deployments.metrics import takeovers
-from deployments.remote import answered, pulled, repulled
+from deployments.remote import answered, pulled, repulled, retried
 from deployments.so_far import FilmSoFar
 from museserve.errors import BusyError, EngineError
 from museserve.messages import FilmHead, Fragment, PreparationProgress, ServiceInfo, SpeechRequest, VideoRequest
@@ -18,7 +18,8 @@ from musetalk.avatars.format import AvatarMeta
 
 T = TypeVar("T")
 
-TRIES = 4  # Mux replicas in a row that bring nothing more of a stream
+TRIES = 4  # Mux replicas in a row that bring nothing
+INFO_S = 5.0  # longest wait for one of them to say what runs
 
 
 class GraphClient:
@@ -38,7 +39,7 @@ class GraphClient:
 
     async def ask_info(self) -> ServiceInfo:
         """What runs in the graph, asked for anew."""
-        info: ServiceInfo = await answered(self._mux.info.remote())
+        info: ServiceInfo = await retried(lambda: answered(self._mux.info.remote()), "mux", tries=TRIES, timeout_s=INFO_S)
         self._info = info
         return info
 
