@@ -147,7 +147,8 @@ class RemoteEngines:
     async def synthesize(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
         """Chunks in order. When the replica is lost, another speaks anew, and what came already is skipped.
 
-        A provider's voice would go on otherwise than it began: there SpeechEngineError is raised, unless nothing came yet.
+        A provider's voice would go on otherwise than it began: there SpeechEngineError is raised, unless nothing came
+        yet.
         """
         so_far = SpeechSoFar()
 

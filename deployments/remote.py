@@ -23,7 +23,8 @@ logger = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
 
-# A replica that died, is starting, fell silent, or refused the call: another one, or the same a moment later, may answer.
+# A replica that died, is starting, fell silent, or refused the call: another one, or the same a moment later, may
+# answer.
 LOST = (
     RayActorError,
     ReplicaUnavailableError,
@@ -46,7 +47,10 @@ def unwrap(error: BaseException) -> BaseException:
 
 
 async def answered(response: Awaitable[T]) -> T:
-    """The answer to a unary call, with our own errors as they were raised. Cancelling it cancels the call, down to its queue."""
+    """The answer to a unary call, with our own errors as they were raised.
+
+    Cancelling it cancels the call, down to its queue.
+    """
     try:
         return await response
     except asyncio.CancelledError:
@@ -57,7 +61,9 @@ async def answered(response: Awaitable[T]) -> T:
 
 
 async def pulled(responses: Any, argument: object = None, within_s: float | None = None) -> AsyncGenerator[Any, None]:
-    """The items of a streamed call, with our own errors as they were raised. Closing it cancels the call, down to what is queued for it.
+    """The items of a streamed call, with our own errors as they were raised.
+
+    Closing it cancels the call, down to what is queued for it.
 
     Args:
         argument: the call's first: with it, a replica that falls silent is noticed and raises ConnectionError.
@@ -103,7 +109,8 @@ async def repulled(
     """The items of a streamed call; when its replica is lost, what is missing is asked for again.
 
     Args:
-        ask: makes the call for what is missing now. Its argument is the longest wait for the first item, as `pulled` takes it.
+        ask: makes the call for what is missing now. Its argument is the longest wait for the first item, as `pulled`
+            takes it.
         replicas: whose they are, for messages.
         tries: calls in a row that bring nothing.
         timeout_s: longest wait for something after a loss.
@@ -173,8 +180,8 @@ async def retried(
 class Hedges:
     """When a call that has not been answered is sent to a second replica as well.
 
-    A viewer's deadline decides, and the usual time of such a call: a replica that is only busy shall not be asked twice for
-    nothing. Of replicas that are not known to be silent only a small share of calls is sent twice.
+    A viewer's deadline decides, and the usual time of such a call: a replica that is only busy shall not be asked twice
+    for nothing. Of replicas that are not known to be silent only a small share of calls is sent twice.
     """
 
     LEAST_S = 0.15
@@ -202,7 +209,9 @@ class Hedges:
         return max(self.LEAST_S, 2 * usual, min(due_s - usual - self.SPARE_S, self.MOST_S))
 
     def allow(self, argument: object) -> bool:
-        """Whether a call that waited so long may be sent to another replica. If so, its own is passed over until it answers again.
+        """Whether a call that waited so long may be sent to another replica.
+
+        If so, its own is passed over until it answers again.
 
         argument: the call's first.
         """
@@ -214,7 +223,9 @@ class Hedges:
         return True
 
     async def first_of(self, call: Callable[[], Awaitable[T]], argument: object, due_s: float, on_hedge: Callable[[], None]) -> T:
-        """The first answer to an idempotent call, of one replica or, when that is late, of two. The other call is cancelled.
+        """The first answer to an idempotent call, of one replica or, when that is late, of two.
+
+        The other call is cancelled.
 
         Args:
             call: sends it. argument: its first. due_s: as `wait_s` takes it.

@@ -1,8 +1,8 @@
-"""Which replica a call goes to: Serve's choice by queue length, among those that answer, those on the caller's node first.
+"""Which replica a call goes to: by queue length, as Serve's own router does, those on the caller's node first.
 
-Serve's own router sends work to a replica that fell silent (a node without its network, a stopped process) until Ray gives it
-up, after a minute. Here a caller that misses an answer says so, through `deployments.silence`; the replica is passed over
-until it answers again.
+Serve's own sends work to a replica that fell silent (a node without its network, a stopped process) until Ray gives it up,
+after a minute. Here a caller that misses an answer says so, through `deployments.silence`; the replica is passed over until
+it answers again.
 
 Serve pickles this module by value, as a copy: nothing that others share may live in it.
 """
@@ -39,7 +39,8 @@ class Router(FIFOMixin, RequestRouter):
     def __init__(self, *args: Any, self_node_id: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         self._node, self._local = self_node_id, False
-        self._sent: dict[int, tuple[Any, RunningReplica]] = {}  # id() of a call's first argument: a weak reference to it, and where it went
+        # id() of a call's first argument: a weak reference to it, and where it went.
+        self._sent: dict[int, tuple[Any, RunningReplica]] = {}
         self._silent: dict[ReplicaID, asyncio.Task[None] | None] = {}
         silence.register(self)
 

@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 
 class Router(Protocol):
-    """As `deployments.routing.Router`, of which Serve makes one in each process for each deployment that is called there."""
+    """As `deployments.routing.Router`: Serve makes one in each process for each deployment that is called there."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...

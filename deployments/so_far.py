@@ -35,7 +35,8 @@ class SpeechSoFar:
                 missing = chunk.start + len(chunk.pcm) - self._samples
                 if missing <= 0 and not chunk.final:
                     continue
-                if chunk.start < self._samples:  # also by a few samples: espeak-ng's clauses are not equally long every time
+                # Also by a few samples: espeak-ng's clauses are not equally long every time.
+                if chunk.start < self._samples:
                     pcm = chunk.pcm[len(chunk.pcm) - max(0, missing) :]
                     phonemes = None if chunk.phonemes is None else tuple(p for p in chunk.phonemes if p.start >= self._samples)
                     chunk = replace(chunk, start=self._samples, pcm=pcm, phonemes=phonemes)
