@@ -163,7 +163,7 @@ def test_a_replica_that_falls_silent_holds_nobody_up(pairs: Service, deployment:
         later = viewers(pairs, 2, f"After silence of {deployment}")
         for viewer in watching + later:
             viewer.wait().assert_whole()
-            assert viewer.late_s < (3 if deployment == "Mux" else 1)
+            assert viewer.late_s < (10 if deployment == "Mux" else 3), "a minute, or mux.segment_timeout_s, without"
     finally:
         os.kill(victim.pid, signal.SIGCONT)
 
