@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+import secrets
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -15,9 +16,11 @@ from ray.serve.handle import DeploymentHandle
 
 from configs.models import AppConfig, MuxConfig
 from deployments import logs
+from deployments.admission import Admission, Note, Posted
+from deployments.live import LiveConfig
 from deployments.metrics import MuxMetrics
 from deployments.remote import pulled, retried
-from museserve.errors import RenderError, RequestError
+from museserve.errors import BusyError, RenderError, RequestError
 from museserve.media.speech_encode import SpeechEncoder
 from museserve.messages import (
     CacheHit,
@@ -49,6 +52,7 @@ Handle = DeploymentHandle[Any]
 
 # Arrays cross two and a half times faster than with cloudpickle, Serve's default.
 PLAIN_PICKLE: dict[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
+POST_TIMEOUT_S = 2.0
 
 
 class Mux:
@@ -60,13 +64,22 @@ class Mux:
         store = shipped_store(config, config.mux.avatar_cache_bytes)
         for avatar_id in BUILTIN:
             store.load(avatar_id).frames.max()  # brings the pages into memory before anyone waits for them
-        self._config, self._metrics = config.mux, MuxMetrics()
+        self._config, self._live_config, self._metrics = config.mux, LiveConfig("mux", config), MuxMetrics()
         self._executor = DeadlineExecutor([float("inf")] * config.mux.encode_threads)
         self._engines = RemoteEngines(tts, lipsync, config.mux, self._metrics)
         cache = UtteranceCache.of(config)
         observer = MetricsObserver(self._metrics)
-        self._pipeline = VideoPipeline(config, self._engines, store.load, self._executor, cache, observer)
+        most = config.deployments.lipsync.max_replicas
+        self._admission = Admission(self._engines.post, secrets.token_hex(8), config.capacity, most)
+        self._pipeline = VideoPipeline(config, self._engines, store.load, self._executor, cache, observer, self._admission.place)
         self._live = 0
+
+    def reconfigure(self, user_config: Any) -> None:
+        """What Serve calls with a new `user_config`. Raises ConfigError at the start alone."""
+        if (config := self._live_config.changed(user_config)) is not None:
+            self._engines.configure(config.mux)
+            self._pipeline.configure(config.mux)
+            self._admission.configure(config.capacity, config.deployments.lipsync.max_replicas)
 
     async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
         """Fragments as they are made, the first with the init segment and the head. Raises RequestError kinds before the first one."""
@@ -92,7 +105,8 @@ class Mux:
                 yield tail
 
     async def info(self) -> ServiceInfo:
-        return ServiceInfo((await self._engines.lipsync()).info, await self._engines.speech())
+        lipsync, speech = (await self._engines.lipsync()).info, await self._engines.speech()
+        return ServiceInfo(lipsync, speech, await self._admission.summary())
 
     async def _counted(self, video: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
         """The items of an utterance's video, counted among the live ones and by how it ends."""
@@ -105,6 +119,9 @@ class Mux:
             outcome = "finished"
         except RequestError:
             outcome = "refused"
+            raise
+        except BusyError:
+            outcome = "busy"
             raise
         except Exception:
             outcome = "failed"
@@ -127,6 +144,14 @@ class RemoteEngines:
         self._config, self._metrics = config, metrics
         self._lipsync: LipSync | None = None
         self._speech: SpeechInfo | None = None
+
+    def configure(self, config: MuxConfig) -> None:
+        self._config = config
+
+    async def post(self, note: Note) -> Sequence[Posted]:
+        """Tell every LipSync replica that runs; what each answers."""
+        answers: Sequence[Posted] = await self._lipsync_replicas.broadcast("post", note).results_async(timeout_s=POST_TIMEOUT_S)
+        return answers
 
     async def lipsync(self) -> LipSync:
         if self._lipsync is None:

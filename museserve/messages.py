@@ -217,10 +217,11 @@ class SpeechInfo:
 
 @dataclass(frozen=True)
 class ServiceInfo:
-    """What runs in the graph."""
+    """What runs in the graph. capacity: how many streams it draws in time, by how many replicas; empty while nobody knows."""
 
     lipsync: EngineInfo
     speech: SpeechInfo
+    capacity: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,7 @@ class VideoRequest:
     frames follow.
     keep: put the finished fragments into the cache, although the text was not asked for before.
     text_track: put captions into the finished film.
+    begun: it goes on with what somebody watches already, so it is not refused for want of room.
     """
 
     utterance: str
@@ -252,6 +254,7 @@ class VideoRequest:
     phase: int = 0
     keep: bool = False
     text_track: bool = False
+    begun: bool = False
 
 
 CacheHit = Literal["no", "speech", "segments"]  # how much of an utterance came out of the cache

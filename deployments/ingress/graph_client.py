@@ -23,7 +23,7 @@ class GraphClient:
     def __init__(self, mux: DeploymentHandle[Any], face_prep: DeploymentHandle[Any], max_live: int) -> None:
         self._mux, self._mux_stream = mux, mux.options(stream=True)
         self._face_prep = face_prep.options(stream=True)
-        self._max_live = max_live
+        self.max_live = max_live
         self._info: ServiceInfo | None = None
         self.live = 0
 
@@ -55,13 +55,27 @@ class GraphClient:
         return pulled(self._face_prep.prepare.remote(data, avatar_id, name or avatar_id, gender, clip))
 
     async def _counted(self, method: Any, request: VideoRequest) -> AsyncGenerator[Any, None]:
-        if self.live >= self._max_live:
+        if self.live >= self.max_live:
             most = f"{self.live} videos are being made, the most this service takes at once"
             raise BusyError(f"{most}; try again in a moment")
         self.live += 1
         try:
-            async with aclosing(pulled(method.remote(request))) as items:
+            async with aclosing(self._admitted(method, request)) as items:
                 async for item in items:
                     yield item
         finally:
             self.live -= 1
+
+    async def _admitted(self, method: Any, request: VideoRequest) -> AsyncGenerator[Any, None]:
+        """A Mux replica that has no room for a stream is asked once more: another may answer."""
+        for again in (request.paced, False):
+            refused = True
+            try:
+                async with aclosing(pulled(method.remote(request))) as items:
+                    async for item in items:
+                        refused = False
+                        yield item
+                return
+            except BusyError:
+                if not (refused and again):
+                    raise
