@@ -81,17 +81,6 @@ def autoscaling(scale: AutoscaleConfig) -> dict[str, Any]:
     return scale.model_dump(include=SCALING) | {"initial_replicas": max(scale.min_replicas, 1)}
 
 
-def proportions(config: AppConfig) -> dict[str, Any]:
-    """The arguments of `deployments.policy.InProportion`."""
-    capacity = config.capacity
-    return {
-        "streams": {"Mux": capacity.mux_streams, "LipSync": capacity.lipsync_streams, "TTS": capacity.tts_streams},
-        "aim": capacity.aim,
-        "spare_replicas": capacity.spare_replicas,
-        "window_s": capacity.window_s,
-    }
-
-
 def _deployment(cls: type, key: str, scale: AutoscaleConfig, health_check_period_s: float = 5) -> Any:
     return serve.deployment(
         cls,

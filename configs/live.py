@@ -11,14 +11,14 @@ from typing import Any
 from configs.models import AppConfig, merged, parse_config
 from museserve.errors import ConfigError
 
-# A key stands for all below it. Two deployments have some keys because the one must fit to the other.
+# A key stands for all below it. Two deployments have some keys because the one must fit to the other; Mux has all of
+# `capacity` because it tells the autoscaling policy.
 LIVE: dict[str, tuple[str, ...]] = {
     "ingress": ("server.log_level", "limits.max_live_utterances", "capacity.wait_s"),
     "mux": (
         "server.log_level",
         *("mux.lead_s", "mux.segments_a_call", "mux.segments_in_flight", "mux.segment_timeout_s", "mux.retries"),
-        *("capacity.mux_streams", "capacity.replica_start_s", "capacity.wait_s"),
-        *("lipsync.batch.max_frames", "deployments.lipsync.max_replicas"),
+        *("lipsync.batch.max_frames", "capacity", "deployments.lipsync.max_replicas"),
     ),
     "tts": ("server.log_level",),
     "lipsync": (
@@ -56,8 +56,8 @@ def with_live(config: AppConfig, deployment: str, settings: Any) -> AppConfig:
 
 
 def every_live_key() -> set[str]:
-    """Of all deployments together, and of the autoscaling policy, which has the rest of `capacity`."""
-    return {key for keys in LIVE.values() for key in keys} | {"capacity"}
+    """Of all deployments together."""
+    return {key for keys in LIVE.values() for key in keys}
 
 
 def _keys(settings: dict[str, Any], above: str) -> list[str]:

@@ -19,6 +19,7 @@ from deployments import logs
 from deployments.admission import Admission, Note, Posted
 from deployments.live import LiveConfig
 from deployments.metrics import MuxMetrics
+from deployments.policy import told_by_mux
 from deployments.remote import pulled, retried
 from museserve.errors import BusyError, RenderError, RequestError
 from museserve.media.speech_encode import SpeechEncoder
@@ -73,6 +74,7 @@ class Mux:
         self._admission = Admission(self._engines.post, secrets.token_hex(8), config.capacity, most)
         self._pipeline = VideoPipeline(config, self._engines, store.load, self._executor, cache, observer, self._admission.place)
         self._live = 0
+        self._told = told_by_mux(config.capacity)
 
     def reconfigure(self, user_config: Any) -> None:
         """What Serve calls with a new `user_config`. Raises ConfigError at the start alone."""
@@ -80,6 +82,11 @@ class Mux:
             self._engines.configure(config.mux)
             self._pipeline.configure(config.mux)
             self._admission.configure(config.capacity, config.deployments.lipsync.max_replicas)
+            self._told = told_by_mux(config.capacity)
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve shows the autoscaling policy."""
+        return self._told
 
     async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
         """Fragments as they are made, the first with the init segment and the head. Raises RequestError kinds before the first one."""

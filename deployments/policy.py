@@ -15,26 +15,33 @@ from typing import Any
 
 from ray.serve.config import AutoscalingContext
 
+from configs.models import CapacityConfig
+
 logger = logging.getLogger("ray.serve")
 
 STAGES = ("Mux", "LipSync", "TTS")  # what every live utterance passes; Mux counts them
 STREAMS = "streams"  # the metric by which a replica tells how many it carries
+TOLD = ("aim", "spare_replicas", "window_s", "tts_streams")  # metrics of Mux: keys of `capacity`
 SLACK = 1.15  # replicas leave only when so much more load would not need them
+
+
+def told_by_mux(capacity: CapacityConfig) -> dict[str, float]:
+    """The metrics of a Mux replica. They are how the policy gets its settings: were they its arguments, Serve would
+    replace every replica for a change of one."""
+    return {STREAMS: capacity.mux_streams, **{name: float(getattr(capacity, name)) for name in TOLD}}
 
 
 class InProportion:
     """Mux, LipSync and TTS by the live utterances; every other deployment by its own requests.
 
-    `aim` of what the replicas carry is in use, and `spare_replicas` more are there while anybody watches. Always the
-    largest load of the last `window_s` counts: Serve acts on the last wish of a delay, and a dip must not undo a peak.
-
-    Args:
-        streams: deployment -> live utterances that one replica carries. A deployment that is not there, or has 0, tells
-            it by its metric "streams"; until it does, its `target_ongoing_requests` are what is aimed at.
+    `capacity.aim` of what the replicas carry is in use, and `spare_replicas` more are there while anybody watches. Always
+    the largest load of the last `window_s` counts: Serve acts on the last wish of a delay, and a dip must not undo a
+    peak. What replicas carry they tell by their metric "streams"; until one does, its `target_ongoing_requests` are
+    aimed at.
     """
 
-    def __init__(self, streams: Mapping[str, float], aim: float, spare_replicas: int, window_s: float) -> None:
-        self._streams, self._aim, self._spare, self._window_s = dict(streams), aim, spare_replicas, window_s
+    def __init__(self) -> None:
+        self._settings = told_by_mux(CapacityConfig())
         self._loads: dict[Any, Window] = {}
         self._warned: set[str] = set()
 
@@ -61,22 +68,21 @@ class InProportion:
         load = float(source.total_num_requests)
         if not math.isfinite(load) or load < 0:
             raise ValueError(f"its load is {load}")
+        if shared:
+            self._settings |= {metric: value for metric in TOLD if (value := _told(source, metric)) is not None}
         now = time.time() if context.current_time is None else context.current_time
-        peak = self._loads.setdefault(key, Window(self._window_s)).largest(load, now)
-        each = self._aimed(name, context, shared)
-        spare = self._spare if shared and peak > 0 else 0
+        peak = self._loads.setdefault(key, Window()).largest(load, now, self._settings["window_s"])
+        each = self._aimed(name, context) if shared else _own_target(context)
+        spare = round(self._settings["spare_replicas"]) if shared and peak > 0 else 0
         wish, target = _replicas(peak, each) + spare, context.target_num_replicas
         if wish < target:
             wish = min(target, _replicas(peak * SLACK, each) + spare)
         return min(max(wish, context.capacity_adjusted_min_replicas), context.capacity_adjusted_max_replicas)
 
-    def _aimed(self, name: str, context: AutoscalingContext, shared: bool) -> float:
-        """The load that one replica shall have."""
-        streams = self._streams.get(name) or (_told(context) if shared else 0)
-        if streams > 0:
-            return streams * self._aim
-        assert context.config is not None
-        return float(context.config.get_target_ongoing_requests())
+    def _aimed(self, name: str, context: AutoscalingContext) -> float:
+        """The live utterances that one replica shall have."""
+        streams = self._settings["tts_streams"] if name == "TTS" else _told(context, STREAMS)
+        return streams * self._settings["aim"] if streams else _own_target(context)
 
     def _warn(self, message: str) -> None:
         if message not in self._warned and len(self._warned) < 100:
@@ -85,17 +91,16 @@ class InProportion:
 
 
 class Window:
-    """The largest of what was seen in the last `seconds`."""
+    """The largest of what was seen lately."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self) -> None:
         self._seen: deque[tuple[float, float]] = deque()  # time, load; loads descend, because a later larger one hides the earlier
 
-    def largest(self, load: float, now: float) -> float:
+    def largest(self, load: float, now: float, seconds: float) -> float:
         while self._seen and self._seen[-1][1] <= load:
             self._seen.pop()
         self._seen.append((now, load))
-        while self._seen[0][0] < now - self._seconds:
+        while self._seen[0][0] < now - seconds:
             self._seen.popleft()
         return self._seen[0][1]
 
@@ -108,11 +113,16 @@ def _name(key: Any) -> str:
     return str(getattr(key, "name", key))
 
 
-def _told(context: AutoscalingContext) -> float:
-    """Streams a replica, the mean of those that told it; 0 when none has."""
-    by_replica = (context.aggregated_metrics or {}).get(STREAMS) or {}
-    told = [value for value in by_replica.values() if math.isfinite(value) and value > 0]
-    return sum(told) / len(told) if told else 0.0
+def _told(context: AutoscalingContext, metric: str) -> float | None:
+    """The mean of what replicas tell; None when none does."""
+    by_replica = (context.aggregated_metrics or {}).get(metric) or {}
+    told = [value for value in by_replica.values() if math.isfinite(value) and value >= 0]
+    return sum(told) / len(told) if told else None
+
+
+def _own_target(context: AutoscalingContext) -> float:
+    assert context.config is not None
+    return float(context.config.get_target_ongoing_requests())
 
 
 def _target(context: Any) -> int:

@@ -1,7 +1,7 @@
 """The Serve document of a configuration: what `serve deploy`, compose and a RayService's `serveConfigV2` all take.
 
 `args` is the configuration as `graph.build` gets it, but for what scales and what is live (`configs/live.py`). That stands
-under `deployments` and in the policy: a change of `args` replaces every replica, one of the others none.
+under `deployments`: a change of `args`, or of the policy's own, replaces every replica, one of the others none.
 """
 
 from __future__ import annotations
@@ -58,10 +58,7 @@ def serve_document(config: AppConfig, host: str = "0.0.0.0", port: int = 8000) -
                 "route_prefix": "/",
                 "import_path": "graph:build",
                 "args": _fixed(config.model_dump(mode="json", exclude={"deployments": scaling})),
-                "autoscaling_policy": {
-                    "policy_function": "deployments.policy:InProportion",
-                    "policy_kwargs": graph.proportions(config),
-                },
+                "autoscaling_policy": {"policy_function": "deployments.policy:InProportion"},
                 "deployments": deployments,
             }
         ],
