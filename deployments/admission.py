@@ -116,7 +116,7 @@ class Admission:
         """
         await self.look()
         if request.paced:
-            if not request.begun and not self._holds(self.streams, self._elsewhere(films=False)):
+            if not (request.begun or request.first_frame) and not self._holds(self.streams, self._elsewhere(films=False)):
                 raise self._full()
             self.streams += 1
         else:

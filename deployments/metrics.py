@@ -24,6 +24,7 @@ class MuxMetrics:
         self.underruns = metrics.Counter("museserve_underruns", "pieces that were ready only after a viewer needed them")
         self.cache = metrics.Counter("museserve_cache", "spoken texts, by what the cache had of them", tag_keys=("found",))
         self.retries = metrics.Counter("museserve_segment_retries", "segments sent again")
+        self.hedged = metrics.Counter("museserve_hedged_calls", "calls to LipSync that were late, and sent to a second replica", tag_keys=("method",))
 
 
 class LipSyncMetrics:

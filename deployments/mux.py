@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -20,8 +21,9 @@ from deployments.admission import Admission, Note, Posted
 from deployments.live import LiveConfig
 from deployments.metrics import MuxMetrics
 from deployments.policy import told_by_mux
-from deployments.remote import pulled, retried
-from museserve.errors import BusyError, RenderError, RequestError
+from deployments.remote import Hedges, answered, pulled, repulled, retried
+from deployments.so_far import SpeechSoFar
+from museserve.errors import BusyError, RenderError, RequestError, SpeechEngineError
 from museserve.media.speech_encode import SpeechEncoder
 from museserve.messages import (
     CacheHit,
@@ -151,6 +153,7 @@ class RemoteEngines:
         self._config, self._metrics = config, metrics
         self._lipsync: LipSync | None = None
         self._speech: SpeechInfo | None = None
+        self._hedges = {"listen": Hedges(), "render": Hedges()}
 
     def configure(self, config: MuxConfig) -> None:
         self._config = config
@@ -162,19 +165,32 @@ class RemoteEngines:
 
     async def lipsync(self) -> LipSync:
         if self._lipsync is None:
-            info: EngineInfo = await self._ask_lipsync("info")
+            info: EngineInfo = await self._retried(lambda: answered(self._lipsync_replicas.info.remote()))
             self._lipsync = LipSync(info, self._listen, self._render)
         return self._lipsync
 
     async def speech(self) -> SpeechInfo:
         if self._speech is None:
             tries, timeout_s = self._config.retries + 1, self._config.segment_timeout_s
-            self._speech = await retried(self._tts.info.remote, "speech", tries=tries, timeout_s=timeout_s)
+            self._speech = await retried(lambda: answered(self._tts.info.remote()), "speech", tries=tries, timeout_s=timeout_s)
         assert self._speech is not None
         return self._speech
 
     async def synthesize(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
-        async with aclosing(pulled(self._tts_stream.stream.remote(request))) as chunks:
+        """Chunks in order. When the replica is lost, another speaks anew, and what came already is skipped.
+
+        A provider's voice would go on otherwise than it began: there SpeechEngineError is raised, unless nothing came yet.
+        """
+        so_far = SpeechSoFar()
+
+        def ask(within_s: float | None) -> AsyncGenerator[SpeechChunk, None]:
+            asked = replace(request)  # an object of its own, by which the call is told from the one before
+            return so_far.rest(pulled(self._tts_stream.stream.remote(asked), asked, within_s))
+
+        tries, timeout_s = self._config.retries + 1, self._config.segment_timeout_s
+        retried = self._metrics.retries.inc
+        chunks = repulled(ask, "speech", tries=tries, timeout_s=timeout_s, failure=SpeechEngineError, on_retry=retried)
+        async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
 
@@ -187,10 +203,17 @@ class RemoteEngines:
         self._metrics.queue_ms.observe(rendered.queue_ms)
         return rendered
 
-    async def _ask_lipsync(self, method: str, *arguments: Any) -> Any:
-        call = getattr(self._lipsync_replicas, method)
+    async def _ask_lipsync(self, method: str, argument: SpeechWindow | RenderRequest) -> Any:
+        call, hedges = getattr(self._lipsync_replicas, method), self._hedges[method]
+
+        def hedged() -> None:
+            self._metrics.hedged.inc(tags={"method": method})
+
+        return await self._retried(lambda: hedges.first_of(lambda: call.remote(argument), argument, argument.due_s, hedged))
+
+    async def _retried(self, call: Callable[[], Awaitable[Any]]) -> Any:
         return await retried(
-            lambda: call.remote(*arguments),
+            call,
             "lip-sync",
             tries=self._config.retries + 1,
             timeout_s=self._config.segment_timeout_s,

@@ -32,7 +32,7 @@ class Ingress:
     def __init__(self, config: AppConfig, mux: DeploymentHandle[Any], face_prep: DeploymentHandle[Any]) -> None:
         logs.join_serve()
         self._config, self._live_config = config, LiveConfig("ingress", config)
-        graph = self._graph = GraphClient(mux, face_prep, config.limits.max_live_utterances)
+        graph = self._graph = GraphClient(mux, face_prep, config.limits.max_live_utterances, config.mux.segment_timeout_s)
         self._avatars = Avatars(config, graph)
         self._speech = Speech(config, graph)
         self._videos = Videos(config, graph, self._avatars)
@@ -43,7 +43,7 @@ class Ingress:
     def reconfigure(self, user_config: Any) -> None:
         """What Serve calls with a new `user_config`. Raises ConfigError at the start alone."""
         if (config := self._live_config.changed(user_config)) is not None:
-            self._graph.max_live = config.limits.max_live_utterances
+            self._graph.configure(config.limits.max_live_utterances, config.mux.segment_timeout_s)
             self._sessions.configure(config)
 
     def __serve_build_asgi_app__(self) -> Starlette:
