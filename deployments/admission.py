@@ -131,10 +131,14 @@ class Admission:
                 self.films -= 1
             await self._tell_waiting()
 
-    async def look(self) -> Room | None:
-        """What is known of the graph, looked up each second from the first call on. None: no LipSync replica has answered yet."""
+    def watch(self) -> None:
+        """Look at the board each second from now on, and be seen there. To be called in a running loop."""
         if self._watching is None or self._watching.done():
             self._watching = self._context.copy().run(asyncio.create_task, self._watch())
+
+    async def look(self) -> Room | None:
+        """What is known of the graph. None: no LipSync replica has answered yet."""
+        self.watch()
         await self._known.wait()
         return self.room
 

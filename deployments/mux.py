@@ -86,6 +86,10 @@ class Mux:
             self._admission.configure(config.capacity, config.deployments.lipsync.max_replicas)
             self._told = told_by_mux(config.capacity)
 
+    async def check_health(self) -> None:
+        """Serve calls it from the start on: others count this replica before its first utterance."""
+        self._admission.watch()
+
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What Serve shows the autoscaling policy."""
         return self._told
