@@ -189,7 +189,7 @@ class Admission:
                 self._learn(Room.of(posted, self._mux))
                 failed = False
             except Exception as error:  # none runs, or one is silent: what was known last is the best guess
-                if not failed:
+                if not failed and self.room is not None:  # before, they are starting
                     logger.warning("the lip-sync replicas do not say what they draw: %s: %s", type(error).__name__, error)
                 failed = True
             self._known.set()

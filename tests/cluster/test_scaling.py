@@ -65,6 +65,7 @@ def running(folder: Any) -> Iterator[Cluster]:
     with cluster(num_cpus=8, env={FRAME_MS: str(FRAME_S * 1e3), "MUSESERVE_HOME": str(folder / "home")}) as made:
         made.deploy(document(folder))
         made.settled()
+        until(lambda: capacity(made).get("streams") == 5, 30)
         yield made
 
 
