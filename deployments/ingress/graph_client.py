@@ -59,7 +59,7 @@ class GraphClient:
             return so_far.rest(pulled(self._mux_stream.stream.remote(asked), asked, within_s))
 
         def ask_twice(within_s: float | None) -> AsyncGenerator[Fragment, None]:
-            return _asked_again(lambda: ask(within_s))
+            return asked_again(lambda: ask(within_s))
 
         return self._counted(self._repulled(ask_twice if request.paced else ask))
 
@@ -111,7 +111,7 @@ class GraphClient:
             self.live -= 1
 
 
-async def _asked_again(ask: Callable[[], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
+async def asked_again(ask: Callable[[], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
     """A Mux replica that has no room is asked once more: another may answer."""
     for again in (True, False):
         try:
