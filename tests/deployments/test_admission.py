@@ -172,6 +172,17 @@ async def test_a_film_waits_for_so_long(quick: None) -> None:
             await graph.enter(mux, FILM)
 
 
+async def test_only_so_many_films_wait(quick: None) -> None:
+    async with left(Graph(1.0)) as graph:
+        mux = graph.mux(mux_streams=2)
+        await graph.enter(mux, STREAM)
+        waiting = [asyncio.create_task(graph.enter(mux, FILM)) for _ in range(3)]
+        done, _ = await asyncio.wait(waiting, timeout=0.2)
+        assert len(done) == 1 and isinstance(done.pop().exception(), BusyError)
+        for task in waiting:
+            task.cancel()
+
+
 async def test_a_film_that_is_given_up_leaves_nothing(quick: None) -> None:
     async with left(Graph(1.0)) as graph:
         mux = graph.mux()
