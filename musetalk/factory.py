@@ -144,9 +144,10 @@ def streams_in_time(engine: LipSyncEngine, store: AvatarStore, avatar_ids: Seque
     """How many streams the engine hears and draws as fast as they are watched, with nothing else to do; it must be
     warm.
 
-    On a processor its own time counts, because others may use the same cores just now, and of several tries the best. Takes `MEASURED_S`, or one try.
+    On a processor its own time counts, because others may use the same cores just now, and of several tries the best.
+    Takes `MEASURED_S`, or one try.
     """
-    clock = time.thread_time if engine.info.device == "cpu" else time.perf_counter
+    clock = time.process_time if engine.info.device == "cpu" else time.perf_counter
     began = time.perf_counter()
     heard_s, drawn_s = math.inf, math.inf  # of a second of speech; of a frame
     for avatar_id, n in itertools.cycle(itertools.product(avatar_ids, (2, max_frames))):  # first what is quick anyway
