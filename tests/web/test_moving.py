@@ -4,60 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-import httpx
-import psutil
 import pytest
 from playwright.sync_api import Browser
 
-from tests.conftest import CONFIG, Service, start, stop
-from tests.redeployed_service import DRAIN_S, REDEPLOY
+from tests.conftest import Replicated
+from tests.redeployed_service import DRAIN_S
 from tests.web.player_page import LONG, Stage, opened, wait_until_heard
 from tests.web.test_player import assert_every_segment_once
 
-pytestmark = [pytest.mark.serve, pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.serve, pytest.mark.browser]
 
 MEANWHILE_S = 2.0  # in which picture and sound must go on
 
 
-@pytest.fixture(scope="module")
-def redeploy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("redeploy") / "now"
-
-
-@pytest.fixture(scope="module")
-def replicated(redeploy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    ingress = {"min_replicas": 2, "max_replicas": 2, "num_cpus": 0.1, "max_surge_percent": 100, "graceful_shutdown_timeout_s": 30}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(REDEPLOY, str(redeploy))
-        config = {**CONFIG, "deployments": {"ingress": ingress, "lipsync": {"num_cpus": 0.2}}}
-        process, started = start(tmp_path_factory.mktemp("service"), config, "tests.redeployed_service")
-    yield started
-    stop(process)
-
-
 @pytest.fixture
-def stage(browser: Browser, replicated: Service) -> Iterator[Stage]:
-    stage = opened(browser, replicated.url)
+def stage(browser: Browser, replicated: Replicated) -> Iterator[Stage]:
+    stage = opened(browser, replicated.service.url)
     stage.connect()
     stage.unlock()
     stage.until("player.state === 'idle'")
     yield stage
     stage.close()
-
-
-def holder(service: Service) -> psutil.Process:
-    """The replica that has the session."""
-    for replica in service.replicas("Ingress"):
-        for port in {each.laddr.port for each in replica.net_connections("tcp") if each.status == psutil.CONN_LISTEN}:
-            try:
-                answer = httpx.get(f"http://127.0.0.1:{port}/health", timeout=5)
-            except httpx.HTTPError:
-                continue  # not the port of HTTP
-            if answer.status_code == 200 and answer.json()["live_sessions"]:
-                return replica
-    raise AssertionError("no replica has a session")
 
 
 def assert_it_went_on(stage: Stage, words: int) -> None:
@@ -72,29 +40,29 @@ def assert_it_went_on(stage: Stage, words: int) -> None:
     assert max(b - a for a, b in zip(painted, painted[1:], strict=False)) < 1000 * MEANWHILE_S
 
 
-def test_a_killed_replica_is_a_hiccup_in_mid_sentence(stage: Stage, replicated: Service) -> None:
+def test_a_killed_replica_is_a_hiccup_in_mid_sentence(stage: Stage, replicated: Replicated) -> None:
     text = f"{LONG} {LONG}"
     stage.js("text => { player.speak({ text, id: 'long' }); player.speak({ text: 'Say a.', id: 'next' }) }", text)
     wait_until_heard(stage, "long")
     stage.page.wait_for_timeout(1500)
-    holder(replicated).kill()
+    replicated.holder()[0].kill()
     stage.until("said('ended').length === 2", 60)
     assert_it_went_on(stage, len(text.split()))
     assert "restarted" in [e["code"] for e in stage.said("notice")]
     received = stage.js("gate.sent.filter(({ type, id }) => type === 'speak' && id === 'long')")
     assert "received" not in received[0] and received[1]["received"]["frames"] >= 40
     deadline = time.monotonic() + 90
-    while len(replicated.replicas("Ingress")) < 2 and time.monotonic() < deadline:
+    while len(replicated.service.replicas("Ingress")) < 2 and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert len(replicated.replicas("Ingress")) == 2
+    assert len(replicated.service.replicas("Ingress")) == 2
 
 
-def test_a_redeploy_is_not_noticed(stage: Stage, replicated: Service, redeploy: Path) -> None:
+def test_a_redeploy_is_not_noticed(stage: Stage, replicated: Replicated) -> None:
     text = " ".join([LONG] * 8)
-    before = replicated.replicas("Ingress")
+    before = replicated.service.replicas("Ingress")
     stage.js("text => { player.speak({ text, id: 'long' }); player.speak({ text: 'Say a.', id: 'next' }) }", text)
     wait_until_heard(stage, "long")
-    redeploy.touch()
+    replicated.redeploy.touch()
     stage.until("said('notice').some(({ code }) => code === 'moved')", 90)
     assert stage.js("player.state") == "speaking", "it moved in mid-sentence"
     told = stage.js("gate.got.find(({ type }) => type === 'moving')")
@@ -107,4 +75,4 @@ def test_a_redeploy_is_not_noticed(stage: Stage, replicated: Service, redeploy: 
     deadline = time.monotonic() + 90
     while any(replica.is_running() for replica in before) and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert not any(replica.is_running() for replica in before) and len(replicated.replicas("Ingress")) == 2
+    assert not any(replica.is_running() for replica in before) and len(replicated.service.replicas("Ingress")) == 2

@@ -73,7 +73,7 @@ class TextDeltas:
         self.taken = (self._at, self._at + self._end)
         text = self._pending[: self._end]
         self._drop(self._end)
-        if not self._pending.strip():
+        if not self._pending[: self._whole].strip():
             self._flushed = self.final
         self._end = self._looked_at = 0
         self._fixed = False
@@ -94,6 +94,11 @@ class TextDeltas:
         self._drop(start)
         self._end, self._fixed = end - start, True
 
+    @property
+    def _whole(self) -> int:
+        """Characters that are pending, without a half of which the other may still come."""
+        return len(self._pending) - ("\ud800" <= self._pending[-1:] <= "\udbff" and not self.final)
+
     def _drop(self, chars: int) -> None:
         self._pending = self._pending[chars:]
         self._at += chars
@@ -105,7 +110,7 @@ class TextDeltas:
         if not (self._flushed or _MAY_END.search(self._pending, max(0, self._looked_at - 6)) or len(self._pending) > self._looked_at + LOOK_CHARS):
             return
         self._looked_at = len(self._pending)
-        end = len(self._pending) if self._flushed else complete(self._pending)
+        end = self._whole if self._flushed else complete(self._pending)
         if is_heard(canonical(self._pending[:end])):
             self._end = end
         else:  # signs alone
