@@ -242,6 +242,9 @@ class VideoRequest:
     frames follow.
     keep: put the finished fragments into the cache, although the text was not asked for before.
     text_track: put captions into the finished film.
+    first_frame: a multiple of SEGMENT_FRAMES. Somebody received the frames before it already: they are neither drawn nor
+    encoded. Frames, decode times, phase and words count from the utterance's start all the same; the first fragment has
+    all words so far. At or beyond the end: one empty final fragment.
     """
 
     utterance: str
@@ -252,6 +255,7 @@ class VideoRequest:
     phase: int = 0
     keep: bool = False
     text_track: bool = False
+    first_frame: int = 0
 
 
 CacheHit = Literal["no", "speech", "segments"]  # how much of an utterance came out of the cache
@@ -278,6 +282,7 @@ class Fragment:
 
     words: those that became known since the piece before. total_frames: of the whole utterance, once its last speech
     is there, else None; no more words come then. head: on the first fragment only.
+    n_frames: 0 only where `VideoRequest.first_frame` lies at or beyond the end; `data` is then the init segment alone.
     """
 
     data: bytes

@@ -14,15 +14,16 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
 from configs.models import AppConfig
+from museserve.errors import RequestError
 from museserve.media.decode import decode_speech
 from museserve.media.mp4 import to_mp4
 from museserve.media.text_track import TextTrack
 from museserve.messages import CacheHit, FilmHead, Fragment, SpeechChunk, SpeechInfo, VideoRequest, Word
-from museserve.pipeline.cache import CacheKeys, UtteranceCache, recording, replay_speech, with_replay_head
+from museserve.pipeline.cache import CacheKeys, UtteranceCache, recording, replay, replay_speech
 from museserve.pipeline.engines import Engines, FilmedAvatar, LipSync, OpenAvatar
 from museserve.pipeline.utterance import Timings, UtterancePipeline, UtterancePlan
 from museserve.runtime.deadline_executor import DeadlineExecutor
-from museserve.timebase import FPS, SPEECH_RATE
+from museserve.timebase import FPS, SEGMENT_FRAMES, SPEECH_RATE
 
 UPLOAD_CHUNK = 2 * SPEECH_RATE
 FILE_CHUNK = 2**20
@@ -90,6 +91,8 @@ class VideoPipeline:
         Raises:
             RequestError: before the first fragment. EngineError: at any time.
         """
+        if request.first_frame < 0 or request.first_frame % SEGMENT_FRAMES:
+            raise RequestError(f"first_frame must be a multiple of {SEGMENT_FRAMES}, 0 or more, got {request.first_frame}")
         lookup = await self._look_up(request)
         fragments = self._film(request, lookup) if lookup.fragments is None else self._replay(request, lookup)
         async with aclosing(fragments):
@@ -124,7 +127,8 @@ class VideoPipeline:
         keys = self._cache.keys(request.speech, speech_info, avatar.ref, lipsync.info, request.phase)
         fragments = await asyncio.to_thread(self._cache.fragments, keys)
         speech = None if fragments is not None else await asyncio.to_thread(self._cache.speech, keys)
-        lookup = _Lookup(began, lipsync, avatar, speech_info, keys, fragments, speech, request.keep or speech is not None)
+        keep = (request.keep or speech is not None) and request.first_frame == 0  # a part is not kept
+        lookup = _Lookup(began, lipsync, avatar, speech_info, keys, fragments, speech, keep)
         if self._observer is not None:
             self._observer.looked_up(lookup.hit)
         return lookup
@@ -136,7 +140,7 @@ class VideoPipeline:
             lookup.lipsync,
             self._config,
             self._executor,
-            UtterancePlan(request.utterance, request.paced, request.phase, self._limits.max_utterance_s),
+            UtterancePlan(request.utterance, request.paced, request.phase, self._limits.max_utterance_s, request.first_frame),
             Timings(lookup.began),
         )
         utterance.timings.mark("avatar")
@@ -160,8 +164,8 @@ class VideoPipeline:
 
     async def _replay(self, request: VideoRequest, lookup: _Lookup) -> AsyncGenerator[Fragment, None]:
         began = time.perf_counter()
-        for fragment in with_replay_head(lookup.fragments or [], lookup.began):
-            wait_s = fragment.first_frame / FPS - self._config.lead_s - (time.perf_counter() - began)
+        for fragment in replay(lookup.fragments or [], lookup.began, request.first_frame):
+            wait_s = (fragment.first_frame - request.first_frame) / FPS - self._config.lead_s - (time.perf_counter() - began)
             if request.paced and wait_s > 0:
                 await asyncio.sleep(wait_s)
             yield fragment
