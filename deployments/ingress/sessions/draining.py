@@ -22,8 +22,8 @@ RAYS_DEFAULT_S = "30"
 
 
 def draining_period_s() -> float:
-    """How long a replica that is being stopped serves on."""
-    return float(os.environ.get(PERIOD, RAYS_DEFAULT_S))
+    """How long a replica that is being stopped serves on from the moment that it is known here."""
+    return max(0.0, float(os.environ.get(PERIOD, RAYS_DEFAULT_S)) - LOOK_S)
 
 
 async def until_draining(host: str, port: int) -> None:
