@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,9 @@ class Replicated:
     service: Service
     redeploy: Path
 
+    def whole(self) -> bool:
+        return len(self.service.replicas("Ingress")) == 2
+
     def holder(self) -> tuple[psutil.Process, str]:
         """The replica that has the one session there is, and its own address."""
         for replica in self.service.replicas("Ingress"):
@@ -135,17 +139,24 @@ class Replicated:
         raise AssertionError("no replica has a session")
 
 
-@pytest.fixture(scope="session")
-def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicated]:
-    tmp = tmp_path_factory.mktemp("replicated")
+@contextmanager
+def two_ingress_replicas(tmp: Path) -> Iterator[Replicated]:
     file = tmp / "redeploy"
     ingress = {"min_replicas": 2, "max_replicas": 2, "num_cpus": 0.1, "max_surge_percent": 100, "graceful_shutdown_timeout_s": 30}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MUSESERVE_TEST_REDEPLOY", str(file))
         config = {**CONFIG, "deployments": {"ingress": ingress, "lipsync": {"num_cpus": 0.2}}}
         process, started = start(tmp, config, "tests.redeployed_service")
-    yield Replicated(started, file)
-    stop(process)
+    try:
+        yield Replicated(started, file)
+    finally:
+        stop(process)
+
+
+@pytest.fixture(scope="session")
+def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicated]:
+    with two_ingress_replicas(tmp_path_factory.mktemp("replicated")) as started:
+        yield started
 
 
 @pytest.fixture
