@@ -18,7 +18,7 @@ from tests.live import Came, Live, soon
 
 pytestmark = pytest.mark.serve
 
-DELTAS = ("Well, that is a good answer. ", "Tell me more about it, please. And what ", "came after that?")
+DELTAS = ("Well, that is a good answer. Tell ", "me more about it, please. And what ", "came after that?")  # each but the last ends a sentence
 
 
 class Told:
@@ -63,10 +63,9 @@ async def say(live: Live, kind: str, recording: bytes, **more: Any) -> None:
         await live.send(type="text", id="u", delta="".join(DELTAS), final=True)
     else:
         await live.send(type="speak", id="u", deltas=True, **more)
-        for delta in DELTAS:
-            await live.send(type="text", id="u", delta=delta)
-            await asyncio.sleep(0.4)
-        await live.send(type="text", id="u", final=True)
+        for parts, delta in enumerate(DELTAS):
+            await live.answer("ready" if not parts else "part", count=max(parts, 1))  # what is there is spoken in one go
+            await live.send(type="text", id="u", delta=delta, final=delta is DELTAS[-1])
 
 
 @pytest.mark.parametrize("kind", ["text", "deltas", "audio"])
