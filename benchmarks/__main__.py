@@ -1,5 +1,5 @@
-"""Every benchmark that judges the product, one after the other: the service, `say`, the encoder, the animator, the lips, the player, live sessions, and
-what a viewer notices of a killed replica.
+"""Every benchmark that judges the product, one after the other: the service, `say`, the encoder, the animator, the lips, the player, live sessions,
+moving to another replica.
 
     python -m benchmarks [--quick]
 
