@@ -142,7 +142,7 @@ class Replicated:
 @contextmanager
 def two_ingress_replicas(tmp: Path) -> Iterator[Replicated]:
     file = tmp / "redeploy"
-    ingress = {"min_replicas": 2, "max_replicas": 2, "num_cpus": 0.1, "max_surge_percent": 100, "graceful_shutdown_timeout_s": 30}
+    ingress = {"min_replicas": 2, "max_replicas": 2, "num_cpus": 0.1, "max_ongoing_requests": 100, "max_surge_percent": 100}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MUSESERVE_TEST_REDEPLOY", str(file))
         config = {**CONFIG, "deployments": {"ingress": ingress, "lipsync": {"num_cpus": 0.2}}}

@@ -25,7 +25,8 @@ def serve_redeployed(config: Any, *args: Any) -> Iterator[str]:
     deployment, generation = graph._deployment, 1
 
     def versioned(cls: type, key: str, *rest: Any, **more: Any) -> Any:
-        return deployment(cls, key, *rest, **more).options(version=str(generation) if key == "ingress" else "1")
+        version = str(generation) if key == "ingress" else "1"  # another one is what makes Serve replace replicas
+        return deployment(cls, key, *rest, **more).options(version=version, _internal=True)
 
     def watch(file: Path, stopped: threading.Event) -> None:
         from ray import serve
