@@ -58,13 +58,13 @@ async def say(live: Live, kind: str, recording: bytes, **more: Any) -> None:
         await live.send(type="speak", id="u", audio=True, **more)
         await live.socket.send(recording)
         await live.send(type="audio_end", id="u")
-    elif "received" in more:  # the text so far in one message
-        await live.send(type="speak", id="u", deltas=True, **more)
-        await live.send(type="text", id="u", delta="".join(DELTAS), final=True)
     else:
         await live.send(type="speak", id="u", deltas=True, **more)
-        for parts, delta in enumerate(DELTAS):
-            await live.answer("ready" if not parts else "part", count=max(parts, 1))  # what is there is spoken in one go
+        begun = more["received"]["part"]["chars"][1] if "received" in more else 1
+        sent = next(n for n in range(1, 4) if len("".join(DELTAS[:n])) >= begun)  # the text so far in one message ...
+        await live.send(type="text", id="u", delta="".join(DELTAS[:sent]), final=sent == 3)
+        for parts, delta in enumerate(DELTAS[sent:], 1):
+            await live.answer("part", count=parts)  # ... and what follows as before: what is there is spoken in one go
             await live.send(type="text", id="u", delta=delta, final=delta is DELTAS[-1])
 
 
