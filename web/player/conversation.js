@@ -135,7 +135,10 @@ export class Conversation {
         lost: () => this.#connectionLost(connection),
         gone: (error) => {
           if (connection === this.#connection) this.#fail(error);
-          else if (connection === this.#next) this.#next = null; // what there is goes on until it is closed
+          else if (connection === this.#next) {
+            connection.close();
+            this.#next = null; // what there is goes on until it is closed
+          }
         },
       },
       patient,
@@ -339,12 +342,17 @@ export class Conversation {
 
   /** @param {Utterance} utterance @param {Interrupted} message */
   #interrupted(utterance, { frames, by }) {
+    this.#leave();
     this.#outgoing.remove(utterance);
     if (utterance.done) return; // by this page
     utterance.error ??= new PlayerError("interrupted", `the service stopped it (${by})`, { id: utterance.id });
-    const run = this.timeline?.find(utterance.key);
-    if (frames === 0 || !run) this.#hooks.ended(utterance, "failed", utterance.error);
-    else this.timeline?.close(utterance.key, frames - (frames % SEGMENT_FRAMES), true); // what came is heard
+    this.#endAfter(utterance, frames - (frames % SEGMENT_FRAMES));
+  }
+
+  /** Nothing more comes of it: what came is heard. @param {Utterance} utterance @param {number} frames */
+  #endAfter(utterance, frames) {
+    if (frames === 0 || !this.timeline?.find(utterance.key)) this.#hooks.ended(utterance, "failed", utterance.error);
+    else this.timeline.close(utterance.key, frames, true);
   }
 
   /** @param {Utterance | null} utterance @param {Failure} failure */
@@ -355,7 +363,7 @@ export class Conversation {
       utterance.error = error;
       if (utterance.number === null) {
         this.#outgoing.remove(utterance);
-        this.#hooks.ended(utterance, "failed", error);
+        this.#endAfter(utterance, utterance.frames);
       }
     }
     if (!utterance?.done || utterance.error === error) this.#hooks.error(error);
