@@ -69,6 +69,7 @@ def noticed(stage: Stage, replicated: Replicated, text: str, at: float, code: st
         "every_word_once": words == list(range(len(text.split()))),
         "ranges": stage.ranges(),
     }
+    stage.js("player.disconnect()")  # and no session of it is left
     stage.close()
     deadline = time.monotonic() + WHOLE_S
     while not replicated.whole() and time.monotonic() < deadline:

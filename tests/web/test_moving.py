@@ -25,6 +25,7 @@ def stage(browser: Browser, replicated: Replicated) -> Iterator[Stage]:
     stage.unlock()
     stage.until("player.state === 'idle'")
     yield stage
+    stage.js("player.disconnect()")  # and no session of it is left
     stage.close()
 
 
