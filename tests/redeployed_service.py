@@ -21,27 +21,32 @@ _serve = local._serve
 
 def serve_redeployed(config: Any, *args: Any) -> Iterator[str]:
     import graph  # brings Ray, which reads its flags from the environment that is set by now
+    from ray import serve
 
     deployment, generation = graph._deployment, 1
+    run, options = serve.run, dict[str, Any]()
+
+    def remembered(app: Any, **given: Any) -> Any:
+        options.update(given)
+        return run(app, **given)
 
     def versioned(cls: type, key: str, *rest: Any, **more: Any) -> Any:
         version = str(generation) if key == "ingress" else "1"  # another one is what makes Serve replace replicas
         return deployment(cls, key, *rest, **more).options(version=version, _internal=True)
 
     def watch(file: Path, stopped: threading.Event) -> None:
-        from ray import serve
-
         nonlocal generation
         while not stopped.wait(0.1):
             if file.exists():
                 generation += 1
-                serve.run(graph.assemble(config), name="museserve", route_prefix="/")
+                run(graph.assemble(config), **options)
                 file.unlink()
 
     stopped = threading.Event()
     watcher = threading.Thread(target=watch, args=(Path(os.environ[REDEPLOY]), stopped))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "_deployment", versioned)
+        patch.setattr(serve, "run", remembered)
         patch.setenv("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", str(DRAIN_S))
         for url in _serve(config, *args):
             watcher.start()

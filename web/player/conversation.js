@@ -117,11 +117,8 @@ export class Conversation {
       {
         ready: (ready, anew) => {
           const moved = connection === this.#next;
-          if (moved) {
-            this.#left = { connection: this.#connection, begun: this.#outgoing.begun };
-            this.#connection = connection;
-            this.#next = null;
-          }
+          if (moved) this.#moveTo(connection);
+          else if (connection !== this.#connection) return; // nobody waits for it any more
           this.#begin(ready, anew, moved).catch((error) => this.#fail(error));
         },
         caughtUp: () => this.#outgoing.catchUp(),
@@ -144,6 +141,15 @@ export class Conversation {
       patient,
     );
     return connection;
+  }
+
+  /** @param {Connection} connection */
+  #moveTo(connection) {
+    // Where it moves on before anything came, the first one still gives.
+    if (this.#left) this.#connection.close();
+    else this.#left = { connection: this.#connection, begun: this.#outgoing.begun };
+    this.#connection = connection;
+    this.#next = null;
   }
 
   /** Done with the session from which this one moved. */
