@@ -20,8 +20,9 @@ _serve = local._serve
 
 
 def serve_redeployed(config: Any, *args: Any) -> Iterator[str]:
-    import graph  # brings Ray, which reads its flags from the environment that is set by now
-    from ray import serve
+    from ray import serve  # which reads its flags from the environment that is set by now
+
+    import graph
 
     deployment, generation = graph._deployment, 1
     run, options = serve.run, dict[str, Any]()
