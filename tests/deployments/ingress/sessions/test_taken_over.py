@@ -101,7 +101,7 @@ async def test_an_utterance_goes_on_in_another_session_from_any_segment(service:
             assert head and tail and head.flags & FrameFlag.STARTS and tail.flags & FrameFlag.ENDS
             two = Told(live)
             assert two.parts == [part for part in one.parts if part["first_frame"] >= one.received(cut)["part"]["first_frame"]], cut
-            assert len(live.of("started")) == 1
+            assert len(live.of("started")) == 1 + len(live.of("waiting"))  # the next delta may come when little of the part was left
             joined = Told(live)
             joined.words, joined.starts, joined.cues = list(one.words), list(one.starts), list(one.cues)
             joined.hear(live)
