@@ -8,6 +8,11 @@ MS_BUCKETS: list[float] = [1, 2, 5, 10, 20, 50, 100, 150, 200, 300, 400, 600, 80
 FRAME_BUCKETS: list[float] = [1, 2, 4, 8, 16, 24, 32, 48, 64]
 
 
+def takeovers() -> metrics.Counter:
+    """Kept by whoever pulls the stream."""
+    return metrics.Counter("museserve_takeovers", "streams that broke off, and that another replica went on with", tag_keys=("lost",))
+
+
 class MuxMetrics:
     """Kept by each Mux replica."""
 
@@ -24,6 +29,8 @@ class MuxMetrics:
         self.underruns = metrics.Counter("museserve_underruns", "pieces that were ready only after a viewer needed them")
         self.cache = metrics.Counter("museserve_cache", "spoken texts, by what the cache had of them", tag_keys=("found",))
         self.retries = metrics.Counter("museserve_segment_retries", "segments sent again")
+        self.hedged = metrics.Counter("museserve_hedged_calls", "calls to LipSync that were late, and sent to a second replica", tag_keys=("method",))
+        self.takeovers = takeovers()
 
 
 class LipSyncMetrics:

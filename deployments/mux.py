@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -16,8 +17,9 @@ from ray.serve.handle import DeploymentHandle
 from configs.models import AppConfig, MuxConfig
 from deployments import logs
 from deployments.metrics import MuxMetrics
-from deployments.remote import pulled, retried
-from museserve.errors import RenderError, RequestError
+from deployments.remote import Hedges, answered, pulled, repulled, retried
+from deployments.so_far import SpeechSoFar
+from museserve.errors import RenderError, RequestError, SpeechEngineError
 from museserve.media.speech_encode import SpeechEncoder
 from museserve.messages import (
     CacheHit,
@@ -127,22 +129,40 @@ class RemoteEngines:
         self._config, self._metrics = config, metrics
         self._lipsync: LipSync | None = None
         self._speech: SpeechInfo | None = None
+        self._hedges = {"listen": Hedges(), "render": Hedges()}
 
     async def lipsync(self) -> LipSync:
         if self._lipsync is None:
-            info: EngineInfo = await self._ask_lipsync("info")
+            info: EngineInfo = await self._retried(lambda: answered(self._lipsync_replicas.info.remote()))
             self._lipsync = LipSync(info, self._listen, self._render)
         return self._lipsync
 
     async def speech(self) -> SpeechInfo:
         if self._speech is None:
             tries, timeout_s = self._config.retries + 1, self._config.segment_timeout_s
-            self._speech = await retried(self._tts.info.remote, "speech", tries=tries, timeout_s=timeout_s)
+            self._speech = await retried(lambda: answered(self._tts.info.remote()), "speech", tries=tries, timeout_s=timeout_s)
         assert self._speech is not None
         return self._speech
 
     async def synthesize(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
-        async with aclosing(pulled(self._tts_stream.stream.remote(request))) as chunks:
+        """Chunks in order. When the replica is lost, another speaks anew, and what came already is skipped.
+
+        A provider's voice would go on otherwise than it began: there SpeechEngineError is raised, unless nothing came
+        yet.
+        """
+        so_far = SpeechSoFar()
+
+        def ask(within_s: float | None) -> AsyncGenerator[SpeechChunk, None]:
+            so_far.check()
+            asked = replace(request)  # an object of its own, by which the call is told from the one before
+            return so_far.rest(pulled(self._tts_stream.stream.remote(asked), asked, within_s))
+
+        def lost() -> None:
+            self._metrics.takeovers.inc(tags={"lost": "tts"})
+
+        tries, timeout_s = self._config.retries + 1, self._config.segment_timeout_s
+        chunks = repulled(ask, "speech", tries=tries, timeout_s=timeout_s, failure=SpeechEngineError, on_retry=lost)
+        async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
 
@@ -155,10 +175,17 @@ class RemoteEngines:
         self._metrics.queue_ms.observe(rendered.queue_ms)
         return rendered
 
-    async def _ask_lipsync(self, method: str, *arguments: Any) -> Any:
-        call = getattr(self._lipsync_replicas, method)
+    async def _ask_lipsync(self, method: str, argument: SpeechWindow | RenderRequest) -> Any:
+        call, hedges = getattr(self._lipsync_replicas, method), self._hedges[method]
+
+        def hedged() -> None:
+            self._metrics.hedged.inc(tags={"method": method})
+
+        return await self._retried(lambda: hedges.first_of(lambda: call.remote(argument), argument, argument.due_s, hedged))
+
+    async def _retried(self, call: Callable[[], Awaitable[Any]]) -> Any:
         return await retried(
-            lambda: call.remote(*arguments),
+            call,
             "lip-sync",
             tries=self._config.retries + 1,
             timeout_s=self._config.segment_timeout_s,

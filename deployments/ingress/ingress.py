@@ -31,7 +31,7 @@ class Ingress:
     def __init__(self, config: AppConfig, mux: DeploymentHandle[Any], face_prep: DeploymentHandle[Any]) -> None:
         logs.join_serve()
         self._config = config
-        graph = GraphClient(mux, face_prep, config.limits.max_live_utterances)
+        graph = GraphClient(mux, face_prep, config.limits.max_live_utterances, config.mux.segment_timeout_s)
         self._avatars = Avatars(config, graph)
         self._speech = Speech(config, graph)
         self._videos = Videos(config, graph, self._avatars)

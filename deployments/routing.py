@@ -1,0 +1,118 @@
+"""Which replica a call goes to: by queue length, as Serve's own router does, those on the caller's node first.
+
+Serve's own sends work to a replica that fell silent (a node without its network, a stopped process) until Ray gives it up,
+after a minute. Here a caller that misses an answer says so, through `deployments.silence`; the replica is passed over until
+it answers again.
+
+Serve pickles this module by value, as a copy: nothing that others share may live in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from contextlib import suppress
+from typing import Any
+from weakref import ref
+
+from ray.serve.config import RequestRouterConfig
+from ray.serve.request_router import FIFOMixin, PendingRequest, ReplicaID, RequestRouter, RunningReplica
+
+from deployments import silence
+
+logger = logging.getLogger("ray.serve")
+
+ASK_EVERY_S = 0.5  # a silent replica is asked whether it is back
+ASK_BACKOFF = 3  # eight times Serve's deadline for a queue length, of 0.1 s: a busy replica answers by then
+LOCAL_SHARE = 0.5  # of its requests at once, up to which a replica on the caller's node is preferred
+
+
+def router_config(*, local: bool) -> RequestRouterConfig:
+    """local: prefer replicas on the caller's node, for calls that carry much."""
+    return RequestRouterConfig.model_validate({"request_router_class": "deployments.routing.Router", "request_router_kwargs": {"local": local}})
+
+
+class Router(FIFOMixin, RequestRouter):
+    """Made by Serve, one in each process for each deployment that is called there."""
+
+    def __init__(self, *args: Any, self_node_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._node, self._local = self_node_id, False
+        # id() of a call's first argument: a weak reference to it, and where it went.
+        self._sent: dict[int, tuple[Any, RunningReplica]] = {}
+        self._silent: dict[ReplicaID, asyncio.Task[None] | None] = {}
+        silence.register(self)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        loop: asyncio.AbstractEventLoop = self._event_loop
+        return loop
+
+    def initialize_state(self, **kwargs: Any) -> None:
+        self._local = bool(kwargs.get("local", False))
+
+    async def choose_replicas(
+        self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
+    ) -> list[list[RunningReplica]]:
+        if pending_request is not None:
+            pending_request.routing_context.should_backoff = True
+        heard = [replica for replica in candidate_replicas if replica.replica_id not in self._silent] or candidate_replicas
+        near = [replica for replica in heard if self._is_near(replica)]
+        return [random.sample(some, min(2, len(some))) for some in (near, heard) if some]
+
+    async def _choose_replica_for_request(self, pending_request: PendingRequest, *, is_retry: bool = False) -> RunningReplica:
+        replica = await super()._choose_replica_for_request(pending_request, is_retry=is_retry)
+        if pending_request.args:
+            argument = pending_request.args[0]
+            key = id(argument)
+            with suppress(TypeError):  # a text or the like has no weak references
+                self._sent[key] = ref(argument, lambda _: self._sent.pop(key, None)), replica
+        return replica
+
+    def sent_to(self, argument: object) -> RunningReplica | None:
+        _, replica = self._sent.get(id(argument), (None, None))
+        return replica
+
+    def is_silent(self, replica: RunningReplica) -> bool:
+        return replica.replica_id in self._silent
+
+    def suspect(self, replica: RunningReplica) -> bool:
+        """From any thread. Whether there is another; if not, it goes on getting calls."""
+        name = replica.replica_id
+        others = any(other != name and other not in self._silent for other in list(self.curr_replicas))
+        if others and name in self.curr_replicas and name not in self._silent:
+            self._silent[name] = None
+            self.loop.call_soon_threadsafe(self._watch, name)
+        return others
+
+    async def answers(self, replica: RunningReplica) -> bool:
+        """Also of a replica that is draining, which gets nothing new. Where there is no other, it is waited for."""
+        if not self.is_silent(replica) and await self._asked(replica):
+            return True
+        return not self.suspect(replica)
+
+    def _watch(self, replica: ReplicaID) -> None:
+        self._silent[replica] = asyncio.ensure_future(self._until_it_answers(replica))
+
+    async def _until_it_answers(self, replica_id: ReplicaID) -> None:
+        told = False
+        try:
+            await asyncio.sleep(ASK_EVERY_S)
+            while (replica := self.curr_replicas.get(replica_id)) is not None and not await self._asked(replica):
+                if not told:
+                    logger.warning("%s is silent; others are asked until it answers", replica_id)
+                    told = True
+                await asyncio.sleep(ASK_EVERY_S)
+        finally:
+            self._silent.pop(replica_id, None)
+
+    async def _asked(self, replica: RunningReplica) -> bool:
+        ((_, queue_length),) = await self._probe_queue_lens([replica], ASK_BACKOFF)
+        return queue_length is not None
+
+    def _is_near(self, replica: RunningReplica) -> bool:
+        if not self._local or replica.node_id != self._node:
+            return False
+        queue_length = self.replica_queue_len_cache.get(replica.replica_id)
+        return queue_length is None or queue_length < LOCAL_SHARE * replica.max_ongoing_requests
