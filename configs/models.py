@@ -237,7 +237,7 @@ class CapacityConfig(StrictModel):
 
 
 class SessionsConfig(StrictModel):
-    """Live conversations, `WS /v1/sessions`. Counts are for one ingress replica, in whose memory its sessions live."""
+    """Live conversations, `WS /v1/sessions`. Counts are for one ingress replica, in whose memory its sessions live; a client takes its to another."""
 
     max_sessions: int = Field(64, ge=1, description="sessions at once, those without a connection included; more are closed with 4013")
     queued_utterances: int = Field(16, ge=1, le=1_000, description="utterances of a session that are not finished")
