@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -16,10 +17,13 @@ from ray.serve.handle import DeploymentHandle
 
 from configs.models import AppConfig, MuxConfig
 from deployments import logs
+from deployments.admission import Admission, Note, Posted
+from deployments.live import LiveConfig
 from deployments.metrics import MuxMetrics
+from deployments.policy import told_by_mux
 from deployments.remote import Hedges, answered, pulled, repulled, retried
 from deployments.so_far import SpeechSoFar
-from museserve.errors import RenderError, RequestError, SpeechEngineError
+from museserve.errors import BusyError, RenderError, RequestError, SpeechEngineError
 from museserve.media.speech_encode import SpeechEncoder
 from museserve.messages import (
     CacheHit,
@@ -51,6 +55,7 @@ Handle = DeploymentHandle[Any]
 
 # Arrays cross two and a half times faster than with cloudpickle, Serve's default.
 PLAIN_PICKLE: dict[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
+POST_TIMEOUT_S = 2.0
 
 
 class Mux:
@@ -62,13 +67,32 @@ class Mux:
         store = shipped_store(config, config.mux.avatar_cache_bytes)
         for avatar_id in BUILTIN:
             store.load(avatar_id).frames.max()  # brings the pages into memory before anyone waits for them
-        self._config, self._metrics = config.mux, MuxMetrics()
+        self._config, self._live_config, self._metrics = config.mux, LiveConfig("mux", config), MuxMetrics()
         self._executor = DeadlineExecutor([float("inf")] * config.mux.encode_threads)
         self._engines = RemoteEngines(tts, lipsync, config.mux, self._metrics)
         cache = UtteranceCache.of(config)
         observer = MetricsObserver(self._metrics)
-        self._pipeline = VideoPipeline(config, self._engines, store.load, self._executor, cache, observer)
+        most = config.deployments.lipsync.max_replicas
+        self._admission = Admission(self._engines.post, secrets.token_hex(8), config.capacity, most)
+        self._pipeline = VideoPipeline(config, self._engines, store.load, self._executor, cache, observer, self._admission.place)
         self._live = 0
+        self._told = told_by_mux(config.capacity)
+
+    def reconfigure(self, user_config: Any) -> None:
+        """What Serve calls with a new `user_config`. Raises ConfigError at the start alone."""
+        if (config := self._live_config.changed(user_config)) is not None:
+            self._engines.configure(config.mux)
+            self._pipeline.configure(config.mux)
+            self._admission.configure(config.capacity, config.deployments.lipsync.max_replicas)
+            self._told = told_by_mux(config.capacity)
+
+    async def check_health(self) -> None:
+        """Serve calls it from the start on: others count this replica before its first utterance."""
+        self._admission.watch()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve shows the autoscaling policy."""
+        return self._told
 
     async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
         """Fragments as they are made, the first with the init segment and the head. Raises RequestError kinds before the first one."""
@@ -94,7 +118,8 @@ class Mux:
                 yield tail
 
     async def info(self) -> ServiceInfo:
-        return ServiceInfo((await self._engines.lipsync()).info, await self._engines.speech())
+        lipsync, speech = (await self._engines.lipsync()).info, await self._engines.speech()
+        return ServiceInfo(lipsync, speech, await self._admission.summary())
 
     async def _counted(self, video: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
         """The items of an utterance's video, counted among the live ones and by how it ends."""
@@ -107,6 +132,9 @@ class Mux:
             outcome = "finished"
         except RequestError:
             outcome = "refused"
+            raise
+        except BusyError:
+            outcome = "busy"
             raise
         except Exception:
             outcome = "failed"
@@ -130,6 +158,14 @@ class RemoteEngines:
         self._lipsync: LipSync | None = None
         self._speech: SpeechInfo | None = None
         self._hedges = {"listen": Hedges(), "render": Hedges()}
+
+    def configure(self, config: MuxConfig) -> None:
+        self._config = config
+
+    async def post(self, note: Note) -> Sequence[Posted]:
+        """Tell every LipSync replica that runs; what each answers."""
+        answers: Sequence[Posted] = await self._lipsync_replicas.broadcast("post", note).results_async(timeout_s=POST_TIMEOUT_S)
+        return answers
 
     async def lipsync(self) -> LipSync:
         if self._lipsync is None:

@@ -217,10 +217,11 @@ class SpeechInfo:
 
 @dataclass(frozen=True)
 class ServiceInfo:
-    """What runs in the graph."""
+    """What runs in the graph. capacity: how many streams it draws in time, by how many replicas; empty while nobody knows."""
 
     lipsync: EngineInfo
     speech: SpeechInfo
+    capacity: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,7 @@ class VideoRequest:
     first_frame: a multiple of SEGMENT_FRAMES. Somebody received the frames before it already: they are neither drawn nor
     encoded. Frames, decode times, phase and words count from the utterance's start all the same; the first fragment has
     all words so far. At or beyond the end: one empty final fragment.
+    begun: it goes on with what somebody watches already, so it is not refused for want of room, as with a first_frame.
     """
 
     utterance: str
@@ -256,6 +258,7 @@ class VideoRequest:
     keep: bool = False
     text_track: bool = False
     first_frame: int = 0
+    begun: bool = False
 
 
 CacheHit = Literal["no", "speech", "segments"]  # how much of an utterance came out of the cache

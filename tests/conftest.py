@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ OTHER_ORIGIN = f"http://127.0.0.1:{free_port()}"  # of a page that is served by 
 CONFIG: dict[str, Any] = {
     "server": {"port": 0, "dashboard_port": 0, "cors_origins": [OTHER_ORIGIN]},
     "limits": {"max_body_bytes": 4 * 2**20, "max_live_utterances": 6, "max_audio_s": 60},
+    "capacity": {"lipsync_streams": 8},  # not what this machine happens to draw while others use it
     "avatars": {"max_pixels": 24_000_000},
     "mux": {"lead_s": 2.0},
     "sessions": {"max_sessions": 24, "window_bytes": 2**19, "slow_s": 4.0},
@@ -113,6 +115,49 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     process, started = start(tmp_path_factory.mktemp("service"), CONFIG)
     yield started
     stop(process)
+
+
+@dataclass
+class Replicated:
+    """A service with two ingress replicas. redeploy: a file; once it is made, they are replaced (tests/redeployed_service.py)."""
+
+    service: Service
+    redeploy: Path
+
+    def whole(self) -> bool:
+        return len(self.service.replicas("Ingress")) == 2
+
+    def holder(self) -> tuple[psutil.Process, str]:
+        """The replica that has the one session there is, and its own address."""
+        for replica in self.service.replicas("Ingress"):
+            for port in {each.laddr.port for each in replica.net_connections("tcp") if each.status == psutil.CONN_LISTEN}:
+                try:
+                    answer = httpx.get(f"http://127.0.0.1:{port}/health", timeout=5)
+                except httpx.HTTPError:
+                    continue  # not the port of HTTP
+                if answer.status_code == 200 and answer.json()["live_sessions"]:
+                    return replica, f"http://127.0.0.1:{port}"
+        raise AssertionError("no replica has a session")
+
+
+@contextmanager
+def two_ingress_replicas(tmp: Path) -> Iterator[Replicated]:
+    file = tmp / "redeploy"
+    ingress = {"min_replicas": 2, "max_replicas": 2, "num_cpus": 0.1, "max_ongoing_requests": 100, "max_surge_percent": 100}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MUSESERVE_TEST_REDEPLOY", str(file))
+        config = {**CONFIG, "deployments": {"ingress": ingress, "lipsync": {"num_cpus": 0.2}}}
+        process, started = start(tmp, config, "tests.redeployed_service")
+    try:
+        yield Replicated(started, file)
+    finally:
+        stop(process)
+
+
+@pytest.fixture(scope="session")
+def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicated]:
+    with two_ingress_replicas(tmp_path_factory.mktemp("replicated")) as started:
+        yield started
 
 
 @pytest.fixture

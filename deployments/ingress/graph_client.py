@@ -32,10 +32,13 @@ class GraphClient:
     def __init__(self, mux: DeploymentHandle[Any], face_prep: DeploymentHandle[Any], max_live: int, patience_s: float) -> None:
         self._mux, self._mux_stream = mux, mux.options(stream=True)
         self._face_prep = face_prep.options(stream=True)
-        self._max_live, self._patience_s = max_live, patience_s
+        self.configure(max_live, patience_s)
         self._info: ServiceInfo | None = None
         self._takeovers = takeovers()
         self.live = 0
+
+    def configure(self, max_live: int, patience_s: float) -> None:
+        self._max_live, self._patience_s = max_live, patience_s
 
     async def ask_info(self) -> ServiceInfo:
         """What runs in the graph, asked for anew."""
@@ -58,7 +61,10 @@ class GraphClient:
             asked = so_far.request()
             return so_far.rest(pulled(self._mux_stream.stream.remote(asked), asked, within_s))
 
-        return self._counted(self._repulled(ask))
+        def ask_twice(within_s: float | None) -> AsyncGenerator[Fragment, None]:
+            return asked_again(lambda: ask(within_s))
+
+        return self._counted(self._repulled(ask_twice if request.paced else ask))
 
     def film(self, request: VideoRequest) -> AsyncGenerator[FilmHead | bytes, None]:
         """Raises BusyError, and as `Mux.film`."""
@@ -109,3 +115,16 @@ class GraphClient:
                     yield item
         finally:
             self.live -= 1
+
+
+async def asked_again(ask: Callable[[], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
+    """A Mux replica that has no room is asked once more: another may answer."""
+    for again in (True, False):
+        try:
+            async with aclosing(ask()) as items:
+                async for item in items:
+                    yield item
+            return
+        except BusyError:
+            if not again:
+                raise

@@ -40,6 +40,10 @@ def node_flags(server: ServerConfig) -> dict[str, str]:
             # Each change of the ingress replicas replaces HAProxy. The old one keeps its connections for so long: by
             # default it cuts streams and sessions after two minutes. Four hours, as sessions.session_s.
             "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "14400",
+            # Ray's default, which sessions are told: how long a stopping ingress replica serves on before it closes
+            # their connections. They need one or two seconds of it to move, more where a new replica has to start
+            # first. graceful_shutdown_timeout_s and cluster/kuberay (drain.sh) are longer.
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "30",
         }
     return flags
 

@@ -20,6 +20,8 @@ class SessionMetrics:
         self._outcomes = metrics.Counter("museserve_session_utterances", "utterances of conversations ended", tag_keys=("outcome",))
         self._interrupts = metrics.Counter("museserve_session_interrupts", "interruptions that stopped something")
         self._resumes = metrics.Counter("museserve_session_resumes", "connections that went on with a session")
+        self._taken_over = metrics.Counter("museserve_session_taken_over", "utterances that an earlier session had begun, taken over")
+        self._moving = metrics.Counter("museserve_session_moving", "sessions that were told to move to another replica")
         self._closes = metrics.Counter("museserve_session_closes", "connections ended", tag_keys=("code",))
         self._seen_first_ms = metrics.Histogram(
             "museserve_player_first_frame_ms", "speak to first speaking picture painted, at the player", MS_BUCKETS
@@ -57,6 +59,12 @@ class SessionMetrics:
 
     def resumed(self) -> None:
         self._resumes.inc()
+
+    def taken_over(self) -> None:
+        self._taken_over.inc()
+
+    def moving(self) -> None:
+        self._moving.inc()
 
     def closed(self, code: int) -> None:
         self._closes.inc(tags={"code": str(code)})
