@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncGenerator
 
 from configs.models import AppConfig
-from deployments import logs
+from deployments import logs, tracing
 from museserve.errors import ConflictError
 from museserve.messages import PreparationProgress
 from musetalk.avatars.format import AvatarMeta
@@ -59,6 +59,7 @@ class FacePrep:
 
     def __init__(self, config: AppConfig) -> None:
         logs.join_serve()
+        tracing.join_serve()
         self._store = shipped_store(config, CACHE_BYTES)
         networks, reason = load_face_networks(config)
         self._preparation = AvatarPreparation(config, self._store, networks, reason)

@@ -14,13 +14,14 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 
 from configs.models import AppConfig, MuxConfig
-from deployments import logs
+from deployments import logs, tracing
 from deployments.metrics import MuxMetrics
 from deployments.remote import pulled, retried
 from museserve.errors import RenderError, RequestError
 from museserve.media.speech_encode import SpeechEncoder
 from museserve.messages import (
     CacheHit,
+    CallIds,
     Conditioning,
     EngineInfo,
     FilmHead,
@@ -56,6 +57,7 @@ class Mux:
 
     def __init__(self, config: AppConfig, tts: Handle, lipsync: Handle) -> None:
         logs.join_serve()
+        tracing.join_serve()
         process.tune_for_latency()
         store = shipped_store(config, config.mux.avatar_cache_bytes)
         for avatar_id in BUILTIN:
@@ -70,13 +72,13 @@ class Mux:
 
     async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
         """Fragments as they are made, the first with the init segment and the head. Raises RequestError kinds before the first one."""
-        async with aclosing(self._counted(self._pipeline.stream(request))) as fragments:
+        async with aclosing(self._counted(request.ids, self._pipeline.stream(request))) as fragments:
             async for fragment in fragments:
                 yield fragment
 
     async def film(self, request: VideoRequest) -> AsyncGenerator[FilmHead | bytes, None]:
         """A finished mp4 (faststart): what is known of it, then the file in pieces."""
-        async with aclosing(self._counted(self._pipeline.film(request))) as parts:
+        async with aclosing(self._counted(request.ids, self._pipeline.film(request))) as parts:
             async for part in parts:
                 yield part
 
@@ -94,8 +96,9 @@ class Mux:
     async def info(self) -> ServiceInfo:
         return ServiceInfo((await self._engines.lipsync()).info, await self._engines.speech())
 
-    async def _counted(self, video: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    async def _counted(self, ids: CallIds, video: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
         """The items of an utterance's video, counted among the live ones and by how it ends."""
+        logs.carry(ids)
         self._count_live(+1)
         outcome = "cancelled"
         try:
@@ -142,16 +145,16 @@ class RemoteEngines:
         return self._speech
 
     async def synthesize(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
-        async with aclosing(pulled(self._tts_stream.stream.remote(request))) as chunks:
+        async with aclosing(pulled(self._tts_stream.stream.remote(request, logs.carried()))) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     async def _listen(self, window: SpeechWindow) -> Conditioning:
-        heard: Conditioning = await self._ask_lipsync("listen", window)
+        heard: Conditioning = await self._ask_lipsync("listen", window, logs.carried())
         return heard
 
     async def _render(self, request: RenderRequest) -> RenderedCrops:
-        rendered: RenderedCrops = await self._ask_lipsync("render", request)
+        rendered: RenderedCrops = await self._ask_lipsync("render", request, logs.carried())
         self._metrics.queue_ms.observe(rendered.queue_ms)
         return rendered
 
@@ -181,6 +184,10 @@ class MetricsObserver:
         self._metrics.first_fragment_s.observe(timings.first_ms["first_fragment"] / 1e3, tags={"source": source})
         for stage, ms in timings.first_ms.items():
             self._metrics.stage_ms.observe(ms, tags={"stage": stage})
+        tracing.event("first fragment", **{f"{stage}_ms": ms for stage, ms in timings.first_ms.items()})
+
+    def encoded(self, frames: int, began: float) -> None:
+        tracing.done("encode", began, frames=frames)
 
     def ended(self, timings: Timings) -> None:
         if timings.frames:
@@ -191,6 +198,7 @@ class MetricsObserver:
                     self._metrics.frames.inc(frames, tags={"kind": kind})
         if timings.underruns:
             self._metrics.underruns.inc(timings.underruns)
+        tracing.note(frames=timings.frames, speaking_frames=timings.speaking_frames, underruns=timings.underruns)
         logger.info(
             "utterance: first fragment %.0f ms, %d frames (%d speaking), %d underruns, render %.1f and encode %.1f ms a frame",
             timings.first_ms.get("first_fragment", -1.0),

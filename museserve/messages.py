@@ -21,6 +21,14 @@ BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
+class CallIds:
+    """For whom a call is made: what its log lines and traces are found by, and nothing else. Empty where there is none."""
+
+    utterance: str = ""
+    session: str = ""
+
+
+@dataclass(frozen=True)
 class Phoneme:
     """One sound with its time. `symbol` is bare IPA with no stress or length marks ("a", "tʃ", "ŋ"); pauses have the symbol "".
 
@@ -242,6 +250,7 @@ class VideoRequest:
     frames follow.
     keep: put the finished fragments into the cache, although the text was not asked for before.
     text_track: put captions into the finished film.
+    session: the conversation that it is part of, if any.
     """
 
     utterance: str
@@ -252,6 +261,11 @@ class VideoRequest:
     phase: int = 0
     keep: bool = False
     text_track: bool = False
+    session: str = ""
+
+    @property
+    def ids(self) -> CallIds:
+        return CallIds(self.utterance, self.session)
 
 
 CacheHit = Literal["no", "speech", "segments"]  # how much of an utterance came out of the cache

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from opentelemetry import trace
 from ray.serve.handle import DeploymentHandle
 
+from deployments import logs, tracing
 from deployments.remote import answered, pulled
 from museserve.errors import BusyError
 from museserve.messages import FilmHead, Fragment, PreparationProgress, ServiceInfo, SpeechRequest, VideoRequest
 from musetalk.avatars.format import AvatarMeta
+
+logger = logging.getLogger("ray.serve")
 
 
 class GraphClient:
@@ -59,9 +65,19 @@ class GraphClient:
             most = f"{self.live} videos are being made, the most this service takes at once"
             raise BusyError(f"{most}; try again in a moment")
         self.live += 1
+        logs.carry(request.ids)
+        began, first_ms, ended = time.perf_counter(), -1.0, "broken off"
         try:
-            async with aclosing(pulled(method.remote(request))) as items:
-                async for item in items:
-                    yield item
+            with tracing.span(tracing.UTTERANCE, root=bool(request.session)) as span:
+                with trace.use_span(span, record_exception=False):  # in a session nothing else begins a trace
+                    answer = method.remote(request)
+                async with aclosing(pulled(answer)) as items:
+                    async for item in items:
+                        if first_ms < 0:
+                            first_ms = (time.perf_counter() - began) * 1e3
+                            span.add_event("first answer")
+                        yield item
+            ended = "whole"
         finally:
             self.live -= 1
+            logger.info("video: first answer after %.0f ms, %s after %.2f s", first_ms, ended, time.perf_counter() - began)

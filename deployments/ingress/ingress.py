@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from configs.models import AppConfig
-from deployments import logs
+from deployments import logs, tracing
 from deployments.ingress import cors, openapi, page
 from deployments.ingress.answers import HANDLERS
 from deployments.ingress.avatars import Avatars
@@ -30,6 +30,7 @@ class Ingress:
 
     def __init__(self, config: AppConfig, mux: DeploymentHandle[Any], face_prep: DeploymentHandle[Any]) -> None:
         logs.join_serve()
+        tracing.join_serve()
         self._config = config
         graph = GraphClient(mux, face_prep, config.limits.max_live_utterances)
         self._avatars = Avatars(config, graph)

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import psutil
 
-from configs.models import AppConfig, cache_dir
+from configs.models import SPANS_DIR, AppConfig, cache_dir
 from museserve.app.ray_flags import free_port, node_flags, one_machine_flags
 from museserve.errors import ConfigError, EngineUnavailableError
 from museserve.runtime import cpu
@@ -43,6 +43,7 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         os.environ.update(node_flags(config.server) | one_machine_flags(config.server, temp))
         shutil.rmtree(log_dir(port), ignore_errors=True)
         log_dir(port).mkdir(parents=True)
+        os.environ.setdefault(SPANS_DIR, str(log_dir(port) / "spans"))
         yield from _serve(config, port, num_gpus, temp)
     finally:
         if temp is not None:
@@ -56,7 +57,7 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
     from ray import serve
     from ray.serve.schema import LoggingConfig
 
-    from graph import assemble
+    from graph import assemble, tracing
 
     for noisy in ("ray", "ray.serve", "httpx2"):  # what matters is told by the ready line and the errors raised here
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -79,7 +80,7 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
             logs_dir=str(log_dir(port)),
             enable_access_log=False,
         )
-        serve.start(http_options={"host": config.server.host, "port": port}, logging_config=logs)
+        serve.start(http_options={"host": config.server.host, "port": port}, logging_config=logs, tracing_config=tracing(config.tracing))
         try:
             serve.run(assemble(config), name="museserve", route_prefix="/", logging_config=logs)
         except RuntimeError as error:

@@ -346,9 +346,9 @@ class Session:
     def _request(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes, phase: int) -> VideoRequest:
         name, avatar = secrets.token_hex(8), self._avatar.id
         if isinstance(part, bytes):
-            return VideoRequest(name, avatar, audio=part, phase=phase)
+            return VideoRequest(name, avatar, audio=part, phase=phase, session=self.id)
         speech = speech_of(part, queued.delivery) if isinstance(part, str) else part
-        return VideoRequest(name, avatar, speech, phase=phase)
+        return VideoRequest(name, avatar, speech, phase=phase, session=self.id)
 
     def _say_started(self, queued: QueuedUtterance, first: int, phase: int, head: FragmentHead) -> None:
         grid = (grid_of(phase, self._loop_frames) - first) % self._loop_frames
