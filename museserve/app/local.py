@@ -23,6 +23,8 @@ from musetalk.choice import check_choice
 
 logger = logging.getLogger(__name__)
 
+RAYS_LIST = "prom_metrics_service_discovery.json"  # of a cluster's nodes, kept up to date in its temporary folder
+
 
 @contextmanager
 def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: bool = True) -> Iterator[str]:
@@ -43,6 +45,7 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         os.environ.update(node_flags(config.server) | one_machine_flags(config.server, temp))
         shutil.rmtree(log_dir(port), ignore_errors=True)
         log_dir(port).mkdir(parents=True)
+        nodes_file(port).symlink_to((temp or Path("/tmp")) / "ray" / RAYS_LIST)
         os.environ.setdefault(SPANS_DIR, str(log_dir(port) / "spans"))
         yield from _serve(config, port, num_gpus, temp)
     finally:
@@ -132,6 +135,11 @@ def _end_leftovers(temp: Path) -> None:
 def log_dir(port: int) -> Path:
     """Where the replicas of the service on `port` write their logs, one file each; made anew at every start."""
     return cache_dir() / "logs" / str(port)
+
+
+def nodes_file(port: int) -> Path:
+    """Ray's list of where the metrics of the service on `port` are; leads nowhere once it has ended."""
+    return log_dir(port) / "nodes.json"
 
 
 def why_taken(host: str, port: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,8 +61,8 @@ async def test_a_batch_is_linked_to_each_of_its_requests(spans: InMemorySpanExpo
     assert [link.context for link in batch.links] == [first.get_span_context(), second.get_span_context()]
     found = dict(batch.attributes or {})
     assert (found["museserve.frames"], found["museserve.utterance_id"], found["museserve.session_id"]) == (5, "u-1,u-2", "s_1")
-    waits = found["museserve.queue_ms"]
-    assert isinstance(waits, tuple) and len(waits) == 2 and min(waits) >= 0
+    waits: Any = found["museserve.queue_ms"]
+    assert len(waits) == 2 and min(waits) >= 0
 
 
 def test_a_trace_begins_where_requests_come_in_and_nowhere_else(spans: InMemorySpanExporter) -> None:
