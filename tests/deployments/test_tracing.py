@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 from opentelemetry import trace
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -92,6 +96,40 @@ def test_an_error_is_marked_without_its_words(spans: InMemorySpanExporter) -> No
             raise EngineError("what was to be spoken")
     span = spans.get_finished_spans()[0]
     assert not span.status.is_ok and span.status.description == "EngineError" and not span.events
+
+
+def test_a_collector_receives_spans_by_otlp(monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[tuple[str, ExportTraceServiceRequest]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            received.append((self.path, ExportTraceServiceRequest.FromString(body)))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "")  # so that what is set now is put back
+        monkeypatch.delenv("OTEL_SERVICE_NAME")
+        (processor,) = tracing.otlp()
+        provider = TracerProvider()
+        provider.add_span_processor(processor)
+        with provider.get_tracer("serve").start_as_current_span(INGRESS):
+            pass
+        assert provider.force_flush()
+        provider.shutdown()
+        server.shutdown()
+    ((path, request),) = received
+    (resource,) = request.resource_spans
+    assert path == "/v1/traces" and resource.scope_spans[0].spans[0].name == INGRESS
+    assert {a.key: a.value.string_value for a in resource.resource.attributes}["service.name"] == "museserve"
 
 
 def test_an_exporter_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
