@@ -12,13 +12,14 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 
 from configs.models import AppConfig, AutoscaleConfig, TracingConfig
 from deployments.face_prep import FacePrep
 from deployments.ingress.ingress import Ingress
 from deployments.lipsync import LipSync
 from deployments.mux import Mux
+from deployments.routing import router_config
 from deployments.tts import TTS
 from museserve.errors import ConfigError
 
@@ -70,9 +71,11 @@ def assemble(config: AppConfig) -> Application:
     """The application without `check_cluster`, for a launcher that starts every replica on its own machine."""
     scale = config.deployments
     face_prep = _deployment(FacePrep, "face_prep", scale.face_prep).bind(config)
-    tts = _deployment(TTS, "tts", scale.tts).bind(config.speech)
-    lipsync = _deployment(LipSync, "lipsync", scale.lipsync, health_check_period_s=1).bind(config)  # a lost card is known after three of them
-    mux = _deployment(Mux, "mux", scale.mux).bind(config, tts, lipsync)
+    near, anywhere = router_config(local=True), router_config(local=False)
+    tts = _deployment(TTS, "tts", scale.tts, router=near).bind(config.speech)
+    # A lost card is known after three health checks.
+    lipsync = _deployment(LipSync, "lipsync", scale.lipsync, router=near, health_check_period_s=1).bind(config)
+    mux = _deployment(Mux, "mux", scale.mux, router=anywhere).bind(config, tts, lipsync)
     app: Application = _deployment(serve.ingress()(Ingress), "ingress", scale.ingress).bind(config, mux, face_prep)
     return app
 
@@ -90,7 +93,8 @@ def tracing(config: TracingConfig) -> dict[str, Any]:
     return {"enabled": config.enabled, "exporter_import_path": path, "sampling_ratio": config.sampling_ratio}
 
 
-def _deployment(cls: type, key: str, scale: AutoscaleConfig, health_check_period_s: float = 5) -> Any:
+def _deployment(cls: type, key: str, scale: AutoscaleConfig, router: RequestRouterConfig | None = None, health_check_period_s: float = 5) -> Any:
+    """router: how calls choose a replica; None = as Serve does."""
     return serve.deployment(
         cls,
         name=DEPLOYMENTS[key],
@@ -103,4 +107,5 @@ def _deployment(cls: type, key: str, scale: AutoscaleConfig, health_check_period
         graceful_shutdown_wait_loop_s=0.25,  # the least time that each tier of the graph takes to stop; 2 s by default
         health_check_period_s=health_check_period_s,
         autoscaling_config=AutoscalingConfig(**autoscaling(scale)),
+        request_router_config=router or RequestRouterConfig(),
     )

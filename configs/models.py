@@ -220,6 +220,23 @@ class LimitsConfig(StrictModel):
     max_utterance_s: float = Field(900.0, gt=1, description="longest spoken utterance")
 
 
+class CapacityConfig(StrictModel):
+    """How many live streams a replica carries, each drawn as fast as it is watched: what the autoscaler aims at, and
+    beyond which new utterances are refused until there are more replicas."""
+
+    tts_streams: int = Field(16, ge=1, description="utterances whose speech one TTS replica makes in time")
+    lipsync_streams: int = Field(0, ge=0, description="what one LipSync replica draws in time; 0 = each measures itself as it starts")
+    mux_streams: int = Field(16, ge=1, description="what one Mux replica composes and encodes in time")
+    measured_part: float = Field(0.5, gt=0, le=1, description="of what was measured that is used: new streams are drawn faster than they are watched")
+    aim: float = Field(0.5, ge=0.1, le=1, description="part that the autoscaler keeps in use; the rest is for who comes before new ones serve")
+    spare_replicas: int = Field(1, ge=0, le=100, description="of TTS, LipSync and Mux, beyond that while anybody watches")
+    window_s: float = Field(60.0, ge=0, le=3_600, description="the autoscaler follows the largest load of so long")
+    replica_start_s: float = Field(
+        0.0, ge=0, description="from the wish for a LipSync replica until it serves; 0 = measured, without nodes that must start"
+    )
+    wait_s: float = Field(60.0, ge=0, description="how long a finished video, or an utterance of a session, waits for room before it is refused")
+
+
 class SessionsConfig(StrictModel):
     """Live conversations, `WS /v1/sessions`. Counts are for one ingress replica, in whose memory its sessions live."""
 
@@ -297,6 +314,7 @@ class DeploymentsConfig(StrictModel):
 class AppConfig(StrictModel):
     server: ServerConfig = ServerConfig()
     limits: LimitsConfig = LimitsConfig()
+    capacity: CapacityConfig = CapacityConfig()
     avatars: AvatarConfig = AvatarConfig()
     weights: WeightsConfig = WeightsConfig()
     speech: SpeechConfig = SpeechConfig()
@@ -342,7 +360,7 @@ def load_config(source: str | Path = "local", overrides: dict[str, Any] | None =
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}. Shipped: {shipped}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
-    return parse_config(_merge(raw, overrides or {}), str(path))
+    return parse_config(merged(raw, overrides or {}), str(path))
 
 
 def parse_config(raw: dict[str, Any], origin: str = "configuration") -> AppConfig:
@@ -353,11 +371,13 @@ def parse_config(raw: dict[str, Any], origin: str = "configuration") -> AppConfi
         raise ConfigError(f"{origin} is not valid:\n" + "\n".join(lines)) from None
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, key by key."""
+    both = dict(base)
     for key, value in over.items():
-        merged[key] = _merge(merged.get(key) or {}, value) if isinstance(value, dict) else value
-    return merged
+        inner = both.get(key)
+        both[key] = merged(inner if isinstance(inner, dict) else {}, value) if isinstance(value, dict) else value
+    return both
 
 
 def cache_dir() -> Path:

@@ -9,9 +9,11 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from configs.models import AppConfig
 from deployments import logs, tracing
+from deployments.live import LiveConfig
 from museserve.errors import ConflictError
 from museserve.messages import PreparationProgress
 from musetalk.avatars.format import AvatarMeta
@@ -63,6 +65,7 @@ class FacePrep:
         self._store = shipped_store(config, CACHE_BYTES)
         networks, reason = load_face_networks(config)
         self._preparation = AvatarPreparation(config, self._store, networks, reason)
+        self._live_config = LiveConfig("face_prep", config)
         self._making: set[str] = set()
         if networks is not None:
             prepare_shipped(config, self._store, networks)
@@ -72,6 +75,10 @@ class FacePrep:
             self._preparation.renew_all()
         there = len(self._store.ids())
         logger.info("face preparation ready: %d avatars; MuseTalk: %s", there, reason or "prepared for")
+
+    def reconfigure(self, user_config: Any) -> None:
+        """What Serve calls with a new `user_config`. Raises ConfigError at the start alone."""
+        self._live_config.changed(user_config)
 
     async def prepare(
         self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool = False

@@ -11,13 +11,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from opentelemetry.trace import SpanContext
 from ray import serve
 
-from configs.models import AppConfig, BatchConfig
+from configs.models import AppConfig, BatchConfig, CapacityConfig
 from deployments import logs, tracing
+from deployments.admission import Board, Note, Posted
+from deployments.live import LiveConfig
 from deployments.metrics import LipSyncMetrics
+from deployments.policy import STREAMS
 from museserve.errors import DeviceLostError
 from museserve.messages import CallIds, Conditioning, EngineInfo, RenderedCrops, RenderRequest, SpeechWindow
 from museserve.runtime import process
@@ -26,7 +30,7 @@ from museserve.runtime.deadline_semaphore import DeadlineSemaphore
 from musetalk.avatars.builtin import BUILTIN
 from musetalk.avatars.stores import shipped_store
 from musetalk.engine import LipSyncEngine
-from musetalk.factory import LoadEngine, load_engine, ready_engine, warm, warm_listening
+from musetalk.factory import LoadEngine, load_engine, ready_engine, streams_in_time, warm, warm_listening
 from musetalk.serial import Drawn, SerialEngine
 
 logger = logging.getLogger("ray.serve")
@@ -40,9 +44,11 @@ class LipSync:
     """A plain class: `graph.py` makes it a deployment. Requests carry everything, so any replica may answer any segment."""
 
     def __init__(self, config: AppConfig, load: LoadEngine = load_engine) -> None:
+        began = time.monotonic()
         logs.join_serve()
         tracing.join_serve()
         process.tune_for_latency()
+        self._live_config = LiveConfig("lipsync", config)
         store = shipped_store(config, config.lipsync.avatar_cache_bytes)
         self._engine = ready_engine(config, store, load)
         warm(self._engine, store, BUILTIN)
@@ -52,7 +58,27 @@ class LipSync:
             self._calls = BatchingEngine(self._engine, config.lipsync.batch, self._metrics.drawn)
         else:
             self._calls = SerialEngine(self._engine, self._metrics.drawn)
-        logger.info("lip-sync ready: %s", self._engine.info)
+        self._measured = streams_in_time(self._engine, store, BUILTIN, config.lipsync.batch.max_frames)
+        self._board = Board(self._streams(config.capacity), time.monotonic() - began)
+        logger.info("lip-sync ready: %s; measured: %.1f streams", self._engine.info, self._measured)
+
+    def reconfigure(self, user_config: Any) -> None:
+        """What Serve calls with a new `user_config`. Raises ConfigError at the start alone."""
+        if (config := self._live_config.changed(user_config)) is not None:
+            self._board.streams = self._streams(config.capacity)
+            if isinstance(self._calls, BatchingEngine):
+                self._calls.configure(config.lipsync.batch)
+
+    def _streams(self, capacity: CapacityConfig) -> float:
+        return capacity.lipsync_streams or self._measured * capacity.measured_part
+
+    async def post(self, note: Note) -> Posted:
+        """What a Mux replica has; what all have, and how much is drawn here."""
+        return self._board.post(note)
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve shows the autoscaling policy."""
+        return {STREAMS: self._board.streams}
 
     async def listen(self, window: SpeechWindow, ids: CallIds = NOBODY) -> Conditioning:
         logs.carry(ids)
@@ -112,10 +138,21 @@ class BatchingEngine:
         self._warm_listeners()
         most, wait_s = config.max_frames, config.wait_s
         batched = serve.batch(max_batch_size=most, batch_wait_timeout_s=wait_s, batch_size_fn=count_frames)
-        self._batched, self._batched_first = batched(self.render_batch), batched(self.render_first_batch)
+        self._batched: Any = batched(self.render_batch)
+        self._batched_first: Any = batched(self.render_first_batch)
+        self._room = self._room_for(config)
+
+    def configure(self, config: BatchConfig) -> None:
+        """For the batches that are formed from now on."""
+        for batched in (self._batched, self._batched_first):
+            batched.set_max_batch_size(config.max_frames)
+            batched.set_batch_wait_timeout_s(config.wait_s)
+        self._room = self._room_for(config)  # who is in the old one leaves it
+
+    def _room_for(self, config: BatchConfig) -> DeadlineSemaphore:
         # A card finds the next batch waiting; a processor has nothing to gain from that, and whoever comes late would
         # wait behind it.
-        self._room = DeadlineSemaphore(config.max_frames * (1 if engine.info.device == "cpu" else 2))
+        return DeadlineSemaphore(config.max_frames * (1 if self._engine.info.device == "cpu" else 2))
 
     def _warm_listeners(self) -> None:
         """Each of the threads once: its first kernels take the card a third of a second, in which nobody's pictures would be drawn."""

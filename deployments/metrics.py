@@ -37,11 +37,12 @@ class MuxMetrics:
         self.queue_ms = metrics.Histogram("museserve_segment_wait_ms", "a segment's way to LipSync and back, without drawing", MS_BUCKETS)
         self.encode_ms = metrics.Histogram("museserve_encode_frame_ms", "composition and encoding, a frame", [0.5, 1, 2, 3, 4, 6, 8, 12, 20, 50])
         self.live = metrics.Gauge("museserve_live_utterances", "utterances being filmed")
-        self.utterances = counter("museserve_utterances", "utterances ended", outcome=("finished", "cancelled", "refused", "failed"))
+        self.utterances = counter("museserve_utterances", "utterances ended", outcome=("finished", "cancelled", "refused", "busy", "failed"))
         self.frames = counter("museserve_frames", "frames sent", kind=("speaking", "idle"))
         self.underruns = counter("museserve_underruns", "pieces that were ready only after a viewer needed them")
         self.cache = counter("museserve_cache", "spoken texts, by what the cache had of them", found=get_args(CacheHit))
         self.retries = counter("museserve_segment_retries", "segments sent again")
+        self.hedged = counter("museserve_hedged_calls", "calls to LipSync that were late, and sent to a second replica", method=("listen", "render"))
 
 
 class LipSyncMetrics:

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
 from configs.models import AppConfig, MuxConfig
 from deployments import logs, tracing
+from deployments.admission import Admission, Note, Posted
+from deployments.live import LiveConfig
 from deployments.metrics import MuxMetrics
-from deployments.remote import pulled, retried
-from museserve.errors import RenderError, RequestError
+from deployments.policy import told_by_mux
+from deployments.remote import Hedges, answered, pulled, repulled, retried
+from deployments.so_far import SpeechSoFar
+from museserve.errors import BusyError, RenderError, RequestError, SpeechEngineError
 from museserve.media.speech_encode import SpeechEncoder
 from museserve.messages import (
     CacheHit,
@@ -50,6 +56,7 @@ Handle = DeploymentHandle[Any]
 
 # Arrays cross two and a half times faster than with cloudpickle, Serve's default.
 PLAIN_PICKLE: dict[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
+POST_TIMEOUT_S = 2.0
 
 
 class Mux:
@@ -62,13 +69,32 @@ class Mux:
         store = shipped_store(config, config.mux.avatar_cache_bytes)
         for avatar_id in BUILTIN:
             store.load(avatar_id).frames.max()  # brings the pages into memory before anyone waits for them
-        self._config, self._metrics = config.mux, MuxMetrics()
+        self._config, self._live_config, self._metrics = config.mux, LiveConfig("mux", config), MuxMetrics()
         self._executor = DeadlineExecutor([float("inf")] * config.mux.encode_threads)
         self._engines = RemoteEngines(tts, lipsync, config.mux, self._metrics)
         cache = UtteranceCache.of(config)
         observer = MetricsObserver(self._metrics)
-        self._pipeline = VideoPipeline(config, self._engines, store.load, self._executor, cache, observer)
+        most = config.deployments.lipsync.max_replicas
+        self._admission = Admission(self._engines.post, secrets.token_hex(8), config.capacity, most)
+        self._pipeline = VideoPipeline(config, self._engines, store.load, self._executor, cache, observer, self._admission.place)
         self._live = 0
+        self._told = told_by_mux(config.capacity)
+
+    def reconfigure(self, user_config: Any) -> None:
+        """What Serve calls with a new `user_config`. Raises ConfigError at the start alone."""
+        if (config := self._live_config.changed(user_config)) is not None:
+            self._engines.configure(config.mux)
+            self._pipeline.configure(config.mux)
+            self._admission.configure(config.capacity, config.deployments.lipsync.max_replicas)
+            self._told = told_by_mux(config.capacity)
+
+    async def check_health(self) -> None:
+        """Serve calls it from the start on: others count this replica before its first utterance."""
+        self._admission.watch()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve shows the autoscaling policy."""
+        return self._told
 
     async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
         """Fragments as they are made, the first with the init segment and the head. Raises RequestError kinds before the first one."""
@@ -94,7 +120,8 @@ class Mux:
                 yield tail
 
     async def info(self) -> ServiceInfo:
-        return ServiceInfo((await self._engines.lipsync()).info, await self._engines.speech())
+        lipsync, speech = (await self._engines.lipsync()).info, await self._engines.speech()
+        return ServiceInfo(lipsync, speech, await self._admission.summary())
 
     async def _counted(self, ids: CallIds, video: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
         """The items of an utterance's video, counted among the live ones and by how it ends."""
@@ -108,6 +135,9 @@ class Mux:
             outcome = "finished"
         except RequestError:
             outcome = "refused"
+            raise
+        except BusyError:
+            outcome = "busy"
             raise
         except Exception:
             outcome = "failed"
@@ -130,38 +160,67 @@ class RemoteEngines:
         self._config, self._metrics = config, metrics
         self._lipsync: LipSync | None = None
         self._speech: SpeechInfo | None = None
+        self._hedges = {"listen": Hedges(), "render": Hedges()}
+
+    def configure(self, config: MuxConfig) -> None:
+        self._config = config
+
+    async def post(self, note: Note) -> Sequence[Posted]:
+        """Tell every LipSync replica that runs; what each answers."""
+        answers: Sequence[Posted] = await self._lipsync_replicas.broadcast("post", note).results_async(timeout_s=POST_TIMEOUT_S)
+        return answers
 
     async def lipsync(self) -> LipSync:
         if self._lipsync is None:
-            info: EngineInfo = await self._ask_lipsync("info")
+            info: EngineInfo = await self._retried(lambda: answered(self._lipsync_replicas.info.remote()))
             self._lipsync = LipSync(info, self._listen, self._render)
         return self._lipsync
 
     async def speech(self) -> SpeechInfo:
         if self._speech is None:
             tries, timeout_s = self._config.retries + 1, self._config.segment_timeout_s
-            self._speech = await retried(self._tts.info.remote, "speech", tries=tries, timeout_s=timeout_s)
+            self._speech = await retried(lambda: answered(self._tts.info.remote()), "speech", tries=tries, timeout_s=timeout_s)
         assert self._speech is not None
         return self._speech
 
     async def synthesize(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
-        async with aclosing(pulled(self._tts_stream.stream.remote(request, logs.carried()))) as chunks:
+        """Chunks in order. When the replica is lost, another speaks anew, and what came already is skipped.
+
+        A provider's voice would go on otherwise than it began: there SpeechEngineError is raised, unless nothing came yet.
+        """
+        so_far = SpeechSoFar()
+
+        def ask(within_s: float | None) -> AsyncGenerator[SpeechChunk, None]:
+            asked = replace(request)  # an object of its own, by which the call is told from the one before
+            return so_far.rest(pulled(self._tts_stream.stream.remote(asked, logs.carried()), asked, within_s))
+
+        tries, timeout_s = self._config.retries + 1, self._config.segment_timeout_s
+        retried = self._metrics.retries.inc
+        chunks = repulled(ask, "speech", tries=tries, timeout_s=timeout_s, failure=SpeechEngineError, on_retry=retried)
+        async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
 
     async def _listen(self, window: SpeechWindow) -> Conditioning:
-        heard: Conditioning = await self._ask_lipsync("listen", window, logs.carried())
+        heard: Conditioning = await self._ask_lipsync("listen", window)
         return heard
 
     async def _render(self, request: RenderRequest) -> RenderedCrops:
-        rendered: RenderedCrops = await self._ask_lipsync("render", request, logs.carried())
+        rendered: RenderedCrops = await self._ask_lipsync("render", request)
         self._metrics.queue_ms.observe(rendered.queue_ms)
         return rendered
 
-    async def _ask_lipsync(self, method: str, *arguments: Any) -> Any:
-        call = getattr(self._lipsync_replicas, method)
+    async def _ask_lipsync(self, method: str, argument: SpeechWindow | RenderRequest) -> Any:
+        call, hedges = getattr(self._lipsync_replicas, method), self._hedges[method]
+
+        def hedged() -> None:
+            self._metrics.hedged.inc(tags={"method": method})
+
+        return await self._retried(lambda: hedges.first_of(lambda: call.remote(argument, logs.carried()), argument, argument.due_s, hedged))
+
+    async def _retried(self, call: Callable[[], Awaitable[Any]]) -> Any:
         return await retried(
-            lambda: call.remote(*arguments),
+            call,
             "lip-sync",
             tries=self._config.retries + 1,
             timeout_s=self._config.segment_timeout_s,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TextIO
 
 from opentelemetry import trace
@@ -118,6 +118,13 @@ def span(name: str, *, root: bool = False, **attributes: Any) -> Iterator[Span]:
         return
     with _ended(_tracer.start_span(name, attributes=_named(attributes))) as made:
         yield made
+
+
+def within(made: Span) -> AbstractContextManager[Any]:
+    """What begins in it is a child of `made`. Enter and leave it in one go, not around a `yield`."""
+    if not made.get_span_context().is_valid:
+        return nullcontext()
+    return trace.use_span(made, record_exception=False, set_status_on_exception=False)
 
 
 @contextmanager

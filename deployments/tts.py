@@ -7,9 +7,11 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
-from configs.models import SpeechConfig
+from configs.models import AppConfig, SpeechConfig
 from deployments import logs, tracing
+from deployments.live import LiveConfig
 from deployments.metrics import TTSMetrics
 from museserve.errors import MuseserveError
 from museserve.messages import CallIds, SpeechChunk, SpeechInfo, SpeechRequest
@@ -36,7 +38,12 @@ class TTS:
         self._synthesizer = Synthesizer(config)
         self._synthesizer.warm()
         self._metrics = TTSMetrics()
+        self._live_config = LiveConfig("tts", AppConfig(speech=config))
         logger.info("tts ready: %s", self._synthesizer.info)
+
+    def reconfigure(self, user_config: Any) -> None:
+        """What Serve calls with a new `user_config`. Raises ConfigError at the start alone."""
+        self._live_config.changed(user_config)
 
     async def stream(self, request: SpeechRequest, ids: CallIds = NOBODY) -> AsyncGenerator[SpeechChunk, None]:
         """Chunks in order, the first as soon as the first clause is spoken. Raises SpeechEngineError, TextError."""

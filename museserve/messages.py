@@ -225,10 +225,11 @@ class SpeechInfo:
 
 @dataclass(frozen=True)
 class ServiceInfo:
-    """What runs in the graph."""
+    """What runs in the graph. capacity: how many streams it draws in time, by how many replicas; empty while nobody knows."""
 
     lipsync: EngineInfo
     speech: SpeechInfo
+    capacity: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -250,6 +251,10 @@ class VideoRequest:
     frames follow.
     keep: put the finished fragments into the cache, although the text was not asked for before.
     text_track: put captions into the finished film.
+    first_frame: a multiple of SEGMENT_FRAMES. Somebody received the frames before it already: they are neither drawn nor
+    encoded. Frames, decode times, phase and words count from the utterance's start all the same; the first fragment has
+    all words so far. At or beyond the end: one empty final fragment.
+    begun: it goes on with what somebody watches already, so it is not refused for want of room, as with a first_frame.
     session: the conversation that it is part of, if any.
     """
 
@@ -261,6 +266,8 @@ class VideoRequest:
     phase: int = 0
     keep: bool = False
     text_track: bool = False
+    first_frame: int = 0
+    begun: bool = False
     session: str = ""
 
     @property
@@ -292,6 +299,7 @@ class Fragment:
 
     words: those that became known since the piece before. total_frames: of the whole utterance, once its last speech
     is there, else None; no more words come then. head: on the first fragment only.
+    n_frames: 0 only where `VideoRequest.first_frame` lies at or beyond the end; `data` is then the init segment alone.
     """
 
     data: bytes

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import logging
+import math
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from musetalk.neural.avatar_parts import FaceNetworks
 
 logger = logging.getLogger(__name__)
+
+MEASURED_S = 0.5  # for which an engine is tried
 
 LoadEngine = Callable[[AppConfig, AvatarStore], LipSyncEngine]
 
@@ -133,6 +138,28 @@ def warm_listening(engine: LipSyncEngine) -> Conditioning:
     noise = np.random.default_rng(0).standard_normal(SPEECH_RATE).astype(np.float32) * 0.1
     engine.listen(SpeechWindow(0, noise, 0, FPS, (Phoneme("a", 0, SPEECH_RATE),), 0.1, True))
     return engine.listen(SpeechWindow(0, noise, 0, FPS, level=0.1, final=True))
+
+
+def streams_in_time(engine: LipSyncEngine, store: AvatarStore, avatar_ids: Sequence[str], max_frames: int) -> float:
+    """How many streams the engine hears and draws as fast as they are watched, with nothing else to do; it must be
+    warm.
+
+    On a processor its own time counts, because others may use the same cores just now, and of several tries the best. Takes `MEASURED_S`, or one try.
+    """
+    clock = time.thread_time if engine.info.device == "cpu" else time.perf_counter
+    began = time.perf_counter()
+    heard_s, drawn_s = math.inf, math.inf  # of a second of speech; of a frame
+    for avatar_id, n in itertools.cycle(itertools.product(avatar_ids, (2, max_frames))):  # first what is quick anyway
+        at = clock()
+        heard = warm_listening(engine)  # two seconds of speech
+        heard_s = min(heard_s, (clock() - at) / 2)
+        rows = np.resize(heard.rows, (n, *heard.rows.shape[1:]))
+        at = clock()
+        engine.render([RenderRequest(store.resolve(avatar_id), tuple(range(n)), rows)])
+        drawn_s = min(drawn_s, (clock() - at) / n)
+        if time.perf_counter() - began > MEASURED_S:
+            break
+    return 1 / (heard_s + drawn_s * FPS)
 
 
 def warm(engine: LipSyncEngine, store: AvatarStore, avatar_ids: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ OTHER_ORIGIN = f"http://127.0.0.1:{free_port()}"  # of a page that is served by 
 CONFIG: dict[str, Any] = {
     "server": {"port": 0, "dashboard_port": 0, "cors_origins": [OTHER_ORIGIN]},
     "limits": {"max_body_bytes": 4 * 2**20, "max_live_utterances": 6, "max_audio_s": 60},
+    "capacity": {"lipsync_streams": 8},  # not what this machine happens to draw while others use it
     "avatars": {"max_pixels": 24_000_000},
     "mux": {"lead_s": 2.0},
     "sessions": {"max_sessions": 24, "window_bytes": 2**19, "slow_s": 4.0},

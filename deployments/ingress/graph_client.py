@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from opentelemetry import trace
 from ray.serve.handle import DeploymentHandle
 
 from deployments import logs, tracing
-from deployments.remote import answered, pulled
-from museserve.errors import BusyError
+from deployments.remote import answered, pulled, repulled
+from deployments.so_far import FilmSoFar
+from museserve.errors import BusyError, EngineError
 from museserve.messages import FilmHead, Fragment, PreparationProgress, ServiceInfo, SpeechRequest, VideoRequest
 from musetalk.avatars.format import AvatarMeta
 
 logger = logging.getLogger("ray.serve")
+
+T = TypeVar("T")
+
+TRIES = 4  # Mux replicas in a row that bring nothing more of a stream
 
 
 class GraphClient:
     """Every call raises our own errors as they were raised on the other side; closing a generator cancels its call.
 
     max_live: videos made at once, from which on more are refused.
+    patience_s: longest wait for another Mux to go on when one was lost.
     """
 
-    def __init__(self, mux: DeploymentHandle[Any], face_prep: DeploymentHandle[Any], max_live: int) -> None:
+    def __init__(self, mux: DeploymentHandle[Any], face_prep: DeploymentHandle[Any], max_live: int, patience_s: float) -> None:
         self._mux, self._mux_stream = mux, mux.options(stream=True)
         self._face_prep = face_prep.options(stream=True)
-        self._max_live = max_live
+        self.configure(max_live, patience_s)
         self._info: ServiceInfo | None = None
         self.live = 0
+
+    def configure(self, max_live: int, patience_s: float) -> None:
+        self._max_live, self._patience_s = max_live, patience_s
 
     async def ask_info(self) -> ServiceInfo:
         """What runs in the graph, asked for anew."""
@@ -44,15 +53,46 @@ class GraphClient:
         return self._info or await self.ask_info()
 
     def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
-        """Raises BusyError, and as `Mux.stream`."""
-        return self._counted(self._mux_stream.stream, request)
+        """When its Mux is lost, another goes on with the first fragment that is missing.
+
+        Raises BusyError, and as `Mux.stream`.
+        """
+        so_far = FilmSoFar(request)
+
+        def ask(within_s: float | None) -> AsyncGenerator[Fragment, None]:
+            asked = so_far.request()
+            return so_far.rest(pulled(self._mux_stream.stream.remote(asked), asked, within_s))
+
+        def ask_twice(within_s: float | None) -> AsyncGenerator[Fragment, None]:
+            return _asked_again(lambda: ask(within_s))
+
+        return self._counted(request, self._repulled(ask_twice if request.paced else ask))
 
     def film(self, request: VideoRequest) -> AsyncGenerator[FilmHead | bytes, None]:
         """Raises BusyError, and as `Mux.film`."""
-        return self._counted(self._mux_stream.film, request)
+
+        async def ask(within_s: float | None) -> AsyncGenerator[FilmHead | bytes, None]:
+            asked = replace(request)
+            parts = [part async for part in pulled(self._mux_stream.film.remote(asked), asked, within_s)]
+            for part in parts:  # none before the last has come: until then another Mux can make them anew
+                yield part
+
+        return self._counted(request, self._repulled(ask))
 
     def speak(self, request: SpeechRequest, audio_format: str) -> AsyncGenerator[bytes, None]:
-        return pulled(self._mux_stream.speak.remote(request, audio_format))
+        begun = False
+
+        async def ask(within_s: float | None) -> AsyncGenerator[bytes, None]:
+            nonlocal begun
+            if begun:
+                raise EngineError("the speech broke off: what made it was lost; ask again")
+            asked = replace(request)
+            async with aclosing(pulled(self._mux_stream.speak.remote(asked, audio_format), asked, within_s)) as pieces:
+                async for piece in pieces:
+                    begun = True
+                    yield piece
+
+        return self._repulled(ask)
 
     def prepare(
         self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool = False
@@ -60,7 +100,10 @@ class GraphClient:
         """The steps of an avatar's preparation and, at last, what is known of it. Raises as `FacePrep.prepare`."""
         return pulled(self._face_prep.prepare.remote(data, avatar_id, name or avatar_id, gender, clip))
 
-    async def _counted(self, method: Any, request: VideoRequest) -> AsyncGenerator[Any, None]:
+    def _repulled(self, ask: Callable[[float | None], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
+        return repulled(ask, "mux", tries=TRIES, timeout_s=self._patience_s)
+
+    async def _counted(self, request: VideoRequest, video: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
         if self.live >= self._max_live:
             most = f"{self.live} videos are being made, the most this service takes at once"
             raise BusyError(f"{most}; try again in a moment")
@@ -69,10 +112,12 @@ class GraphClient:
         began, first_ms, ended = time.perf_counter(), -1.0, "broken off"
         try:
             with tracing.span(tracing.UTTERANCE, root=bool(request.session)) as span:
-                with trace.use_span(span, record_exception=False):  # in a session nothing else begins a trace
-                    answer = method.remote(request)
-                async with aclosing(pulled(answer)) as items:
-                    async for item in items:
+                async with aclosing(video):
+                    while True:
+                        with tracing.within(span):  # what is asked of Mux meanwhile, again perhaps, belongs to it
+                            item = await anext(video, None)
+                        if item is None:
+                            break
                         if first_ms < 0:
                             first_ms = (time.perf_counter() - began) * 1e3
                             span.add_event("first answer")
@@ -81,3 +126,16 @@ class GraphClient:
         finally:
             self.live -= 1
             logger.info("video: first answer after %.0f ms, %s after %.2f s", first_ms, ended, time.perf_counter() - began)
+
+
+async def _asked_again(ask: Callable[[], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
+    """A Mux replica that has no room is asked once more: another may answer."""
+    for again in (True, False):
+        try:
+            async with aclosing(ask()) as items:
+                async for item in items:
+                    yield item
+            return
+        except BusyError:
+            if not again:
+                raise

@@ -32,6 +32,7 @@ class Health:
                 "weights": self._weights,
                 "default_avatar": self._config.avatars.default,
                 "voices": [voice.id for voice in voices.list_voices()],
+                "capacity": info.capacity,
                 "live_utterances": self._graph.live,
                 "live_sessions": self._sessions.live,
                 "versions": {

@@ -23,6 +23,7 @@ from deployments.ingress.session_avatar import session_avatar
 from deployments.ingress.sessions.registry import Sessions
 from deployments.ingress.speech import Speech, list_voices
 from deployments.ingress.videos import Videos
+from deployments.live import LiveConfig
 
 
 class Ingress:
@@ -31,14 +32,20 @@ class Ingress:
     def __init__(self, config: AppConfig, mux: DeploymentHandle[Any], face_prep: DeploymentHandle[Any]) -> None:
         logs.join_serve()
         tracing.join_serve()
-        self._config = config
-        graph = GraphClient(mux, face_prep, config.limits.max_live_utterances)
+        self._config, self._live_config = config, LiveConfig("ingress", config)
+        graph = self._graph = GraphClient(mux, face_prep, config.limits.max_live_utterances, config.mux.segment_timeout_s)
         self._avatars = Avatars(config, graph)
         self._speech = Speech(config, graph)
         self._videos = Videos(config, graph, self._avatars)
         self._interview = Interview(config, self._avatars, self._videos, self._speech)
         self._sessions = Sessions(config, graph.stream, partial(session_avatar, self._avatars), graph.info)
         self._health = Health(config, graph, self._sessions)
+
+    def reconfigure(self, user_config: Any) -> None:
+        """What Serve calls with a new `user_config`. Raises ConfigError at the start alone."""
+        if (config := self._live_config.changed(user_config)) is not None:
+            self._graph.configure(config.limits.max_live_utterances, config.mux.segment_timeout_s)
+            self._sessions.configure(config)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         middleware = cors.middleware(self._config.server.cors_origins)

@@ -18,6 +18,7 @@ from deployments.ingress.captions import CaptionsStore
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.uploads import read_body
 from museserve.errors import ConflictError, RequestError
+from museserve.media.fragments import STREAM_END
 from museserve.messages import FilmHead, Fragment, FragmentHead, SpeechRequest, VideoRequest
 from museserve.speech.request import parse_delivery, parse_speech
 
@@ -124,7 +125,7 @@ def _head(first: Fragment) -> FragmentHead:
 async def _data(fragments: Items[Fragment]) -> AsyncIterator[bytes]:
     async with aclosing(fragments):
         async for fragment in fragments:
-            yield fragment.data
+            yield fragment.data + STREAM_END if fragment.final else fragment.data
 
 
 def _check_captions(body: VideoBody, audio: bytes | None) -> None:

@@ -1,7 +1,7 @@
 """The Serve document of a configuration: what `serve deploy`, compose and a RayService's `serveConfigV2` all take.
 
-`args` is the configuration as `graph.build` gets it, but for what scales. That stands under `deployments`: a change of
-`args` replaces every replica, one of an `autoscaling_config` none.
+`args` is the configuration as `graph.build` gets it, but for what scales and what is live (`configs/live.py`). That stands
+under `deployments`: a change of `args`, or of the policy's own, replaces every replica, one of the others none.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 import graph
+from configs.live import every_live_key, live_settings
 from configs.models import AppConfig
 from museserve.errors import ConfigError
 
@@ -34,7 +35,15 @@ def serve_document(config: AppConfig, host: str = "0.0.0.0", port: int = 8000) -
             raise ConfigError(f"{key}: a key {SHOWN}")
         if isinstance(value, str) and CREDENTIALS.search(value):
             raise ConfigError(f"{key} has credentials in it; they {SHOWN}")
-    scaling = [{"name": name, "autoscaling_config": graph.autoscaling(getattr(config.deployments, key))} for key, name in graph.DEPLOYMENTS.items()]
+    deployments = [
+        {
+            "name": name,
+            "autoscaling_config": graph.autoscaling(getattr(config.deployments, key)),
+            "user_config": live_settings(config, key),
+        }
+        for key, name in graph.DEPLOYMENTS.items()
+    ]
+    scaling = dict.fromkeys(graph.DEPLOYMENTS, graph.SCALING)
     document = {
         "proxy_location": "EveryNode",
         "http_options": {"host": host, "port": port},
@@ -49,13 +58,20 @@ def serve_document(config: AppConfig, host: str = "0.0.0.0", port: int = 8000) -
                 "name": "museserve",
                 "route_prefix": "/",
                 "import_path": "graph:build",
-                "args": config.model_dump(mode="json", exclude={"deployments": dict.fromkeys(graph.DEPLOYMENTS, graph.SCALING)}),
-                "deployments": scaling,
+                "args": _fixed(config.model_dump(mode="json", exclude={"deployments": scaling})),
+                "autoscaling_policy": {"policy_function": "deployments.policy:InProportion"},
+                "deployments": deployments,
             }
         ],
     }
     check_document(document)
     return document
+
+
+def _fixed(node: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """What no running replica can change."""
+    live = every_live_key()
+    return {key: _fixed(value, f"{path}{key}.") if isinstance(value, dict) else value for key, value in node.items() if f"{path}{key}" not in live}
 
 
 def as_yaml(document: dict[str, Any]) -> str:

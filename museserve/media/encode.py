@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 LEAD_FRAMES = 2  # AAC frames the encoder wants beyond the one it gives out
 SILENT_SAMPLES = AAC_FRAME  # at the start of an utterance, at 48 kHz: 21 ms
 FADE_SAMPLES = 240  # after them: 5 ms
+WARM_FRAMES = 2 * SEGMENT_FRAMES  # whose sound the AAC encoder hears before the first frame that it gives out
 
 # Pictures are sRGB turned to YUV with the BT.601 matrix in limited range. Players take the tags at their word.
 COLOR_TAGS = {"colorspace": 6, "color_range": 1, "color_primaries": 1, "color_trc": 13}
@@ -53,15 +54,21 @@ class FragmentEncoder:
 
     `push_audio` as speech arrives, `finish_audio` once its length is known, `encode` for each piece of at most `frames_ready` frames.
 
+    Args:
+        first_frame: the first that is given out, a multiple of `SEGMENT_FRAMES`. Speech is pushed from the utterance's
+            beginning all the same: some of what lies before is encoded, so that the sound joins that of the frames before.
+
     Attributes:
         init_segment: ftyp + moov, the same bytes for every instance of the same size and config.
         codecs: what Media Source Extensions want to know, e.g. "avc1.4d401e, mp4a.40.2".
-        frames_encoded: frames given out so far.
+        frames_encoded: number of the next frame: those given out so far, and those before `first_frame`.
     """
 
-    def __init__(self, width: int, height: int, config: MediaConfig) -> None:
+    def __init__(self, width: int, height: int, config: MediaConfig, first_frame: int = 0) -> None:
         if width < 16 or height < 16 or width % 2 or height % 2:
             raise ValueError(f"picture sides must be even and at least 16, got {width}x{height}")
+        if first_frame < 0 or first_frame % SEGMENT_FRAMES:
+            raise ValueError(f"a stream begins with a whole segment of {SEGMENT_FRAMES} frames, got first_frame={first_frame}")
         self.width, self.height = width, height
         sink = ByteSink()
         self._template = open_init(sink)
@@ -71,12 +78,13 @@ class FragmentEncoder:
         self._template.start_encoding()
         self.init_segment = sink.take()
         self.codecs = codecs_of(self.init_segment)
-        self.frames_encoded = 0
-        self._fragments = 0
+        self.frames_encoded = first_frame
+        self._fragments = first_frame  # numbers rise through streams that are joined; no fragment has less than a frame
         self._doubler = Doubler()
         self._fifo = av.AudioFifo()  # samples at 48 kHz on their way to the AAC encoder
+        self._skipped = max(0, first_frame - WARM_FRAMES) * OUTPUT_SAMPLES_PER_FRAME  # samples at 48 kHz before those, whole AAC frames
         self._heard = 0  # samples at 24 kHz
-        self._aac_sent = 0  # AAC frames given out
+        self._aac_sent = first_frame * OUTPUT_SAMPLES_PER_FRAME // AAC_FRAME  # AAC frames given out, or before first_frame
         self._packets: deque[Packet[AudioStream]] = deque()
         self._total: int | None = None
 
@@ -84,7 +92,8 @@ class FragmentEncoder:
         """Speech in order: float32 (n,) at 24 kHz. Sample n of the utterance is heard at output sample 2n."""
         if self._total is not None:
             raise ValueError("speech came after finish_audio")
-        self._append(self._doubler.push(pcm))
+        unheard = max(0, self._skipped // 2 - self._heard)
+        self._append(self._doubler.push(pcm[unheard:]))
         self._heard += len(pcm)
 
     def finish_audio(self, total_frames: int) -> None:
@@ -96,21 +105,23 @@ class FragmentEncoder:
         if self._total is not None:
             raise ValueError("finish_audio was already called")
         total = whole_segments(total_frames)
-        missing = total * OUTPUT_SAMPLES_PER_FRAME - 2 * self._heard
-        if missing < 0:
+        missing = total * OUTPUT_SAMPLES_PER_FRAME - max(2 * self._heard, self._skipped)
+        if total * OUTPUT_SAMPLES_PER_FRAME < 2 * self._heard:
             raise ValueError(f"{total_frames} frames are too few for {self._heard / SPEECH_RATE:.3f} s of speech")
         self._total = total
+        if missing < 0:
+            return  # all of it lies before what is skipped
         self._append(self._doubler.finish())
         self._append(np.zeros(missing + LEAD_FRAMES * AAC_FRAME, np.float32))
 
     def frames_ready(self) -> int:
         """How many frames can be encoded now, that is, for how many there is enough speech. 0 when all are done."""
-        packets = max(self._fifo.samples_written // AAC_FRAME - LEAD_FRAMES, 0)
+        packets = max((self._skipped + self._fifo.samples_written) // AAC_FRAME - LEAD_FRAMES, 0)
         # the most frames whose AAC frames (rounded down to whole ones) are all there
         frames = ((packets + 1) * AAC_FRAME - 1) // OUTPUT_SAMPLES_PER_FRAME
         if self._total is not None:
             frames = min(frames, self._total)
-        return frames - self.frames_encoded
+        return max(frames - self.frames_encoded, 0)
 
     def encode(self, frames: Sequence[ByteArray] | ByteArray) -> bytes:
         """The next frames as one fragment: moof + mdat with n pictures and the AAC frames that end with them.
@@ -160,9 +171,11 @@ class FragmentEncoder:
 
     def _encode_audio(self, end: int) -> list[Packet[AudioStream]]:
         """AAC frames up to number `end`, not included. Encodes no further than it must: the first picture is waiting."""
-        while self._fifo.samples_read < (end + LEAD_FRAMES) * AAC_FRAME:
+        while self._skipped + self._fifo.samples_read < (end + LEAD_FRAMES) * AAC_FRAME:
             samples = self._fifo.read(AAC_FRAME)  # it has them: `frames_ready` was asked first
-            self._packets.extend(p for p in self._audio.encode(samples) if p.pts is not None and p.pts >= 0)
+            assert samples is not None and samples.pts is not None
+            samples.pts += self._skipped
+            self._packets.extend(p for p in self._audio.encode(samples) if p.pts is not None and p.pts >= self._aac_sent * AAC_FRAME)
         packets = [self._packets.popleft() for _ in range(end - self._aac_sent)]
         self._aac_sent = end
         return packets
@@ -171,7 +184,7 @@ class FragmentEncoder:
         if not len(pcm):
             return
         written, ramp_end = self._fifo.samples_written, SILENT_SAMPLES + FADE_SAMPLES
-        if written < ramp_end:
+        if written < ramp_end and not self._skipped:
             at = np.arange(written, min(written + len(pcm), ramp_end))
             gain = np.clip((at - SILENT_SAMPLES) / FADE_SAMPLES, 0.0, 1.0).astype(np.float32)
             pcm[: len(at)] *= gain

@@ -114,12 +114,20 @@ async def replay_speech(chunks: list[SpeechChunk]) -> AsyncIterator[SpeechChunk]
         yield chunk
 
 
-def with_replay_head(fragments: list[Fragment], began: float) -> list[Fragment]:
-    """Kept fragments with a head that tells the truth about this time. began: `time.perf_counter()` of the request."""
-    first = fragments[0]
-    assert first.head is not None
-    took = {"first_fragment": round((time.perf_counter() - began) * 1e3, 1)}
-    return [replace(first, head=replace(first.head, timings_ms=took, cached="segments")), *fragments[1:]]
+def replay(fragments: list[Fragment], began: float, first_frame: int = 0) -> list[Fragment]:
+    """Kept fragments from `first_frame` on, with a head that tells the truth about this time.
+
+    began: `time.perf_counter()` of the request. first_frame: as in `VideoRequest`.
+    """
+    head, last = fragments[0].head, fragments[-1]
+    assert head is not None
+    head = replace(head, timings_ms={"first_fragment": round((time.perf_counter() - began) * 1e3, 1)}, cached="segments")
+    if first_frame == 0:
+        return [replace(fragments[0], head=head), *fragments[1:]]
+    init = fragments[0].data[: fragments[0].data.index(b"moof") - 4]  # before it stands the size of its box
+    left = [f for f in fragments if f.first_frame >= first_frame] or [Fragment(b"", last.first_frame + last.n_frames, 0, (), last.total_frames)]
+    words = tuple(word for f in fragments if f.first_frame <= left[0].first_frame for word in f.words)
+    return [replace(left[0], data=init + left[0].data, words=words, head=head), *left[1:]]
 
 
 def pack_speech(chunks: list[SpeechChunk]) -> bytes:

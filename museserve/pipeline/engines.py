@@ -6,6 +6,7 @@ The service calls its replicas, one process its own objects.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from museserve.messages import (
     SpeechInfo,
     SpeechRequest,
     SpeechWindow,
+    VideoRequest,
 )
 
 Listen = Callable[[SpeechWindow], Awaitable[Conditioning]]
@@ -63,3 +65,5 @@ class FilmedAvatar(Protocol):
 
 
 OpenAvatar = Callable[[str], FilmedAvatar]
+Place = Callable[[VideoRequest], AbstractAsyncContextManager[None]]
+"""Held while an utterance is drawn. Entering it waits for its turn, or raises BusyError."""

@@ -16,9 +16,10 @@ class SpeechBuffer:
     """The speech of one utterance so far. `append` chunks in order, `take` stretches until it returns None for good.
 
     context_s and lookahead_s are the engine's: how much speech before and after a frame `listen` wants to see.
+    first_frame: the first of the first stretch; speech is appended from the utterance's beginning all the same.
     """
 
-    def __init__(self, context_s: float, lookahead_s: float) -> None:
+    def __init__(self, context_s: float, lookahead_s: float, first_frame: int = 0) -> None:
         self._context = round(context_s * SPEECH_RATE)
         self._lookahead = round(lookahead_s * SPEECH_RATE)
         self._pcm: FloatArray = np.zeros(0, np.float32)
@@ -27,7 +28,7 @@ class SpeechBuffer:
         self._knows_phonemes = False
         self._powers: list[FloatArray] = []
         self._unmeasured: FloatArray = np.zeros(0, np.float32)
-        self._next_frame = 0
+        self._first_frame = self._next_frame = first_frame
         self.words: list[Word] = []
         self.final = False
 
@@ -61,6 +62,7 @@ class SpeechBuffer:
             self._phonemes.extend(chunk.phonemes)
         self.words.extend(chunk.words)
         self.final = chunk.final
+        self._forget()
 
     def take(self) -> SpeechWindow | None:
         """The next stretch of determined frames with its context. None when there is none yet, or no more.
@@ -72,7 +74,7 @@ class SpeechBuffer:
         if end_frame <= self._next_frame:
             return None
         first = self._next_frame
-        end_frame = min(end_frame, first + (STRETCH_FRAMES if first else SEGMENT_FRAMES))
+        end_frame = min(end_frame, first + (STRETCH_FRAMES if first > self._first_frame else SEGMENT_FRAMES))
         start = max(0, first * SPEECH_SAMPLES_PER_FRAME - self._context)
         start -= start % SPEECH_SAMPLES_PER_FRAME
         reach = min(end_frame * SPEECH_SAMPLES_PER_FRAME + self._lookahead, self.samples)
@@ -99,7 +101,7 @@ class SpeechBuffer:
 
     def _forget(self) -> None:
         keep_from = self._next_frame * SPEECH_SAMPLES_PER_FRAME - self._context - SPEECH_SAMPLES_PER_FRAME
-        drop = keep_from - self._offset
+        drop = min(keep_from - self._offset, len(self._pcm))
         # Dropping in blocks, so that a long utterance is not copied at every stretch.
         if drop > 10 * SPEECH_RATE:
             drop -= drop % SPEECH_SAMPLES_PER_FRAME

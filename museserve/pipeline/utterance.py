@@ -67,13 +67,14 @@ class UtterancePlan:
 
     paced: keep at most `MuxConfig.lead_s` ahead of a viewer who plays in real time. phase: the idle frame that the
     first picture is drawn on.
-    max_s: longest speech; longer raises AudioError.
+    max_s: longest speech; longer raises AudioError. first_frame: as in `VideoRequest`.
     """
 
     name: str = ""
     paced: bool = True
     phase: int = 0
     max_s: float = 900.0
+    first_frame: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,13 +120,14 @@ class UtterancePipeline:
         self._max_samples = round(plan.max_s * SPEECH_RATE)
         height, width = background.frames.shape[1] * 2 // 3, background.frames.shape[2]
         media = config.media if background.crf is None else config.media.model_copy(update={"crf": background.crf})
-        self._encoder = FragmentEncoder(width, height, media)
-        self._buffer = SpeechBuffer(lipsync.info.context_s, lipsync.info.lookahead_s)
+        self._encoder = FragmentEncoder(width, height, media, plan.first_frame)
         self._fade = lipsync.info.fade_frames
+        heard_from = max(0, plan.first_frame - self._fade)  # whether somebody spoke before decides how much of the first crops shows
+        self._buffer = SpeechBuffer(lipsync.info.context_s, lipsync.info.lookahead_s, heard_from)
         self._spoke: deque[bool] = deque(maxlen=self._fade)  # of the frames drawn last
         self._rows: dict[int, NDArray[Any] | None] = {}  # None where nobody speaks; taken out when drawn
-        self._heard = 0
-        self._wanted = 0  # frames that must be heard before the next piece can be drawn
+        self._heard = heard_from
+        self._wanted = plan.first_frame  # frames that must be heard before the next piece can be drawn
         self._total: int | None = None
         self._changed = asyncio.Condition()
         self._encoding = asyncio.Lock()  # sound comes in while pictures are encoded; the encoder takes one call at a time
@@ -141,7 +143,7 @@ class UtterancePipeline:
         return self._buffer.total_frames
 
     async def fragments(self) -> AsyncGenerator[Fragment, None]:
-        """Fragments in order; the first carries the init segment.
+        """Fragments in order; the first carries the init segment. Where the plan begins at or beyond the end, one empty fragment.
 
         Raises what the speech source, `listen` or `render` raise.
         """
@@ -198,14 +200,17 @@ class UtterancePipeline:
             heard = await self._lipsync.listen(replace(stretch, due_s=self._due_s(stretch.first_frame) - DRAWN_IN_S))
             self.timings.mark("listen")
             async with self._changed:
-                for i, (row, speaking) in enumerate(zip(heard.rows, heard.is_speaking, strict=True)):
-                    self._rows[heard.first_frame + i] = row if speaking else None
+                for frame, (row, speaking) in enumerate(zip(heard.rows, heard.is_speaking, strict=True), heard.first_frame):
+                    if frame >= self._plan.first_frame:
+                        self._rows[frame] = row if speaking else None
+                    else:
+                        self._spoke.append(bool(speaking))
                 self._heard = heard.first_frame + len(heard.rows)
                 self._changed.notify_all()
 
     async def _draw(self, slots: asyncio.Semaphore, pieces: _Pieces) -> None:
         """Ask for pictures piece by piece, never more than the allowed number ahead of the encoder."""
-        first = 0
+        first = self._plan.first_frame
         sizes = deque(self._config.first_pieces)
         while True:
             n = sizes.popleft() if sizes else SEGMENT_FRAMES
@@ -248,7 +253,7 @@ class UtterancePipeline:
                 numbers,
                 np.stack(list(spoken.values())),
                 self._plan.name,
-                first == 0,
+                first == self._plan.first_frame,
                 self._due_s(first),
             )
             rendered = await self._lipsync.render(request)
@@ -269,6 +274,9 @@ class UtterancePipeline:
                 part = slice(at, at + SEGMENT_FRAMES)
                 yield await self._fragment(piece.first + at, crops[part], piece.weights[part])
                 self._watch(piece.first + at)
+        total = self.total_frames
+        if total is not None and total <= self._plan.first_frame:
+            yield self._sent(self._encoder.init_segment, total, 0)
 
     async def _sound_for(self, frames: int) -> None:
         async with self._changed:
@@ -287,12 +295,14 @@ class UtterancePipeline:
         self.timings.mark("encode")
         if self._encoded is not None:
             self._encoded(n, began)
+        return self._sent(self._encoder.init_segment + data if first == self._plan.first_frame else data, first, n)
+
+    def _sent(self, data: bytes, first: int, n: int) -> Fragment:
         words = tuple(self._buffer.words[self._words_sent :])
         self._words_sent += len(words)
         head = None
-        if first == 0:
+        if "first_fragment" not in self.timings.first_ms:
             self.timings.mark("first_fragment")
-            data = self._encoder.init_segment + data
             timings_ms = {stage: round(ms, 1) for stage, ms in self.timings.first_ms.items()}
             head = FragmentHead(self._encoder.codecs, timings_ms, self.speech_engine, self.notice)
         return Fragment(data, first, n, words, self.total_frames, head)
@@ -305,10 +315,11 @@ class UtterancePipeline:
         drawn = enumerate(zip(crops, weights, strict=True))
         frames = [self._background.picture(self._number(first + i), crop, weight) for i, (crop, weight) in drawn]
         # It follows the idle loop, and is followed by it. What is held from the first picture of the last segment on is there when the loop goes on.
+        total = self._buffer.total_frames
         if first == 0:
             frames[0] = keep_static(frames[0], self._background.frames[self._number(-1)])
-        elif self._buffer.total_frames == first + len(frames):
-            frames[0] = keep_static(frames[0], self._background.frames[self._number(first + len(frames))])
+        elif total is not None and first == max(total - SEGMENT_FRAMES, self._config.first_pieces[0]):
+            frames[0] = keep_static(frames[0], self._background.frames[self._number(total)])
         return self._encoder.encode(frames)
 
     async def _pace(self, first: int) -> None:
@@ -317,10 +328,10 @@ class UtterancePipeline:
         The lead grows with time: if every new stream raced to its full lead, it would take the cores from those that have none.
         """
         if self._plan.paced and "first_fragment" in self.timings.first_ms:
-            in_hand_s = self._due_s(first)
-            played_s = first / FPS - in_hand_s
+            in_hand_s, sent_s = self._due_s(first), (first - self._plan.first_frame) / FPS
+            played_s = sent_s - in_hand_s
             wait_s = max(
-                (first / FPS - FIRST_LEAD_S) / (1 + LEAD_GROWTH) - played_s,  # until the growing lead allows it
+                (sent_s - FIRST_LEAD_S) / (1 + LEAD_GROWTH) - played_s,  # until the growing lead allows it
                 in_hand_s - self._config.lead_s,
             )
             if wait_s > 0:
@@ -328,7 +339,7 @@ class UtterancePipeline:
 
     def _watch(self, first: int) -> None:
         """Count an underrun when a piece was ready only after a viewer needed it."""
-        if self._plan.paced and first and self._due_s(first) < -1e-3:
+        if self._plan.paced and first > self._plan.first_frame and self._due_s(first) < -1e-3:
             self.timings.underruns += 1
 
     def _due_s(self, first: int) -> float:
@@ -336,7 +347,8 @@ class UtterancePipeline:
         if not self._plan.paced:
             return UNPACED_DUE_S
         start_ms = self.timings.first_ms.get("first_fragment")
-        return first / FPS - (0.0 if start_ms is None else time.perf_counter() - self.timings.started - start_ms / 1e3)
+        due_s = (first - self._plan.first_frame) / FPS
+        return due_s - (0.0 if start_ms is None else time.perf_counter() - self.timings.started - start_ms / 1e3)
 
 
 async def _unless_failed(wanted: Awaitable[T], watched: Sequence[asyncio.Task[None]]) -> T:

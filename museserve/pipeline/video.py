@@ -9,20 +9,21 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
-from configs.models import AppConfig
+from configs.models import AppConfig, MuxConfig
+from museserve.errors import RequestError
 from museserve.media.decode import decode_speech
 from museserve.media.mp4 import to_mp4
 from museserve.media.text_track import TextTrack
 from museserve.messages import CacheHit, FilmHead, Fragment, SpeechChunk, SpeechInfo, VideoRequest, Word
-from museserve.pipeline.cache import CacheKeys, UtteranceCache, recording, replay_speech, with_replay_head
-from museserve.pipeline.engines import Engines, FilmedAvatar, LipSync, OpenAvatar
+from museserve.pipeline.cache import CacheKeys, UtteranceCache, recording, replay, replay_speech
+from museserve.pipeline.engines import Engines, FilmedAvatar, LipSync, OpenAvatar, Place
 from museserve.pipeline.utterance import Timings, UtterancePipeline, UtterancePlan
 from museserve.runtime.deadline_executor import DeadlineExecutor
-from museserve.timebase import FPS, SPEECH_RATE
+from museserve.timebase import FPS, SEGMENT_FRAMES, SPEECH_RATE
 
 UPLOAD_CHUNK = 2 * SPEECH_RATE
 FILE_CHUNK = 2**20
@@ -71,6 +72,7 @@ class VideoPipeline:
         open_avatar: an avatar by its id, from a store; called in a thread. Raises UnknownAvatarError, EngineError.
         executor: where frames are composed and encoded, those that are needed first before all others.
         cache: of finished utterances; None = nothing is kept.
+        place: what an utterance needs to be drawn; one out of the cache needs none.
     """
 
     def __init__(
@@ -81,21 +83,32 @@ class VideoPipeline:
         executor: DeadlineExecutor,
         cache: UtteranceCache | None = None,
         observer: Observer | None = None,
+        place: Place = lambda request: nullcontext(),
     ) -> None:
         self._config, self._limits = config.mux, config.limits
         self._engines, self._open_avatar, self._executor = engines, open_avatar, executor
         self._cache = cache
         self._observer = observer
+        self._place = place
+
+    def configure(self, config: MuxConfig) -> None:
+        """For the utterances that begin from now on."""
+        self._config = config
 
     async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
         """Fragments as they are made, the first with the init segment and the head.
 
         Raises:
-            RequestError: before the first fragment. EngineError: at any time.
+            RequestError, BusyError: before the first fragment. EngineError: at any time.
         """
+        if request.first_frame < 0 or request.first_frame % SEGMENT_FRAMES:
+            raise RequestError(f"first_frame must be a multiple of {SEGMENT_FRAMES}, 0 or more, got {request.first_frame}")
         lookup = await self._look_up(request)
-        fragments = self._film(request, lookup) if lookup.fragments is None else self._replay(request, lookup)
-        async with aclosing(fragments):
+        if lookup.fragments is None:
+            fragments, place = self._film(request, lookup), self._place(request)
+        else:
+            fragments, place = self._replay(request, lookup), nullcontext()
+        async with place, aclosing(fragments):
             async for fragment in fragments:
                 yield fragment
 
@@ -127,7 +140,8 @@ class VideoPipeline:
         keys = self._cache.keys(request.speech, speech_info, avatar.ref, lipsync.info, request.phase)
         fragments = await asyncio.to_thread(self._cache.fragments, keys)
         speech = None if fragments is not None else await asyncio.to_thread(self._cache.speech, keys)
-        lookup = _Lookup(began, lipsync, avatar, speech_info, keys, fragments, speech, request.keep or speech is not None)
+        keep = (request.keep or speech is not None) and request.first_frame == 0  # a part is not kept
+        lookup = _Lookup(began, lipsync, avatar, speech_info, keys, fragments, speech, keep)
         if self._observer is not None:
             self._observer.looked_up(lookup.hit)
         return lookup
@@ -139,7 +153,7 @@ class VideoPipeline:
             lookup.lipsync,
             self._config,
             self._executor,
-            UtterancePlan(request.utterance, request.paced, request.phase, self._limits.max_utterance_s),
+            UtterancePlan(request.utterance, request.paced, request.phase, self._limits.max_utterance_s, request.first_frame),
             Timings(lookup.began),
             self._observer.encoded if self._observer is not None else None,
         )
@@ -164,8 +178,8 @@ class VideoPipeline:
 
     async def _replay(self, request: VideoRequest, lookup: _Lookup) -> AsyncGenerator[Fragment, None]:
         began = time.perf_counter()
-        for fragment in with_replay_head(lookup.fragments or [], lookup.began):
-            wait_s = fragment.first_frame / FPS - self._config.lead_s - (time.perf_counter() - began)
+        for fragment in replay(lookup.fragments or [], lookup.began, request.first_frame):
+            wait_s = (fragment.first_frame - request.first_frame) / FPS - self._config.lead_s - (time.perf_counter() - began)
             if request.paced and wait_s > 0:
                 await asyncio.sleep(wait_s)
             yield fragment

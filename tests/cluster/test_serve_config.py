@@ -9,7 +9,8 @@ import yaml
 from typer.testing import CliRunner
 
 import graph
-from configs.models import AppConfig, load_config
+from configs.live import with_live
+from configs.models import AppConfig, load_config, merged
 from museserve.app.cli import app
 from museserve.app.serve_config import as_yaml, check_document, parse_overrides, serve_document
 from museserve.errors import ConfigError
@@ -23,10 +24,12 @@ def printed(*arguments: str) -> dict[str, Any]:
 
 
 def whole(document: dict[str, Any]) -> AppConfig:
-    """The configuration that the document stands for: `args`, and what scales from `deployments`."""
+    """The configuration that the document stands for: `args`, and what scales and what is live from `deployments`."""
     (application,) = document["applications"]
     scaling = {d["name"]: d["autoscaling_config"] for d in application["deployments"]}
     args = application["args"]
+    for deployment in application["deployments"]:
+        args = merged(args, deployment["user_config"])
     for key, name in graph.DEPLOYMENTS.items():
         initial = scaling[name].pop("initial_replicas")
         assert initial == max(scaling[name]["min_replicas"], 1)
@@ -61,6 +64,42 @@ def test_a_change_of_scale_changes_no_args() -> None:
     settings = ("--set", "deployments.lipsync.min_replicas=3", "--set", "deployments.tts.upscale_delay_s=9")
     (after,) = printed(*settings)["applications"]
     assert before["args"] == after["args"] and before["deployments"] != after["deployments"]
+
+
+def values(node: Any, path: str = "") -> dict[str, Any]:
+    """Every value of the configuration, by its key with dots."""
+    if not isinstance(node, dict):
+        return {path: node}
+    return {k: v for name, inner in node.items() for k, v in values(inner, f"{path}.{name}" if path else name).items()}
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("mux.lead_s=2", "mux.segment_timeout_s=9", "mux.retries=1", "lipsync.batch.wait_s=0.5", "lipsync.batch.max_frames=64"),
+        *("limits.max_live_utterances=7", "server.log_level=ERROR", "capacity.lipsync_streams=9", "capacity.aim=0.6"),
+        *("capacity.wait_s=1", "capacity.tts_streams=5", "capacity.window_s=9", "deployments.lipsync.max_replicas=5"),
+    ],
+)
+def test_what_is_live_changes_no_args(setting: str) -> None:
+    (before,), (after,) = printed()["applications"], printed("--set", setting)["applications"]
+    fixed = ("args", "autoscaling_policy", "import_path")
+    assert before != after and [before[key] for key in fixed] == [after[key] for key in fixed]
+
+
+def test_args_alone_are_valid_whatever_is_live() -> None:
+    """Serve builds the graph from them, with the defaults in place of what is live."""
+    (application,) = printed("--set", "mux.segments_a_call=8", "--set", "lipsync.batch.max_frames=64")["applications"]
+    args = AppConfig.model_validate(application["args"])
+    for key, name in graph.DEPLOYMENTS.items():
+        (settings,) = (d["user_config"] for d in application["deployments"] if d["name"] == name)
+        with_live(args, key, settings)
+
+
+def test_what_is_live_stands_nowhere_else() -> None:
+    (application,) = printed()["applications"]
+    live = [key for deployment in application["deployments"] for key in values(deployment["user_config"])]
+    assert not set(live) & set(values(application["args"]))
 
 
 def test_logs_are_those_of_the_configuration() -> None:

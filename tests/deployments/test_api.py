@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from openai import OpenAI
 
+from museserve.media.fragments import STREAM_END
 from museserve.timebase import FPS, SEGMENT_FRAMES
 from tests import decoded
 from tests.conftest import Service
@@ -48,6 +49,7 @@ def test_text_becomes_a_stream_that_plays(client: httpx.Client, text: str, avata
     assert headers["content-type"].startswith("video/mp4; codecs=") and headers["x-codecs"].startswith("avc1.")
     assert "first_fragment;dur=" in headers["server-timing"]
     assert headers["x-engine"].startswith("animator; auto: ") and "model files are missing" in headers["x-engine"]
+    assert data.endswith(STREAM_END) and data.count(STREAM_END) == 1
     frames, sound = decoded.frames(data), decoded.sound(data)
     assert decoded.numbers(frames) == list(range(len(frames)))
     assert len(frames) % SEGMENT_FRAMES == 0 and len(sound) == pytest.approx(len(frames) * 1920, abs=2048)

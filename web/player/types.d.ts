@@ -167,6 +167,7 @@ export type ServerMessage =
   | { type: "accepted"; seq: number; id?: string; what: string }
   | Started
   | WordsMessage
+  | ({ type: "delayed"; retry_after_s: number } & OfUtterance)
   | ({ type: "waiting" | "finished"; frames: number; phase: number } & OfUtterance)
   | Interrupted
   | { type: "nothing_to_interrupt"; seq: number; id?: string; reason: string }

@@ -325,6 +325,15 @@ class Waiting(ServerMessage):
     phase: int
 
 
+class Delayed(ServerMessage):
+    """The service is full. The utterance keeps its place in the queue and is tried again in so long, for a minute or as configured."""
+
+    type: Literal["delayed"] = "delayed"
+    id: str
+    n: int
+    retry_after_s: float
+
+
 class Finished(ServerMessage):
     """The last fragment of the utterance was sent before this."""
 
@@ -376,6 +385,7 @@ SERVER_MODELS: tuple[type[ServerMessage], ...] = (
     Started,
     Words,
     Waiting,
+    Delayed,
     Finished,
     Interrupted,
     NothingToInterrupt,

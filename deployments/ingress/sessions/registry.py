@@ -72,6 +72,10 @@ class Sessions:
         self._tasks: set[asyncio.Task[None]] = set()
         self._context = contextvars.copy_context()
 
+    def configure(self, config: AppConfig) -> None:
+        """For the sessions that begin from now on."""
+        self._app, self._config = config, config.sessions
+
     @property
     def live(self) -> int:
         return len(self._live)

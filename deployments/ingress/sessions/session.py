@@ -299,7 +299,7 @@ class Session:
 
     async def _speak(self, queued: QueuedUtterance) -> None:
         while (part := await self._next_part(queued)) is not None:
-            await self._run(queued, part)
+            await self._run_patiently(queued, part)
         self._leave(queued, "finished")
         self.outbox.say(p.Finished(id=queued.id, n=queued.n, frames=queued.frames, phase=self._phase))
 
@@ -318,6 +318,25 @@ class Session:
                 continue
             await _within(queued.changed.wait(), patience)
         return None
+
+    async def _run_patiently(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes) -> None:
+        """`_run`, tried again while the service is full and nothing of the part has come."""
+        until, phase, before = time.monotonic() + self._config.capacity.wait_s, queued.phase, queued.frames
+        asked = time.monotonic()
+        while True:
+            waiting = queued.waiting
+            try:
+                return await self._run(queued, part)
+            except BusyError as error:
+                left_s = until - time.monotonic()
+                if queued.frames > before or left_s <= 0:
+                    raise
+                wait_s = min(error.retry_after_s or 1.0, left_s)
+                self.outbox.say(p.Delayed(id=queued.id, n=queued.n, retry_after_s=wait_s))
+                await asyncio.sleep(wait_s)
+            queued.waiting = waiting
+            if phase is not None:  # the client's idle loop has gone on
+                queued.phase = (phase + round((time.monotonic() - asked) * FPS)) % self._loop_frames
 
     async def _run(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes) -> None:
         """One call to the graph: a run of fragments, or its continuation without a gap."""
@@ -344,11 +363,11 @@ class Session:
         self._phase = idle_frame(phase, queued.frames - first, self._loop_frames)
 
     def _request(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes, phase: int) -> VideoRequest:
-        name, avatar = secrets.token_hex(8), self._avatar.id
+        name, avatar, begun = secrets.token_hex(8), self._avatar.id, queued.frames > 0
         if isinstance(part, bytes):
-            return VideoRequest(name, avatar, audio=part, phase=phase, session=self.id)
+            return VideoRequest(name, avatar, audio=part, phase=phase, begun=begun, session=self.id)
         speech = speech_of(part, queued.delivery) if isinstance(part, str) else part
-        return VideoRequest(name, avatar, speech, phase=phase, session=self.id)
+        return VideoRequest(name, avatar, speech, phase=phase, begun=begun, session=self.id)
 
     def _say_started(self, queued: QueuedUtterance, first: int, phase: int, head: FragmentHead) -> None:
         grid = (grid_of(phase, self._loop_frames) - first) % self._loop_frames

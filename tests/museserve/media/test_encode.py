@@ -11,6 +11,7 @@ import pytest
 from museserve.media.encode import FragmentEncoder, init_segment
 from museserve.media.fragments import moved
 from museserve.media.idle_loop import encode_idle
+from museserve.media.resample import Doubler
 from museserve.timebase import AAC_FRAME, SEGMENT_SAMPLES
 from tests.museserve.media.clips import CONFIG, SIDE, clicks, film, numbered, peaks, placed, watch
 from tests.museserve.media.isobmff import parse_fragments
@@ -20,6 +21,12 @@ INIT = init_segment(SIDE, SIDE, CONFIG)
 
 def tone(n: int, hz: float = 437.5) -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * hz * np.arange(n) / 24_000)).astype(np.float32)
+
+
+def doubled(pcm: np.ndarray, n: int) -> np.ndarray:
+    doubler = Doubler()
+    sound = np.concatenate([doubler.push(pcm), doubler.finish()])
+    return np.pad(sound, (0, n - len(sound)))
 
 
 def test_idle_and_utterances_of_other_encoders_join_without_a_gap() -> None:
@@ -215,3 +222,22 @@ def test_a_fragment_can_be_moved_with_the_init_segment_before_it_and_back() -> N
     for data, later in zip(fragments, placed(fragments, 3), strict=True):
         assert moved(data, 3 * 8) == later and moved(later, -3 * 8) == data
         assert moved(INIT + data, 3 * 8) == INIT + later
+
+
+@pytest.mark.parametrize("first_frame", [8, 16, 48])
+def test_an_encoder_goes_on_where_another_was_cut_off(first_frame: int) -> None:
+    rng = np.random.default_rng(3)
+    voiced = 1 + 0.7 * np.sin(2 * np.pi * 3 * np.arange(60_000) / 24_000)
+    pcm = (0.15 * voiced * np.convolve(rng.standard_normal(60_000), np.hanning(9) / 4, "same")).astype(np.float32)
+    whole, rest = film(pcm), film(pcm, first_frame=first_frame)
+    cut = [data for data in whole if parse_fragments(data)[0].tracks[0].decode_time < first_frame * 512]
+    sequence = [info.sequence for data in cut + rest for info in parse_fragments(data)]
+    assert sequence == sorted(set(sequence))
+    shown, sound, _ = watch(INIT + b"".join(whole))
+    shown_cut, sound_cut, first = watch(INIT + b"".join(cut + rest))
+    assert shown_cut == shown and first == 0 and len(sound_cut) == len(sound)
+    join = 1_920 * first_frame
+    error, codec = np.abs(sound_cut - sound), np.abs(sound - doubled(pcm, len(sound)))
+    assert error[: join - 1_024].max() == 0
+    # No more than what the codec itself does to it, at the join as anywhere.
+    assert error[join - 1_024 : join + 2_048].max() <= codec.max() and error.max() <= codec.max()

@@ -7,7 +7,7 @@ import numpy as np
 
 from configs.models import AppConfig, CacheConfig
 from museserve.messages import AvatarRef, Fragment, FragmentHead, Phoneme, SpeechChunk, SpeechInfo, SpeechRequest, Word
-from museserve.pipeline.cache import UtteranceCache, recording, replay_speech, with_replay_head
+from museserve.pipeline.cache import UtteranceCache, recording, replay, replay_speech
 from tests.fakes import INFO
 
 REQUEST = SpeechRequest("Tell me about yourself.")
@@ -47,7 +47,7 @@ def test_fragments_come_back_as_they_were(tmp_path: Path) -> None:
     kept.keep_fragments(keys, made)
     found = before(tmp_path).fragments(keys)
     assert found == made and found[-1].final and not found[0].words_final
-    told = with_replay_head(made, 0.0)[0].head
+    told = replay(made, 0.0)[0].head
     assert told is not None and told.cached == "segments" and told.codecs == "c" and list(told.timings_ms) == ["first_fragment"]
 
 
@@ -106,3 +106,17 @@ async def test_who_reads_no_further_than_the_last_chunk_keeps_it_too() -> None:
             break
     await speech.aclose()
     assert [len(made) for made in kept] == [len(chunks())]
+
+
+def test_kept_fragments_are_replayed_from_any_segment_on() -> None:
+    words = [Word(name, 0, 9) for name in "abcd"]
+    data = [b"....ftyp....moof", b"....moof", b"2", b"3"]
+    spans = [(0, 2), (2, 6), (8, 8), (16, 8)]
+    made = [Fragment(d, first, n, (w,), 24) for d, (first, n), w in zip(data, spans, words, strict=True)]
+    made[0] = replace(made[0], head=FragmentHead("c", {}))
+    rest = replay(made, 0.0, 16)
+    assert [(f.first_frame, f.words) for f in rest] == [(16, tuple(words))] and rest[0].final
+    assert rest[0].data == b"....ftyp3" and rest[0].head is not None and rest[0].head.cached == "segments"
+    for beyond in (24, 40):
+        (only,) = replay(made, 0.0, beyond)
+        assert only.final and only.n_frames == 0 and only.data == b"....ftyp" and only.words == tuple(words) and only.head is not None

@@ -70,3 +70,16 @@ def test_a_gap_is_refused() -> None:
     buffer = SpeechBuffer(0.5, 0.0)
     with pytest.raises(ValueError, match="expected 0"):
         buffer.append(SpeechChunk(5, np.zeros(10, np.float32)))
+
+
+@given(st.integers(0, 4 * SPEECH_RATE), st.integers(0, 15), st.floats(0, 1.5))
+def test_stretches_may_begin_with_any_segment(n: int, segment: int, context_s: float) -> None:
+    pcm, first = np.arange(n, dtype=np.float32), segment * SEGMENT_FRAMES
+    buffer, seen = SpeechBuffer(context_s, 0.2, first), list[int]()
+    for chunk in chunks(pcm, [SPEECH_RATE] * 3):
+        buffer.append(chunk)
+        while (speech := buffer.take()) is not None:
+            assert np.array_equal(speech.pcm, pcm[speech.start : speech.start + len(speech.pcm)])
+            assert speech.start <= max(0, speech.first_frame * SPEECH_SAMPLES_PER_FRAME - round(context_s * SPEECH_RATE))
+            seen.extend(range(speech.first_frame, speech.first_frame + speech.n_frames))
+    assert seen == list(range(first, whole_segments(frames_for(n) + CLOSING_FRAMES)))

@@ -196,3 +196,46 @@ async def test_for_a_viewer_no_more_is_heard_than_the_next_seconds_need_and_a_fi
         await fragments.aclose()
         assert not done
         assert least <= len(lips.heard) <= most
+
+
+@pytest.mark.parametrize("first_frame", [8, 16, 48])
+async def test_an_utterance_goes_on_from_a_segment_as_if_it_had_not_been_cut(first_frame: int) -> None:
+    """Also where the cut falls into a mouth that comes or goes by degrees."""
+
+    def made(**plan: Any) -> UtterancePipeline:
+        silent = range(first_frame - 6, first_frame - 1)
+        return utterance(FakeSpeech(2.0), FakeLips(background().box, silent=silent), fade_frames=3, phase=5, **plan)
+
+    whole = await film(made())
+    rest = await film(made(first_frame=first_frame))
+    assert [f.first_frame - first_frame for f in rest[:3]] == [0, 2, 8][: len(rest)] and rest[-1].final
+    assert sum(f.n_frames for f in rest) == 56 - first_frame
+    assert rest[0].head is not None and [w for f in rest for w in f.words] == [w for f in whole for w in f.words]
+    init = init_segment(64, 64, CONFIG.media)
+    assert rest[0].data.startswith(init)
+    before = [f for f in whole if f.first_frame < first_frame]
+    joined = b"".join(f.data for f in [*before, *rest]).replace(init, b"")
+    data = b"".join(f.data for f in whole)
+    assert np.array_equal(decoded.pictures(init + joined), decoded.pictures(data))
+    assert np.abs(decoded.sound(init + joined) - decoded.sound(data)).max() < 0.03
+
+
+@pytest.mark.parametrize("first_frame", [56, 80])
+async def test_from_its_end_on_an_utterance_is_one_empty_fragment(first_frame: int) -> None:
+    (only,) = await film(utterance(FakeSpeech(2.0), FakeLips(background().box), first_frame=first_frame))
+    assert only.final and only.n_frames == 0 and only.first_frame == 56 and len(only.words) == 4
+    assert only.head is not None and only.data == init_segment(64, 64, CONFIG.media)
+
+
+async def test_who_goes_on_in_mid_utterance_has_the_lead_of_a_beginner() -> None:
+    loop = asyncio.get_running_loop()
+    lips = FakeLips(background().box)
+    began = loop.time()
+    times = {}
+    async for fragment in utterance(FakeSpeech(8.0), lips, paced=True, first_frame=160).fragments():
+        times[fragment.first_frame] = loop.time() - began
+        if fragment.first_frame >= 192:
+            break
+    assert times[176] < 0.3, "the first segments are sent at once, whatever their number"
+    assert times[192] > 0.2, "then the lead grows"
+    assert min(lips.heard) == 160

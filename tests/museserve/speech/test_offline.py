@@ -173,6 +173,14 @@ def test_a_clause_decoded_in_two_pieces_is_the_same_sound(piper: PiperEngine) ->
     assert np.abs(np.concatenate(pieces) - whole).max() < 2e-3
 
 
+def test_a_clause_is_the_same_sound_in_any_process(piper: PiperEngine) -> None:
+    """Noise and all: an utterance is gone on with by another replica."""
+    once, again = (joined(made.speak("One by one.", JOE, "en", 1.0)) for made in (piper, PiperEngine()))
+    assert np.array_equal(once.pcm, again.pcm) and once.phonemes == again.phonemes
+    other = joined(piper.speak("Two by two.", JOE, "en", 1.0))
+    assert not np.array_equal(once.pcm[:1_000], other.pcm[:1_000])
+
+
 def test_a_long_clause_of_a_slow_voice_comes_in_growing_pieces(piper: PiperEngine) -> None:
     text = "Please tell me about the whole problem, step by step."
     pieces = list(piper.speak(text, JOE, "en", 1.0))
