@@ -239,6 +239,8 @@ def report(now: Reading, before: Reading | None = None) -> Report:
         "frames_per_s": seconds and sum(frames.values()) / seconds,
         "underruns": round(new.sum("ray_museserve_underruns_total")),
         "segment_retries": round(new.sum("ray_museserve_segment_retries_total")),
+        "hedged_calls": _counts(new.by("method", "ray_museserve_hedged_calls_total")),
+        "session_moves": {kind: round(new.sum(f"ray_museserve_session_{kind}_total")) for kind in ("moving", "taken_over", "resumes")},
         "speech_errors": _counts(new.by("code", "ray_museserve_tts_errors_total")),
         "cache": _counts(new.by("found", "ray_museserve_cache_total")),
         "first_fragment_ms": new.quantiles("ray_museserve_first_fragment_seconds", 1e3),

@@ -37,7 +37,7 @@ def _utterances(told: Report) -> RenderableType:
         ("frames", f"{_pairs(told['frames'])}" + ("" if told["frames_per_s"] is None else f"; {told['frames_per_s']:.1f} a second")),
         ("ended", f"{_pairs(ended)}; of sessions {_pairs(told['session_utterances'])}"),
         ("answers", f"{_pairs(told['answers'])}; cache {_pairs(told['cache'])}"),
-        ("faults", f"{told['underruns']} underruns, {told['segment_retries']} segments sent again, "
+        ("faults", f"{told['underruns']} underruns, {told['segment_retries']} segments sent again, late calls {_pairs(told['hedged_calls'])}, "
                    f"{ended.get('failed', 0)} utterances failed, speech {_pairs(told['speech_errors'])}"),
     ]  # fmt: skip
     table = Table.grid(padding=(0, 2))

@@ -184,7 +184,7 @@ def test_counters_are_there_before_anything_is_counted(prometheus: Prometheus, d
     counters = {name for name in declared if name.endswith("_total")}
     assert counters <= set(prometheus.read("label/__name__/values"))
     for query, label, expected in (
-        ("ray_museserve_utterances_total", "outcome", {"finished", "cancelled", "refused", "failed"}),
+        ("ray_museserve_utterances_total", "outcome", {"finished", "cancelled", "refused", "busy", "failed"}),
         ("ray_museserve_tts_errors_total", "code", {"speech_engine_failed", "bad_text"}),
     ):
         series = prometheus.read("query", query=query)["result"]
