@@ -9,7 +9,7 @@ from logging.handlers import MemoryHandler
 from typing import Any
 
 from ray._common.formatters import JSONFormatter
-from ray.serve._private.logging_utils import ServeContextFilter
+from ray.serve.context import _get_serve_request_context
 
 from museserve.messages import CallIds
 
@@ -17,7 +17,6 @@ PACKAGES = ("museserve", "musetalk")
 SERVE = logging.getLogger("ray.serve")
 
 _ids: ContextVar[CallIds] = ContextVar("ids", default=CallIds())  # noqa: B039  # frozen
-_request = ServeContextFilter()
 
 
 def join_serve() -> None:
@@ -61,9 +60,10 @@ class Line(logging.LogRecord):
         known = vars(self)
         if not ("utterance_id" in known or "session_id" in known) or _writes_json():
             return message
-        _request.filter(self)  # type: ignore[no-untyped-call]  # Serve leaves the request out of text, unless access logs are on
-        names = ("request_id", "session_id", "utterance_id")
-        return f"{message} [{' '.join(f'{name}={known[name]}' for name in names if name in known)}]"
+        # Serve leaves the request out of text where access logs are off.
+        request = "" if "request_id" in known else _get_serve_request_context().request_id
+        ids = {"request_id": request, "session_id": known.get("session_id"), "utterance_id": known.get("utterance_id")}
+        return f"{message} [{' '.join(f'{name}={value}' for name, value in ids.items() if value)}]"
 
 
 def _writes_json() -> bool:

@@ -4,10 +4,12 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from ray._common.formatters import JSONFormatter
-from ray.serve._private.logging_utils import ServeFormatter
+from ray.serve._private.logging_utils import ServeContextFilter, ServeFormatter
+from ray.serve.context import _RequestContext, _serve_request_context
 
 from deployments import logs
 from museserve.messages import CallIds
@@ -98,3 +100,19 @@ async def test_whoever_works_for_it_carries_the_ids_too(joined: pytest.MonkeyPat
 def test_a_batch_names_all_whom_it_serves() -> None:
     several = [CallIds("u-1", "s_1"), CallIds("u-2"), CallIds("u-3", "s_1"), CallIds(), CallIds("u-1", "s_1")]
     assert logs.of_all(several) == CallIds("u-1,u-2,u-3", "s_1")
+
+
+def test_text_names_the_request_once(joined: pytest.MonkeyPatch) -> None:
+    """Whether Serve's own filter put it into the line or not."""
+    lines = written(joined, ServeFormatter("Mux", "abc"))
+    logs.carry(CallIds("u-1"))
+    context: Any = _serve_request_context  # Ray types it as always None
+    context.set(_RequestContext(request_id="r-1"))
+    logs.SERVE.info("spoke")
+    joined.setattr(logs.SERVE.handlers[0], "filters", [ServeContextFilter()])
+    logs.SERVE.info("spoke")
+    assert [line.rsplit("Mux abc ", 1)[1] for line in lines] == [
+        "-- spoke [request_id=r-1 utterance_id=u-1]",
+        "r-1 -- spoke [utterance_id=u-1]",
+    ]
+    context.set(None)
