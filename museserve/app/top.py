@@ -240,7 +240,10 @@ def report(now: Reading, before: Reading | None = None) -> Report:
         "underruns": round(new.sum("ray_museserve_underruns_total")),
         "segment_retries": round(new.sum("ray_museserve_segment_retries_total")),
         "hedged_calls": _counts(new.by("method", "ray_museserve_hedged_calls_total")),
-        "session_moves": {kind: round(new.sum(f"ray_museserve_session_{kind}_total")) for kind in ("moving", "taken_over", "resumes")},
+        "session_changes": {
+            said: round(new.sum(f"ray_museserve_session_{counted}_total"))
+            for said, counted in (("interrupted", "interrupts"), ("resumed", "resumes"), ("told to move", "moving"), ("taken over", "taken_over"))
+        },
         "speech_errors": _counts(new.by("code", "ray_museserve_tts_errors_total")),
         "cache": _counts(new.by("found", "ray_museserve_cache_total")),
         "first_fragment_ms": new.quantiles("ray_museserve_first_fragment_seconds", 1e3),
@@ -263,6 +266,7 @@ def _gauge(now: Reading, name: str, healthy: set[str], **having: str) -> int:
 def _deployment(now: Reading, new: Reading, name: str, healthy: set[str], seconds: float | None) -> Report:
     mine = now.by("replica", "ray_serve_deployment_replica_healthy", deployment=name)
     calls = new.sum("ray_serve_deployment_request_counter_total", deployment=name)
+    errors = new.by("exception_type", "ray_serve_deployment_error_counter_total", deployment=name)
     wanted = now.samples.get("ray_serve_autoscaling_target_replicas", {})
     return {
         "replicas": len(mine.keys() & healthy),
@@ -272,7 +276,7 @@ def _deployment(now: Reading, new: Reading, name: str, healthy: set[str], second
         "calls": round(calls),
         "calls_per_s": seconds and calls / seconds,
         "latency_ms": new.quantiles("ray_serve_deployment_processing_latency_ms", deployment=name),
-        "errors": round(new.sum("ray_serve_deployment_error_counter_total", deployment=name)),
+        "errors": round(sum(errors.values()) - errors.get("CancelledError", 0)),  # whoever hangs up is no fault
         "memory_bytes": round(now.sum("ray_component_uss_bytes", Component=f"ray::ServeReplica:{APPLICATION}:{name}")),
     }
 

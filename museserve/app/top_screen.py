@@ -36,6 +36,7 @@ def _utterances(told: Report) -> RenderableType:
                            f"in sessions p50 {_ms(again['p50'])}, p95 {_ms(again['p95'])} of {again['count']}"),
         ("frames", f"{_pairs(told['frames'])}" + ("" if told["frames_per_s"] is None else f"; {told['frames_per_s']:.1f} a second")),
         ("ended", f"{_pairs(ended)}; of sessions {_pairs(told['session_utterances'])}"),
+        ("sessions", _pairs(told["session_changes"])),
         ("answers", f"{_pairs(told['answers'])}; cache {_pairs(told['cache'])}"),
         ("faults", f"{told['underruns']} underruns, {told['segment_retries']} segments sent again, late calls {_pairs(told['hedged_calls'])}, "
                    f"{ended.get('failed', 0)} utterances failed, speech {_pairs(told['speech_errors'])}"),

@@ -229,6 +229,11 @@ def test_gauges_of_replicas_that_are_gone_do_not_count() -> None:
     assert told["live_utterances"] == 2 and told["deployments"]["Mux"]["replicas"] == 1
 
 
+def test_whoever_hangs_up_is_no_error() -> None:
+    kinds = {(("deployment", "Mux"), ("exception_type", kind)): count for kind, count in (("CancelledError", 5.0), ("RenderError", 2.0))}
+    assert report(reading(ray_serve_deployment_error_counter_total=kinds))["deployments"]["Mux"]["errors"] == 2
+
+
 def test_quantiles_are_promqls() -> None:
     bounds = [(10.0, 0.0), (20.0, 10.0), (50.0, 10.0), (float("inf"), 20.0)]
     assert [quantile(q, bounds) for q in (0.25, 0.5, 0.95)] == [15.0, 20.0, 50.0]
