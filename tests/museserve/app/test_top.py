@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from museserve.app.cli import app
-from museserve.app.top import Reading, quantile, report
+from museserve.app.top import Labels, Reading, quantile, report
 from museserve.errors import MuseserveError, RequestError
 from tests.conftest import Service, free_port
 from tests.live import Live
@@ -230,7 +230,9 @@ def test_gauges_of_replicas_that_are_gone_do_not_count() -> None:
 
 
 def test_whoever_hangs_up_is_no_error() -> None:
-    kinds = {(("deployment", "Mux"), ("exception_type", kind)): count for kind, count in (("CancelledError", 5.0), ("RenderError", 2.0))}
+    kinds: dict[Labels, float] = {
+        (("deployment", "Mux"), ("exception_type", kind)): count for kind, count in (("CancelledError", 5.0), ("RenderError", 2.0))
+    }
     assert report(reading(ray_serve_deployment_error_counter_total=kinds))["deployments"]["Mux"]["errors"] == 2
 
 
