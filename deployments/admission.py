@@ -95,7 +95,7 @@ class Admission:
 
     def __init__(self, ask: Callable[[Note], Awaitable[Sequence[Posted]]], mux: str, config: CapacityConfig, most_lipsync: int) -> None:
         self._ask, self._mux = ask, mux
-        self.streams = self.films = 0
+        self.streams = self.films = self._waiting = 0
         self.room: Room | None = None
         self._known = asyncio.Event()
         self._freed = asyncio.Condition()
@@ -171,11 +171,16 @@ class Admission:
         def free() -> bool:
             return self._holds(self.streams + self.films, self._elsewhere(films=True))
 
-        async with self._freed:
-            try:
+        if self._waiting >= self._config.mux_streams:  # they would fill the replica's requests, and streams would queue behind
+            raise self._full()
+        self._waiting += 1
+        try:
+            async with self._freed:
                 await asyncio.wait_for(self._freed.wait_for(free), self._config.wait_s)
-            except (TimeoutError, asyncio.TimeoutError):
-                raise self._full() from None
+        except (TimeoutError, asyncio.TimeoutError):
+            raise self._full() from None
+        finally:
+            self._waiting -= 1
 
     async def _tell_waiting(self) -> None:
         async with self._freed:

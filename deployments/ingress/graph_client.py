@@ -64,7 +64,7 @@ class GraphClient:
             return so_far.rest(pulled(self._mux_stream.stream.remote(asked), asked, within_s))
 
         def ask_twice(within_s: float | None) -> AsyncGenerator[Fragment, None]:
-            return _asked_again(lambda: ask(within_s))
+            return asked_again(lambda: ask(within_s))
 
         return self._counted(request, self._repulled(ask_twice if request.paced else ask))
 
@@ -128,7 +128,7 @@ class GraphClient:
             logger.info("video: first answer after %.0f ms, %s after %.2f s", first_ms, ended, time.perf_counter() - began)
 
 
-async def _asked_again(ask: Callable[[], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
+async def asked_again(ask: Callable[[], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
     """A Mux replica that has no room is asked once more: another may answer."""
     for again in (True, False):
         try:

@@ -22,14 +22,16 @@ from tests.sleepy_graph import FRAME_MS
 
 pytestmark = pytest.mark.serve
 
-# One segment of 8 frames takes 64 ms of 320: five streams, of which the configuration takes five.
-FRAME_S = 0.006
+# A replica draws 200 frames a second: eight streams, of which the configuration takes five. All twelve at once would
+# fall behind by a second every two.
+FRAME_S = 0.005
+LATE_S = 1.0  # what a busy machine may add
 WRONG: list[tuple[Any, str]] = [
     ({"capacity": {"lipsync_streams": -1}}, "capacity.lipsync_streams: Input should be greater than or equal to 0"),
     ({"capacity": {"lipsync_stream": 9}}, "capacity.lipsync_stream cannot change while it runs"),
     ({"avatars": {"size": 720}}, "avatars.size cannot change while it runs"),
 ]
-TEXT = "Number {}. " + "Thank you for joining today. Please walk me through a system that you designed, from the first sketch to production. " * 2
+TEXT = "Number {}. " + "Thank you for joining today. Please walk me through a system that you designed, from the first sketch to production. " * 3
 
 
 def document(folder: Any, **changed: Any) -> dict[str, Any]:
@@ -180,5 +182,5 @@ def test_a_burst_is_admitted_as_it_can_be_drawn(running: Cluster) -> None:
     refused = [waits for _, waits in seen if waits]
     assert refused, "somebody was turned away"
     assert most >= 2
-    assert max(v.worst_lateness_s for v, _ in seen) <= 0.0
+    assert max(v.worst_lateness_s for v, _ in seen) < LATE_S
     until(lambda: len(running.replicas("LipSync")) == 1, 60)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from configs.models import CapacityConfig
 from deployments import admission
 from deployments.admission import Admission, Board, Note, Posted
+from deployments.ingress.graph_client import asked_again
 from museserve.errors import BusyError
 from museserve.messages import VideoRequest
 
@@ -84,7 +86,8 @@ async def test_what_has_begun_goes_on(quick: None) -> None:
         mux = graph.mux()
         await graph.enter(mux, STREAM, 2)
         await graph.enter(mux, BEGUN)
-        assert mux.streams == 3
+        await graph.enter(mux, replace(STREAM, first_frame=16))
+        assert mux.streams == 4
         with pytest.raises(BusyError):
             await graph.enter(mux, STREAM)
 
@@ -169,6 +172,17 @@ async def test_a_film_waits_for_so_long(quick: None) -> None:
             await graph.enter(mux, FILM)
 
 
+async def test_only_so_many_films_wait(quick: None) -> None:
+    async with left(Graph(1.0)) as graph:
+        mux = graph.mux(mux_streams=2)
+        await graph.enter(mux, STREAM)
+        waiting = [asyncio.create_task(graph.enter(mux, FILM)) for _ in range(3)]
+        done, _ = await asyncio.wait(waiting, timeout=0.2)
+        assert len(done) == 1 and isinstance(done.pop().exception(), BusyError)
+        for task in waiting:
+            task.cancel()
+
+
 async def test_a_film_that_is_given_up_leaves_nothing(quick: None) -> None:
     async with left(Graph(1.0)) as graph:
         mux = graph.mux()
@@ -238,3 +252,23 @@ async def test_it_is_told_to_people(quick: None) -> None:
         mux = graph.mux()
         await graph.enter(mux, STREAM, 2)
         assert await mux.summary() == {"streams": 7, "live": 2, "lipsync_replicas": 2, "mux_replicas": 1}
+
+
+@pytest.mark.parametrize(("refusals", "got"), [(0, [1]), (1, [2]), (2, [])])
+async def test_an_ingress_asks_once_more(refusals: int, got: list[int]) -> None:
+    asked = 0
+
+    async def ask() -> AsyncGenerator[int, None]:
+        nonlocal asked
+        asked += 1
+        if asked <= refusals:
+            raise BusyError("no more")
+        yield asked
+
+    seen: list[int] = []
+    try:
+        async for item in asked_again(ask):
+            seen.append(item)
+    except BusyError:
+        assert refusals == 2
+    assert seen == got and asked == min(refusals + 1, 2)
