@@ -26,6 +26,11 @@ def counter(name: str, description: str, **values: Iterable[str]) -> metrics.Cou
     return made
 
 
+def takeovers(lost: str) -> metrics.Counter:
+    """Kept by whoever pulls the stream. lost: whose."""
+    return counter("museserve_takeovers", "streams that broke off, and that another replica went on with", lost=(lost,))
+
+
 class MuxMetrics:
     """Kept by each Mux replica."""
 
@@ -43,6 +48,7 @@ class MuxMetrics:
         self.cache = counter("museserve_cache", "spoken texts, by what the cache had of them", found=get_args(CacheHit))
         self.retries = counter("museserve_segment_retries", "segments sent again")
         self.hedged = counter("museserve_hedged_calls", "calls to LipSync that were late, and sent to a second replica", method=("listen", "render"))
+        self.takeovers = takeovers("tts")
 
 
 class LipSyncMetrics:

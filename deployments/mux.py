@@ -186,17 +186,21 @@ class RemoteEngines:
     async def synthesize(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
         """Chunks in order. When the replica is lost, another speaks anew, and what came already is skipped.
 
-        A provider's voice would go on otherwise than it began: there SpeechEngineError is raised, unless nothing came yet.
+        A provider's voice would go on otherwise than it began: there SpeechEngineError is raised, unless nothing came
+        yet.
         """
         so_far = SpeechSoFar()
 
         def ask(within_s: float | None) -> AsyncGenerator[SpeechChunk, None]:
+            so_far.check()
             asked = replace(request)  # an object of its own, by which the call is told from the one before
             return so_far.rest(pulled(self._tts_stream.stream.remote(asked, logs.carried()), asked, within_s))
 
+        def lost() -> None:
+            self._metrics.takeovers.inc(tags={"lost": "tts"})
+
         tries, timeout_s = self._config.retries + 1, self._config.segment_timeout_s
-        retried = self._metrics.retries.inc
-        chunks = repulled(ask, "speech", tries=tries, timeout_s=timeout_s, failure=SpeechEngineError, on_retry=retried)
+        chunks = repulled(ask, "speech", tries=tries, timeout_s=timeout_s, failure=SpeechEngineError, on_retry=lost)
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk

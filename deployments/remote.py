@@ -16,14 +16,15 @@ from grpc.aio import AioRpcError
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 
-from deployments import routing
+from deployments import silence
 from museserve.errors import BusyError, DeviceLostError, EngineError, MuseserveError
 
 logger = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
 
-# A replica that died, is starting, fell silent, or refused the call: another one, or the same a moment later, may answer.
+# A replica that died, is starting, fell silent, or refused the call: another one, or the same a moment later, may
+# answer.
 LOST = (
     RayActorError,
     ReplicaUnavailableError,
@@ -46,7 +47,10 @@ def unwrap(error: BaseException) -> BaseException:
 
 
 async def answered(response: Awaitable[T]) -> T:
-    """The answer to a unary call, with our own errors as they were raised. Cancelling it cancels the call, down to its queue."""
+    """The answer to a unary call, with our own errors as they were raised.
+
+    Cancelling it cancels the call, down to its queue.
+    """
     try:
         return await response
     except asyncio.CancelledError:
@@ -57,7 +61,9 @@ async def answered(response: Awaitable[T]) -> T:
 
 
 async def pulled(responses: Any, argument: object = None, within_s: float | None = None) -> AsyncGenerator[Any, None]:
-    """The items of a streamed call, with our own errors as they were raised. Closing it cancels the call, down to what is queued for it.
+    """The items of a streamed call, with our own errors as they were raised.
+
+    Closing it cancels the call, down to what is queued for it.
 
     Args:
         argument: the call's first: with it, a replica that falls silent is noticed and raises ConnectionError.
@@ -72,7 +78,7 @@ async def pulled(responses: Any, argument: object = None, within_s: float | None
                 while not (await asyncio.wait({waiting}, timeout=QUIET_S))[0]:
                     if began is not None and within_s is not None and time.monotonic() - began > within_s:
                         raise TimeoutError(f"no answer within {within_s:.1f} s")
-                    if argument is not None and not await routing.answers(argument):
+                    if argument is not None and not await silence.answers(argument):
                         raise ConnectionError("the replica is silent")
                 item = waiting.result()
             finally:
@@ -103,7 +109,8 @@ async def repulled(
     """The items of a streamed call; when its replica is lost, what is missing is asked for again.
 
     Args:
-        ask: makes the call for what is missing now. Its argument is the longest wait for the first item, as `pulled` takes it.
+        ask: makes the call for what is missing now. Its argument is the longest wait for the first item, as `pulled`
+            takes it.
         replicas: whose they are, for messages.
         tries: calls in a row that bring nothing.
         timeout_s: longest wait for something after a loss.
@@ -173,8 +180,8 @@ async def retried(
 class Hedges:
     """When a call that has not been answered is sent to a second replica as well.
 
-    A viewer's deadline decides, and the usual time of such a call: a replica that is only busy shall not be asked twice for
-    nothing. Of replicas that are not known to be silent only a small share of calls is sent twice.
+    A viewer's deadline decides, and the usual time of such a call: a replica that is only busy shall not be asked twice
+    for nothing. Of replicas that are not known to be silent only a small share of calls is sent twice.
     """
 
     LEAST_S = 0.15
@@ -202,19 +209,23 @@ class Hedges:
         return max(self.LEAST_S, 2 * usual, min(due_s - usual - self.SPARE_S, self.MOST_S))
 
     def allow(self, argument: object) -> bool:
-        """Whether a call that waited so long may be sent to another replica. If so, its own is passed over until it answers again.
+        """Whether a call that waited so long may be sent to another replica.
+
+        If so, its own is passed over until it answers again.
 
         argument: the call's first.
         """
-        silent = routing.is_silent(argument)
-        if (not silent and self._allowed < 1) or not routing.suspect(argument):
+        silent = silence.is_silent(argument)
+        if (not silent and self._allowed < 1) or not silence.suspect(argument):
             return False
         if not silent:
             self._allowed -= 1
         return True
 
     async def first_of(self, call: Callable[[], Awaitable[T]], argument: object, due_s: float, on_hedge: Callable[[], None]) -> T:
-        """The first answer to an idempotent call, of one replica or, when that is late, of two. The other call is cancelled.
+        """The first answer to an idempotent call, of one replica or, when that is late, of two.
+
+        The other call is cancelled.
 
         Args:
             call: sends it. argument: its first. due_s: as `wait_s` takes it.

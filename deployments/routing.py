@@ -1,8 +1,10 @@
-"""Which replica a call goes to: Serve's choice by queue length, among those that answer, those on the caller's node first.
+"""Which replica a call goes to: by queue length, as Serve's own router does, those on the caller's node first.
 
-Serve's own router sends work to a replica that fell silent (a node without its network, a stopped process) until Ray gives it
-up, after a minute. Here a caller that misses an answer says so (`suspect`, `answers`); the replica is passed over until it
-answers again.
+Serve's own sends work to a replica that fell silent (a node without its network, a stopped process) until Ray gives it up,
+after a minute. Here a caller that misses an answer says so, through `deployments.silence`; the replica is passed over until
+it answers again.
+
+Serve pickles this module by value, as a copy: nothing that others share may live in it.
 """
 
 from __future__ import annotations
@@ -10,11 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from typing import Any
-from weakref import WeakSet, ref
+from weakref import ref
 
 from ray.serve.config import RequestRouterConfig
 from ray.serve.request_router import FIFOMixin, PendingRequest, ReplicaID, RequestRouter, RunningReplica
+
+from deployments import silence
 
 logger = logging.getLogger("ray.serve")
 
@@ -22,43 +27,10 @@ ASK_EVERY_S = 0.5  # a silent replica is asked whether it is back
 ASK_BACKOFF = 3  # eight times Serve's deadline for a queue length, of 0.1 s: a busy replica answers by then
 LOCAL_SHARE = 0.5  # of its requests at once, up to which a replica on the caller's node is preferred
 
-_routers: WeakSet[Router] = WeakSet()  # of this process: one for each deployment that it calls
-
 
 def router_config(*, local: bool) -> RequestRouterConfig:
     """local: prefer replicas on the caller's node, for calls that carry much."""
     return RequestRouterConfig.model_validate({"request_router_class": "deployments.routing.Router", "request_router_kwargs": {"local": local}})
-
-
-def suspect(argument: object) -> bool:
-    """Pass over the replica that `argument` was sent to and that has not answered. Whether another can be asked.
-
-    argument: the very object that was the call's first argument.
-    """
-    found = _sent_to(argument)
-    return found is not None and found[0].suspect(found[1])
-
-
-def is_silent(argument: object) -> bool:
-    """Whether the replica that `argument` was sent to is passed over."""
-    found = _sent_to(argument)
-    return found is not None and found[0].is_silent(found[1])
-
-
-async def answers(argument: object) -> bool:
-    """Ask the replica that `argument` was sent to whether it is there; one that is not is passed over. True when none was found yet."""
-    found = _sent_to(argument)
-    if found is None:
-        return True
-    router, replica = found
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(router.answers(replica), router.loop))
-
-
-def _sent_to(argument: object) -> tuple[Router, RunningReplica] | None:
-    for router in list(_routers):
-        if (replica := router.sent_to(argument)) is not None:
-            return router, replica
-    return None
 
 
 class Router(FIFOMixin, RequestRouter):
@@ -67,9 +39,10 @@ class Router(FIFOMixin, RequestRouter):
     def __init__(self, *args: Any, self_node_id: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         self._node, self._local = self_node_id, False
-        self._sent: dict[int, tuple[Any, RunningReplica]] = {}  # id() of a call's first argument: a weak reference to it, and where it went
+        # id() of a call's first argument: a weak reference to it, and where it went.
+        self._sent: dict[int, tuple[Any, RunningReplica]] = {}
         self._silent: dict[ReplicaID, asyncio.Task[None] | None] = {}
-        _routers.add(self)
+        silence.register(self)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -91,9 +64,10 @@ class Router(FIFOMixin, RequestRouter):
     async def _choose_replica_for_request(self, pending_request: PendingRequest, *, is_retry: bool = False) -> RunningReplica:
         replica = await super()._choose_replica_for_request(pending_request, is_retry=is_retry)
         if pending_request.args:
-            key = id(pending_request.args[0])
-            gone = ref(pending_request.args[0], lambda _: self._sent.pop(key, None))
-            self._sent[key] = gone, replica
+            argument = pending_request.args[0]
+            key = id(argument)
+            with suppress(TypeError):  # a text or the like has no weak references
+                self._sent[key] = ref(argument, lambda _: self._sent.pop(key, None)), replica
         return replica
 
     def sent_to(self, argument: object) -> RunningReplica | None:
@@ -104,30 +78,31 @@ class Router(FIFOMixin, RequestRouter):
         return replica.replica_id in self._silent
 
     def suspect(self, replica: RunningReplica) -> bool:
-        """From any thread. Whether there is another."""
-        if replica.replica_id in self.curr_replicas and replica.replica_id not in self._silent:
-            self._silent[replica.replica_id] = None
-            self.loop.call_soon_threadsafe(self._watch, replica.replica_id)
-        return any(other not in self._silent for other in list(self.curr_replicas))
+        """From any thread. Whether there is another; if not, it goes on getting calls."""
+        name = replica.replica_id
+        others = any(other != name and other not in self._silent for other in list(self.curr_replicas))
+        if others and name in self.curr_replicas and name not in self._silent:
+            self._silent[name] = None
+            self.loop.call_soon_threadsafe(self._watch, name)
+        return others
 
     async def answers(self, replica: RunningReplica) -> bool:
-        """Also of a replica that is draining, which gets nothing new."""
+        """Also of a replica that is draining, which gets nothing new. Where there is no other, it is waited for."""
         if not self.is_silent(replica) and await self._asked(replica):
             return True
-        self.suspect(replica)
-        return False
+        return not self.suspect(replica)
 
     def _watch(self, replica: ReplicaID) -> None:
         self._silent[replica] = asyncio.ensure_future(self._until_it_answers(replica))
 
     async def _until_it_answers(self, replica_id: ReplicaID) -> None:
-        began = self.loop.time()
+        told = False
         try:
             await asyncio.sleep(ASK_EVERY_S)
             while (replica := self.curr_replicas.get(replica_id)) is not None and not await self._asked(replica):
-                if began:
+                if not told:
                     logger.warning("%s is silent; others are asked until it answers", replica_id)
-                    began = 0.0
+                    told = True
                 await asyncio.sleep(ASK_EVERY_S)
         finally:
             self._silent.pop(replica_id, None)

@@ -20,24 +20,23 @@ class SpeechSoFar:
         self._samples = self._words = 0
         self._by_provider = False
 
-    async def rest(self, chunks: AsyncGenerator[SpeechChunk, None]) -> AsyncGenerator[SpeechChunk, None]:
-        """What has not come yet of `chunks`, the whole speech from its beginning.
+    def check(self) -> None:
+        """Before the speech is asked for again. Raises SpeechEngineError when a provider's voice had begun."""
+        if self._by_provider:
+            came_s = self._samples / SPEECH_RATE
+            raise SpeechEngineError(f"the speech broke off after {came_s:.1f} s: its replica was lost, and the provider would not go on as it began")
 
-        Raises SpeechEngineError when a provider's voice had begun.
-        """
+    async def rest(self, chunks: AsyncGenerator[SpeechChunk, None]) -> AsyncGenerator[SpeechChunk, None]:
+        """What has not come yet of `chunks`, the whole speech from its beginning."""
         known_words = self._words
         async with aclosing(chunks):
-            if self._by_provider:
-                came_s = self._samples / SPEECH_RATE
-                raise SpeechEngineError(
-                    f"the speech broke off after {came_s:.1f} s: its replica was lost, and the provider would not go on as it began"
-                )
             async for chunk in chunks:
                 words, known_words = chunk.words[known_words:], max(0, known_words - len(chunk.words))
                 missing = chunk.start + len(chunk.pcm) - self._samples
                 if missing <= 0 and not chunk.final:
                     continue
-                if chunk.start < self._samples:  # also by a few samples: espeak-ng's clauses are not equally long every time
+                # Also by a few samples: espeak-ng's clauses are not equally long every time.
+                if chunk.start < self._samples:
                     pcm = chunk.pcm[len(chunk.pcm) - max(0, missing) :]
                     phonemes = None if chunk.phonemes is None else tuple(p for p in chunk.phonemes if p.start >= self._samples)
                     chunk = replace(chunk, start=self._samples, pcm=pcm, phonemes=phonemes)

@@ -23,7 +23,7 @@ class VideoBody(Body):
     voice: str = Field("auto", description="a voice of `GET /v1/voices`; auto = one that fits the avatar")
     speed: float = Field(1.1, ge=0.25, le=4)
     language: str = Field("auto", description="BCP 47 tag, or auto")
-    stream: bool = Field(True, description="fragmented mp4 as it is made, paced to real time; false = one finished mp4")
+    stream: bool = Field(True, description="fragmented mp4 as it is made, paced to real time, ended by an mfra box; false = one finished mp4")
     captions: Literal["link", "track", "none"] = Field(
         "link", description="link = WebVTT under the response's Link header; track = also a text track in the finished mp4; none = not kept"
     )

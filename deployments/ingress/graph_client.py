@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from ray.serve.handle import DeploymentHandle
 
 from deployments import logs, tracing
-from deployments.remote import answered, pulled, repulled
+from deployments.metrics import takeovers
+from deployments.remote import answered, pulled, repulled, retried
 from deployments.so_far import FilmSoFar
 from museserve.errors import BusyError, EngineError
 from museserve.messages import FilmHead, Fragment, PreparationProgress, ServiceInfo, SpeechRequest, VideoRequest
@@ -22,7 +23,8 @@ logger = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
 
-TRIES = 4  # Mux replicas in a row that bring nothing more of a stream
+TRIES = 4  # Mux replicas in a row that bring nothing
+INFO_S = 5.0  # longest wait for one of them to say what runs
 
 
 class GraphClient:
@@ -37,6 +39,7 @@ class GraphClient:
         self._face_prep = face_prep.options(stream=True)
         self.configure(max_live, patience_s)
         self._info: ServiceInfo | None = None
+        self._takeovers = takeovers("mux")
         self.live = 0
 
     def configure(self, max_live: int, patience_s: float) -> None:
@@ -44,7 +47,7 @@ class GraphClient:
 
     async def ask_info(self) -> ServiceInfo:
         """What runs in the graph, asked for anew."""
-        info: ServiceInfo = await answered(self._mux.info.remote())
+        info: ServiceInfo = await retried(lambda: answered(self._mux.info.remote()), "mux", tries=TRIES, timeout_s=INFO_S)
         self._info = info
         return info
 
@@ -101,7 +104,10 @@ class GraphClient:
         return pulled(self._face_prep.prepare.remote(data, avatar_id, name or avatar_id, gender, clip))
 
     def _repulled(self, ask: Callable[[float | None], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
-        return repulled(ask, "mux", tries=TRIES, timeout_s=self._patience_s)
+        return repulled(ask, "mux", tries=TRIES, timeout_s=self._patience_s, on_retry=self._lost)
+
+    def _lost(self) -> None:
+        self._takeovers.inc(tags={"lost": "mux"})
 
     async def _counted(self, request: VideoRequest, video: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
         if self.live >= self._max_live:

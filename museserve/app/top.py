@@ -240,6 +240,7 @@ def report(now: Reading, before: Reading | None = None) -> Report:
         "underruns": round(new.sum("ray_museserve_underruns_total")),
         "segment_retries": round(new.sum("ray_museserve_segment_retries_total")),
         "hedged_calls": _counts(new.by("method", "ray_museserve_hedged_calls_total")),
+        "takeovers": _counts(new.by("lost", "ray_museserve_takeovers_total")),
         "session_changes": {
             said: round(new.sum(f"ray_museserve_session_{counted}_total"))
             for said, counted in (("interrupted", "interrupts"), ("resumed", "resumes"), ("told to move", "moving"), ("taken over", "taken_over"))

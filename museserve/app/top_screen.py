@@ -38,7 +38,7 @@ def _utterances(told: Report) -> RenderableType:
         ("ended", f"{_pairs(ended)}; of sessions {_pairs(told['session_utterances'])}"),
         ("sessions", _pairs(told["session_changes"])),
         ("answers", f"{_pairs(told['answers'])}; cache {_pairs(told['cache'])}"),
-        ("faults", f"{told['underruns']} underruns, {told['segment_retries']} segments sent again, late calls {_pairs(told['hedged_calls'])}, "
+        ("faults", f"{told['underruns']} underruns, {told['segment_retries']} segments sent again, late calls {_pairs(told['hedged_calls'])}, streams of a lost {_pairs(told['takeovers'])}, "
                    f"{ended.get('failed', 0)} utterances failed, speech {_pairs(told['speech_errors'])}"),
     ]  # fmt: skip
     table = Table.grid(padding=(0, 2))

@@ -56,7 +56,8 @@ class FragmentEncoder:
 
     Args:
         first_frame: the first that is given out, a multiple of `SEGMENT_FRAMES`. Speech is pushed from the utterance's
-            beginning all the same: some of what lies before is encoded, so that the sound joins that of the frames before.
+            beginning all the same: some of what lies before is encoded, so that the sound joins that of the frames
+            before.
 
     Attributes:
         init_segment: ftyp + moov, the same bytes for every instance of the same size and config.
@@ -82,7 +83,8 @@ class FragmentEncoder:
         self._fragments = first_frame  # numbers rise through streams that are joined; no fragment has less than a frame
         self._doubler = Doubler()
         self._fifo = av.AudioFifo()  # samples at 48 kHz on their way to the AAC encoder
-        self._skipped = max(0, first_frame - WARM_FRAMES) * OUTPUT_SAMPLES_PER_FRAME  # samples at 48 kHz before those, whole AAC frames
+        # Samples at 48 kHz that no encoder hears, whole AAC frames.
+        self._skipped = max(0, first_frame - WARM_FRAMES) * OUTPUT_SAMPLES_PER_FRAME
         self._heard = 0  # samples at 24 kHz
         self._aac_sent = first_frame * OUTPUT_SAMPLES_PER_FRAME // AAC_FRAME  # AAC frames given out, or before first_frame
         self._packets: deque[Packet[AudioStream]] = deque()

@@ -24,8 +24,8 @@ INIT_FLAGS = "empty_moov+default_base_moof+frag_custom"
 # frag_discont makes the decode time follow the packets' own time; together with avoid_negative_ts=disabled it is absolute.
 FRAGMENT_FLAGS = "frag_custom+empty_moov+default_base_moof+frag_discont+skip_trailer"
 
-# What a file of fragments ends with by the standard: an index (mfra), here of nothing, whose last box (mfro) has its size. A stream
-# that does not end with these bytes was cut off.
+# What a file of fragments ends with by the standard: an index (mfra), here of nothing, whose last box (mfro) has its
+# size. A stream that does not end with these bytes was cut off.
 STREAM_END = struct.pack(">I4sI4sII", 24, b"mfra", 16, b"mfro", 0, 24)
 
 

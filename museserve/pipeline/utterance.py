@@ -122,7 +122,8 @@ class UtterancePipeline:
         media = config.media if background.crf is None else config.media.model_copy(update={"crf": background.crf})
         self._encoder = FragmentEncoder(width, height, media, plan.first_frame)
         self._fade = lipsync.info.fade_frames
-        heard_from = max(0, plan.first_frame - self._fade)  # whether somebody spoke before decides how much of the first crops shows
+        # Whether somebody spoke before decides how much of the first crops shows.
+        heard_from = max(0, plan.first_frame - self._fade)
         self._buffer = SpeechBuffer(lipsync.info.context_s, lipsync.info.lookahead_s, heard_from)
         self._spoke: deque[bool] = deque(maxlen=self._fade)  # of the frames drawn last
         self._rows: dict[int, NDArray[Any] | None] = {}  # None where nobody speaks; taken out when drawn
@@ -143,7 +144,7 @@ class UtterancePipeline:
         return self._buffer.total_frames
 
     async def fragments(self) -> AsyncGenerator[Fragment, None]:
-        """Fragments in order; the first carries the init segment. Where the plan begins at or beyond the end, one empty fragment.
+        """Fragments in order; the first carries the init segment. Where the plan begins at or beyond the end, an empty one.
 
         Raises what the speech source, `listen` or `render` raise.
         """

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ray.serve.exceptions import BackPressureError
 
-from deployments import remote, routing
+from deployments import remote, silence
 from deployments.remote import Hedges, pulled, repulled
 from museserve.errors import BusyError, RenderError, TextError
 
@@ -86,7 +86,7 @@ async def test_a_replica_that_falls_silent_is_a_lost_one(monkeypatch: pytest.Mon
         return next(alive)
 
     monkeypatch.setattr(remote, "QUIET_S", 0.01)
-    monkeypatch.setattr(routing, "answers", answers)
+    monkeypatch.setattr(silence, "answers", answers)
     stream = pulled(Answers(1, 3_600.0), object())
     assert await anext(stream) == 1
     with pytest.raises(ConnectionError, match="silent"):
@@ -135,8 +135,8 @@ class Replicas:
 
 
 def hedges_for(replicas: Replicas, monkeypatch: pytest.MonkeyPatch) -> Hedges:
-    monkeypatch.setattr(routing, "suspect", replicas.suspect)
-    monkeypatch.setattr(routing, "is_silent", replicas.is_silent)
+    monkeypatch.setattr(silence, "suspect", replicas.suspect)
+    monkeypatch.setattr(silence, "is_silent", replicas.is_silent)
     hedges = Hedges()
     for _ in range(Hedges.KNOWN):
         hedges.answered(0.01)

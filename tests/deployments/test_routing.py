@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from ray.serve._private.common import DeploymentHandleSource, DeploymentID, RequestMetadata
 from ray.serve.request_router import PendingRequest, ReplicaID
 
-from deployments import routing
+from deployments import routing, silence
 from deployments.routing import Router
 
 HERE, THERE = "here", "there"
@@ -90,25 +92,38 @@ async def test_who_owes_an_answer_is_passed_over_until_it_answers_again(monkeypa
     made = await router(near, far)
     argument, equal = Argument(), Argument()
     assert await send(made, argument) == "near"
-    assert not routing.is_silent(argument) and not routing.suspect(equal), "equal is not the same"
+    assert not silence.is_silent(argument) and not silence.suspect(equal), "equal is not the same"
     near.queue = None
-    assert routing.suspect(argument) and routing.is_silent(argument)
+    assert silence.suspect(argument) and silence.is_silent(argument)
     assert set(await share(made)) == {"far"}
     await asyncio.sleep(1.2)
-    assert routing.is_silent(argument) and near.asked > 1
+    assert silence.is_silent(argument) and near.asked > 1
     near.queue = 0
     for _ in range(60):
         await asyncio.sleep(0.05)
-        if not routing.is_silent(argument):
+        if not silence.is_silent(argument):
             break
     assert set(await share(made)) == {"near"}
+
+
+def test_the_copy_of_the_router_that_serve_sends_about_tells_the_registry_of_its_process() -> None:
+    """Serve pickles the router with its module, by value."""
+    pickled = routing.router_config(local=True).get_serialized_request_router_cls()
+    code = (
+        "import pickle, sys; copy = pickle.load(sys.stdin.buffer)\n"
+        "from deployments import routing, silence; names = copy.__init__.__globals__\n"
+        "assert copy is not routing.Router and names is not vars(routing) and names['silence'] is silence"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=pickled, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 async def test_the_only_replica_is_never_passed_over() -> None:
     made = await router(Replica("near", HERE))
     argument = Argument()
     await send(made, argument)
-    assert not routing.suspect(argument), "nobody else could be asked"
+    assert not silence.suspect(argument), "nobody else could be asked"
+    assert await silence.answers(argument)
     assert set(await share(made, 3)) == {"near"}
 
 
@@ -117,16 +132,17 @@ async def test_a_silent_replica_does_not_answer_and_a_draining_one_does() -> Non
     made = await router(near, far)
     argument = Argument()
     await send(made, argument)
-    assert await routing.answers(argument)
+    assert await silence.answers(argument)
     made.update_replicas([far])  # type: ignore[list-item]
-    assert await routing.answers(argument), "it gets nothing new, and ends what it has"
+    assert await silence.answers(argument), "it gets nothing new, and ends what it has"
     near.queue = None
-    assert not await routing.answers(argument)
-    assert await routing.answers(Argument()), "of a call that waits for a replica nothing can be said"
+    assert not await silence.answers(argument)
+    assert await silence.answers(Argument()), "of a call that waits for a replica nothing can be said"
 
 
 async def test_nothing_is_kept_of_calls_that_are_over() -> None:
     made = await router(Replica("near", HERE))
     await share(made)
+    await send(made, "a text")
     gc.collect()
     assert len(made._sent) == 0
