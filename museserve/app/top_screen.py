@@ -28,7 +28,7 @@ def _head(told: Report, source: str) -> RenderableType:
 def _utterances(told: Report) -> RenderableType:
     sessions, first, again = told["sessions"], told["first_fragment_ms"], told["session_first_fragment_ms"]
     ended = {**told["utterances"]}
-    bad = told["underruns"] + ended.get("failed", 0) + told["segment_retries"] + sum(told["speech_errors"].values())
+    bad = told["underruns"] + ended.get("failed", 0) + sum(told["speech_errors"].values())
     rows = [
         ("live", f"{told['live_utterances']} utterances, {sessions['connected']} sessions ({sessions['lost']} without a connection), "
                  f"{sessions['queued_utterances']} utterances of theirs wait or play"),
@@ -38,8 +38,9 @@ def _utterances(told: Report) -> RenderableType:
         ("ended", f"{_pairs(ended)}; of sessions {_pairs(told['session_utterances'])}"),
         ("sessions", _pairs(told["session_changes"])),
         ("answers", f"{_pairs(told['answers'])}; cache {_pairs(told['cache'])}"),
-        ("faults", f"{told['underruns']} underruns, {told['segment_retries']} segments sent again, late calls {_pairs(told['hedged_calls'])}, streams of a lost {_pairs(told['takeovers'])}, "
-                   f"{ended.get('failed', 0)} utterances failed, speech {_pairs(told['speech_errors'])}"),
+        ("sent again", f"{told['segment_retries']} segments, late calls {_pairs(told['hedged_calls'])}, "
+                       f"streams of a lost {_pairs(told['takeovers'])}"),
+        ("faults", f"{told['underruns']} underruns, {ended.get('failed', 0)} utterances failed, speech {_pairs(told['speech_errors'])}"),
     ]  # fmt: skip
     table = Table.grid(padding=(0, 2))
     for name, text in rows:
