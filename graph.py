@@ -7,13 +7,14 @@
 A consumer holds its producer's handle and pulls, because a stream cannot be passed on.
 """
 
+from importlib.util import find_spec
 from typing import Any
 
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 
-from configs.models import AppConfig, AutoscaleConfig
+from configs.models import AppConfig, AutoscaleConfig, TracingConfig
 from deployments.face_prep import FacePrep
 from deployments.ingress.ingress import Ingress
 from deployments.lipsync import LipSync
@@ -82,6 +83,14 @@ def assemble(config: AppConfig) -> Application:
 def autoscaling(scale: AutoscaleConfig) -> dict[str, Any]:
     """Serve's `autoscaling_config`."""
     return scale.model_dump(include=SCALING) | {"initial_replicas": max(scale.min_replicas, 1)}
+
+
+def tracing(config: TracingConfig) -> dict[str, Any]:
+    """Serve's `tracing_config`. Raises ConfigError: the exporter is not installed."""
+    if config.enabled and config.exporter == "otlp" and find_spec("opentelemetry.exporter.otlp") is None:
+        raise ConfigError("tracing.exporter is otlp, which is not installed: pip install 'museserve[tracing]', or choose file")
+    path = f"deployments.tracing:{config.exporter}"
+    return {"enabled": config.enabled, "exporter_import_path": path, "sampling_ratio": config.sampling_ratio}
 
 
 def _deployment(cls: type, key: str, scale: AutoscaleConfig, router: RequestRouterConfig | None = None, health_check_period_s: float = 5) -> Any:

@@ -14,6 +14,7 @@ from museserve.errors import ConfigError
 from museserve.timebase import SEGMENT_FRAMES
 
 CONFIG_DIR = Path(__file__).parent
+SPANS_DIR = "MUSESERVE_SPANS_DIR"
 
 
 class StrictModel(BaseModel):
@@ -291,6 +292,17 @@ class ServerConfig(StrictModel):
         return origins
 
 
+class TracingConfig(StrictModel):
+    """Traces by OpenTelemetry, from the request through every deployment."""
+
+    enabled: bool = False
+    exporter: Literal["otlp", "file"] = Field(
+        "otlp",
+        description="otlp = OTLP over HTTP, where OTEL_EXPORTER_OTLP_ENDPOINT says; file = JSON lines in MUSESERVE_SPANS_DIR, a file a process",
+    )
+    sampling_ratio: float = Field(0.1, ge=0, le=1, description="share of requests that begin a trace; a caller's traceparent decides for its own")
+
+
 class DeploymentsConfig(StrictModel):
     ingress: AutoscaleConfig = AutoscaleConfig(num_cpus=0.1, max_ongoing_requests=200, target_ongoing_requests=100, max_queued_requests=50)
     mux: AutoscaleConfig = AutoscaleConfig(num_cpus=0.5, max_ongoing_requests=40, target_ongoing_requests=8, graceful_shutdown_timeout_s=120)
@@ -310,6 +322,7 @@ class AppConfig(StrictModel):
     mux: MuxConfig = MuxConfig()
     sessions: SessionsConfig = SessionsConfig()
     cache: CacheConfig = CacheConfig()
+    tracing: TracingConfig = TracingConfig()
     deployments: DeploymentsConfig = DeploymentsConfig()
 
     @model_validator(mode="after")
@@ -373,3 +386,9 @@ def cache_dir() -> Path:
     if home:
         return Path(home)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "museserve"
+
+
+def spans_dir() -> Path:
+    """Where traces lie that go to files: `MUSESERVE_SPANS_DIR`, else below `cache_dir`."""
+    named = os.environ.get(SPANS_DIR)
+    return Path(named) if named else cache_dir() / "spans"

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from configs.models import AppConfig
-from deployments import logs
+from deployments import logs, tracing
 from deployments.live import LiveConfig
 from museserve.errors import ConflictError
 from museserve.messages import PreparationProgress
@@ -61,6 +61,7 @@ class FacePrep:
 
     def __init__(self, config: AppConfig) -> None:
         logs.join_serve()
+        tracing.join_serve()
         self._store = shipped_store(config, CACHE_BYTES)
         networks, reason = load_face_networks(config)
         self._preparation = AvatarPreparation(config, self._store, networks, reason)

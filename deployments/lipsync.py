@@ -9,19 +9,21 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from opentelemetry.trace import SpanContext
 from ray import serve
 
 from configs.models import AppConfig, BatchConfig, CapacityConfig
-from deployments import logs
+from deployments import logs, tracing
 from deployments.admission import Board, Note, Posted
 from deployments.live import LiveConfig
 from deployments.metrics import LipSyncMetrics
 from deployments.policy import STREAMS
 from museserve.errors import DeviceLostError
-from museserve.messages import Conditioning, EngineInfo, RenderedCrops, RenderRequest, SpeechWindow
+from museserve.messages import CallIds, Conditioning, EngineInfo, RenderedCrops, RenderRequest, SpeechWindow
 from museserve.runtime import process
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.runtime.deadline_semaphore import DeadlineSemaphore
@@ -34,6 +36,7 @@ from musetalk.serial import Drawn, SerialEngine
 logger = logging.getLogger("ray.serve")
 
 LISTENERS = 2  # threads that listen beside batches: one prepares its kernels while those of the other run
+NOBODY = CallIds()
 HELD_S = 1.0  # a replica that fails at once would look idle, and be sent everything
 
 
@@ -43,6 +46,7 @@ class LipSync:
     def __init__(self, config: AppConfig, load: LoadEngine = load_engine) -> None:
         began = time.monotonic()
         logs.join_serve()
+        tracing.join_serve()
         process.tune_for_latency()
         self._live_config = LiveConfig("lipsync", config)
         store = shipped_store(config, config.lipsync.avatar_cache_bytes)
@@ -76,18 +80,26 @@ class LipSync:
         """What Serve shows the autoscaling policy."""
         return {STREAMS: self._board.streams}
 
-    async def listen(self, window: SpeechWindow) -> Conditioning:
+    async def listen(self, window: SpeechWindow, ids: CallIds = NOBODY) -> Conditioning:
+        logs.carry(ids)
         began = time.perf_counter()
-        async with _held_when_lost():
-            heard = await self._calls.listen(window)
-        self._metrics.listen_ms.observe((time.perf_counter() - began) * 1e3)
+        with tracing.span("listen", engine=self._engine.info.name, frames=window.n_frames):
+            async with _held_when_lost():
+                heard = await self._calls.listen(window)
+        took_ms = (time.perf_counter() - began) * 1e3
+        self._metrics.listen_ms.observe(took_ms)
+        logger.debug("heard %d frames in %.1f ms", window.n_frames, took_ms)
         return heard
 
-    async def render(self, request: RenderRequest) -> RenderedCrops:
+    async def render(self, request: RenderRequest, ids: CallIds = NOBODY) -> RenderedCrops:
+        logs.carry(ids)
         began = time.perf_counter()
-        async with _held_when_lost():
-            rendered = await self._calls.render(request)
-        queue_ms = (time.perf_counter() - began) * 1e3 - rendered.render_ms
+        with tracing.span("render", engine=self._engine.info.name, frames=request.n_frames) as span:
+            async with _held_when_lost():
+                rendered = await self._calls.render(request)
+            queue_ms = (time.perf_counter() - began) * 1e3 - rendered.render_ms
+            tracing.note_on(span, queue_ms=queue_ms, batch_frames=rendered.batch_frames)
+        logger.debug("drew %d frames in %.1f ms, after %.1f ms", request.n_frames, rendered.render_ms, queue_ms)
         return RenderedCrops(rendered.crops, rendered.render_ms, queue_ms, rendered.batch_frames)
 
     async def info(self) -> EngineInfo:
@@ -96,6 +108,21 @@ class LipSync:
     def check_health(self) -> None:
         """Raise when the device is gone; Serve then replaces this replica."""
         self._engine.check()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request in the queue of a batch: for whom, in which trace, since when."""
+
+    request: RenderRequest
+    ids: CallIds
+    span: SpanContext | None
+    at: float
+
+    @classmethod
+    def by_this(cls, request: RenderRequest) -> Asked:
+        """By the call that is worked on."""
+        return cls(request, logs.carried(), tracing.here(), time.perf_counter())
 
 
 class BatchingEngine:
@@ -143,25 +170,28 @@ class BatchingEngine:
 
     async def render(self, request: RenderRequest) -> RenderedCrops:
         if request.first:
-            first: RenderedCrops = await self._batched_first(request)
+            first: RenderedCrops = await self._batched_first(Asked.by_this(request))
             return first
         async with self._room.held(request.due_s, request.n_frames):
-            rendered: RenderedCrops = await self._batched(request)
+            rendered: RenderedCrops = await self._batched(Asked.by_this(request))
         return rendered
 
-    async def render_batch(self, requests: list[RenderRequest]) -> list[RenderedCrops]:
+    async def render_batch(self, asked: list[Asked]) -> list[RenderedCrops]:
         """One result a request, same order. Drawing runs off the event loop."""
+        requests, n = [one.request for one in asked], count_frames(asked)
+        logs.carry(logs.of_all(one.ids for one in asked))
         began = time.perf_counter()
-        crops = await asyncio.to_thread(self._engine.render, requests)
+        queue_ms = [(began - one.at) * 1e3 for one in asked]
+        with tracing.batch("batch", [one.span for one in asked], frames=n, queue_ms=queue_ms):
+            crops = await asyncio.to_thread(self._engine.render, requests)
         took_ms = (time.perf_counter() - began) * 1e3
-        n = count_frames(requests)
         self._drawn(took_ms, n)
         shares = [took_ms * request.n_frames / n for request in requests]
         return [RenderedCrops(c, ms, batch_frames=n) for c, ms in zip(crops, shares, strict=True)]
 
-    async def render_first_batch(self, requests: list[RenderRequest]) -> list[RenderedCrops]:
+    async def render_first_batch(self, asked: list[Asked]) -> list[RenderedCrops]:
         """The same for first pictures, which do not queue behind what was sent earlier and is due later."""
-        return await self.render_batch(requests)
+        return await self.render_batch(asked)
 
 
 @asynccontextmanager
@@ -173,5 +203,5 @@ async def _held_when_lost() -> AsyncIterator[None]:
         raise
 
 
-def count_frames(requests: list[RenderRequest]) -> int:
-    return sum(r.n_frames for r in requests)
+def count_frames(asked: list[Asked]) -> int:
+    return sum(one.request.n_frames for one in asked)

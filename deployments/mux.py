@@ -16,7 +16,7 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 
 from configs.models import AppConfig, MuxConfig
-from deployments import logs
+from deployments import logs, tracing
 from deployments.admission import Admission, Note, Posted
 from deployments.live import LiveConfig
 from deployments.metrics import MuxMetrics
@@ -27,6 +27,7 @@ from museserve.errors import BusyError, RenderError, RequestError, SpeechEngineE
 from museserve.media.speech_encode import SpeechEncoder
 from museserve.messages import (
     CacheHit,
+    CallIds,
     Conditioning,
     EngineInfo,
     FilmHead,
@@ -63,6 +64,7 @@ class Mux:
 
     def __init__(self, config: AppConfig, tts: Handle, lipsync: Handle) -> None:
         logs.join_serve()
+        tracing.join_serve()
         process.tune_for_latency()
         store = shipped_store(config, config.mux.avatar_cache_bytes)
         for avatar_id in BUILTIN:
@@ -96,13 +98,13 @@ class Mux:
 
     async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
         """Fragments as they are made, the first with the init segment and the head. Raises RequestError kinds before the first one."""
-        async with aclosing(self._counted(self._pipeline.stream(request))) as fragments:
+        async with aclosing(self._counted(request.ids, self._pipeline.stream(request))) as fragments:
             async for fragment in fragments:
                 yield fragment
 
     async def film(self, request: VideoRequest) -> AsyncGenerator[FilmHead | bytes, None]:
         """A finished mp4 (faststart): what is known of it, then the file in pieces."""
-        async with aclosing(self._counted(self._pipeline.film(request))) as parts:
+        async with aclosing(self._counted(request.ids, self._pipeline.film(request))) as parts:
             async for part in parts:
                 yield part
 
@@ -121,8 +123,9 @@ class Mux:
         lipsync, speech = (await self._engines.lipsync()).info, await self._engines.speech()
         return ServiceInfo(lipsync, speech, await self._admission.summary())
 
-    async def _counted(self, video: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    async def _counted(self, ids: CallIds, video: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
         """The items of an utterance's video, counted among the live ones and by how it ends."""
+        logs.carry(ids)
         self._count_live(+1)
         outcome = "cancelled"
         try:
@@ -191,7 +194,7 @@ class RemoteEngines:
         def ask(within_s: float | None) -> AsyncGenerator[SpeechChunk, None]:
             so_far.check()
             asked = replace(request)  # an object of its own, by which the call is told from the one before
-            return so_far.rest(pulled(self._tts_stream.stream.remote(asked), asked, within_s))
+            return so_far.rest(pulled(self._tts_stream.stream.remote(asked, logs.carried()), asked, within_s))
 
         def lost() -> None:
             self._metrics.takeovers.inc(tags={"lost": "tts"})
@@ -217,7 +220,7 @@ class RemoteEngines:
         def hedged() -> None:
             self._metrics.hedged.inc(tags={"method": method})
 
-        return await self._retried(lambda: hedges.first_of(lambda: call.remote(argument), argument, argument.due_s, hedged))
+        return await self._retried(lambda: hedges.first_of(lambda: call.remote(argument, logs.carried()), argument, argument.due_s, hedged))
 
     async def _retried(self, call: Callable[[], Awaitable[Any]]) -> Any:
         return await retried(
@@ -244,6 +247,10 @@ class MetricsObserver:
         self._metrics.first_fragment_s.observe(timings.first_ms["first_fragment"] / 1e3, tags={"source": source})
         for stage, ms in timings.first_ms.items():
             self._metrics.stage_ms.observe(ms, tags={"stage": stage})
+        tracing.event("first fragment", **{f"{stage}_ms": ms for stage, ms in timings.first_ms.items()})
+
+    def encoded(self, frames: int, began: float) -> None:
+        tracing.done("encode", began, frames=frames)
 
     def ended(self, timings: Timings) -> None:
         if timings.frames:
@@ -254,6 +261,7 @@ class MetricsObserver:
                     self._metrics.frames.inc(frames, tags={"kind": kind})
         if timings.underruns:
             self._metrics.underruns.inc(timings.underruns)
+        tracing.note(frames=timings.frames, speaking_frames=timings.speaking_frames, underruns=timings.underruns)
         logger.info(
             "utterance: first fragment %.0f ms, %d frames (%d speaking), %d underruns, render %.1f and encode %.1f ms a frame",
             timings.first_ms.get("first_fragment", -1.0),

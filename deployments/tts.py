@@ -10,18 +10,20 @@ from contextlib import aclosing
 from typing import Any
 
 from configs.models import AppConfig, SpeechConfig
-from deployments import logs
+from deployments import logs, tracing
 from deployments.live import LiveConfig
 from deployments.metrics import TTSMetrics
 from museserve.errors import MuseserveError
-from museserve.messages import SpeechChunk, SpeechInfo, SpeechRequest
+from museserve.messages import CallIds, SpeechChunk, SpeechInfo, SpeechRequest
 from museserve.runtime import malloc
 from museserve.speech.synthesizer import Synthesizer
+from museserve.timebase import SPEECH_RATE
 
 logger = logging.getLogger("ray.serve")
 
 QUIET_S = 0.3  # memory is given back when for so long nobody speaks,
 GIVE_BACK_S = 10.0  # and no more often than this
+NOBODY = CallIds()
 
 
 class TTS:
@@ -29,6 +31,7 @@ class TTS:
 
     def __init__(self, config: SpeechConfig) -> None:
         logs.join_serve()
+        tracing.join_serve()
         malloc.single_arena()
         self._live = 0
         self._gave_back = time.monotonic()
@@ -42,18 +45,25 @@ class TTS:
         """What Serve calls with a new `user_config`. Raises ConfigError at the start alone."""
         self._live_config.changed(user_config)
 
-    async def stream(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
+    async def stream(self, request: SpeechRequest, ids: CallIds = NOBODY) -> AsyncGenerator[SpeechChunk, None]:
         """Chunks in order, the first as soon as the first clause is spoken. Raises SpeechEngineError, TextError."""
+        logs.carry(ids)
         began, first = time.perf_counter(), True
+        engine, took_ms, spoken_s = "none", 0.0, 0.0
         self._live += 1
         try:
-            async with aclosing(self._synthesizer.stream(request)) as chunks:
-                async for chunk in chunks:
-                    if first:
-                        took_ms = (time.perf_counter() - began) * 1e3
-                        self._metrics.first_chunk_ms.observe(took_ms, tags={"engine": chunk.engine or "none"})
-                        first = False
-                    yield chunk
+            with tracing.span("synthesize") as span:
+                async with aclosing(self._synthesizer.stream(request)) as chunks:
+                    async for chunk in chunks:
+                        if first:
+                            took_ms, engine = (time.perf_counter() - began) * 1e3, chunk.engine or "none"
+                            self._metrics.first_chunk_ms.observe(took_ms, tags={"engine": engine})
+                            span.add_event("first chunk")
+                            first = False
+                        spoken_s = (chunk.start + len(chunk.pcm)) / SPEECH_RATE
+                        yield chunk
+                tracing.note_on(span, engine=engine, speech_s=spoken_s)
+            logger.info("spoke %.2f s with %s, the first chunk after %.0f ms", spoken_s, engine, took_ms)
         except MuseserveError as error:
             self._metrics.errors.inc(tags={"code": error.code})
             raise

@@ -21,6 +21,14 @@ BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
+class CallIds:
+    """For whom a call is made: what its log lines and traces are found by, and nothing else. Empty where there is none."""
+
+    utterance: str = ""
+    session: str = ""
+
+
+@dataclass(frozen=True)
 class Phoneme:
     """One sound with its time. `symbol` is bare IPA with no stress or length marks ("a", "tʃ", "ŋ"); pauses have the symbol "".
 
@@ -247,6 +255,7 @@ class VideoRequest:
     encoded. Frames, decode times, phase and words count from the utterance's start all the same; the first fragment has
     all words so far. At or beyond the end: one empty final fragment.
     begun: it goes on with what somebody watches already, so it is not refused for want of room, as with a first_frame.
+    session: the conversation that it is part of, if any.
     """
 
     utterance: str
@@ -259,6 +268,11 @@ class VideoRequest:
     text_track: bool = False
     first_frame: int = 0
     begun: bool = False
+    session: str = ""
+
+    @property
+    def ids(self) -> CallIds:
+        return CallIds(self.utterance, self.session)
 
 
 CacheHit = Literal["no", "speech", "segments"]  # how much of an utterance came out of the cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -9,12 +11,15 @@ from typing import Any, TypeVar
 
 from ray.serve.handle import DeploymentHandle
 
+from deployments import logs, tracing
 from deployments.metrics import takeovers
 from deployments.remote import answered, pulled, repulled, retried
 from deployments.so_far import FilmSoFar
 from museserve.errors import BusyError, EngineError
 from museserve.messages import FilmHead, Fragment, PreparationProgress, ServiceInfo, SpeechRequest, VideoRequest
 from musetalk.avatars.format import AvatarMeta
+
+logger = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
 
@@ -34,7 +39,7 @@ class GraphClient:
         self._face_prep = face_prep.options(stream=True)
         self.configure(max_live, patience_s)
         self._info: ServiceInfo | None = None
-        self._takeovers = takeovers()
+        self._takeovers = takeovers("mux")
         self.live = 0
 
     def configure(self, max_live: int, patience_s: float) -> None:
@@ -64,7 +69,7 @@ class GraphClient:
         def ask_twice(within_s: float | None) -> AsyncGenerator[Fragment, None]:
             return asked_again(lambda: ask(within_s))
 
-        return self._counted(self._repulled(ask_twice if request.paced else ask))
+        return self._counted(request, self._repulled(ask_twice if request.paced else ask))
 
     def film(self, request: VideoRequest) -> AsyncGenerator[FilmHead | bytes, None]:
         """Raises BusyError, and as `Mux.film`."""
@@ -75,7 +80,7 @@ class GraphClient:
             for part in parts:  # none before the last has come: until then another Mux can make them anew
                 yield part
 
-        return self._counted(self._repulled(ask))
+        return self._counted(request, self._repulled(ask))
 
     def speak(self, request: SpeechRequest, audio_format: str) -> AsyncGenerator[bytes, None]:
         begun = False
@@ -104,17 +109,29 @@ class GraphClient:
     def _lost(self) -> None:
         self._takeovers.inc(tags={"lost": "mux"})
 
-    async def _counted(self, video: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    async def _counted(self, request: VideoRequest, video: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
         if self.live >= self._max_live:
             most = f"{self.live} videos are being made, the most this service takes at once"
             raise BusyError(f"{most}; try again in a moment")
         self.live += 1
+        logs.carry(request.ids)
+        began, first_ms, ended = time.perf_counter(), -1.0, "broken off"
         try:
-            async with aclosing(video):
-                async for item in video:
-                    yield item
+            with tracing.span(tracing.UTTERANCE, root=bool(request.session)) as span:
+                async with aclosing(video):
+                    while True:
+                        with tracing.within(span):  # what is asked of Mux meanwhile, again perhaps, belongs to it
+                            item = await anext(video, None)
+                        if item is None:
+                            break
+                        if first_ms < 0:
+                            first_ms = (time.perf_counter() - began) * 1e3
+                            span.add_event("first answer")
+                        yield item
+            ended = "whole"
         finally:
             self.live -= 1
+            logger.info("video: first answer after %.0f ms, %s after %.2f s", first_ms, ended, time.perf_counter() - began)
 
 
 async def asked_again(ask: Callable[[], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:

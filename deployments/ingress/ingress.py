@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from configs.models import AppConfig
-from deployments import logs
+from deployments import logs, tracing
 from deployments.ingress import cors, openapi, page
 from deployments.ingress.answers import HANDLERS
 from deployments.ingress.avatars import Avatars
@@ -31,6 +31,7 @@ class Ingress:
 
     def __init__(self, config: AppConfig, mux: DeploymentHandle[Any], face_prep: DeploymentHandle[Any]) -> None:
         logs.join_serve()
+        tracing.join_serve()
         self._config, self._live_config = config, LiveConfig("ingress", config)
         graph = self._graph = GraphClient(mux, face_prep, config.limits.max_live_utterances, config.mux.segment_timeout_s)
         self._avatars = Avatars(config, graph)

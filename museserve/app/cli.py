@@ -166,6 +166,26 @@ def serve(
 
 
 @app.command()
+def top(
+    once: Annotated[bool, typer.Option("--once", help="print one reading, counted since the service started, and end")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON: with --once one object, else one a line")] = False,
+    every: Annotated[float, typer.Option(min=0.2, max=3_600, help="seconds between two readings")] = 1.0,
+    port: Annotated[int | None, typer.Option(min=1, max=65_535, help="of a service on this machine", show_default="from the configuration")] = None,
+    url: Annotated[
+        list[str] | None, typer.Option(help="the dashboard of a cluster's head, http://HEAD:8265, or a node's metrics, http://NODE:8080/metrics")
+    ] = None,
+    prometheus: Annotated[str, typer.Option(help="read a Prometheus that scrapes the nodes, e.g. http://127.0.0.1:9090", show_default=False)] = "",
+    config: ConfigOption = "local",
+) -> None:
+    """Watch what a running service does: load, latency, replicas, faults. q ends it."""
+    from museserve.app.local import RAYS_LIST, nodes_file
+    from museserve.app.top import run, source_of
+
+    files = [nodes_file(port or _config(config).server.port), Path("/tmp/ray") / RAYS_LIST]
+    run(source_of(url or [], prometheus, files[: 1 if port else 2]), once=once, as_json=as_json, every_s=every)
+
+
+@app.command()
 def flags(config: ConfigOption = "local") -> None:
     """Print the environment that Ray's processes need on every node of a cluster, as KEY=VALUE lines."""
     from museserve.app.ray_flags import node_flags

@@ -15,13 +15,15 @@ from pathlib import Path
 import httpx2
 import psutil
 
-from configs.models import AppConfig, cache_dir
+from configs.models import SPANS_DIR, AppConfig, cache_dir
 from museserve.app.ray_flags import free_port, node_flags, one_machine_flags
 from museserve.errors import ConfigError, EngineUnavailableError
 from museserve.runtime import cpu
 from musetalk.choice import check_choice
 
 logger = logging.getLogger(__name__)
+
+RAYS_LIST = "prom_metrics_service_discovery.json"  # of a cluster's nodes, kept up to date in its temporary folder
 
 
 @contextmanager
@@ -43,6 +45,8 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         os.environ.update(node_flags(config.server) | one_machine_flags(config.server, temp))
         shutil.rmtree(log_dir(port), ignore_errors=True)
         log_dir(port).mkdir(parents=True)
+        nodes_file(port).symlink_to((temp or Path("/tmp")) / "ray" / RAYS_LIST)
+        os.environ.setdefault(SPANS_DIR, str(log_dir(port) / "spans"))
         yield from _serve(config, port, num_gpus, temp)
     finally:
         if temp is not None:
@@ -56,7 +60,7 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
     from ray import serve
     from ray.serve.schema import LoggingConfig
 
-    from graph import assemble
+    from graph import assemble, tracing
 
     for noisy in ("ray", "ray.serve", "httpx2"):  # what matters is told by the ready line and the errors raised here
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -79,7 +83,7 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
             logs_dir=str(log_dir(port)),
             enable_access_log=False,
         )
-        serve.start(http_options={"host": config.server.host, "port": port}, logging_config=logs)
+        serve.start(http_options={"host": config.server.host, "port": port}, logging_config=logs, tracing_config=tracing(config.tracing))
         try:
             serve.run(assemble(config), name="museserve", route_prefix="/", logging_config=logs)
         except RuntimeError as error:
@@ -131,6 +135,11 @@ def _end_leftovers(temp: Path) -> None:
 def log_dir(port: int) -> Path:
     """Where the replicas of the service on `port` write their logs, one file each; made anew at every start."""
     return cache_dir() / "logs" / str(port)
+
+
+def nodes_file(port: int) -> Path:
+    """Ray's list of where the metrics of the service on `port` are; leads nowhere once it has ended."""
+    return log_dir(port) / "nodes.json"
 
 
 def why_taken(host: str, port: int) -> str:

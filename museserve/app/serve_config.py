@@ -52,6 +52,7 @@ def serve_document(config: AppConfig, host: str = "0.0.0.0", port: int = 8000) -
             "log_level": config.server.log_level,
             "enable_access_log": False,
         },
+        "tracing_config": graph.tracing(config.tracing),
         "applications": [
             {
                 "name": "museserve",

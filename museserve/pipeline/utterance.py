@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -100,6 +100,7 @@ class UtterancePipeline:
         chunks: the speech, in order; the last has `final` set.
         executor: where frames are composed and encoded, those that are needed first before all others.
         timings: begun with the request.
+        encoded: told of each fragment how many frames it has, and when composing it began (`time.perf_counter`).
     """
 
     def __init__(
@@ -111,7 +112,9 @@ class UtterancePipeline:
         executor: DeadlineExecutor,
         plan: UtterancePlan,
         timings: Timings | None = None,
+        encoded: Callable[[int, float], None] | None = None,
     ) -> None:
+        self._encoded = encoded
         self._background, self._chunks, self._lipsync = background, chunks, lipsync
         self._config, self._executor, self._plan = config, executor, plan
         self._max_samples = round(plan.max_s * SPEECH_RATE)
@@ -291,6 +294,8 @@ class UtterancePipeline:
         self.timings.encode_ms += (time.perf_counter() - began) * 1e3
         self.timings.frames += n
         self.timings.mark("encode")
+        if self._encoded is not None:
+            self._encoded(n, began)
         return self._sent(self._encoder.init_segment + data if first == self._plan.first_frame else data, first, n)
 
     def _sent(self, data: bytes, first: int, n: int) -> Fragment:

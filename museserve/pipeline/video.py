@@ -36,6 +36,9 @@ class Observer(Protocol):
 
     def first_fragment(self, timings: Timings, request: VideoRequest) -> None: ...
 
+    def encoded(self, frames: int, began: float) -> None:
+        """A fragment was composed and encoded, beginning at `began` by `time.perf_counter`."""
+
     def ended(self, timings: Timings) -> None: ...
 
 
@@ -152,6 +155,7 @@ class VideoPipeline:
             self._executor,
             UtterancePlan(request.utterance, request.paced, request.phase, self._limits.max_utterance_s, request.first_frame),
             Timings(lookup.began),
+            self._observer.encoded if self._observer is not None else None,
         )
         utterance.timings.mark("avatar")
         made: list[Fragment] = []

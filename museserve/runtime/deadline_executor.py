@@ -9,6 +9,7 @@ know no deadlines.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import math
 import threading
@@ -57,6 +58,8 @@ class DeadlineExecutor(Executor):
         with self._changed:
             if self._closed:
                 raise RuntimeError("work came after the executor was shut down")
+            # With the context of whoever asks, as `asyncio.to_thread` does, so that log lines tell for whom it is done.
+            work = partial(contextvars.copy_context().run, work)
             self._jobs.append((time.monotonic() + due_s, next(self._numbers), work, future))
             self._changed.notify_all()
         return future

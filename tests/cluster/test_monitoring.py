@@ -14,6 +14,9 @@ import httpx
 import pytest
 import yaml
 
+from museserve.app import top
+from museserve.app.top import report
+from museserve.errors import RequestError
 from tests.cluster.programs import CLUSTER, output, program
 from tests.conftest import Service, free_port
 from tests.live import Live
@@ -35,6 +38,11 @@ def names(prefix: str) -> set[str]:
     return {name for expr in EXPRESSIONS for name in re.findall(rf"\b{prefix}[\w:]*", expr)}
 
 
+class Metric:
+    def _record(self, value: float, tags: dict[str, str]) -> None:
+        """Nothing is counted."""
+
+
 @pytest.fixture
 def declared(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
     """Every sample's name that the project's metrics can have, with its labels."""
@@ -43,8 +51,9 @@ def declared(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
     samples: dict[str, tuple[str, ...]] = {}
 
     def kind(*suffixes: str) -> Any:
-        def declare(name: str, *_: object, tag_keys: tuple[str, ...] = ()) -> None:
+        def declare(name: str, *_: object, tag_keys: tuple[str, ...] = ()) -> Metric:
             samples.update({f"ray_{name}{suffix}": tag_keys for suffix in suffixes})
+            return Metric()
 
         return declare
 
@@ -104,7 +113,7 @@ class Prometheus:
     """The API of a running one."""
 
     def __init__(self, url: str) -> None:
-        self._api = f"{url}/api/v1"
+        self.url, self._api = url, f"{url}/api/v1"
         self.missing: list[str] = []
 
     def read(self, path: str, **query: str) -> Any:
@@ -168,6 +177,28 @@ async def _speak(service: Service) -> None:
 def test_prometheus_answers_every_query_of_the_dashboard(prometheus: Prometheus) -> None:
     answers = {title: prometheus.read("query", query=expr)["result"] for title, expr in QUERIES}
     assert answers["Live utterances"] and answers["Replicas, healthy"] and answers["HAProxy: connections"]
+
+
+@pytest.mark.serve
+def test_counters_are_there_before_anything_is_counted(prometheus: Prometheus, declared: dict[str, tuple[str, ...]]) -> None:
+    counters = {name for name in declared if name.endswith("_total")}
+    assert counters <= set(prometheus.read("label/__name__/values"))
+    for query, label, expected in (
+        ("ray_museserve_utterances_total", "outcome", {"finished", "cancelled", "refused", "busy", "failed"}),
+        ("ray_museserve_tts_errors_total", "code", {"speech_engine_failed", "bad_text"}),
+    ):
+        series = prometheus.read("query", query=query)["result"]
+        assert {one["metric"][label] for one in series} == expected
+    assert prometheus.read("query", query="ray_museserve_underruns_total")["result"]
+
+
+@pytest.mark.serve
+def test_top_reads_a_prometheus(prometheus: Prometheus) -> None:
+    told = report(top.Prometheus(prometheus.url).read())
+    assert told["utterances"]["finished"] >= 2 and told["session_utterances"]["finished"] >= 1
+    assert told["first_fragment_ms"]["p95"] > 0 and told["deployments"]["LipSync"]["replicas"] == 2
+    with pytest.raises(RequestError, match="nowhere/api/v1/query answered 404"):
+        top.Prometheus(f"{prometheus.url}/nowhere").read()
 
 
 @pytest.mark.serve

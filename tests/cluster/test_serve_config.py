@@ -110,6 +110,15 @@ def test_logs_are_those_of_the_configuration() -> None:
     }
 
 
+def test_traces_are_those_of_the_configuration() -> None:
+    assert printed("--set", "tracing={enabled: true, exporter: file, sampling_ratio: 0.5}")["tracing_config"] == {
+        "enabled": True,
+        "exporter_import_path": "deployments.tracing:file",
+        "sampling_ratio": 0.5,
+    }
+    assert printed()["tracing_config"]["enabled"] is False  # said, because Serve keeps what it was told last
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

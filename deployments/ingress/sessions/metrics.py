@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ray.serve import metrics
 
-from deployments.ingress.sessions.protocol import Stats
-from deployments.metrics import MS_BUCKETS
+from deployments.ingress.sessions.protocol import CloseCode, Stats
+from deployments.metrics import MS_BUCKETS, counter
 
 
 class SessionMetrics:
@@ -17,18 +17,20 @@ class SessionMetrics:
         self._first = metrics.Histogram(
             "museserve_session_first_fragment_seconds", "speak to first fragment", [b / 1e3 for b in MS_BUCKETS], tag_keys=("cached",)
         )
-        self._outcomes = metrics.Counter("museserve_session_utterances", "utterances of conversations ended", tag_keys=("outcome",))
-        self._interrupts = metrics.Counter("museserve_session_interrupts", "interruptions that stopped something")
-        self._resumes = metrics.Counter("museserve_session_resumes", "connections that went on with a session")
-        self._taken_over = metrics.Counter("museserve_session_taken_over", "utterances that an earlier session had begun, taken over")
-        self._moving = metrics.Counter("museserve_session_moving", "sessions that were told to move to another replica")
-        self._closes = metrics.Counter("museserve_session_closes", "connections ended", tag_keys=("code",))
+        self._outcomes = counter(
+            "museserve_session_utterances", "utterances of conversations ended", outcome=("finished", "interrupted", "failed", "ended")
+        )
+        self._interrupts = counter("museserve_session_interrupts", "interruptions that stopped something")
+        self._resumes = counter("museserve_session_resumes", "connections that went on with a session")
+        self._taken_over = counter("museserve_session_taken_over", "utterances that an earlier session had begun, taken over")
+        self._moving = counter("museserve_session_moving", "sessions that were told to move to another replica")
+        self._closes = counter("museserve_session_closes", "connections ended", code=map(str, (1005, 1006, *map(int, CloseCode))))
         self._seen_first_ms = metrics.Histogram(
             "museserve_player_first_frame_ms", "speak to first speaking picture painted, at the player", MS_BUCKETS
         )
         self._seen_interrupt_ms = metrics.Histogram("museserve_player_interrupt_ms", "interrupt to silence, at the player", MS_BUCKETS)
         self._seen = {
-            name: metrics.Counter(f"museserve_player_{name}", described)
+            name: counter(f"museserve_player_{name}", described)
             for name, described in {
                 "dry_outs": "times a player ran dry",
                 "dry_ms": "milliseconds without a picture",
@@ -74,6 +76,6 @@ class SessionMetrics:
             self._seen_first_ms.observe(ms)
         for ms in stats.interrupt_ms:
             self._seen_interrupt_ms.observe(ms)
-        for name, counter in self._seen.items():
+        for name, seen in self._seen.items():
             if (value := getattr(stats, name)) > 0:
-                counter.inc(value)
+                seen.inc(value)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from configs.models import AppConfig
+from deployments import logs
 from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.connection import Connection
 from deployments.ingress.sessions.draining import draining_period_s, until_draining
@@ -21,7 +22,7 @@ from deployments.ingress.sessions.metrics import SessionMetrics
 from deployments.ingress.sessions.origin import refused_origin
 from deployments.ingress.sessions.session import Film, Session, SessionAvatar
 from museserve.errors import MuseserveError, RequestError
-from museserve.messages import ServiceInfo
+from museserve.messages import CallIds, ServiceInfo
 from museserve.speech.request import parse_delivery
 
 logger = logging.getLogger("ray.serve")
@@ -153,7 +154,9 @@ class Sessions:
         parse_delivery(start.voice, start.speed, start.language)
         avatar = await self._open_avatar(start.avatar or self._app.avatars.default)
         info = await self._info()
-        session = Session(start, avatar, self._app, self._film, self._metrics, f"s_{secrets.token_hex(8)}")
+        name = f"s_{secrets.token_hex(8)}"
+        logs.carry(CallIds(session=name))
+        session = Session(start, avatar, self._app, self._film, self._metrics, name)
         live = LiveSession(session, self._ready(session, avatar, info), lost=time.monotonic())
         self._live[session.id] = live
         if self._sweeper is None or self._sweeper.done():
@@ -180,6 +183,7 @@ class Sessions:
 
     async def _connect(self, live: LiveSession, socket: WebSocket) -> int:
         session = live.session
+        logs.carry(CallIds(session=session.id))
         connection = live.connection = Connection(socket, session, self._config)
         resumed = live.ready.seq > 0
         if resumed:

@@ -426,9 +426,9 @@ class Session:
     def _request(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes, run: Run) -> VideoRequest:
         name, avatar, begun = secrets.token_hex(8), self._avatar.id, run.first > 0
         if isinstance(part, bytes):
-            return VideoRequest(name, avatar, audio=part, phase=run.phase, first_frame=run.received, begun=begun)
+            return VideoRequest(name, avatar, audio=part, phase=run.phase, first_frame=run.received, begun=begun, session=self.id)
         speech = speech_of(part, queued.delivery) if isinstance(part, str) else part
-        return VideoRequest(name, avatar, speech, phase=run.phase, first_frame=run.received, begun=begun)
+        return VideoRequest(name, avatar, speech, phase=run.phase, first_frame=run.received, begun=begun, session=self.id)
 
     def _say_started(self, queued: QueuedUtterance, run: Run, head: FragmentHead) -> None:
         grid = (grid_of(run.phase, self._loop_frames) - run.first) % self._loop_frames
