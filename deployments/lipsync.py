@@ -22,6 +22,7 @@ from museserve.runtime import process
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.runtime.deadline_semaphore import DeadlineSemaphore
 from musetalk.avatars.builtin import BUILTIN
+from musetalk.avatars.format import Avatar
 from musetalk.avatars.stores import shipped_store
 from musetalk.engine import LipSyncEngine
 from musetalk.factory import LoadEngine, load_engine, ready_engine, warm, warm_listening
@@ -39,7 +40,7 @@ class LipSync:
     def __init__(self, config: AppConfig, load: LoadEngine = load_engine) -> None:
         logs.join_serve()
         process.tune_for_latency()
-        store = shipped_store(config, config.lipsync.avatar_cache_bytes)
+        store = shipped_store(config, config.lipsync.avatar_cache_bytes, use=Avatar.open_engines)
         self._engine = ready_engine(config, store, load)
         warm(self._engine, store, BUILTIN)
         self._metrics = LipSyncMetrics()

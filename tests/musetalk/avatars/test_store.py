@@ -438,7 +438,7 @@ def test_threads_that_ask_at_once_load_once(local, monkeypatch):
 
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(ask, range(16)))
-    assert calls == [(ref,), (ref, "background.arrow")]
+    assert calls == [(ref,), (ref, "background.arrow", answers[0][0].meta.files["background.arrow"])]
     assert all(avatar is answers[0][0] and frames is answers[0][1] for avatar, frames in answers)
 
 
