@@ -247,7 +247,7 @@ class SessionsConfig(StrictModel):
 
 
 class CacheConfig(StrictModel):
-    """Finished utterances, so that what was asked before is there at once, and captions for whichever ingress is asked. Replicas share it when they see the same `uri`."""
+    """Finished utterances, so that what was asked before is there at once, and captions. Replicas share it when they see the same `uri`."""
 
     enabled: bool = True
     uri: str = Field("", description="folder or pyarrow.fs URI (s3://, gs://); empty = the user's cache folder")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,13 +19,10 @@ import psutil
 import pytest
 import yaml
 
+from tests.object_store import KEYS, ObjectStore
+from tests.object_store import free_port as free_port
+
 START_TIMEOUT_S = 600
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 OTHER_ORIGIN = f"http://127.0.0.1:{free_port()}"  # of a page that is served by somebody else
@@ -119,3 +116,26 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def client(service: Service) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service.url, timeout=60) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    server = ObjectStore.moto(tmp_path_factory.mktemp("moto"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def s3(moto: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """A real S3 server, shared by all tests: each makes a bucket of its own. With its keys in the environment."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    return moto
+
+
+@pytest.fixture
+def bucket(s3: ObjectStore) -> str:
+    """A new, empty one."""
+    name = f"bucket-{secrets.token_hex(6)}"
+    s3.filesystem().create_dir(name)
+    return name

@@ -60,6 +60,7 @@ STALE_S = 3600.0  # a temporary folder this old was left by a writer that died
 KEPT_VERSIONS = 2  # the current one, and the one before it that live utterances may still show
 OBJECT_STORES = storage.OBJECT_STORES
 BLOCK = 16 * 2**20  # of one request to a remote store
+TOUCH_S = 60.0  # between two marks that a version is in use
 TELL_S = 60.0  # between two log lines about one trouble
 
 
@@ -105,6 +106,7 @@ class AvatarStore:
         self._cache: OrderedDict[AvatarRef, Avatar] = OrderedDict()
         self._loading: dict[AvatarRef, Future[Avatar]] = {}
         self._told: dict[str, float] = {}
+        self._touched: dict[AvatarRef, float] = {}
 
     def check(self) -> None:
         """At start. Raises ConfigError: the bucket is not there."""
@@ -121,12 +123,7 @@ class AvatarStore:
         """
         if version is not None:
             return self._load(AvatarRef(check_id(avatar_id), _check_version(avatar_id, version)))
-        ref = self.resolve(avatar_id)
-        try:
-            return self._load(ref)
-        except UnknownAvatarError:  # deleted or made again elsewhere since it was looked up
-            self._current.forget(avatar_id)
-            return self._load(self.resolve(avatar_id))
+        return self._load(self.resolve(avatar_id))
 
     def resolve(self, avatar_id: str) -> AvatarRef:
         """The current version of an avatar. Raises as `load`."""
@@ -196,6 +193,7 @@ class AvatarStore:
             if self._renames:
                 self._remove_stale(ref.id)
         self._current.put(meta)
+        self._copy_json(meta, ref.id, CURRENT)
         return ref
 
     def delete(self, avatar_id: str) -> None:
@@ -237,6 +235,7 @@ class AvatarStore:
             avatar = self._cache.get(ref)
             if avatar is not None:
                 self._cache.move_to_end(ref)
+                self._touch(ref)
                 return avatar
             future = self._loading.get(ref)
             mine = future is None
@@ -262,11 +261,18 @@ class AvatarStore:
         if meta is None:
             with self._access("read", ref.id):
                 meta = self._stored_meta(ref)
-            if meta is not None and self._copies is not None:
-                self._copy_json(meta.model_dump_json().encode(), ref.id, ref.version, META)
+            if meta is not None:
+                self._copy_json(meta, ref.id, ref.version, META)
         if meta is None:
             raise UnknownAvatarError(f"avatar {ref.id!r} has no version {ref.version!r}; it was deleted or made again")
         return Avatar(meta, lambda name, expected: self._open_file(ref, name, expected), self._trim)
+
+    def _touch(self, ref: AvatarRef) -> None:
+        """So that its copies are not taken for old while they are served from here."""
+        now = time.monotonic()
+        if self._copies is not None and now - self._touched.get(ref, -TOUCH_S) >= TOUCH_S:
+            self._touched = {known: at for known, at in self._touched.items() if known in self._cache} | {ref: now}
+            self._copies.touch(ref)
 
     def _meta_at_hand(self, ref: AvatarRef) -> AvatarMeta | None:
         """A version's metadata without a request, which never changes."""
@@ -305,6 +311,7 @@ class AvatarStore:
             try:
                 yield
             except FileNotFoundError:
+                self._current.forget(ref.id)  # it may have been deleted, or made again, elsewhere
                 raise EngineError(f"avatar {ref.id!r} version {ref.version} has lost its file {name}, or was deleted") from None
 
     def _trim(self, new_bytes: int) -> None:
@@ -406,8 +413,8 @@ class AvatarStore:
                 self._copies.drop(avatar_id)
             return None
         meta = self._parse_meta(current["meta"], f"{avatar_id}/{CURRENT}")
-        if self._copies is not None and self._current.peek(avatar_id) != meta:
-            self._copy_json(meta.model_dump_json().encode(), avatar_id, CURRENT)
+        if self._copied_current_meta(avatar_id) != meta:
+            self._copy_json(meta, avatar_id, CURRENT)
         return meta
 
     def _copied_current_meta(self, avatar_id: str) -> AvatarMeta | None:
@@ -420,10 +427,11 @@ class AvatarStore:
                 return AvatarMeta.model_validate_json(raw)
         return None
 
-    def _copy_json(self, content: bytes, *names: str) -> None:
-        assert self._copies is not None
+    def _copy_json(self, meta: AvatarMeta, *names: str) -> None:
+        if self._copies is None:
+            return
         try:
-            self._copies.write(content, *names)
+            self._copies.write(meta.model_dump_json().encode(), *names)
         except OSError as error:
             self._tell("copies", "avatars.copies cannot be used: %s", error)
 

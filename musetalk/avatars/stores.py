@@ -46,7 +46,7 @@ def shipped_store(config: AppConfig, cache_bytes: int, use: Callable[[Avatar], o
         except StoreError:
             raise
         except EngineError as error:
-            logger.warning("%s", error)
+            logger.warning("a shipped avatar is prepared again: %s", error)
             prepare_builtin(avatar_id, store, size, media, verify=True)
             use(store.load(avatar_id))
     return store

@@ -50,8 +50,11 @@ def make(avatar_id="anna", seed=0, **changes):
     return PreparedAvatar(**{**fields, **changes})
 
 
-@pytest.fixture(params=["folder", "file uri", "subtree", "in memory"])
+@pytest.fixture(params=["folder", "file uri", "subtree", "in memory", "s3", "s3 with copies"])
 def store(request, tmp_path):
+    if request.param.startswith("s3"):
+        s3, bucket = request.getfixturevalue("s3"), request.getfixturevalue("bucket")
+        return AvatarStore(s3.uri(f"{bucket}/avatars"), ttl_s=60, copies=tmp_path / "copies" if "copies" in request.param else None)
     if request.param == "folder":
         return AvatarStore(str(tmp_path / "avatars"))
     if request.param == "file uri":
@@ -170,7 +173,8 @@ def test_built_in_avatars_are_not_deleted(store):
 
 
 @pytest.mark.parametrize("bad", ["", "..", ".", "../anna", "a/b", "a\\b", "/etc", "Anna", "anna.json", "-x", "é", "a\n", "a" * 65, "a\0", None, 7])
-def test_only_plain_names_are_ids(store, bad):
+def test_only_plain_names_are_ids(local, bad):
+    store = local
     store.save(make())
     for ask in (store.load, store.meta, store.delete):
         with pytest.raises(UnknownAvatarError, match="not an avatar id"):
@@ -181,7 +185,8 @@ def test_only_plain_names_are_ids(store, bad):
 
 
 @pytest.mark.parametrize("bad", ["..", "", "0" * 15, "../0000000000000", "G" * 16])
-def test_only_digests_are_versions(store, bad):
+def test_only_digests_are_versions(local, bad):
+    store = local
     store.save(make())
     with pytest.raises(UnknownAvatarError, match="16 hexadecimal digits"):
         store.load("anna", bad)
