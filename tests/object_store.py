@@ -29,7 +29,7 @@ class ObjectStore:
     """args: of the server's program, which listens on `port`; log: where its output goes."""
 
     def __init__(self, args: list[str], port: int, log: Path) -> None:
-        self.port, self._log = port, log
+        self.port, self.log = port, log
         with log.open("wb") as out:
             self._process = subprocess.Popen(args, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **KEYS}, cwd=log.parent)
         deadline = time.monotonic() + START_S
@@ -69,7 +69,7 @@ class ObjectStore:
 
     def requests(self, containing: str = "") -> list[str]:
         """Every request so far, such as "GET /bucket/key", whose line contains this. Of moto alone."""
-        log = re.sub(r"\x1b\[\d+m", "", self._log.read_text(errors="replace"))
+        log = re.sub(r"\x1b\[\d+m", "", self.log.read_text(errors="replace"))
         return [line for line in re.findall(r'"(.+?) HTTP/1', log) if containing in line]
 
     def freeze(self) -> None:

@@ -169,6 +169,6 @@ def _folders(path: Path) -> Iterator[Path]:
 def _remove(folder: Path) -> None:
     """At once for everybody, whoever reads in it."""
     gone = folder.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # not there, or not ours to change: it is a copy
         folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
