@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import signal
 import subprocess
 import sys
@@ -125,17 +124,27 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     server.kill()
 
 
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    server = ObjectStore.seaweed(tmp_path_factory.mktemp("seaweed"))
+    yield server
+    server.kill()
+
+
 @pytest.fixture
-def s3(moto: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    """A real S3 server, shared by all tests: each makes a bucket of its own. With its keys in the environment."""
+def s3_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    return moto
+
+
+@pytest.fixture(params=["moto", pytest.param("seaweed", marks=pytest.mark.slow)])
+def s3(request: pytest.FixtureRequest, s3_keys: None) -> ObjectStore:
+    """A real S3 server, shared by all tests: each makes a bucket of its own. Its keys are in the environment."""
+    server: ObjectStore = request.getfixturevalue(request.param)
+    return server
 
 
 @pytest.fixture
 def bucket(s3: ObjectStore) -> str:
     """A new, empty one."""
-    name = f"bucket-{secrets.token_hex(6)}"
-    s3.filesystem().create_dir(name)
-    return name
+    return s3.new_bucket()

@@ -20,11 +20,13 @@ from museserve.timebase import OUTPUT_RATE
 Replicas = tuple[CaptionsStore, CaptionsStore]
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", "moto"])
 def replicas(request: pytest.FixtureRequest, tmp_path: Path) -> Replicas:
     place = str(tmp_path)
-    if request.param == "s3":
-        place = request.getfixturevalue("s3").uri(f"{request.getfixturevalue('bucket')}/cache")
+    if request.param == "moto":
+        request.getfixturevalue("s3_keys")
+        server = request.getfixturevalue("moto")
+        place = server.uri(f"{server.new_bucket()}/cache")
     return CaptionsStore(BlobStore(place, 2**20, 0)), CaptionsStore(BlobStore(place, 2**20, 0))
 
 

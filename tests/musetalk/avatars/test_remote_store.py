@@ -23,7 +23,7 @@ from musetalk.avatars.from_portrait import prepare_builtin
 from musetalk.avatars.store import AvatarStore, _contents
 from musetalk.avatars.stores import open_store
 from tests.musetalk.avatars.test_store import make
-from tests.object_store import KEYS, ObjectStore
+from tests.object_store import ObjectStore
 
 ROOT = Path(__file__).parents[3]
 FRAME_BYTES = make().frames.nbytes
@@ -31,9 +31,7 @@ FOREVER = 3_600.0
 
 
 @pytest.fixture(params=["moto", pytest.param("seaweed", marks=pytest.mark.slow)])
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
+def kind(request: pytest.FixtureRequest, s3_keys: None) -> str:
     return str(request.param)
 
 

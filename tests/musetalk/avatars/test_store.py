@@ -50,11 +50,13 @@ def make(avatar_id="anna", seed=0, **changes):
     return PreparedAvatar(**{**fields, **changes})
 
 
-@pytest.fixture(params=["folder", "file uri", "subtree", "in memory", "s3", "s3 with copies"])
+@pytest.fixture(params=["folder", "file uri", "subtree", "in memory", "moto", "moto with copies", pytest.param("seaweed", marks=pytest.mark.slow)])
 def store(request, tmp_path):
-    if request.param.startswith("s3"):
-        s3, bucket = request.getfixturevalue("s3"), request.getfixturevalue("bucket")
-        return AvatarStore(s3.uri(f"{bucket}/avatars"), ttl_s=60, copies=tmp_path / "copies" if "copies" in request.param else None)
+    if request.param.startswith(("moto", "seaweed")):
+        request.getfixturevalue("s3_keys")
+        server = request.getfixturevalue(request.param.split()[0])
+        copies = None if request.param == "moto" else tmp_path / "copies"
+        return AvatarStore(server.uri(f"{server.new_bucket()}/avatars"), ttl_s=60, copies=copies)
     if request.param == "folder":
         return AvatarStore(str(tmp_path / "avatars"))
     if request.param == "file uri":
