@@ -310,6 +310,21 @@ def test_keys_of_a_uri_go_on_working(s3: ObjectStore, bucket: str, caplog: pytes
         AvatarStore(s3.uri(f"{bucket}/b", nonsense="1"))
 
 
+def test_the_address_may_come_from_the_environment(s3: ObjectStore, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MUSESERVE_HOME", str(tmp_path))  # copies lie there unless they are told another place
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3.port}")
+    store = open_store(AppConfig.model_validate({"avatars": {"uri": f"s3://{bucket}/avatars"}}).avatars)
+    assert store.holds(store.save(make())) and store.load("anna").frames is not None
+    assert len(list((tmp_path / "avatar-copies").rglob("background.arrow"))) == 1
+    with pytest.raises(ConfigError, match="bucket 'nowhere' is not there"):
+        open_store(AppConfig.model_validate({"avatars": {"uri": "s3://nowhere/avatars"}}).avatars)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    began = time.monotonic()
+    with pytest.raises(StoreError):
+        AvatarStore(f"s3://{bucket}/avatars").load("anna")
+    assert time.monotonic() - began < 15
+
+
 def test_a_small_avatar_takes_one_request_a_file(opened: Open, s3: ObjectStore, bucket: str) -> None:
     opened().save(make())
     assert not any("?uploads" in request for request in s3.requests(bucket))
