@@ -63,7 +63,7 @@ class LocalCopies:
 
     def touch(self, ref: AvatarRef) -> None:
         """This version is in use."""
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # not there, or not ours to change
             os.utime(self._folder / ref.id / ref.version)
 
     def read(self, *names: str) -> bytes | None:
@@ -88,9 +88,10 @@ class LocalCopies:
 
     def keep_only(self, ids: Collection[str]) -> None:
         """Forget what is no longer in the store."""
-        for folder in _folders(self._folder):
-            if folder.name not in ids:
-                _remove(folder)
+        with suppress(OSError):
+            for folder in _folders(self._folder):
+                if folder.name not in ids:
+                    _remove(folder)
 
     def _fetch(self, ref: AvatarRef, path: Path, expected: StoredFile, blocks: Iterable[bytes]) -> None:
         self._make_room(path.parent, expected.bytes)

@@ -12,10 +12,11 @@ from typing import Any
 import pyarrow.fs as pafs
 import pytest
 
-from configs.models import WeightsConfig
+from configs.models import AppConfig, WeightsConfig
 from museserve.errors import WeightsError
 from musetalk.weights import catalogue as published
 from musetalk.weights.folder import FileState, WeightsFolder
+from musetalk.weights.report import weights_report
 from musetalk.weights.transfer import PART
 from tests.object_store import ObjectStore, silent_port
 
@@ -146,4 +147,6 @@ def test_a_bucket_that_does_not_answer_is_an_error_within_seconds(s3: ObjectStor
         began = time.monotonic()
         with pytest.raises(WeightsError, match="cannot be read"):
             WeightsFolder(s3.uri("bucket/models")).path(NAME)
+        report = weights_report(AppConfig(weights=WeightsConfig(uri=s3.uri("bucket/models"))))
+        assert set(report.values()) == {"cannot be read just now; the log says why"}, "the service starts all the same"
         assert time.monotonic() - began < 20
