@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,13 +19,10 @@ import psutil
 import pytest
 import yaml
 
+from tests.object_store import KEYS, ObjectStore
+from tests.object_store import free_port as free_port
+
 START_TIMEOUT_S = 600
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 OTHER_ORIGIN = f"http://127.0.0.1:{free_port()}"  # of a page that is served by somebody else
@@ -164,3 +160,36 @@ def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicated]
 def client(service: Service) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service.url, timeout=60) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    server = ObjectStore.moto(tmp_path_factory.mktemp("moto"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    server = ObjectStore.seaweed(tmp_path_factory.mktemp("seaweed"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def s3_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(params=["moto", pytest.param("seaweed", marks=pytest.mark.slow)])
+def s3(request: pytest.FixtureRequest, s3_keys: None) -> ObjectStore:
+    """A real S3 server, shared by all tests: each makes a bucket of its own. Its keys are in the environment."""
+    server: ObjectStore = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+def bucket(s3: ObjectStore) -> str:
+    """A new, empty one."""
+    return s3.new_bucket()

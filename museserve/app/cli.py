@@ -362,7 +362,7 @@ def _config(source: str, overrides: dict[str, Any] | None = None) -> AppConfig:
 def _store(settings: AppConfig) -> AvatarStore:
     from musetalk.avatars.stores import shipped_store
 
-    return shipped_store(settings, settings.mux.avatar_cache_bytes)
+    return shipped_store(settings, settings.mux.avatar_cache_bytes, verify=True)
 
 
 def _speech(text: str, voice: str, speed: float, language: str, settings: AppConfig) -> SpeechRequest:
