@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.cluster.nodes import missing
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 
 
 def main() -> int:
@@ -33,6 +34,19 @@ def main() -> int:
         if unknown := set(args.names) - set(LOSSES):
             parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(LOSSES)}")
         found = kills(args.names or LOSSES)
+    elif args.what == "scale":
+        from benchmarks.cluster.scale import scale
+
+        found = scale(IMAGES / "cluster_scale.png")
+    elif args.what == "redeploy":
+        from benchmarks.cluster.redeploy import redeploy
+
+        found = redeploy()
+    else:
+        from benchmarks.cluster.traffic import traffic
+
+        found = traffic()
+    print(json.dumps(found, indent=1))
     path = RESULTS / f"cluster_{args.what}.json"
     before = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps({**before, **found}, indent=1) + "\n")

@@ -52,7 +52,7 @@ def process(where: str, pattern: str) -> Callable[[Cluster, Load], Callable[[], 
     def happen(cluster: Cluster, load: Load) -> Callable[[], bool]:
         node = cluster.nodes[where]
         victims = node.processes(pattern)
-        load.event("" if where == "head" else url_of(node))
+        load.event("" if where == "head" else node.url)
         for victim in victims:
             victim.send_signal(signal.SIGKILL)
         before = {victim.pid for victim in victims}
@@ -62,14 +62,14 @@ def process(where: str, pattern: str) -> Callable[[Cluster, Load], Callable[[], 
 
 
 def node_killed(cluster: Cluster, load: Load) -> Callable[[], bool]:
-    load.event(url_of(cluster.nodes["w1"]))
+    load.event(cluster.nodes["w1"].url)
     cluster.nodes["w1"].kill()
     return lambda: True
 
 
 def node_silent(cluster: Cluster, load: Load) -> Callable[[], bool]:
     node = cluster.nodes["w1"]
-    load.event(url_of(node))
+    load.event(node.url)
     node.silence()
     return lambda: node not in {r.node for r in cluster.replicas()}
 
@@ -105,12 +105,6 @@ LOSSES = {
 }
 
 
-def url_of(node: Node) -> str:
-    from benchmarks.cluster.nodes import PORT
-
-    return f"http://{node.address}:{PORT}"
-
-
 def serving(nodes: Iterable[Node]) -> Counter[str]:
     """What of Serve runs on them, by kind."""
     kinds: Counter[str] = Counter()
@@ -123,7 +117,7 @@ def serving(nodes: Iterable[Node]) -> Counter[str]:
 
 def lose(cluster: Cluster, name: str) -> dict[str, Any]:
     loss = LOSSES[name]
-    load = Load([url_of(cluster.nodes[name]) for name in ("w1", "w2")])
+    load = Load([cluster.nodes[name].url for name in ("w1", "w2")])
     load.streams(STREAMS)
     load.sessions(SESSIONS)
     load.probe()

@@ -7,8 +7,9 @@ memory and proxies of its own.
         cluster.deploy(document)
         cluster.nodes["w1"].kill()
 
-A bridge that leads nowhere joins them, so no packet leaves the machine. Inside the `with`, the thread that entered it
-and those that it starts are in the network of the bridge, and see the nodes as another machine would.
+Two bridges that lead nowhere join them, so no packet leaves the machine: one for what nodes say to each other, one for
+clients, so that both can be counted. Inside the `with`, the thread that entered it and those that it starts are in the
+namespace of the bridges, and reach the nodes as another machine would.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ from museserve.app.ray_flags import node_flags
 from museserve.app.serve_config import check_document, parse_overrides, serve_document
 
 ROOT = Path(__file__).resolve().parents[2]
-RANGE = "198.18.0"  # of 198.18.0.0/15, which is set aside for benchmarks
-HOST = f"{RANGE}.1"  # this process, at the bridge
+# Of 198.18.0.0/15, which is set aside for benchmarks. This process has the first address of both.
+INNER, OUTER = "198.18.0", "198.18.1"
+LINKS = {"eth0": ("br0", INNER), "eth1": ("br1", OUTER)}
 PORT = 8000
 REDIS_PORT, REDIS_PASSWORD = 6379, "museserve"
 SLEEPY = "benchmarks.cluster.sleepy:build"
@@ -68,11 +70,25 @@ class Node:
 
     name: str
     namespace: str
-    address: str
+    number: int
     folder: Path
     command: list[str]
     env: dict[str, str]
     process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Among nodes."""
+        return f"{INNER}.{self.number}"
+
+    @property
+    def front(self) -> str:
+        """For clients."""
+        return f"{OUTER}.{self.number}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.front}:{PORT}"
 
     def boot(self) -> None:
         """Run its command as the first process of a namespace of its own; all others end with it."""
@@ -110,11 +126,12 @@ class Node:
             self.process = None
 
     def silence(self, silent: bool = True) -> None:
-        """Pull its cable: everything on it runs on, and nothing closes a connection."""
-        _ip("-n", self.namespace, "link", "set", "eth0", "down" if silent else "up")
+        """Pull its cables: everything on it runs on, and nothing closes a connection."""
+        for link in LINKS:
+            _ip("-n", self.namespace, "link", "set", link, "down" if silent else "up")
 
     def traffic(self) -> tuple[int, int]:
-        """Bytes that came from and went to other nodes and clients since it was made."""
+        """Bytes that came from and went to other nodes, without clients, since it was made."""
         (link,) = json.loads(_ip("-n", self.namespace, "-j", "-s", "link", "show", "eth0"))
         return link["stats64"]["rx"]["bytes"], link["stats64"]["tx"]["bytes"]
 
@@ -144,12 +161,13 @@ class Cluster:
         try:
             _ip("netns", "add", self._prefix)
             _ip("-n", self._prefix, "link", "set", "lo", "up")
-            _ip("-n", self._prefix, "link", "add", "br0", "type", "bridge")
-            _ip("-n", self._prefix, "addr", "add", f"{HOST}/24", "dev", "br0")
-            _ip("-n", self._prefix, "link", "set", "br0", "up")
+            for bridge, range_ in LINKS.values():
+                _ip("-n", self._prefix, "link", "add", bridge, "type", "bridge")
+                _ip("-n", self._prefix, "addr", "add", f"{range_}.1/24", "dev", bridge)
+                _ip("-n", self._prefix, "link", "set", bridge, "up")
             self._enter_network()
             if self.redis:
-                options = f"--bind {HOST} --port {REDIS_PORT} --requirepass {REDIS_PASSWORD} --appendonly no"
+                options = f"--bind {INNER}.1 --port {REDIS_PORT} --requirepass {REDIS_PASSWORD} --appendonly no"
                 with (self.folder / "redis.log").open("wb") as log:
                     self._redis = subprocess.Popen(["redis-server", *options.split(), "--save", "", "--dir", str(self.folder)], stdout=log)
         except BaseException:
@@ -194,7 +212,7 @@ class Cluster:
         return [node for node in self.nodes.values() if node.name != "head" and node.process is not None]
 
     def urls(self) -> list[str]:
-        return [f"http://{node.address}:{PORT}" for node in self.workers]
+        return [node.url for node in self.workers]
 
     def document(self, *settings: str, import_path: str = SLEEPY) -> dict[str, Any]:
         """The Serve document of `configs/cluster.yaml` with what all nodes share in a folder of their own. settings: KEY=VALUE."""
@@ -250,7 +268,7 @@ class Cluster:
 
     def answers(self, node: Node) -> bool:
         with suppress(httpx.HTTPError):
-            return httpx.get(f"http://{node.address}:{PORT}/health", timeout=5).is_success
+            return httpx.get(f"{node.url}/health", timeout=5).is_success
         return False
 
     def gauge(self, name: str) -> float:
@@ -258,7 +276,7 @@ class Cluster:
         total = 0.0
         for node in self.workers:
             with suppress(httpx.HTTPError):
-                text = httpx.get(f"http://{node.address}:8080/metrics", timeout=10).text
+                text = httpx.get(f"http://{node.front}:8080/metrics", timeout=10).text
                 total += sum(float(value) for value in re.findall(rf"^ray_{name}{{[^}}]*}} (\S+)", text, re.M))
         return total
 
@@ -272,21 +290,21 @@ class Cluster:
         return time.monotonic() - began
 
     def _made(self, name: str, head: bool, cpus: int, gpus: int, resources: dict[str, float]) -> Node:
-        address = f"{RANGE}.{10 + len(self.nodes)}"
         namespace = f"{self._prefix}-{name}"
         folder = self.folder / name
         _ip("netns", "add", namespace)
-        node = Node(name, namespace, address, folder, [], {})
+        node = Node(name, namespace, 10 + len(self.nodes), folder, [], {})
         self.nodes[name] = node  # from here on its namespace is removed in the end
-        cable = f"v{len(self.nodes)}"
-        _ip("-n", self._prefix, "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", namespace)
-        _ip("-n", self._prefix, "link", "set", cable, "master", "br0", "up")
-        _ip("-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
-        for link in ("lo", "eth0"):
+        _ip("-n", namespace, "link", "set", "lo", "up")
+        for link, (bridge, range_) in LINKS.items():
+            cable = f"{bridge}-{name}"
+            _ip("-n", self._prefix, "link", "add", cable, "type", "veth", "peer", "name", link, "netns", namespace)
+            _ip("-n", self._prefix, "link", "set", cable, "master", bridge, "up")
+            _ip("-n", namespace, "addr", "add", f"{range_}.{node.number}/24", "dev", link)
             _ip("-n", namespace, "link", "set", link, "up")
         for part in ("home", "tmp", "museserve"):
             (folder / part).mkdir(parents=True)
-        ray = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--node-ip-address", address, "--temp-dir", str(folder / "ray")]
+        ray = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--node-ip-address", node.address, "--temp-dir", str(folder / "ray")]
         ray += ["--num-cpus", str(cpus), "--num-gpus", str(gpus), "--resources", json.dumps({name: 1000, **resources})]
         ray += ["--metrics-export-port", "8080", "--object-store-memory", str(128 * 2**20)]
         if head:
@@ -301,7 +319,7 @@ class Cluster:
         state = self.folder / "h"  # each node makes a folder in it; its sockets' paths may have 97 bytes
         files = {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "admin.sock", "METRICS_SOCKET_PATH": "metrics.sock"}
         files |= {"SERVER_STATE_BASE": "", "SERVER_STATE_FILE": "server-state"}
-        redis = {"RAY_REDIS_ADDRESS": f"{HOST}:{REDIS_PORT}", "RAY_external_storage_namespace": "museserve"} if self.redis else {}
+        redis = {"RAY_REDIS_ADDRESS": f"{INNER}.1:{REDIS_PORT}", "RAY_external_storage_namespace": "museserve"} if self.redis else {}
         return {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
@@ -327,7 +345,7 @@ class Cluster:
         return False
 
     def _dashboard(self, path: str) -> str:
-        return f"http://{self.nodes['head'].address}:8265{path}"
+        return f"http://{self.nodes['head'].front}:8265{path}"
 
     def _enter_network(self) -> None:
         with open(f"/run/netns/{self._prefix}") as network:

@@ -40,7 +40,8 @@ PATIENCE_S = 60.0  # after which a talker gives up
 
 @dataclass
 class Watched:
-    """A stream. began: on the clock of `time.perf_counter`; end: whole, cut, or refused (nothing came at all)."""
+    """A stream. began: on the clock of `time.perf_counter`; end: whole, cut, no room (503),
+    or refused (nothing came at all)."""
 
     url: str
     began: float
@@ -258,10 +259,26 @@ class Load:
         self._threads: list[threading.Thread] = []
         self._stop = threading.Event()
         self._lost_url = ""
+        self._viewers = 0
 
-    def streams(self, count: int, text: str = TWENTY_SECONDS, apart_s: float = 0.3, avatar: str = "woman") -> None:
+    def streams(self, count: int, text: str = TWENTY_SECONDS, apart_s: float = 0.3, films: int = 1) -> None:
+        """Viewers who come so long apart, and watch so many videos each, one after the other."""
+        first = self._viewers + 1
+        self._viewers += count
+
+        def view(i: int) -> None:
+            if self._stop.wait(i * apart_s):
+                return
+            for film in range(films):
+                if self._stop.is_set():
+                    break
+                seen = self._watch(self.watched, f"Viewer {first + i}, film {film + 1}. {text}", patient=True)
+                if seen.viewing.fragments:
+                    length = seen.viewing.fragments[-1][1] + SEGMENT_S
+                    self._stop.wait(max(0.0, seen.began + seen.viewing.first_s + length - time.perf_counter()))
+
         for i in range(count):
-            self._run(self._watch, self.watched, f"Viewer {len(self.watched) + i + 1}. {text}", i * apart_s, avatar)
+            self._run(view, i)
 
     def sessions(self, count: int, text: str = TWENTY_SECONDS, utterances: int = 20) -> None:
         talkers = [Talker(self.urls[i % len(self.urls) :] + self.urls[: i % len(self.urls)], ("woman", "man")[i % 2]) for i in range(count)]
@@ -280,13 +297,18 @@ class Load:
             n = 0
             while not self._stop.wait(every_s):
                 n += 1
-                self._run(self._watch, self.probes, f"{PROBE} {n}", 0.0, "woman")
+                self._run(self._watch, self.probes, f"{PROBE} {n}")
 
         self._run(ask)
 
     def event(self, lost_url: str = "") -> None:
         """It happens now. lost_url: the address that is lost by it; what came through it is told apart."""
         self.happened, self._lost_url = time.perf_counter(), lost_url
+
+    def wait(self) -> None:
+        """Until all that was asked for is over; not for whoever probes."""
+        for thread in self._threads:
+            thread.join()
 
     def finish(self) -> None:
         """No new probes and utterances; wait for the end of all that runs."""
@@ -343,18 +365,23 @@ class Load:
             "failed": [talker.failed for talker in self.talkers if talker.failed],
         }
 
-    def _watch(self, into: list[Watched], text: str, delay_s: float, avatar: str) -> None:
-        if delay_s and self._stop.wait(delay_s):
-            return
-        seen = Watched(next(self._next), time.perf_counter())
-        into.append(seen)
-        try:
-            watch(seen.url, {"text": text, "avatar": avatar, "voice": VOICE}, seen.viewing)
-            seen.end = "whole" if seen.viewing.status == 200 and seen.viewing.fragments else "refused"
-            seen.why = "" if seen.end == "whole" else f"status {seen.viewing.status}"
-        except (OSError, http.client.HTTPException) as error:
-            seen.end = "cut" if seen.viewing.fragments else "refused"
-            seen.why = type(error).__name__
+    def _watch(self, into: list[Watched], text: str, patient: bool = False) -> Watched:
+        """patient: when there is no room, come back after as long as the answer says."""
+        while True:
+            seen = Watched(next(self._next), time.perf_counter())
+            into.append(seen)
+            try:
+                watch(seen.url, {"text": text, "avatar": "woman", "voice": VOICE}, seen.viewing)
+                came = seen.viewing.status == 200 and seen.viewing.fragments
+                seen.end = "whole" if came else "no room" if seen.viewing.status == 503 else "refused"
+                seen.why = "" if seen.end == "whole" else f"status {seen.viewing.status}"
+            except (OSError, http.client.HTTPException) as error:
+                seen.end = "cut" if seen.viewing.fragments else "refused"
+                seen.why = type(error).__name__
+            if not patient or seen.end != "no room":
+                return seen
+            if self._stop.wait(float(seen.viewing.headers.get("retry-after", "1"))):
+                return seen
 
     def _run(self, call: Callable[..., object], *arguments: Any) -> None:
         thread = threading.Thread(target=call, args=arguments)
@@ -367,10 +394,11 @@ def streams_report(watched: Sequence[Watched], after: float) -> dict[str, Any]:
     late = [lateness([(at, media) for at, media in w.arrivals], after) for w in shown]
     gaps = [largest_gap([at for at, _ in w.arrivals], after) for w in shown]
     return {
-        "count": len(watched),
+        "count": sum(w.end != "no room" for w in watched),
         "whole": sum(w.end == "whole" and not w.jumps() for w in watched),
         "cut": sum(w.end == "cut" for w in watched),
         "refused": sum(w.end == "refused" for w in watched),
+        "no_room": sum(w.end == "no room" for w in watched),
         "jumps": sum(w.jumps() for w in watched),
         "late_streams": sum(s > 0 for s in late),
         "longest_stall_s": round(max([0.0, *late]), 2),
