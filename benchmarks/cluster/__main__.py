@@ -29,11 +29,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the nodes are taken down as after any other end
     found: dict[str, Any] = {}
     if args.what == "kills":
-        from benchmarks.cluster.kills import LOSSES, kills
+        from benchmarks.cluster.kills import LOSSES, kills, table
 
         if unknown := set(args.names) - set(LOSSES):
             parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(LOSSES)}")
         found = kills(args.names or LOSSES)
+        print(table(found))
     elif args.what == "scale":
         from benchmarks.cluster.scale import scale
 

@@ -168,3 +168,31 @@ def kills(names: Iterable[str]) -> dict[str, Any]:
             found[name] = lose(cluster, name)
             print(name, found[name], flush=True)
     return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """Markdown, a row for each loss."""
+    rows = [
+        "| lost | streams whole | of them late | longest stall, s | new requests failed; longest first fragment, s | sessions | whole again, s |",
+        "|---" * 7 + "|",
+    ]
+    for name, seen in found.items():
+        streams, sessions, new = seen["streams"], seen["sessions"], seen["new_requests"]
+        whole = f"{streams['whole']} of {streams['count']}"
+        if through := seen.get("streams_through_what_was_lost"):
+            whole += f"; through it {through['whole']} of {through['count']}"
+        ends = ", ".join(map(str, sessions["closes"])) or "nothing"
+        if sessions["closes"]:
+            ends += f"; {sessions['resumed']} resumed, {sessions['begun_anew']} begun anew"
+        ends += f"; {sessions['frames_missing_or_repeated']} frames wrong, {sessions['said_again_from_the_start']} said again, stall {sessions['longest_stall_s']} s"
+        cells = [
+            name,
+            whole,
+            streams["late_streams"],
+            streams["longest_stall_s"],
+            f"{new['failed']}; {new['longest_first_fragment_s']}",
+            ends,
+            seen["whole_again_after_s"],
+        ]
+        rows.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(rows)

@@ -222,7 +222,7 @@ class Talker:
             if time.perf_counter() > end:
                 raise OSError("no session could be begun")
 
-    async def _begin(self, **query: object) -> bool:
+    async def _begin(self, **query: Any) -> bool:
         """Whether a session answers at the next address."""
         live = Live(next(self._urls), **query)
         try:
@@ -352,7 +352,7 @@ class Load:
         late = [lateness([(at, first / FPS) for at, first, _ in talk.arrivals], self.happened) for talk in running]
         return {
             "count": len(self.talkers),
-            "closes": sorted(code for talker in self.talkers for at, code in talker.closes if at >= self.happened),
+            "closes": sorted(int(code) for talker in self.talkers for at, code in talker.closes if at >= self.happened),
             "resumed": sum(talker.resumed for talker in self.talkers),
             "begun_anew": sum(talker.begun_anew for talker in self.talkers),
             "moved": sum(talker.moved for talker in self.talkers),
