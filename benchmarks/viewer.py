@@ -34,14 +34,15 @@ class Viewing:
         return max((at - began - media for at, media in self.fragments if media >= SEGMENT_S), default=-1.0)
 
 
-def watch(url: str, body: dict[str, object], seen: Viewing | None = None) -> Viewing:
+def watch(url: str, body: dict[str, object], seen: Viewing | None = None, silence_s: float = 120.0) -> Viewing:
     """Ask for a streamed video and read it to its end.
 
+    silence_s: after which a connection is given up.
     seen: filled in as the video comes, for whoever wants to know what came before a stream was cut.
     Raises OSError, http.client.HTTPException: no connection, or it was lost.
     """
     place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=120)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=silence_s)
     seen = Viewing() if seen is None else seen
     buffer = bytearray()
     began = time.perf_counter()

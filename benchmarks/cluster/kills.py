@@ -183,9 +183,9 @@ def table(found: dict[str, Any]) -> str:
             whole += f"; through it {through['whole']} of {through['count']}"
         ends = ", ".join(map(str, sessions["closes"])) or "nothing"
         if sessions["closes"]:
-            wrong, again = sessions["frames_missing_or_repeated"], sessions["said_again_from_the_start"]
+            ends += f": {sessions['resumed']} resumed, {sessions['begun_anew']} begun anew"
+        wrong, again = sessions["frames_missing_or_repeated"], sessions["said_again_from_the_start"]
         ends += f"; {wrong} frames wrong, {again} said again, stall {sessions['longest_stall_s']} s"
-        ends += f"; {sessions['frames_missing_or_repeated']} frames wrong, {sessions['said_again_from_the_start']} said again, stall {sessions['longest_stall_s']} s"
         cells = [
             name,
             whole,

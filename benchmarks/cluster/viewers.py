@@ -35,6 +35,7 @@ PROBE_EVERY_S = 0.5
 SOON_S = 1.0  # a first fragment that takes longer is a wait that people notice
 STEPS_S = (0.08, 0.24, 0.32)  # lengths of fragments
 HEARTBEAT_S, PONG_S = 5.0, 4.0  # as the player's
+GIVEN_UP_S = 30.0  # a stream over which nothing comes for so long
 PATIENCE_S = 60.0  # after which a talker gives up
 
 
@@ -371,7 +372,7 @@ class Load:
             seen = Watched(next(self._next), time.perf_counter())
             into.append(seen)
             try:
-                watch(seen.url, {"text": text, "avatar": "woman", "voice": VOICE}, seen.viewing)
+                watch(seen.url, {"text": text, "avatar": "woman", "voice": VOICE}, seen.viewing, GIVEN_UP_S)
                 came = seen.viewing.status == 200 and seen.viewing.fragments
                 seen.end = "whole" if came else "no room" if seen.viewing.status == 503 else "refused"
                 seen.why = "" if seen.end == "whole" else f"status {seen.viewing.status}"
