@@ -176,7 +176,7 @@ class Talker:
         """From its beginning, or from the segment on that was not received whole."""
         assert self._live is not None
         frames = talk.got // SEGMENT_FRAMES * SEGMENT_FRAMES if talk.part else 0
-        talk.said_again += bool(talk.arrivals) and not frames
+        talk.said_again += talk.got >= SEGMENT_FRAMES and not frames
         talk.arrivals = [arrival for arrival in talk.arrivals if arrival[1] < frames]
         received = {"received": {"frames": frames, "part": talk.part}} if frames else {}
         talk.part, talk.n = {}, 0
