@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -158,16 +158,14 @@ def left_over(cluster: Cluster) -> dict[str, Any]:
         time.sleep(1)
 
 
-def kills(names: Iterable[str]) -> dict[str, Any]:
-    found = {}
+def kills(names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each name with what was seen."""
     with cluster_of({"w1": {"cpus": 8}, "w2": {"cpus": 8}}, redis=True) as cluster:
         cluster.deploy(cluster.document(*SETTINGS))
         for name in names:
             if LOSSES[name].mend is node_back and "w3" not in cluster.nodes:
                 cluster.start("w3", cpus=8)
-            found[name] = lose(cluster, name)
-            print(name, found[name], flush=True)
-    return found
+            yield name, lose(cluster, name)
 
 
 def table(found: dict[str, Any]) -> str:

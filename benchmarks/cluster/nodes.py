@@ -337,9 +337,10 @@ class Cluster:
     def _joined(self, node: Node) -> bool:
         began = time.monotonic()
         while time.monotonic() - began < START_S and node.process is not None and node.process.poll() is None:
-            with suppress(httpx.HTTPError, KeyError, ValueError):
-                known = httpx.get(self._dashboard("/nodes?view=summary"), timeout=5).json()["data"]["summary"]
-                if any(seen["ip"] == node.address and seen["raylet"]["state"] == "ALIVE" for seen in known):
+            with suppress(httpx.HTTPError, ValueError):
+                answer = httpx.get(self._dashboard("/nodes?view=summary"), timeout=5).json()
+                known = (answer.get("data") or {}).get("summary", ())  # of a node that it has just heard of it knows little
+                if any(seen.get("ip") == node.address and seen.get("raylet", {}).get("state") == "ALIVE" for seen in known):
                     return True
             time.sleep(0.5)
         return False

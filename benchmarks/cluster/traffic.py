@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.cluster.nodes import Cluster, cluster_of
@@ -26,14 +27,13 @@ LAYOUTS = {
 }
 
 
-def traffic() -> dict[str, Any]:
-    found: dict[str, Any] = {"streams": STREAMS}
+def traffic() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each layout with what was counted."""
     for name, settings in LAYOUTS.items():
         with cluster_of({"w1": {"cpus": 8}, "w2": {"cpus": 8}}) as cluster:
             cluster.deploy(cluster.document(*settings))
-            found[name] = {"nodes": {r.deployment + " " + r.id: r.node.name for r in cluster.replicas()}, **measured(cluster)}
-            print(name, found[name], flush=True)
-    return found
+            places = sorted(f"{r.deployment} {r.node.name}" for r in cluster.replicas())
+            yield name, {"replicas": places, **measured(cluster)}
 
 
 def measured(cluster: Cluster) -> dict[str, Any]:
