@@ -6,6 +6,7 @@ import http.client
 import json
 import struct
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -42,13 +43,19 @@ def watch(url: str, body: dict[str, object], seen: Viewing | None = None, silenc
     Raises OSError, http.client.HTTPException: no connection, or it was lost.
     """
     place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=silence_s)
     seen = Viewing() if seen is None else seen
-    buffer = bytearray()
     began = time.perf_counter()
-    connection.request("POST", "/v1/videos", json.dumps(body), {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    seen.status, seen.headers = answer.status, {k.lower(): v for k, v in answer.getheaders()}
+    with closing(http.client.HTTPConnection(place.hostname or "", place.port, timeout=silence_s)) as connection:
+        connection.request("POST", "/v1/videos", json.dumps(body), {"Content-Type": "application/json"})
+        with connection.getresponse() as answer:
+            seen.status, seen.headers = answer.status, {k.lower(): v for k, v in answer.getheaders()}
+            _read(answer, seen, began)
+    seen.total_s = time.perf_counter() - began
+    return seen
+
+
+def _read(answer: http.client.HTTPResponse, seen: Viewing, began: float) -> None:
+    buffer = bytearray()
     media = 0.0
     while data := answer.read1(262_144):
         now = time.perf_counter() - began
@@ -63,9 +70,6 @@ def watch(url: str, body: dict[str, object], seen: Viewing | None = None, silenc
             elif kind == b"mdat":
                 seen.fragments.append((now, media))
             del buffer[:size]
-    seen.total_s = time.perf_counter() - began
-    connection.close()
-    return seen
 
 
 def _video_start(moof: bytes) -> float:

@@ -20,7 +20,7 @@ def redeploy() -> dict[str, Any]:
         load = Load(cluster.urls())
         load.streams(STREAMS, text=" ".join([TWENTY_SECONDS] * 3))
         load.sessions(SESSIONS)
-        load.probe()
+        load.probe(2.0)
         time.sleep(BEFORE_S)
         load.event()
         took_s = cluster.deploy(cluster.document(*CHANGED))

@@ -31,7 +31,7 @@ TWENTY_SECONDS = (
     "you built it with, what they would say about you, and how you found out that it was worth the effort."
 )
 PROBE = "Are you there?"
-PROBE_EVERY_S = 0.5
+PROBE_EVERY_S = 1.0
 SOON_S = 1.0  # a first fragment that takes longer is a wait that people notice
 STEPS_S = (0.08, 0.24, 0.32)  # lengths of fragments
 HEARTBEAT_S, PONG_S = 5.0, 4.0  # as the player's
@@ -260,7 +260,7 @@ class Load:
         self._threads: list[threading.Thread] = []
         self._stop = threading.Event()
         self._lost_url = ""
-        self._viewers = 0
+        self._viewers, self._probe_every_s = 0, PROBE_EVERY_S
 
     def streams(self, count: int, text: str = TWENTY_SECONDS, apart_s: float = 0.3, films: int = 1) -> None:
         """Viewers who come so long apart, and watch so many videos each, one after the other."""
@@ -293,6 +293,7 @@ class Load:
 
     def probe(self, every_s: float = PROBE_EVERY_S) -> None:
         """Somebody new asks for a short video every so often, until `finish`."""
+        self._probe_every_s = every_s
 
         def ask() -> None:
             n = 0
@@ -343,7 +344,7 @@ class Load:
             "failed": sum(s is None for s in waits),
             "first_fragment_p50_s": round(sorted(first)[len(first) // 2], 2) if first else None,
             "longest_first_fragment_s": round(max(first), 2) if first else None,
-            "served_soon_again_after_s": round(max(bad) - self.happened + PROBE_EVERY_S, 1) if bad else 0.0,
+            "served_soon_again_after_s": round(max(bad) - self.happened + self._probe_every_s, 1) if bad else 0.0,
             "why": sorted({w.why for w in asked if w.why}),
         }
 
