@@ -49,8 +49,10 @@ def watch(url: str, body: dict[str, object], seen: Viewing | None = None, silenc
         connection.request("POST", "/v1/videos", json.dumps(body), {"Content-Type": "application/json"})
         with connection.getresponse() as answer:
             seen.status, seen.headers = answer.status, {k.lower(): v for k, v in answer.getheaders()}
-            _read(answer, seen, began)
-    seen.total_s = time.perf_counter() - began
+            try:
+                _read(answer, seen, began)
+            finally:
+                seen.total_s = time.perf_counter() - began
     return seen
 
 
