@@ -149,9 +149,10 @@ class Cluster:
     flags: dict[str, str] = field(default_factory=dict)
     keep: bool = False
     nodes: dict[str, Node] = field(default_factory=dict)
+    _redis: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def __enter__(self) -> Cluster:
-        if why := missing():
+        if why := missing() or (self.redis and not shutil.which("redis-server") and "no redis-server (Debian's package of that name)"):
             raise RuntimeError(why)
         self._prefix = f"muse{os.getpid()}"
         self.folder = Path(tempfile.mkdtemp(prefix="muse"))  # short: sockets lie in it, and their paths may have 107 bytes
@@ -179,9 +180,9 @@ class Cluster:
         for node in self.nodes.values():
             with suppress(OSError):
                 node.kill()
-        if redis := self.__dict__.get("_redis"):
-            redis.kill()
-            redis.wait()
+        if self._redis is not None:
+            self._redis.kill()
+            self._redis.wait()
         _setns(self._outside)
         os.close(self._outside)
         for namespace in [*(node.namespace for node in self.nodes.values()), self._prefix]:
@@ -199,7 +200,7 @@ class Cluster:
         node = self.nodes.get(name) or self._made(name, head, cpus, gpus, resources or {})
         for tries_left in (1, 0):  # a busy machine may be too slow for Ray's patience with itself
             node.boot()
-            if not wait or self._joined(node):
+            if not wait or self.joined(node):
                 return node
             node.kill()
             if not tries_left:
@@ -334,7 +335,8 @@ class Cluster:
             **self.flags,
         }
 
-    def _joined(self, node: Node) -> bool:
+    def joined(self, node: Node) -> bool:
+        """Wait until the head knows it; False when it ends before, or takes too long."""
         began = time.monotonic()
         while time.monotonic() - began < START_S and node.process is not None and node.process.poll() is None:
             with suppress(httpx.HTTPError, ValueError):
@@ -393,7 +395,7 @@ def cluster_of(workers: dict[str, dict[str, Any]], redis: bool = False, flags: d
             cluster.start(name, wait=False, **options)
         for name in workers:
             node = cluster.nodes[name]
-            if not cluster._joined(node):
+            if not cluster.joined(node):
                 node.kill()
                 cluster.start(name)
         yield cluster
