@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.cluster.nodes import Cluster, Node, cluster_of
+from benchmarks.cluster.nodes import PORT, ROOT, Cluster, Node, cluster_of
 from benchmarks.cluster.viewers import Load
 
 STREAMS, SESSIONS = 6, 2
@@ -74,6 +74,25 @@ def node_silent(cluster: Cluster, load: Load) -> Callable[[], bool]:
     return lambda: node not in {r.node for r in cluster.replicas()}
 
 
+def node_drained(cluster: Cluster, load: Load) -> Callable[[], bool]:
+    """As Kubernetes stops a worker: nobody is sent there any more, and it ends when drain.sh does."""
+    node = cluster.nodes["w1"]
+    load.event()
+    load.urls.leave(node.url)
+    address = f"{cluster.nodes['head'].address}:6379"
+    drain = node.run("bash", str(ROOT / "cluster/kuberay/base/drain.sh"), RAY_ADDRESS=address, DRAIN_S="690", PORT=str(PORT))
+
+    def drained() -> bool:
+        if drain.poll() is None:
+            return False
+        if drain.returncode:
+            raise RuntimeError(f"drain.sh failed: {node.log()[-1000:]}")
+        node.kill()
+        return True
+
+    return drained
+
+
 def head_killed(cluster: Cluster, load: Load) -> Callable[[], bool]:
     load.event()
     cluster.nodes["head"].kill()
@@ -101,6 +120,7 @@ LOSSES = {
     "proxy_manager": Loss(process("w1", "ray::HAProxyManager")),
     "head": Loss(head_killed),
     "node": Loss(node_killed, node_back),
+    "drained_node": Loss(node_drained, node_back),
     "silent_node": Loss(node_silent, node_back),
 }
 

@@ -116,6 +116,14 @@ class Node:
                         found.append(process)
         return found
 
+    def run(self, *command: str, **env: str) -> subprocess.Popen[bytes]:
+        """Run something beside what runs on it. Its output goes to the node's log."""
+        assert self.process is not None
+        (first,) = psutil.Process(self.process.pid).children()
+        inside = ["nsenter", "--target", str(first.pid), "--mount", "--net", "--pid"]
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen([*inside, *command], env={**self.env, **env}, stdout=log, stderr=subprocess.STDOUT)
+
     def kill(self) -> None:
         """SIGKILL for everything on it at once. Its connections are closed by the kernel; see `silence`."""
         if self.process is not None:

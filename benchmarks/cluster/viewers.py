@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain, cycle, pairwise, repeat
+from itertools import chain, count, pairwise, repeat
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -37,6 +37,20 @@ STEPS_S = (0.08, 0.24, 0.32)  # lengths of fragments
 HEARTBEAT_S, PONG_S = 5.0, 4.0  # as the player's
 GIVEN_UP_S = 30.0  # a stream over which nothing comes for so long
 PATIENCE_S = 60.0  # after which a talker gives up
+
+
+class Addresses:
+    """Those of a service, taken in turn, as a load balancer does."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self._urls, self._turn = list(urls), count()
+
+    def next(self) -> str:
+        return self._urls[next(self._turn) % len(self._urls)]
+
+    def leave(self, url: str) -> None:
+        """Nobody is sent there any more."""
+        self._urls.remove(url)
 
 
 @dataclass
@@ -84,13 +98,13 @@ class Talk:
     def got(self) -> int:
         """Frames from its beginning without a gap."""
         end = 0
-        for _, first, count in self.arrivals:
-            end = max(end, first + count) if first <= end else end
+        for _, first, frames in self.arrivals:
+            end = max(end, first + frames) if first <= end else end
         return end
 
     def wrong(self) -> int:
         """Frames that are missing or came twice."""
-        seen = [n for _, first, count in self.arrivals for n in range(first, first + count)]
+        seen = [n for _, first, frames in self.arrivals for n in range(first, first + frames)]
         return len(set(range(self.frames)) - set(seen)) + len(seen) - len(set(seen))
 
 
@@ -101,8 +115,8 @@ class Talker:
     goes on in it behind what it received. It moves when it is told to.
     """
 
-    def __init__(self, urls: Sequence[str], avatar: str) -> None:
-        self._urls, self._avatar = cycle(urls), avatar
+    def __init__(self, urls: Addresses, avatar: str) -> None:
+        self._urls, self._avatar = urls, avatar
         self.talks: list[Talk] = []
         self.closes: list[tuple[float, int]] = []  # when, close code
         self.back: list[float] = []  # seconds from a loss until a session was there again
@@ -225,7 +239,7 @@ class Talker:
 
     async def _begin(self, **query: Any) -> bool:
         """Whether a session answers at the next address."""
-        live = Live(next(self._urls), **query)
+        live = Live(self._urls.next(), **query)
         try:
             await live.__aenter__()
         except (OSError, WebSocketException):
@@ -251,21 +265,20 @@ class Load:
     """Clients that come through the addresses in turn. `happened` is the time of the event under which they are seen."""
 
     def __init__(self, urls: Sequence[str]) -> None:
-        self.urls = list(urls)
+        self.urls = Addresses(urls)
         self.began = self.happened = time.perf_counter()
         self.watched: list[Watched] = []
         self.probes: list[Watched] = []
         self.talkers: list[Talker] = []
-        self._next = cycle(self.urls)
         self._threads: list[threading.Thread] = []
         self._stop = threading.Event()
         self._lost_url = ""
         self._viewers, self._probe_every_s = 0, PROBE_EVERY_S
 
-    def streams(self, count: int, text: str = TWENTY_SECONDS, apart_s: float = 0.3, films: int = 1) -> None:
+    def streams(self, viewers: int, text: str = TWENTY_SECONDS, apart_s: float = 0.3, films: int = 1) -> None:
         """Viewers who come so long apart, and watch so many videos each, one after the other."""
         first = self._viewers + 1
-        self._viewers += count
+        self._viewers += viewers
 
         def view(i: int) -> None:
             if self._stop.wait(i * apart_s):
@@ -278,11 +291,11 @@ class Load:
                     length = seen.viewing.fragments[-1][1] + SEGMENT_S
                     self._stop.wait(max(0.0, seen.began + seen.viewing.first_s + length - time.perf_counter()))
 
-        for i in range(count):
+        for i in range(viewers):
             self._run(view, i)
 
-    def sessions(self, count: int, text: str = TWENTY_SECONDS, utterances: int = 20) -> None:
-        talkers = [Talker(self.urls[i % len(self.urls) :] + self.urls[: i % len(self.urls)], ("woman", "man")[i % 2]) for i in range(count)]
+    def sessions(self, clients: int, text: str = TWENTY_SECONDS, utterances: int = 20) -> None:
+        talkers = [Talker(self.urls, ("woman", "man")[i % 2]) for i in range(clients)]
         self.talkers += talkers
 
         async def talk() -> None:
@@ -370,7 +383,7 @@ class Load:
     def _watch(self, into: list[Watched], text: str, patient: bool = False) -> Watched:
         """patient: when there is no room, come back after as long as the answer says."""
         while True:
-            seen = Watched(next(self._next), time.perf_counter())
+            seen = Watched(self.urls.next(), time.perf_counter())
             into.append(seen)
             try:
                 watch(seen.url, {"text": text, "avatar": "woman", "voice": VOICE}, seen.viewing, GIVEN_UP_S)
