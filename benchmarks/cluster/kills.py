@@ -71,7 +71,7 @@ def node_silent(cluster: Cluster, load: Load) -> Callable[[], bool]:
     node = cluster.nodes["w1"]
     load.event(node.url)
     node.silence()
-    return lambda: node not in {r.node for r in cluster.replicas()}
+    return lambda: node.name not in {r.node.name for r in cluster.replicas()}
 
 
 def node_drained(cluster: Cluster, load: Load) -> Callable[[], bool]:

@@ -74,7 +74,7 @@ class Watch:
 
 
 def scale(plot: Path) -> dict[str, Any]:
-    workers = {"cpu": {"cpus": 16}, "gpu1": {"cpus": 2, "gpus": 1}, "gpu2": {"cpus": 2, "gpus": 1}}
+    workers = {"cpu": {"cpus": 8}, "gpu1": {"cpus": 8, "gpus": 1}, "gpu2": {"cpus": 8, "gpus": 1}}
     with cluster_of(workers, flags={FRAME_MS: str(MS_A_FRAME)}) as cluster:
         cluster.deploy(cluster.document(*SETTINGS))
         load = Load(cluster.urls())
