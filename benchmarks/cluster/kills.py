@@ -15,7 +15,7 @@ import psutil
 from benchmarks.cluster.nodes import PORT, ROOT, Cluster, Node, cluster_of
 from benchmarks.cluster.viewers import Load
 
-STREAMS, SESSIONS = 6, 2
+STREAMS, SESSIONS = 6, 4  # so that each Ingress has some of them
 BEFORE_S = 6.0  # all streams and sessions have begun by then
 WHOLE_S = 150.0  # Ray notices a silent node after 65
 REST_S = 30.0

@@ -129,13 +129,14 @@ def draw(load: Load, watch: Watch, path: Path) -> None:
     figure, (top, middle, bottom) = pyplot.subplots(3, 1, sharex=True, figsize=(8, 6), height_ratios=(2, 2, 2), layout="constrained")
     top.step(times, [alive(load.watched, at) for at, _ in watch.samples], where="post", color="tab:blue")
     top.set_ylabel("live streams")
+    top.set_yticks(range(0, MANY + 3, 2))
     for name, colour in zip(SHOWN, ("tab:green", "tab:purple"), strict=True):
         seen = [sample[name] for _, sample in watch.samples]
         middle.step(times, [len(nodes) for _, nodes in seen], where="post", color=colour, label=f"{name}, running")
         middle.step(times, [target for target, _ in seen], where="post", color=colour, linestyle=":", label=f"{name}, wanted")
     middle.set_ylabel("replicas")
-    middle.set_ylim(0)
-    middle.legend(loc="upper right", fontsize="small")
+    middle.set_yticks(range(5))
+    middle.legend(loc="lower right", fontsize="small")
     came = [w for w in load.watched if w.viewing.fragments]
     bottom.plot([w.began - begin for w in came], [w.viewing.first_s * 1e3 for w in came], ".", color="tab:blue", label="first fragment")
     if waiting := [w.began - begin for w in load.watched if w.end == "no room"]:
