@@ -16,13 +16,15 @@ SEGMENT_S = 0.32
 
 @dataclass
 class Viewing:
-    """Seconds since the request. fragments: (arrival of its last byte, media time of its first frame)."""
+    """Seconds since the request. fragments: (arrival of its last byte, media time of its first frame); ended: the box of
+    a complete stream came."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     fragments: list[tuple[float, float]] = field(default_factory=list)
     total_s: float = 0.0
     received: int = 0
+    ended: bool = False
 
     @property
     def first_s(self) -> float:
@@ -71,6 +73,8 @@ def _read(answer: http.client.HTTPResponse, seen: Viewing, began: float) -> None
                 media = _video_start(bytes(buffer[:size]))
             elif kind == b"mdat":
                 seen.fragments.append((now, media))
+            elif kind == b"mfra":
+                seen.ended = True
             del buffer[:size]
 
 

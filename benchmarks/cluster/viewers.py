@@ -387,9 +387,11 @@ class Load:
             into.append(seen)
             try:
                 watch(seen.url, {"text": text, "avatar": "woman", "voice": VOICE}, seen.viewing, GIVEN_UP_S)
-                came = seen.viewing.status == 200 and seen.viewing.fragments
-                seen.end = "whole" if came else "no room" if seen.viewing.status == 503 else "refused"
-                seen.why = "" if seen.end == "whole" else f"status {seen.viewing.status}"
+                if seen.viewing.fragments:
+                    seen.end, seen.why = ("whole", "") if seen.viewing.ended else ("cut", "no last box")
+                else:
+                    seen.end = "no room" if seen.viewing.status == 503 else "refused"
+                    seen.why = f"status {seen.viewing.status}"
             except (OSError, http.client.HTTPException) as error:
                 seen.end = "cut" if seen.viewing.fragments else "refused"
                 seen.why = type(error).__name__

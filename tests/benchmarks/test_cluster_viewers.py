@@ -53,19 +53,21 @@ def answering(*parts: bytes | int) -> Iterator[str]:
             thread.join()
 
 
-WHOLE = (fragment(0.0), fragment(0.08), fragment(0.32), fragment(0.64))
+FRAGMENTS = (fragment(0.0), fragment(0.08), fragment(0.32), fragment(0.64))
+END = (8).to_bytes(4, "big") + b"mfra"
 
 
 @pytest.mark.parametrize(
     ("parts", "seen"),
     [
-        (WHOLE, {"whole": 1}),
-        ((*WHOLE, 0), {"cut": 1}),
+        ((*FRAGMENTS, END), {"whole": 1}),
+        (FRAGMENTS, {"cut": 1}),
+        ((*FRAGMENTS, 0), {"cut": 1}),
         ((500, b"no"), {"refused": 1}),
-        ((*WHOLE[:2], WHOLE[3]), {"jumps": 1}),
-        ((*WHOLE, WHOLE[3]), {"jumps": 1}),
+        ((*FRAGMENTS[:2], FRAGMENTS[3], END), {"jumps": 1}),
+        ((*FRAGMENTS, FRAGMENTS[3], END), {"jumps": 1}),
     ],
-    ids=["whole", "cut", "refused", "a fragment is missing", "a fragment came twice"],
+    ids=["whole", "cut", "the connection is lost", "refused", "a fragment is missing", "a fragment came twice"],
 )
 def test_a_stream_is_told_by_how_it_ends(parts: tuple[bytes | int, ...], seen: dict[str, int]) -> None:
     with answering(*parts) as url:
