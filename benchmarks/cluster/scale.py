@@ -16,12 +16,13 @@ from benchmarks.cluster.sleepy import FRAME_MS
 from benchmarks.cluster.viewers import Load, Watched, lateness
 from benchmarks.service import percentile
 
-MS_A_FRAME = 6.0  # 6.7 streams a replica
+MS_A_FRAME = 6.0  # 6.7 streams a replica, if it draws all the time
+STREAMS_A_REPLICA = 4
 FEW, MANY, ARRIVE_S, FILMS = 2, 12, 4.0, 3
 CALM_S, AFTER_S = 12.0, 180.0
 EVERY_S = 0.25
 SETTINGS = (
-    "lipsync.batch.max_frames=16",
+    *(f"capacity.lipsync_streams={STREAMS_A_REPLICA}", "capacity.window_s=15"),
     *("deployments.lipsync.num_gpus=0.5", "deployments.lipsync.num_cpus=0.5", "deployments.lipsync.min_replicas=1"),
     *("deployments.lipsync.max_replicas=3", "deployments.lipsync.downscale_delay_s=10", "deployments.lipsync.max_surge_percent=0"),
     *("deployments.mux.min_replicas=1", "deployments.mux.max_replicas=3", "deployments.mux.downscale_delay_s=10"),
@@ -102,6 +103,7 @@ def summary(load: Load, watch: Watch) -> dict[str, Any]:
     return {
         "viewers": MANY,
         "ms_a_frame": MS_A_FRAME,
+        "streams_a_replica": STREAMS_A_REPLICA,
         "streams": len(admitted),
         "whole": sum(w.end == "whole" and not w.jumps() for w in admitted),
         "late_streams": sum(s > 0 for s in late),
