@@ -10,7 +10,8 @@ from museserve.speech.text.clean import Speakable, canonical, is_heard
 from museserve.speech.text.sentences import complete
 
 LOOK_CHARS = 40  # a text that grew by so much is looked at again, whatever came: a long sentence is cut
-_MAY_END = re.compile(r"[.!?…。！？\n][\s\"'”’»)\]}」』】]*[^\s\"'”’»)\]}」』】]")
+_SIGN = re.compile(r"[.!?…。！？\n]")
+_CLOSERS = "\"'”’»)]}」』】"
 
 
 class TextDeltas:
@@ -26,6 +27,7 @@ class TextDeltas:
         self._chars = 0
         self.final = False
         self._flushed = False
+        self._grown = False  # since `_look`
         self._end = 0  # characters at the beginning that can be spoken
         self._looked_at = 0  # length of the text when that was last found out
 
@@ -53,12 +55,16 @@ class TextDeltas:
         self._pending = _joined(self._pending, delta)
         self.final = final
         self._flushed = self._flushed or flush or final
-        self._look()
+        self._grown = True
+        if not self._end:  # else `take` looks: to look at a text that waits for each delta takes its length times theirs
+            self._look()
 
     def take(self) -> Speakable | Literal[""]:
         """What can be spoken now, "" when there is nothing."""
         if not self._end:
             return ""
+        if self._grown:
+            self._look()
         text, self._pending = self._pending[: self._end], self._pending[self._end :]
         if not self._pending.strip():
             self._flushed = self.final
@@ -68,7 +74,8 @@ class TextDeltas:
 
     def _look(self) -> None:
         """Find out what can be spoken, when the end of the text gives a reason to."""
-        if not (self._flushed or _MAY_END.search(self._pending, max(0, self._looked_at - 6)) or len(self._pending) > self._looked_at + LOOK_CHARS):
+        self._grown = False
+        if not (self._flushed or self._may_end() or len(self._pending) > self._looked_at + LOOK_CHARS):
             return
         self._looked_at = len(self._pending)
         end = len(self._pending) if self._flushed else complete(self._pending)
@@ -76,6 +83,13 @@ class TextDeltas:
             self._end = end
         else:  # signs alone
             self._pending, self._looked_at = self._pending[end:], 0
+
+    def _may_end(self) -> bool:
+        """Whether something follows a sign that came since `_look`."""
+        text, last = self._pending, len(self._pending) - 1
+        while last >= 0 and (text[last].isspace() or text[last] in _CLOSERS):
+            last -= 1
+        return _SIGN.search(text, max(0, self._looked_at - 6), max(last, 0)) is not None
 
 
 def _joined(text: str, delta: str) -> str:
