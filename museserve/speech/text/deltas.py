@@ -10,7 +10,8 @@ from museserve.speech.text.clean import Speakable, canonical, is_heard
 from museserve.speech.text.sentences import complete
 
 LOOK_CHARS = 40  # a text that grew by so much is looked at again, whatever came: a long sentence is cut
-_MAY_END = re.compile(r"[.!?…。！？\n][\s\"'”’»)\]}」』】]*[^\s\"'”’»)\]}」』】]")
+_SIGN = re.compile(r"[.!?…。！？\n]")
+_CLOSERS = "\"'”’»)]}」』】"
 
 
 class TextDeltas:
@@ -31,6 +32,7 @@ class TextDeltas:
         self._chars = 0
         self.final = False
         self._flushed = False
+        self._grown = False  # since `_look`
         self._end = 0  # characters at the beginning that can be spoken
         self._fixed = False  # that is the text of `begin`: it does not grow
         self._looked_at = 0  # length of the text when that was last found out
@@ -64,12 +66,16 @@ class TextDeltas:
         self.final = final
         if self._begin is None:
             self._flushed = self._flushed or flush or final
-            self._look()
+            self._grown = True
+            if not self._end:  # else `take` looks: to look at a text that waits for each delta takes its length times theirs
+                self._look()
 
     def take(self) -> Speakable | Literal[""]:
         """What can be spoken now, "" when there is nothing."""
         if not self._end:
             return ""
+        if self._grown:
+            self._look()
         self.taken = (self._at, self._at + self._end)
         text = self._pending[: self._end]
         self._drop(self._end)
@@ -107,7 +113,8 @@ class TextDeltas:
         """Find out what can be spoken, when the end of the text gives a reason to."""
         if self._fixed:
             return
-        if not (self._flushed or _MAY_END.search(self._pending, max(0, self._looked_at - 6)) or len(self._pending) > self._looked_at + LOOK_CHARS):
+        self._grown = False
+        if not (self._flushed or self._may_end() or len(self._pending) > self._looked_at + LOOK_CHARS):
             return
         self._looked_at = len(self._pending)
         end = self._whole if self._flushed else complete(self._pending)
@@ -116,6 +123,13 @@ class TextDeltas:
         else:  # signs alone
             self._drop(end)
             self._looked_at = 0
+
+    def _may_end(self) -> bool:
+        """Whether something follows a sign that came since `_look`."""
+        text, last = self._pending, len(self._pending) - 1
+        while last >= 0 and (text[last].isspace() or text[last] in _CLOSERS):
+            last -= 1
+        return _SIGN.search(text, max(0, self._looked_at - 6), max(last, 0)) is not None
 
 
 def _joined(text: str, delta: str) -> str:
