@@ -91,8 +91,8 @@ class CaptionsStore:
         captions = self._kept.get(utterance)
         text = await captions.webvtt() if captions else await self._of_others(utterance)
         if text is None:
-            where = "this replica's are" if self._shared is None else "and as long as the cache has room, those of all replicas, are"
-            raise HTTPException(404, f"no captions are kept for utterance {utterance!r}; the last {KEPT} {where}")
+            kept = f"the last {KEPT} of this replica are" + (", and those of all while the cache has room" if self._shared else "")
+            raise HTTPException(404, f"no captions are kept for utterance {utterance!r}; {kept}")
         return text
 
     def _share(self, utterance: str, text: str) -> None:
