@@ -16,7 +16,7 @@ MYPY_WITHOUT_TORCH = $(shell $(BIN)/python -c 'import torch' 2>/dev/null || \
 PIP = $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-slow check check-web fix bench bench-gpu docs doctor clean
+.PHONY: help run install test test-slow check check-web fix bench bench-gpu bench-cluster docs doctor clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -51,6 +51,12 @@ bench: $(TEST_INSTALLED) ## speed, memory and lip quality; prints a table and wr
 bench-gpu: $(TEST_INSTALLED) ## MuseTalk against a plain pipeline of the same model; on the CPU where there is no card
 	@$(BIN)/python -c "import torch, diffusers" 2>/dev/null || $(PIP) install --constraint constraints.txt --editable '.[test,gpu]'
 	$(BIN)/python -m benchmarks.gpu
+
+bench-cluster: $(TEST_INSTALLED) ## losses, scaling, a redeploy and traffic of a cluster of namespaces; as root, half an hour
+	$(BIN)/python -m benchmarks.cluster kills
+	$(BIN)/python -m benchmarks.cluster scale
+	$(BIN)/python -m benchmarks.cluster redeploy
+	$(BIN)/python -m benchmarks.cluster bytes
 
 docs: $(TEST_INSTALLED) ## write docs/cli.md from the commands' own help
 	PYTHONPATH=. $(BIN)/typer museserve/app/cli.py utils docs --name museserve --title "The command line" --output docs/cli.md

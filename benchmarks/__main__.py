@@ -1,4 +1,5 @@
-"""Every benchmark that judges the product, one after the other: the service, `say`, the encoder, the animator, the lips, the player, live sessions.
+"""Every benchmark that judges the product, one after the other: the service, `say`, the encoder, the animator, the lips, the player, live sessions,
+moving to another replica.
 
     python -m benchmarks [--quick]
 
@@ -17,6 +18,7 @@ FULL = (
     ("lip_drive",),
     ("player",),
     ("sessions",),
+    ("moving",),
     ("quality",),
 )
 QUICK = (("service", "latency", "graph"), ("quality", "--quick"))

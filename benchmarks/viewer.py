@@ -6,6 +6,7 @@ import http.client
 import json
 import struct
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -15,13 +16,15 @@ SEGMENT_S = 0.32
 
 @dataclass
 class Viewing:
-    """Seconds since the request. fragments: (arrival of its last byte, media time of its first frame)."""
+    """Seconds since the request. fragments: (arrival of its last byte, media time of its first frame); ended: the box of
+    a complete stream came."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     fragments: list[tuple[float, float]] = field(default_factory=list)
     total_s: float = 0.0
     received: int = 0
+    ended: bool = False
 
     @property
     def first_s(self) -> float:
@@ -34,16 +37,29 @@ class Viewing:
         return max((at - began - media for at, media in self.fragments if media >= SEGMENT_S), default=-1.0)
 
 
-def watch(url: str, body: dict[str, object]) -> Viewing:
-    """Ask for a streamed video and read it to its end."""
+def watch(url: str, body: dict[str, object], seen: Viewing | None = None, silence_s: float = 120.0) -> Viewing:
+    """Ask for a streamed video and read it to its end.
+
+    silence_s: after which a connection is given up.
+    seen: filled in as the video comes, for whoever wants to know what came before a stream was cut.
+    Raises OSError, http.client.HTTPException: no connection, or it was lost.
+    """
     place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=120)
-    seen = Viewing()
-    buffer = bytearray()
+    seen = Viewing() if seen is None else seen
     began = time.perf_counter()
-    connection.request("POST", "/v1/videos", json.dumps(body), {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    seen.status, seen.headers = answer.status, {k.lower(): v for k, v in answer.getheaders()}
+    with closing(http.client.HTTPConnection(place.hostname or "", place.port, timeout=silence_s)) as connection:
+        connection.request("POST", "/v1/videos", json.dumps(body), {"Content-Type": "application/json"})
+        with connection.getresponse() as answer:
+            seen.status, seen.headers = answer.status, {k.lower(): v for k, v in answer.getheaders()}
+            try:
+                _read(answer, seen, began)
+            finally:
+                seen.total_s = time.perf_counter() - began
+    return seen
+
+
+def _read(answer: http.client.HTTPResponse, seen: Viewing, began: float) -> None:
+    buffer = bytearray()
     media = 0.0
     while data := answer.read1(262_144):
         now = time.perf_counter() - began
@@ -57,10 +73,9 @@ def watch(url: str, body: dict[str, object]) -> Viewing:
                 media = _video_start(bytes(buffer[:size]))
             elif kind == b"mdat":
                 seen.fragments.append((now, media))
+            elif kind == b"mfra":
+                seen.ended = True
             del buffer[:size]
-    seen.total_s = time.perf_counter() - began
-    connection.close()
-    return seen
 
 
 def _video_start(moof: bytes) -> float:

@@ -193,6 +193,9 @@ class AvatarConfig(StrictModel):
     uri: str = Field("", description="folder or pyarrow.fs URI (s3://, gs://); empty = the user's cache folder")
     size: Literal[512, 720, 1024] = Field(512, description="side of the square picture, pixels")
     max_pixels: int = Field(40_000_000, ge=65_536, description="larger portraits are refused before they are decoded")
+    copies: Path | None = Field(None, description="where files of a remote `uri` are copied to; None = the user's cache folder")
+    copies_bytes: int = Field(2 * 2**30, ge=2**20, description="of these copies; versions that were used longest ago go first")
+    current_ttl_s: float = Field(3.0, ge=0, le=3_600, description="how long a replica knows what is current at a remote `uri` before it looks again")
     max_avatars: int = Field(200, ge=2)
     default: str = "interviewer_woman"
     clip: ClipConfig = ClipConfig()
@@ -238,7 +241,7 @@ class CapacityConfig(StrictModel):
 
 
 class SessionsConfig(StrictModel):
-    """Live conversations, `WS /v1/sessions`. Counts are for one ingress replica, in whose memory its sessions live."""
+    """Live conversations, `WS /v1/sessions`. Counts are for one ingress replica, in whose memory its sessions live; a client takes its to another."""
 
     max_sessions: int = Field(64, ge=1, description="sessions at once, those without a connection included; more are closed with 4013")
     queued_utterances: int = Field(16, ge=1, le=1_000, description="utterances of a session that are not finished")
@@ -262,7 +265,7 @@ class SessionsConfig(StrictModel):
 
 
 class CacheConfig(StrictModel):
-    """Finished utterances, so that what was asked before is there at once. Replicas share it when they see the same `uri`."""
+    """Finished utterances, so that what was asked before is there at once, and captions. Replicas share it when they see the same `uri`."""
 
     enabled: bool = True
     uri: str = Field("", description="folder or pyarrow.fs URI (s3://, gs://); empty = the user's cache folder")
@@ -270,6 +273,11 @@ class CacheConfig(StrictModel):
         512 * 2**20, ge=2**20, description="what was asked for longest ago goes first; 4 s of video are about 0.5 MB, their speech 0.2 MB"
     )
     memory_bytes: int = Field(32 * 2**20, ge=0, description="kept in each Mux replica as well")
+
+    @property
+    def place(self) -> str:
+        """`uri`, or the folder that an empty one stands for."""
+        return self.uri or str(cache_dir() / "utterances")
 
 
 class ServerConfig(StrictModel):

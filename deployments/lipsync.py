@@ -28,6 +28,7 @@ from museserve.runtime import process
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.runtime.deadline_semaphore import DeadlineSemaphore
 from musetalk.avatars.builtin import BUILTIN
+from musetalk.avatars.format import Avatar
 from musetalk.avatars.stores import shipped_store
 from musetalk.engine import LipSyncEngine
 from musetalk.factory import LoadEngine, load_engine, ready_engine, streams_in_time, warm, warm_listening
@@ -49,7 +50,7 @@ class LipSync:
         tracing.join_serve()
         process.tune_for_latency()
         self._live_config = LiveConfig("lipsync", config)
-        store = shipped_store(config, config.lipsync.avatar_cache_bytes)
+        store = shipped_store(config, config.lipsync.avatar_cache_bytes, use=Avatar.open_engines)
         self._engine = ready_engine(config, store, load)
         warm(self._engine, store, BUILTIN)
         self._metrics = LipSyncMetrics()

@@ -47,7 +47,7 @@ from museserve.pipeline.utterance import Timings
 from museserve.pipeline.video import VideoPipeline
 from museserve.runtime import process
 from museserve.runtime.deadline_executor import DeadlineExecutor
-from musetalk.avatars.builtin import BUILTIN
+from musetalk.avatars.format import Avatar
 from musetalk.avatars.stores import shipped_store
 
 logger = logging.getLogger("ray.serve")
@@ -66,9 +66,7 @@ class Mux:
         logs.join_serve()
         tracing.join_serve()
         process.tune_for_latency()
-        store = shipped_store(config, config.mux.avatar_cache_bytes)
-        for avatar_id in BUILTIN:
-            store.load(avatar_id).frames.max()  # brings the pages into memory before anyone waits for them
+        store = shipped_store(config, config.mux.avatar_cache_bytes, use=Avatar.open)  # pages come into memory before anyone waits for them
         self._config, self._live_config, self._metrics = config.mux, LiveConfig("mux", config), MuxMetrics()
         self._executor = DeadlineExecutor([float("inf")] * config.mux.encode_threads)
         self._engines = RemoteEngines(tts, lipsync, config.mux, self._metrics)

@@ -84,6 +84,11 @@ class WeightsError(EngineUnavailableError):
     code = "bad_weights"  # a model file is missing, cut short, damaged or of another model
 
 
+class StoreError(EngineError):
+    status = 503
+    code = "store_unavailable"  # avatars cannot be read or written just now; the log says where and why
+
+
 class DeviceLostError(EngineError):
     status = 503
     code = "device_lost"  # the graphics card of a replica is gone; another one may answer

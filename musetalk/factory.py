@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.models import AppConfig
-from museserve.errors import EngineError, EngineUnavailableError
+from museserve.errors import EngineError, EngineUnavailableError, WeightsError
 from museserve.messages import ANIMATOR, MUSETALK, AvatarRef, Conditioning, Phoneme, RenderRequest, SpeechWindow
 from museserve.timebase import FPS, SPEECH_RATE
 from musetalk.animator.engine import Animator
@@ -24,6 +24,7 @@ from musetalk.avatars.from_portrait import prepare_builtin
 from musetalk.avatars.store import AvatarStore
 from musetalk.choice import missing_for_musetalk, unmet
 from musetalk.engine import LipSyncEngine
+from musetalk.weights.catalogue import BY_NAME
 from musetalk.weights.folder import WeightsFolder
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def load_engine(config: AppConfig, store: AvatarStore) -> LipSyncEngine:
         try:
             return _musetalk(config, store, "auto: PyTorch, a CUDA device and the model files are there")
         except EngineUnavailableError as error:
-            missing = str(error)
+            logger.warning("MuseTalk could not be loaded: %s", error)
+            missing = _told(error)
     meant = importlib.util.find_spec("torch") is not None  # without PyTorch nobody expects anything else
     logger.log(logging.WARNING if meant else logging.INFO, "MuseTalk cannot run, so the CPU animator speaks: %s", missing)
     return _animator(config, store, f"auto: {missing}, so the CPU animator speaks")
@@ -85,11 +87,22 @@ def load_face_networks(config: AppConfig) -> tuple[FaceNetworks | None, str]:
         try:
             return FaceNetworks(config, gpu_share=share if 0 < share < 1 else None), ""
         except EngineUnavailableError as error:
-            missing = str(error)
+            if config.lipsync.engine == MUSETALK:
+                raise unmet(str(error)) from None
+            logger.warning("MuseTalk's face networks could not be loaded: %s", error)
+            missing = _told(error)
     if config.lipsync.engine == MUSETALK:
         raise unmet(missing)
     logger.warning("avatars are prepared for the animator alone: %s", missing)
     return None, f"auto: {missing}"
+
+
+def _told(error: EngineUnavailableError) -> str:
+    """What callers of the API may read of it: not where model files lie."""
+    if not isinstance(error, WeightsError):
+        return str(error)
+    named = [name for name in BY_NAME if name in str(error)]
+    return f"model files are missing or damaged: {', '.join(named) or 'the log names them'}"
 
 
 def prepare_shipped(config: AppConfig, store: AvatarStore, networks: FaceNetworks | None = None) -> None:
@@ -144,9 +157,10 @@ def streams_in_time(engine: LipSyncEngine, store: AvatarStore, avatar_ids: Seque
     """How many streams the engine hears and draws as fast as they are watched, with nothing else to do; it must be
     warm.
 
-    On a processor its own time counts, because others may use the same cores just now, and of several tries the best. Takes `MEASURED_S`, or one try.
+    On a processor its own time counts, because others may use the same cores just now, and of several tries the best.
+    Takes `MEASURED_S`, or one try.
     """
-    clock = time.thread_time if engine.info.device == "cpu" else time.perf_counter
+    clock = time.process_time if engine.info.device == "cpu" else time.perf_counter
     began = time.perf_counter()
     heard_s, drawn_s = math.inf, math.inf  # of a second of speech; of a frame
     for avatar_id, n in itertools.cycle(itertools.product(avatar_ids, (2, max_frames))):  # first what is quick anyway

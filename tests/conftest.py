@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,10 @@ import psutil
 import pytest
 import yaml
 
+from tests.object_store import KEYS, ObjectStore
+from tests.object_store import free_port as free_port
+
 START_TIMEOUT_S = 600
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 OTHER_ORIGIN = f"http://127.0.0.1:{free_port()}"  # of a page that is served by somebody else
@@ -116,7 +113,83 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     stop(process)
 
 
+@dataclass
+class Replicated:
+    """A service with two ingress replicas. redeploy: a file; once it is made, they are replaced (tests/redeployed_service.py)."""
+
+    service: Service
+    redeploy: Path
+
+    def whole(self) -> bool:
+        return len(self.service.replicas("Ingress")) == 2
+
+    def holder(self) -> tuple[psutil.Process, str]:
+        """The replica that has the one session there is, and its own address."""
+        for replica in self.service.replicas("Ingress"):
+            for port in {each.laddr.port for each in replica.net_connections("tcp") if each.status == psutil.CONN_LISTEN}:
+                try:
+                    answer = httpx.get(f"http://127.0.0.1:{port}/health", timeout=5)
+                except httpx.HTTPError:
+                    continue  # not the port of HTTP
+                if answer.status_code == 200 and answer.json()["live_sessions"]:
+                    return replica, f"http://127.0.0.1:{port}"
+        raise AssertionError("no replica has a session")
+
+
+@contextmanager
+def two_ingress_replicas(tmp: Path) -> Iterator[Replicated]:
+    file = tmp / "redeploy"
+    ingress = {"min_replicas": 2, "max_replicas": 2, "num_cpus": 0.1, "max_ongoing_requests": 100, "max_surge_percent": 100}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MUSESERVE_TEST_REDEPLOY", str(file))
+        config = {**CONFIG, "deployments": {"ingress": ingress, "lipsync": {"num_cpus": 0.2}}}
+        process, started = start(tmp, config, "tests.redeployed_service")
+    try:
+        yield Replicated(started, file)
+    finally:
+        stop(process)
+
+
+@pytest.fixture(scope="session")
+def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicated]:
+    with two_ingress_replicas(tmp_path_factory.mktemp("replicated")) as started:
+        yield started
+
+
 @pytest.fixture
 def client(service: Service) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service.url, timeout=60) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    server = ObjectStore.moto(tmp_path_factory.mktemp("moto"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    server = ObjectStore.seaweed(tmp_path_factory.mktemp("seaweed"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def s3_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(params=["moto", pytest.param("seaweed", marks=pytest.mark.slow)])
+def s3(request: pytest.FixtureRequest, s3_keys: None) -> ObjectStore:
+    """A real S3 server, shared by all tests: each makes a bucket of its own. Its keys are in the environment."""
+    server: ObjectStore = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+def bucket(s3: ObjectStore) -> str:
+    """A new, empty one."""
+    return s3.new_bucket()

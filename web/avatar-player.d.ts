@@ -109,7 +109,8 @@ export interface NoticeDetail {
     | "still" // motion is off: a portrait with sound and captions
     | "reconnecting"
     | "resumed"
-    | "restarted" // a new session; what was not finished is spoken again
+    | "restarted" // a new session; what was not finished goes on
+    | "moved" // the same, because the service asked for it, and before the connection was closed
     | "dry" // speech did not come in time; the face waits
     | "voice" // another voice or engine than asked for
     | "vad" // voice activity was heard, or the microphone was refused

@@ -1,39 +1,58 @@
-"""Captions of the videos that this replica made last."""
+"""Captions of the videos that were made last: this replica's in memory, those of others in the cache's store."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+import secrets
+import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from starlette.exceptions import HTTPException
 
 from museserve.media.captions import cues, webvtt
 from museserve.messages import FilmHead, Fragment, Word
+from museserve.runtime.blob_store import BlobStore, blob_key
 
 KEPT = 512
+WAIT_S = 120.0  # after a video began, its words may still become known to another replica
+LOOK_S, LOOK_MOST_S = 0.1, 1.0  # between two looks for them: at first, and later
+THREADS = 4
+UTTERANCE = re.compile(r"([0-9a-f]{8})[0-9a-f]{16}")
 
 T = TypeVar("T")
 
 
-class Captions:
-    """The words of one utterance as its video tells them; `known` once all are."""
+def utterance_id(captions: bool) -> str:
+    """Hexadecimal digits. With captions they begin with the second of its making, so that every replica knows whether words may still come."""
+    return f"{int(time.time()):08x}{secrets.token_hex(8)}" if captions else secrets.token_hex(8)
 
-    def __init__(self) -> None:
+
+class Captions:
+    """The words of one utterance as its video tells them. on_known: called once with all of them, as WebVTT."""
+
+    def __init__(self, on_known: Callable[[str], None] = lambda text: None) -> None:
         self._words: list[Word] = []
         self._known = asyncio.Event()
+        self._on_known = on_known
 
     async def heard(self, video: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
         """The items of the video, which are listened to."""
+        began = False
         try:
             async for item in video:
+                began = True
                 if isinstance(item, Fragment | FilmHead):
                     self._words.extend(item.words)
                     if isinstance(item, FilmHead) or item.words_final:
-                        self._known.set()
+                        self._end()
                 yield item
         finally:
+            if began:
+                self._end()
             self._known.set()
             await video.aclose()
 
@@ -41,15 +60,25 @@ class Captions:
         await self._known.wait()
         return webvtt(cues(self._words))
 
+    def _end(self) -> None:
+        if not self._known.is_set():
+            self._known.set()
+            self._on_known(webvtt(cues(self._words)))
+
 
 class CaptionsStore:
-    """The captions of the last `KEPT` utterances."""
+    """The captions of the last `KEPT` utterances of this replica and, while `shared` has room for them, of all.
 
-    def __init__(self) -> None:
+    shared: a store that every replica sees; None = captions are known where their video was made.
+    """
+
+    def __init__(self, shared: BlobStore | None = None) -> None:
         self._kept: OrderedDict[str, Captions] = OrderedDict()
+        self._shared = shared
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="captions")
 
     def keep(self, utterance: str) -> Captions:
-        captions = self._kept[utterance] = Captions()
+        captions = self._kept[utterance] = Captions(lambda text: self._share(utterance, text))
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return captions
@@ -57,8 +86,33 @@ class CaptionsStore:
     def drop(self, utterance: str) -> None:
         self._kept.pop(utterance, None)
 
-    def get(self, utterance: str) -> Captions:
-        """Raises HTTPException 404."""
-        if utterance not in self._kept:
-            raise HTTPException(404, f"no captions are kept for utterance {utterance!r}; the last {KEPT} are")
-        return self._kept[utterance]
+    async def webvtt(self, utterance: str) -> str:
+        """Waits until every word is known. Raises HTTPException 404."""
+        captions = self._kept.get(utterance)
+        text = await captions.webvtt() if captions else await self._of_others(utterance)
+        if text is None:
+            where = "this replica's are" if self._shared is None else "and as long as the cache has room, those of all replicas, are"
+            raise HTTPException(404, f"no captions are kept for utterance {utterance!r}; the last {KEPT} {where}")
+        return text
+
+    def _share(self, utterance: str, text: str) -> None:
+        """In a thread: nobody waits for it."""
+        if self._shared is not None:
+            self._threads.submit(self._shared.put, _key(utterance), text.encode())
+
+    async def _of_others(self, utterance: str) -> str | None:
+        known = UTTERANCE.fullmatch(utterance)
+        if self._shared is None or known is None:
+            return None
+        until, look_s, loop = int(known[1], 16) + WAIT_S, LOOK_S, asyncio.get_running_loop()
+        while True:
+            if (blob := await loop.run_in_executor(self._threads, self._shared.get, _key(utterance))) is not None:
+                return blob.decode()
+            if not 0 < until - time.time() < 2 * WAIT_S:
+                return None  # over for long, or not an id of ours
+            await asyncio.sleep(look_s)
+            look_s = min(2 * look_s, LOOK_MOST_S)
+
+
+def _key(utterance: str) -> str:
+    return blob_key("captions", utterance)

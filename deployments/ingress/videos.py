@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TypeVar
@@ -14,12 +13,13 @@ from configs.models import AppConfig
 from deployments.ingress.answers import begun
 from deployments.ingress.avatars import Avatars
 from deployments.ingress.bodies import PrerenderBody, VideoBody, exactly_one, parse
-from deployments.ingress.captions import CaptionsStore
+from deployments.ingress.captions import CaptionsStore, utterance_id
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.uploads import read_body
 from museserve.errors import ConflictError, RequestError
 from museserve.media.fragments import STREAM_END
 from museserve.messages import FilmHead, Fragment, FragmentHead, SpeechRequest, VideoRequest
+from museserve.runtime.blob_store import BlobStore
 from museserve.speech.request import parse_delivery, parse_speech
 
 T = TypeVar("T")
@@ -30,7 +30,9 @@ CACHE_SAYS = {"no": "miss", "speech": "hit; speech", "segments": "hit; segments"
 class Videos:
     def __init__(self, config: AppConfig, graph: GraphClient, avatars: Avatars) -> None:
         self._config, self._graph, self._avatars = config, graph, avatars
-        self._captions = CaptionsStore()
+        # Without memory of its own: what this replica made is kept as it is.
+        shared = BlobStore(config.cache.place, config.cache.max_bytes, memory_bytes=0) if config.cache.enabled else None
+        self._captions = CaptionsStore(shared)
 
     async def create(self, request: Request) -> Response:
         upload = await read_body(request, ["audio"])
@@ -45,12 +47,12 @@ class Videos:
         meta = await self._avatars.meta(body.avatar or self._config.avatars.default)
         speech = None if body.text is None else self._speech(body.text, body, meta.gender)
         track = body.captions == "track"
-        video = VideoRequest(_utterance_id(), meta.id, speech, audio, paced=body.stream, text_track=track)
+        video = VideoRequest(utterance_id(body.captions != "none"), meta.id, speech, audio, paced=body.stream, text_track=track)
         return await (self._stream(video, body) if body.stream else self._film(video, body))
 
     async def captions(self, request: Request) -> Response:
         """Answers once every word is known, which is long before the last picture is sent."""
-        text = await self._captions.get(request.path_params["id"]).webvtt()
+        text = await self._captions.webvtt(request.path_params["id"])
         return Response(text, media_type="text/vtt; charset=utf-8", headers={"Cache-Control": "no-store"})
 
     async def prerender(self, request: Request) -> Response:
@@ -62,7 +64,7 @@ class Videos:
             raise ConflictError("the cache is off (cache.enabled); nothing can be prerendered")
         done = []
         for speech in speeches:
-            video = VideoRequest(_utterance_id(), meta.id, speech, paced=False, keep=True)
+            video = VideoRequest(utterance_id(captions=False), meta.id, speech, paced=False, keep=True)
             fragments = [fragment async for fragment in self._graph.stream(video)]
             frames = sum(fragment.n_frames for fragment in fragments)
             done.append({"text": speech.text, "cache": CACHE_SAYS[_head(fragments[0]).cached], "frames": frames})
@@ -111,10 +113,6 @@ class Videos:
         if body.captions != "none":
             headers["Link"] = f'</v1/videos/{video.utterance}/captions.vtt>; rel="captions"; type="text/vtt"'
         return headers
-
-
-def _utterance_id() -> str:
-    return secrets.token_hex(8)
 
 
 def _head(first: Fragment) -> FragmentHead:

@@ -148,7 +148,7 @@ def serve(
     import signal
     import threading
 
-    from museserve.app.local import running
+    from museserve.app.local import running, wait_for_loss
 
     def stop_when_told() -> None:
         """SIGINT, too: a shell that starts something in the background has it ignored."""
@@ -161,7 +161,7 @@ def serve(
             stop_when_told()  # Ray has put a handler of its own in its place
             typer.echo(_ready(url, time.perf_counter() - began))
             sys.stdout.flush()
-            threading.Event().wait()
+            wait_for_loss(threading.Event())
         _note("stopping ...")
 
 
@@ -362,7 +362,7 @@ def _config(source: str, overrides: dict[str, Any] | None = None) -> AppConfig:
 def _store(settings: AppConfig) -> AvatarStore:
     from musetalk.avatars.stores import shipped_store
 
-    return shipped_store(settings, settings.mux.avatar_cache_bytes)
+    return shipped_store(settings, settings.mux.avatar_cache_bytes, verify=True)
 
 
 def _speech(text: str, voice: str, speed: float, language: str, settings: AppConfig) -> SpeechRequest:

@@ -129,7 +129,7 @@ def _landmarks() -> Finding:
 def _avatars(config: AppConfig) -> Finding:
     from musetalk.avatars.stores import shipped_store
 
-    store = shipped_store(config, config.lipsync.avatar_cache_bytes)
+    store = shipped_store(config, config.lipsync.avatar_cache_bytes, verify=True)
     names = [meta.id for meta in store.list()]
     return True, f"{len(names)} in {store.uri}: {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}"
 

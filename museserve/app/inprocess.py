@@ -80,7 +80,7 @@ class LocalPipeline:
     """
 
     def __init__(self, config: AppConfig, store: AvatarStore | None = None, *, cache: bool = False) -> None:
-        self.store = store or shipped_store(config, config.mux.avatar_cache_bytes)
+        self.store = store or shipped_store(config, config.mux.avatar_cache_bytes, use=Avatar.open)
         self._media = config.mux.media
         self.engine = ready_engine(config, self.store)
         self.engines = LocalEngines(config, self.engine)

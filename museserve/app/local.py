@@ -7,7 +7,9 @@ import math
 import os
 import shutil
 import socket
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +22,11 @@ from museserve.app.ray_flags import free_port, node_flags, one_machine_flags
 from museserve.errors import ConfigError, EngineUnavailableError
 from museserve.runtime import cpu
 from musetalk.choice import check_choice
+
+FOLDER = "muse-"  # of a service's private folder, below /tmp
+OWNER = "owner"  # the file in it that names its process
+DAEMONS = ("gcs_server", "raylet")
+LOOK_S = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +42,17 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         EngineUnavailableError: a deployment cannot start; the message has its reason.
     """
     check_choice(config)
+    _clear_dead()
     port = config.server.port or free_port()
     _check_free(config.server.host, port, "server.port")
     _check_free("127.0.0.1", config.server.dashboard_port, "server.dashboard_port")
     num_gpus = _enough_gpus(config, visible_gpus() if num_gpus is None else num_gpus)
     # Short: Unix sockets below it have at most 107 characters in their path.
-    temp = Path(tempfile.mkdtemp(prefix="muse-", dir="/tmp")) if private_temp else None
+    temp = Path(tempfile.mkdtemp(prefix=FOLDER, dir="/tmp")) if private_temp else None
     try:
+        if temp is not None:
+            me = psutil.Process()
+            (temp / OWNER).write_text(f"{me.pid} {me.create_time()}")
         os.environ.update(node_flags(config.server) | one_machine_flags(config.server, temp))
         shutil.rmtree(log_dir(port), ignore_errors=True)
         log_dir(port).mkdir(parents=True)
@@ -52,6 +63,57 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         if temp is not None:
             _end_leftovers(temp)
             shutil.rmtree(temp, ignore_errors=True)
+
+
+def wait_for_loss(stopped: threading.Event) -> None:
+    """Until `stopped` is set, or Ray is lost: then everything is ended, and so is this process.
+
+    Without its store (`gcs_server`) or its node (`raylet`) Ray answers nothing any more, and hangs where it is asked.
+    """
+    daemons = {child.name(): child for child in psutil.Process().children() if child.name() in DAEMONS}
+    while not stopped.wait(LOOK_S):
+        lost = [name for name, child in daemons.items() if not _is_alive(child)]
+        if lost:
+            _give_up(f"the service has lost {' and '.join(sorted(lost))} of Ray and cannot go on; start it again")
+
+
+def _give_up(why: str) -> None:
+    """End this process with what it started, asking Ray for nothing."""
+    sys.stderr.write(f"museserve: {why}\n")
+    sys.stderr.flush()
+    _end(psutil.Process().children(recursive=True))
+    for folder in _folders_of(psutil.Process()):
+        _end_leftovers(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _folders_of(owner: psutil.Process) -> list[Path]:
+    return [file.parent for file in _owner_files() if file.read_text() == f"{owner.pid} {owner.create_time()}"]
+
+
+def _owner_files() -> list[Path]:
+    """Those of this user's services, also of killed ones."""
+    return [file for file in Path("/tmp").glob(f"{FOLDER}*/{OWNER}") if file.parent.stat().st_uid == os.getuid()]
+
+
+def _clear_dead() -> None:
+    """End what a service that was killed has left, and remove its folder."""
+    for file in _owner_files():
+        with suppress(OSError, ValueError):  # another start is faster
+            pid, created = file.read_text().split()
+            with suppress(psutil.NoSuchProcess):
+                if psutil.Process(int(pid)).create_time() == float(created):
+                    continue
+            logger.warning("clearing what a service that was killed left in %s", file.parent)
+            _end_leftovers(file.parent)
+            shutil.rmtree(file.parent, ignore_errors=True)
 
 
 def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> Iterator[str]:
@@ -125,11 +187,21 @@ def _end_leftovers(temp: Path) -> None:
 
     An HAProxy that was replaced under load outlives the cluster, and keeps the port.
     """
-    left = [process for process in psutil.process_iter(["cmdline"]) if any(str(temp) in word for word in process.info["cmdline"] or ())]
+    left = [process for process in psutil.process_iter() if _is_of(process, str(temp))]
     for process in left:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(left, timeout=2)
+
+
+def _is_of(process: psutil.Process, temp: str) -> bool:
+    """Whether a process was started out of the folder; Ray's own take another command line, and keep their logs open."""
+    with suppress(psutil.Error):  # it has just ended, or is another user's
+        words = process.cmdline()
+        if words and words[0].startswith("ray::"):
+            return any(file.path.startswith(temp) for file in process.open_files())
+        return any(temp in word for word in words)
+    return False
 
 
 def log_dir(port: int) -> Path:

@@ -6,11 +6,15 @@ The launcher of one machine puts them into its own environment, whoever starts a
 
 from __future__ import annotations
 
+import random
 import socket
 from pathlib import Path
 
 from configs.models import ServerConfig
+from museserve.app import haproxy
+from museserve.errors import ConfigError
 
+REPLICA_PORTS = 64  # of ingress replicas: more than run at once, those that end included
 GRPC_CAP = 128 * 2**20  # one upload travels in one message
 
 
@@ -40,6 +44,10 @@ def node_flags(server: ServerConfig) -> dict[str, str]:
             # Each change of the ingress replicas replaces HAProxy. The old one keeps its connections for so long: by
             # default it cuts streams and sessions after two minutes. Four hours, as sessions.session_s.
             "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "14400",
+            # Ray's default, which sessions are told: how long a stopping ingress replica serves on before it closes
+            # their connections. They need one or two seconds of it to move, more where a new replica has to start
+            # first. graceful_shutdown_timeout_s and cluster/kuberay (drain.sh) are longer.
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "30",
         }
     return flags
 
@@ -58,7 +66,17 @@ def one_machine_flags(server: ServerConfig, folder: Path | None) -> dict[str, st
         # Two services on one machine must not share HAProxy's files and ports.
         files = {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "admin.sock", "METRICS_SOCKET_PATH": "metrics.sock"}
         flags |= {f"RAY_SERVE_HAPROXY_{name}": str(folder / file) for name, file in files.items()}
+        # Where no ingress replica answers, HAProxy asks a proxy of Ray's at a fixed port, which several services
+        # would share: one would answer for another. Replicas take ports out of a range, from its beginning.
+        first = _free_range(REPLICA_PORTS)
         flags |= {
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+            "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
+            "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + REPLICA_PORTS - 1),
+        }
+        flags |= {
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy.write_launcher(folder)),
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
@@ -66,6 +84,24 @@ def one_machine_flags(server: ServerConfig, folder: Path | None) -> dict[str, st
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         }
     return flags
+
+
+def _free_range(n: int) -> int:
+    """The first of `n` ports in a row, of which nobody listens on any; another service chooses at random, too."""
+    below_ephemeral = range(20_000, 32_000 - n, n)
+    for first in random.sample(below_ephemeral, len(below_ephemeral)):
+        if all(_is_free(port) for port in range(first, first + n)):
+            return first
+    raise ConfigError(f"there are no {n} free ports in a row between {below_ephemeral.start} and 32000")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def free_port() -> int:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.models import AppConfig, cache_dir
+from configs.models import AppConfig
 from museserve.messages import AvatarRef, EngineInfo, Fragment, FragmentHead, Phoneme, SpeechChunk, SpeechInfo, SpeechRequest, Word
 from museserve.runtime.blob_store import BlobStore, blob_key
 from museserve.runtime.versions import stamp
@@ -52,8 +52,7 @@ class UtteranceCache:
     """
 
     def __init__(self, config: AppConfig) -> None:
-        uri = config.cache.uri or str(cache_dir() / "utterances")
-        self._store = BlobStore(uri, config.cache.max_bytes, config.cache.memory_bytes)
+        self._store = BlobStore(config.cache.place, config.cache.max_bytes, config.cache.memory_bytes)
         self._speech_settings = blob_key(FORMAT, config.speech.model_dump_json(exclude=SPEECH_EXCEPT))
         lipsync = config.lipsync.model_dump_json(exclude=LIPSYNC_EXCEPT)
         media, pieces = config.mux.media.model_dump_json(), config.mux.first_pieces

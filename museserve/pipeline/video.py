@@ -147,8 +147,9 @@ class VideoPipeline:
         return lookup
 
     async def _film(self, request: VideoRequest, lookup: _Lookup) -> AsyncGenerator[Fragment, None]:
+        background = await asyncio.to_thread(lookup.avatar.background, lookup.lipsync.info.name)  # its first use may fetch 100 MB
         utterance = UtterancePipeline(
-            lookup.avatar.background(lookup.lipsync.info.name),
+            background,
             self._chunks(request, lookup),
             lookup.lipsync,
             self._config,

@@ -6,6 +6,8 @@
 When the blobs outgrow their bound, those that were read longest ago go. File systems know when a file was written but seldom when it was read, and an
 object store cannot change that time: so each read that is the first in an hour writes the marker anew. Libraries that bound
 a cache (diskcache, cachetools) know a disk or a process; this one is the same on S3.
+
+A remote store that is slow or away is left alone for a while: nobody waits longer for the cache than for what it would save.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow.fs as pafs
 
-from museserve.runtime.storage import resolve
+from museserve.runtime import storage
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,9 @@ KEPT_SHARE = 0.9  # what is left after blobs had to go, so that not every write 
 LOOK_AFTER = 64  # writes after which the whole store is measured again, because other processes write too
 STALE_S = 3_600.0  # a temporary file this old was left by a writer that died
 DIGEST = 32
+PATIENCE_S = 1.0  # for a blob of a remote store
+AWAY_S = 10.0  # how long a store that failed is left alone
+READERS = 8
 
 
 class BlobStore:
@@ -44,12 +51,15 @@ class BlobStore:
         max_bytes: of all blobs together; may be passed for a moment by what was just written.
         memory_bytes: of blobs kept in this process as well.
     Raises:
-        ConfigError: the URI names no file system.
+        ConfigError: the URI names no file system, or its bucket is not there.
     """
 
     def __init__(self, uri: str, max_bytes: int, memory_bytes: int = 32 * 2**20) -> None:
-        self._fs, self._root = resolve(uri, Path(), "cache.uri")
+        self._fs, self._root = storage.resolve(uri, Path(), "cache.uri")
+        storage.check(self._fs, self._root, "cache.uri")
         self._local = self._fs.type_name == "local"
+        self._readers = None if self._local else ThreadPoolExecutor(READERS, thread_name_prefix="cache")
+        self._away_until = 0.0
         self._max_bytes, self._memory_bytes = max_bytes, memory_bytes
         self._lock = threading.Lock()
         self._memory: OrderedDict[str, bytes] = OrderedDict()
@@ -63,22 +73,25 @@ class BlobStore:
             if blob is not None:
                 self._memory.move_to_end(key)
         if blob is None:
-            blob = self._read(key)
+            blob = self._looked_up(key)
             if blob is None:
                 return None
             self._remember(key, blob)
-        self._mark(key)
+        if self._readers is None:
+            self._mark(key)
+        else:
+            self._readers.submit(self._mark, key)
         return blob
 
     def put(self, key: str, blob: bytes) -> bool:
         """Keep a blob. False when it is larger than the store or cannot be written."""
-        if len(blob) > self._max_bytes:
+        if len(blob) > self._max_bytes or self._is_away():
             return False
         path = self._path(key)
         try:
             self._write(path, hashlib.sha256(blob).digest() + blob)
         except OSError as error:
-            logger.warning("the cache cannot be written: %s", error)
+            self._failed("written", error)
             return False
         self._remember(key, blob)
         with self._lock:
@@ -93,7 +106,7 @@ class BlobStore:
         try:
             entries = self._fs.get_file_info(pafs.FileSelector(self._root, allow_not_found=True, recursive=True))
         except OSError as error:
-            logger.warning("the cache cannot be listed: %s", error)
+            self._failed("listed", error)
             return 0
         blobs: dict[str, tuple[float, int]] = {}
         used: dict[str, float] = {}
@@ -116,12 +129,38 @@ class BlobStore:
                 self._forget(name)
         return total
 
-    def _read(self, key: str) -> bytes | None:
+    def _looked_up(self, key: str) -> bytes | None:
+        """From the store, if it answers in time."""
         path = self._path(key)
+        if self._readers is None:
+            return self._read(path)
+        if self._is_away():
+            return None
+        try:
+            return self._readers.submit(self._read, path).result(PATIENCE_S)
+        except FutureTimeoutError:
+            self._failed("read", f"no answer in {PATIENCE_S:g} s")
+            return None
+
+    def _is_away(self) -> bool:
+        return time.monotonic() < self._away_until
+
+    def _failed(self, how: str, error: object) -> None:
+        """One line in the log for as long as the store is left alone; a local folder is tried each time."""
+        if self._is_away():
+            return
+        logger.warning("the cache cannot be %s: %s", how, error)
+        if not self._local:
+            self._away_until = time.monotonic() + AWAY_S
+
+    def _read(self, path: str) -> bytes | None:
         try:
             with self._fs.open_input_stream(path) as file:
                 raw = bytes(file.read())
-        except OSError:
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._failed("read", error)
             return None
         if hashlib.sha256(memoryview(raw)[DIGEST:]).digest() != raw[:DIGEST]:
             logger.warning("a damaged blob was removed from the cache: %s", path)
@@ -151,6 +190,8 @@ class BlobStore:
             if now - self._marked.get(key, 0.0) < MARK_S:
                 return
             self._marked[key] = now
+        if self._is_away():
+            return
         try:
             self._write(self._path(key) + USED, b"")
         except OSError:

@@ -8,6 +8,7 @@ from museserve.speech.engines import voices
 from museserve.speech.text import language as languages
 from museserve.speech.text.clean import Speakable, canonical, is_heard
 
+DECOMPOSED = 4  # characters that NFC may make one of, at most
 SLOWEST, FASTEST = 0.25, 4.0  # times a voice's own pace
 
 
@@ -34,6 +35,8 @@ def parse_speech(text: str, delivery: Delivery, max_chars: int) -> SpeechRequest
     Raises:
         TextError: nothing to speak, or more than `max_chars` characters.
     """
+    if len(text) > DECOMPOSED * max_chars and len(text := text.strip()) > DECOMPOSED * max_chars:
+        raise TextError(f"the text has {len(text):,} characters; accepted: 1 to {max_chars:,}")
     trimmed, accepted = canonical(text).strip(), f"accepted: 1 to {max_chars:,} characters"
     if not trimmed:
         raise TextError(f"the text is empty (seen: {len(text)} characters, all blank); {accepted}")

@@ -98,7 +98,8 @@ class Synthesizer:
             TextError: no offline voice can speak anything of it.
             SpeechEngineError: the provider failed and no offline voice may take over.
         """
-        clauses = sentences.split(request.text, self._config.first_clause_chars, MAX_CLAUSE_CHARS, request.language)
+        cut = partial(sentences.split, request.text, self._config.first_clause_chars, MAX_CLAUSE_CHARS, request.language)
+        clauses = await self._pool.run(0.0, cut)  # a long text takes milliseconds, in which no other would be heard
         if self._openai is None or voices.is_offline(request.voice):
             chunks = self._speak_offline(clauses, request.delivery)
         else:

@@ -164,6 +164,19 @@ def check_id(avatar_id: str) -> str:
     return avatar_id
 
 
+def content_fault(size: int, sha256: str, expected: StoredFile) -> str:
+    """What is wrong with a file of this size and digest; "" when nothing is."""
+    if size != expected.bytes:
+        return f"{size:,} bytes, {expected.bytes:,} were written"
+    return "" if sha256 == expected.sha256 else "its content is not what was written"
+
+
+def check_content(ref: AvatarRef, name: str, size: int, sha256: str, expected: StoredFile) -> None:
+    """Raises EngineError, with the file's name, when it is not what was written."""
+    if fault := content_fault(size, sha256, expected):
+        raise EngineError(f"avatar {ref.id!r}: {name} is damaged: {fault}")
+
+
 def content_version(*parts: object) -> str:
     """16 hex digits that stand for everything an avatar is made from."""
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
@@ -173,10 +186,11 @@ class Avatar:
     """One version of an avatar, opened lazily: a file is checked and mapped the first time its content is asked for.
 
     Thread-safe. Arrays are read-only and stay valid for as long as someone holds them, even when the avatar is deleted meanwhile.
-    `open_file(name)` returns a file as a `pyarrow.Buffer`; `opened(n)` is told each time n more bytes are held.
+    `open_file(name, expected)` returns a file as a `pyarrow.Buffer` that is what `expected` says, or raises EngineError;
+    `opened(n)` is told each time n more bytes are held.
     """
 
-    def __init__(self, meta: AvatarMeta, open_file: Callable[[str], Any], opened: Callable[[int], None] = lambda n: None) -> None:
+    def __init__(self, meta: AvatarMeta, open_file: Callable[[str, StoredFile], Any], opened: Callable[[int], None] = lambda n: None) -> None:
         self.meta = meta
         self.ref = meta.ref
         self._open_file = open_file
@@ -267,6 +281,18 @@ class Avatar:
         """What this engine's utterances are drawn on. Raises EngineError: not prepared for it, or a file is missing or damaged."""
         return Background(self.ref, self.frames, self.box(engine), self.mask(engine), self.faces(engine), self.order, self.meta.crf)
 
+    def open_engines(self) -> None:
+        """Open what the engines it is prepared for draw by. Raises EngineError."""
+        for engine in self.meta.engines:
+            self.arrays(engine)
+
+    def open(self) -> None:
+        """Open every file, so that each is checked and mapped before anyone waits for it. Raises EngineError."""
+        for name in self.meta.files:
+            with self._lock:
+                _, new = self._buffer(name)
+            self._opened(new)
+
     def verify(self) -> None:
         """Read every file once and keep none.
 
@@ -322,9 +348,4 @@ class Avatar:
         expected = self.meta.files.get(name)
         if expected is None:
             raise EngineError(f"avatar {self.ref.id!r} version {self.ref.version} has no file {name}")
-        buffer = self._open_file(name)
-        if buffer.size != expected.bytes:
-            raise EngineError(f"avatar {self.ref.id!r}: {name} is damaged: {buffer.size:,} bytes, {expected.bytes:,} were written")
-        if hashlib.sha256(buffer).hexdigest() != expected.sha256:
-            raise EngineError(f"avatar {self.ref.id!r}: {name} is damaged: its content is not what was written")
-        return buffer
+        return self._open_file(name, expected)

@@ -6,13 +6,12 @@ import hashlib
 import logging
 import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
 
 from configs.models import MediaConfig
-from museserve.errors import ConflictError, EngineError, ImageError, RequestError, UnknownAvatarError
+from museserve.errors import ConflictError, EngineError, ImageError, RequestError, StoreError, UnknownAvatarError
 from museserve.media.idle_loop import encode_idle
 from museserve.messages import ANIMATOR, MUSETALK, AvatarRef, ByteArray, FloatArray
 from museserve.runtime.versions import stamp
@@ -96,10 +95,13 @@ def prepare_builtin(
     size: int = 512,
     media: MediaConfig | None = None,
     networks: PartsEncoder | None = None,
+    *,
+    verify: bool = False,
 ) -> AvatarRef:
-    """Make sure that a shipped avatar lies in the store, whole and current. Detects nothing; costs little when it is there.
+    """Make sure that a shipped avatar lies in the store, current and, with `verify`, whole. Detects nothing.
 
-    With `networks` it is prepared for MuseTalk too; without them one that is so already is left as it is.
+    Costs one small read when it is there; with `verify` all its files are read. With `networks` it is prepared for MuseTalk
+    too; without them one that is so already is left as it is.
     Processes of a machine that do this at once wait for the first.
 
     Raises:
@@ -109,13 +111,19 @@ def prepare_builtin(
     settings = builtin_settings(avatar_id, size, media)
 
     def there() -> AvatarRef | None:
-        """The current version, when it is whole and does for what is asked."""
-        ref = AvatarRef(avatar_id, version_for(settings, networks))
-        if networks is None:
-            with suppress(UnknownAvatarError, EngineError):
-                meta = store.meta(avatar_id)
-                ref = meta.ref if meta.settings == settings else ref
-        return ref if store.holds(ref) else None
+        """The current version, when it does for what is asked."""
+        try:
+            meta = store.meta(avatar_id)
+        except UnknownAvatarError:
+            return None
+        except StoreError:
+            raise
+        except EngineError:
+            return None  # damaged
+        wanted = version_for(settings, networks)
+        if meta.version != wanted and (networks is not None or meta.settings != settings):
+            return None
+        return meta.ref if not verify or store.holds(meta.ref) else None
 
     if found := there():
         return found

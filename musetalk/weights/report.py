@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from configs.models import AppConfig
+from museserve.errors import WeightsError
 from musetalk.weights.catalogue import files_for
 from musetalk.weights.folder import WeightsFolder
 
+logger = logging.getLogger(__name__)
+
+REPORTED = ("v15", "v1", "taesd", "restore")
 STAND_INS = ("dwpose/", "face-parse-bisent/")  # where files are missing without which avatars are prepared less well, and told so
 
 
@@ -25,8 +31,12 @@ def weights_report(config: AppConfig) -> dict[str, str]:
     """For /health: whether the files of each version of MuseTalk are there, by their sizes."""
     folder = WeightsFolder(config.weights)
     report = {}
-    for purpose in ("v15", "v1", "taesd", "restore"):
-        missing = folder.missing(purpose)
+    for purpose in REPORTED:
+        try:
+            missing = folder.missing(purpose)
+        except WeightsError as error:
+            logger.warning("%s", error)
+            return dict.fromkeys(REPORTED, "cannot be read just now; the log says why")
         wanted = sum(not file.optional for file in files_for(purpose))
         report[purpose] = "present" if not missing else f"{len(missing)} of {wanted} files missing"
     return report

@@ -13,17 +13,16 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO
 
 import httpx2
-from filelock import FileLock, Timeout
 
 from museserve.errors import WeightsError
+from museserve.runtime.storage import locked
 
 PART = ".part"  # ends the name of a file that is still being written; never read
 BLOCK = 2**20
@@ -90,26 +89,6 @@ def fetch(
     except OSError as error:
         raise WeightsError(disk_error(target, error)) from None
     return digest
-
-
-@contextmanager
-def locked(target: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[bool]:
-    """Hold the lock on `target` among threads and processes; yields whether it had to be waited for. Raises OSError."""
-    path = target.with_name(f"{target.name}.lock")
-    lock = FileLock(path)
-    waited = False
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        waited = True
-        on_wait()
-        lock.acquire()
-    try:
-        yield waited
-    finally:
-        # Unlinked while it is held: FileLock opens the path again when what it locked has no name any more.
-        path.unlink(missing_ok=True)
-        lock.release()
 
 
 class _PartialFile:

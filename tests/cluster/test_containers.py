@@ -14,7 +14,7 @@ from museserve.app.ray_flags import node_flags, one_machine_flags
 from tests.cluster.programs import CLUSTER, output
 from tests.test_packaging import SHIPPED
 
-PROFILES = {"cpu": {"cpu"}, "gpu": {"gpu"}, "monitoring": {"prometheus", "grafana"}, "store": {"store", "bucket"}}
+PROFILES = {"gpu": {"gpu"}, "monitoring": {"prometheus", "grafana"}, "store": {"store", "bucket"}}
 COMPOSE = yaml.safe_load((CLUSTER / "compose.yaml").read_text())
 
 
@@ -25,16 +25,25 @@ def compose(*arguments: str, profiles: str = "") -> str:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_compose_reads_each_profile(profile: str) -> None:
     compose("--profile", profile, "config", "-q")
-    assert set(compose("--profile", profile, "config", "--services").split()) == PROFILES[profile]
+    assert set(compose("--profile", profile, "config", "--services").split()) == {"cpu", *PROFILES[profile]}
 
 
-def test_the_example_environment_runs_the_cpu_engine_on_8001() -> None:
-    read = output("docker-compose", "--env-file", ".env.example", "config", env={"PATH": os.environ["PATH"]})
+@pytest.mark.parametrize("file", ["/dev/null", ".env.example"])
+def test_up_alone_runs_the_cpu_engine_on_8001(file: str) -> None:
+    """With no `.env`, and with the example as it is."""
+    read = output("docker-compose", "--env-file", file, "config", env={"PATH": os.environ["PATH"]})
     services: dict[str, Any] = yaml.safe_load(read)["services"]
-    assert services.keys() == {"cpu"}
+    assert services.keys() == {"cpu"} and services["cpu"]["scale"] == 1
     published = {port["published"]: port["host_ip"] for port in services["cpu"]["ports"]}
     assert published == {"8001": "127.0.0.1", "8265": "127.0.0.1"}
     assert services["cpu"]["read_only"] is True
+
+
+def test_a_card_takes_the_place_of_the_cpu_engine_where_env_says_so() -> None:
+    """Both would want port 8001."""
+    env = {"PATH": os.environ["PATH"], "COMPOSE_PROFILES": "gpu", "MUSESERVE_CPU": "0"}
+    services = yaml.safe_load(output("docker-compose", "config", env=env))["services"]
+    assert {name: service.get("scale", 1) for name, service in services.items()} == {"cpu": 0, "gpu": 1}
 
 
 def test_keys_come_from_the_environment_alone() -> None:

@@ -26,7 +26,7 @@ from tests.cluster.kubernetes import KUBERAY, ROOT, VERSION, Manifest, build, ra
 OVERLAYS = ("cpu", "gpu", "production", "kind")
 GENERATED = ("base/ray-flags.env", *(f"overlays/{name}/serve-config.yaml" for name in ("cpu", "gpu", "kind")))
 CUSTOM = ("RayService", "PodMonitor")  # kinds that Kubernetes itself does not have
-DRAINING_S = 30  # of HAProxy, RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S
+DRAINING_S = int(node_flags(load_config("cluster").server)["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"])
 
 built = cache(lambda overlay: build(KUBERAY / "overlays" / overlay))
 

@@ -146,12 +146,14 @@ def test_nothing_it_is_given_makes_it_raise() -> None:
 LOADS = st.floats(0, 500)
 
 
+@settings(deadline=None)
 @given(LOADS, LOADS, st.integers(1, 8), st.integers(1, 12))
 def test_more_load_never_wants_fewer(one: float, other: float, least: int, target: int) -> None:
     low, high = (wanted(contexts(load, dict.fromkeys(NAMES, target), least=least, most=12)) for load in sorted((one, other)))
     assert all(low[name] <= high[name] for name in NAMES)
 
 
+@settings(deadline=None)
 @given(LOADS, st.integers(0, 5), st.integers(5, 12), st.floats(0.1, 1), st.integers(0, 3))
 def test_within_bounds_and_never_below_what_is_live(load: float, least: int, most: int, aim: float, spare: int) -> None:
     capacity = {"aim": aim, "spare_replicas": spare}
@@ -160,6 +162,7 @@ def test_within_bounds_and_never_below_what_is_live(load: float, least: int, mos
     assert all(got[name] >= min(most, math.floor(load / streams)) for name, streams in STREAMS.items())
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=60), st.floats(0, 20))
 def test_the_window_has_the_largest(loads: list[float], seconds: float) -> None:
     window = Window()

@@ -10,14 +10,15 @@ const ACK_BYTES = 2 ** 18;
 const PONG_MS = 4_000; // a connection that does not answer for so long is dead, though nobody said so
 const HEARTBEAT_MS = 5_000;
 const CONNECT_MS = 10_000;
-const BACKOFF_MS = [0, 250, 500, 1_000, 2_000, 4_000];
+const BACKOFF_MS = [0, 100, 250, 500, 1_000, 2_000, 4_000];
 const GIVE_UP_MS = 60_000; // or what the service keeps a session for, where that is longer
 const RESUME_S = 30; // unless the service says
-const FIRST_TRIES = 3; // without any session
+const FIRST_TRIES = 3; // before there ever was a session
 const BUSY_S = 2; // unless the service says how long to wait
 
 const ABNORMAL = 1006; // the browser's code of a connection that was lost
 const EXPIRED = 4003; // nothing was said for a long time
+const UNKNOWN_SESSION = 4004; // the service, or this part of it, does not have it
 
 // Close codes after which nothing is to be tried again, and why. The others: resume where that makes sense, else a
 // new session.
@@ -27,7 +28,7 @@ const EXPIRED = 4003; // nothing was said for a long time
   4006: "another page went on with this session",
   4009: "this page's origin is not accepted by the service",
 };
-const NEW_SESSION = new Set([1001, 1009, 1011, 4001, EXPIRED, 4004, 4008, 4013]);
+const NEW_SESSION = new Set([1001, 1009, 1011, 1012, 4001, EXPIRED, UNKNOWN_SESSION, 4008, 4013]);
 const WAIT_FIRST = new Set([4008, 4013]); // wait before trying again
 
 export class Connection {
@@ -45,16 +46,19 @@ export class Connection {
   /** @type {Timer | undefined} */ #retryTimer;
   #tries = 0;
   #lostAt = 0;
+  #patient; // however many tries the first session takes
   #closed = false;
   /** @type {Failure | null} */ #closingError = null; // the service's reason before it closed
   #established = false; // `ready` came on this connection ...
   #catchingUp = false; // ... and not yet all that was missed
 
-  /** @param {URL} url @param {TransportOptions["start"]} start @param {ConnectionHooks} hooks */
-  constructor(url, start, hooks) {
+  /** @param {URL} url @param {TransportOptions["start"]} start @param {ConnectionHooks} hooks
+   * @param {boolean} patient the service is known to be there */
+  constructor(url, start, hooks, patient) {
     this.#url = url;
     this.#start = start;
     this.#hooks = hooks;
+    this.#patient = patient;
     addEventListener("online", this.#retryNow);
     document.addEventListener("visibilitychange", this.#retryNow);
     this.#open();
@@ -139,7 +143,7 @@ export class Connection {
   /** @param {Ready} ready */
   #begin(ready) {
     this.#session = ready;
-    this.#established = true;
+    this.#established = this.#patient = true;
     this.#tries = this.#lostAt = 0;
     clearInterval(this.#heartbeat);
     this.#heartbeat = setInterval(() => this.#ping(), Math.min(HEARTBEAT_MS, 1000 * (ready.limits.heartbeat_s / 2)));
@@ -204,10 +208,13 @@ export class Connection {
     const first = this.#session === null && this.#lostAt === 0;
     this.#lostAt ||= performance.now();
     if (NEW_SESSION.has(code)) {
+      // Another part of the service answered: it can begin at once.
+      if (code === UNKNOWN_SESSION && this.#session) this.#tries = 0;
       this.#session = null;
       this.#seq = this.#acked = 0;
     }
     if (!first || code !== ABNORMAL) this.#hooks.lost(code);
+    if (this.#closed) return;
     const askedMs = Math.max(1000 * (this.#closingError?.retry_after_s ?? BUSY_S), 1000);
     const waitMs = WAIT_FIRST.has(code) ? askedMs : BACKOFF_MS[Math.min(this.#tries, BACKOFF_MS.length - 1)];
     this.#tries += 1;
@@ -223,7 +230,7 @@ export class Connection {
     if (code in FINAL) return refusal("closed", FINAL[code]);
     const lostMs = this.#lostAt === 0 ? 0 : performance.now() - this.#lostAt;
     const patienceMs = Math.max(1000 * (this.#session?.limits.resume_s || RESUME_S), GIVE_UP_MS);
-    if (lostMs > patienceMs || (this.#session === null && this.#tries >= FIRST_TRIES)) {
+    if (lostMs > patienceMs || (!this.#patient && this.#tries >= FIRST_TRIES)) {
       return refusal("unreachable", `the service cannot be reached (close code ${code})`);
     }
     if (code === EXPIRED) return refusal("closed", "the session ended because nothing was said for a long time");

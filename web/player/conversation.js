@@ -10,10 +10,19 @@ import { deferred } from "./utterance.js";
 import { FLAG_ENDS, FLAG_INIT, loadIdle } from "./wire.js";
 /** @import { ReadyDetail } from "../avatar-player.d.ts" */
 /** @import { Deferred, Failure, Fragment, IdleLoop, Interrupted, Ready, ServerMessage } from "./types.d.ts" */
-/** @import { Started, Transport, TransportOptions, WordsMessage } from "./types.d.ts" */
+/** @import { PersonState, SpokenPart, Started, Transport, TransportOptions, WordsMessage } from "./types.d.ts" */
 /** @import { Utterance } from "./utterance.js" */
 
 const STATS_MS = 5_000;
+
+/** @param {SpokenPart} message @returns {SpokenPart} */
+const spokenPart = ({ first_frame, phase, chars, first_word, first_cue }) => ({
+  first_frame,
+  phase,
+  ...(chars && { chars }),
+  first_word,
+  first_cue,
+});
 
 /** @implements {Transport} */
 export class Conversation {
@@ -22,7 +31,13 @@ export class Conversation {
   #video;
   #quality;
   #hooks;
-  #connection;
+  #address;
+  #start;
+  /** @type {Connection} */ #connection;
+  /** @type {Connection | null} */ #next = null; // to where the session moves, until it answers
+  /** From where it moved, and what still comes from there: by the numbers of that session.
+   * @type {{ connection: Connection, begun: Map<number | null, Utterance> } | null} */
+  #left = null;
   #outgoing;
   /** @type {string | null} */ #idleUrl = null;
   /** @type {Deferred<ReadyDetail>} */ #opened = deferred();
@@ -31,6 +46,7 @@ export class Conversation {
   #epoch = 0; // sessions so far; numbers of utterances count within one
   /** @type {Ready | null} */ #ready = null;
   #lost = false;
+  /** @type {PersonState} */ #state = "idle";
   #statsTimer;
 
   /** @param {TransportOptions} options */
@@ -39,20 +55,14 @@ export class Conversation {
     this.#video = video;
     this.#quality = quality;
     this.#hooks = hooks;
-    const address = new URL("/v1/sessions", base);
-    address.protocol = address.protocol.replace("http", "ws");
+    this.#start = start;
+    this.#address = new URL("/v1/sessions", base);
+    this.#address.protocol = this.#address.protocol.replace("http", "ws");
     this.#outgoing = new Outgoing(
       (message) => this.#connection.send(message),
       (latencyS) => this.timeline?.predictPhase(latencyS),
     );
-    this.#connection = new Connection(address, start, {
-      ready: (ready, anew) => this.#begin(ready, anew).catch((error) => this.#fail(error)),
-      caughtUp: () => this.#outgoing.catchUp(),
-      message: (message) => this.#receive(message),
-      fragment: (fragment) => this.#addFragment(fragment),
-      lost: () => this.#connectionLost(),
-      gone: (error) => this.#fail(error),
-    });
+    this.#connection = this.#connect();
     this.#statsTimer = setInterval(() => this.#sendStats(), STATS_MS);
   }
 
@@ -68,6 +78,7 @@ export class Conversation {
 
   /** @type {Transport["interrupt"]} */
   interrupt(utterances) {
+    this.#leave();
     this.timeline?.cut(utterances.map((utterance) => utterance.key));
     this.#outgoing.interrupt(utterances);
     for (const utterance of utterances) this.#hooks.ended(utterance, "interrupted");
@@ -80,13 +91,18 @@ export class Conversation {
 
   /** @type {Transport["setState"]} */
   setState(state) {
-    if (state !== "idle") this.#connection.send({ type: "state", state });
+    this.#state = state;
+    this.#sendState();
+  }
+
+  #sendState() {
+    if (this.#state !== "idle") this.#connection.send({ type: "state", state: this.#state });
   }
 
   close() {
     this.#sendStats();
     clearInterval(this.#statsTimer);
-    this.#connection.close();
+    for (const connection of [this.#connection, this.#next, this.#left?.connection]) connection?.close();
     this.timeline?.destroy();
     this.#outgoing.close();
     this.#opened.reject(new PlayerError("closed", "the player was disconnected"));
@@ -94,14 +110,62 @@ export class Conversation {
 
   // --- a session begins, is lost, or cannot go on ----------------------------------------------------------
 
-  /** @param {Ready} ready @param {boolean} anew */
-  async #begin(ready, anew) {
+  #connect(patient = false) {
+    /** @type {Connection} */ const connection = new Connection(
+      this.#address,
+      this.#start,
+      {
+        ready: (ready, anew) => {
+          const moved = connection === this.#next;
+          if (moved) this.#moveTo(connection);
+          else if (connection !== this.#connection) return; // nobody waits for it any more
+          this.#begin(ready, anew, moved).catch((error) => this.#fail(error));
+        },
+        caughtUp: () => this.#outgoing.catchUp(),
+        message: (message) => {
+          if (connection === this.#connection) this.#receive(message);
+        },
+        fragment: (fragment) => {
+          if (connection === this.#connection) this.#addFragment(fragment);
+          else if (connection === this.#left?.connection) this.#addLateFragment(fragment);
+        },
+        lost: () => this.#connectionLost(connection),
+        gone: (error) => {
+          if (connection === this.#connection) this.#fail(error);
+          else if (connection === this.#next) {
+            connection.close();
+            this.#next = null; // what there is goes on until it is closed
+          }
+        },
+      },
+      patient,
+    );
+    return connection;
+  }
+
+  /** @param {Connection} connection */
+  #moveTo(connection) {
+    // Where it moves on before anything came, the first one still gives.
+    if (this.#left) this.#connection.close();
+    else this.#left = { connection: this.#connection, begun: this.#outgoing.begun };
+    this.#connection = connection;
+    this.#next = null;
+  }
+
+  /** Done with the session from which this one moved. */
+  #leave() {
+    this.#left?.connection.close();
+    this.#left = null;
+  }
+
+  /** @param {Ready} ready @param {boolean} anew @param {boolean} moved */
+  async #begin(ready, anew, moved) {
     const again = this.#ready !== null;
     if (anew) {
       this.#epoch += 1;
-      const unfinished = this.#outgoing.reset(ready.limits);
-      this.timeline?.cut(unfinished.map((utterance) => utterance.key));
-      for (const utterance of unfinished) utterance.key = null;
+      const sameFace = this.#idleUrl === ready.idle.url; // what came of another one is of no use
+      for (const { key, frames } of this.#outgoing.reset(ready.limits, sameFace)) this.timeline?.takeOver(key, frames);
+      if (!sameFace || !this.#left?.begun.size) this.#leave();
     } else this.#outgoing.hold();
     this.#ready = ready;
     const { codecs } = ready.media;
@@ -112,14 +176,18 @@ export class Conversation {
       this.#idleUrl = ready.idle.url;
       await this.#show(await loadIdle(new URL(ready.idle.url, this.#base).href));
     }
-    if (anew) this.#outgoing.catchUp();
+    if (anew) {
+      this.#outgoing.catchUp();
+      this.#sendState();
+    }
     const { session, avatar, lips, speech, resumed } = ready;
     const detail = { session, mode: this.mode, avatar, lips, speech, resumed };
     for (const notice of ready.notices) this.#hooks.notice("service", notice);
     if (again && this.#lost) {
-      if (anew) this.#hooks.notice("restarted", "a new session began; what was not finished is spoken again");
+      if (anew) this.#hooks.notice("restarted", "a new session began; what was not finished goes on");
       else this.#hooks.notice("resumed", "the connection is back");
     }
+    if (moved) this.#hooks.notice("moved", "the session moved to another part of the service");
     this.#lost = false;
     this.#hooks.ready(detail);
     this.#opened.resolve(detail);
@@ -153,7 +221,15 @@ export class Conversation {
     await Promise.race([this.#video.play(), painted]);
   }
 
-  #connectionLost() {
+  /** @param {Connection} connection */
+  #connectionLost(connection) {
+    if (connection === this.#left?.connection) this.#leave();
+    if (connection !== this.#connection) return;
+    if (this.#next) {
+      connection.close();
+      this.#connection = this.#next;
+      this.#next = null;
+    }
     if (this.#lost || this.#ready === null) return;
     this.#lost = true;
     this.#quality.add("reconnects");
@@ -175,27 +251,51 @@ export class Conversation {
   // --- what the service says -------------------------------------------------------------------------------
 
   /** @param {Fragment} fragment */
-  #addFragment({ n, flags, firstFrame, nFrames, data }) {
+  #addFragment(fragment) {
+    const { n, flags, firstFrame } = fragment;
     const utterance = this.#outgoing.byNumber(n);
     if (!utterance?.key || utterance.done) return;
-    const { id, key } = utterance;
+    const { id } = utterance;
     if (flags & FLAG_INIT) {
       this.#hooks.error(new PlayerError("media", "the speech was encoded otherwise than the idle loop", { id }));
       return;
     }
+    if (firstFrame < utterance.frames) return; // came from the session that is left
+    this.#leave();
+    this.#put(utterance, fragment);
+  }
+
+  /** Until the new session has caught up, the old one may give what comes next. @param {Fragment} fragment */
+  #addLateFragment(fragment) {
+    const { n, firstFrame, nFrames } = fragment;
+    const utterance = this.#left?.begun.get(n);
+    if (!utterance || utterance.done || firstFrame !== utterance.frames || nFrames < SEGMENT_FRAMES) return;
+    this.#put(utterance, fragment);
+  }
+
+  /** @param {Utterance} utterance @param {Fragment} fragment */
+  #put(utterance, { flags, firstFrame, nFrames, data }) {
+    const { key } = utterance;
+    if (key === null) return;
+    const frames = firstFrame + nFrames;
+    utterance.frames = frames - (frames % SEGMENT_FRAMES);
     this.timeline?.add(key, firstFrame, nFrames, data);
-    if (firstFrame + nFrames === SEGMENT_FRAMES) this.#outgoing.firstSegmentArrived(utterance);
-    if (flags & FLAG_ENDS) this.timeline?.close(key, firstFrame + nFrames, true);
+    if (frames === SEGMENT_FRAMES) this.#outgoing.firstSegmentArrived(utterance);
+    if (flags & FLAG_ENDS) {
+      utterance.whole = true;
+      this.timeline?.close(key, frames, true);
+    }
   }
 
   /** @param {ServerMessage} message */
   #receive(message) {
     const utterance = message.id === undefined ? null : this.#outgoing.byWireId(message.id);
     if (message.type === "error") this.#failed(utterance, message);
+    if (message.type === "moving") this.#next ??= this.#connect(true);
     if (!utterance) return;
     switch (message.type) {
       case "queued":
-        utterance.key = `${this.#epoch}:${message.n}`;
+        utterance.key ??= `${this.#epoch}:${message.n}`;
         utterance.number = message.n;
         break;
       case "accepted":
@@ -204,14 +304,19 @@ export class Conversation {
       case "started":
         if (!utterance.done) this.#started(utterance, message);
         break;
+      case "part":
+        utterance.parts.push(spokenPart(message));
+        break;
       case "words":
         if (!utterance.done) this.#words(utterance, message);
         break;
       case "waiting":
+        this.#leave();
         utterance.waiting = true;
         this.timeline?.close(utterance.key, message.frames, false);
         break;
       case "finished":
+        this.#leave();
         this.#outgoing.remove(utterance);
         this.timeline?.close(utterance.key, message.frames, true);
         break;
@@ -243,12 +348,17 @@ export class Conversation {
 
   /** @param {Utterance} utterance @param {Interrupted} message */
   #interrupted(utterance, { frames, by }) {
+    this.#leave();
     this.#outgoing.remove(utterance);
     if (utterance.done) return; // by this page
     utterance.error ??= new PlayerError("interrupted", `the service stopped it (${by})`, { id: utterance.id });
-    const run = this.timeline?.find(utterance.key);
-    if (frames === 0 || !run) this.#hooks.ended(utterance, "failed", utterance.error);
-    else this.timeline?.close(utterance.key, frames - (frames % SEGMENT_FRAMES), true); // what came is heard
+    this.#endAfter(utterance, frames - (frames % SEGMENT_FRAMES));
+  }
+
+  /** Nothing more comes of it: what came is heard. @param {Utterance} utterance @param {number} frames */
+  #endAfter(utterance, frames) {
+    if (frames === 0 || !this.timeline?.find(utterance.key)) this.#hooks.ended(utterance, "failed", utterance.error);
+    else this.timeline.close(utterance.key, frames, true);
   }
 
   /** @param {Utterance | null} utterance @param {Failure} failure */
@@ -259,7 +369,7 @@ export class Conversation {
       utterance.error = error;
       if (utterance.number === null) {
         this.#outgoing.remove(utterance);
-        this.#hooks.ended(utterance, "failed", error);
+        this.#endAfter(utterance, utterance.frames);
       }
     }
     if (!utterance?.done || utterance.error === error) this.#hooks.error(error);

@@ -1,5 +1,5 @@
 // What was asked of the service and is not finished: sent in order, held back where it would be too much, sent again
-// where it was lost.
+// where it was lost, with how far it was received.
 
 /** @import { Bytes, ClientMessage, Limits, Piece, Timer } from "./types.d.ts" */
 /** @import { Utterance } from "./utterance.js" */
@@ -14,6 +14,17 @@ const ID_MAX = 64; // characters, for the service
 
 /** @param {SpeakOptions} options */
 const cacheKey = ({ text, voice, speed, language }) => JSON.stringify([text, voice, speed, language]);
+
+/** The same text in as few pieces as say the same. @param {Piece[]} pieces */
+function joined(pieces) {
+  /** @type {Piece[]} */ const fewer = [];
+  for (const piece of pieces) {
+    const last = fewer.at(-1);
+    if (last && !last.flush && !last.final) Object.assign(last, piece, { delta: (last.delta ?? "") + (piece.delta ?? "") });
+    else fewer.push({ ...piece });
+  }
+  return fewer;
+}
 
 /** How long until speech is there, seconds: expected, and learned. Speech that comes late makes the picture jump,
  * speech that comes early waits. */
@@ -93,17 +104,24 @@ export class Outgoing {
     }
   }
 
-  /** A new session: all that was not finished is to be said again, from `catchUp` on. Returns it.
-   * @param {Limits} limits */
-  reset(limits) {
+  /** A new session: all that did not come whole is to be said again, from `catchUp` on. Returns it.
+   * @param {Limits} limits @param {boolean} goOn where it stopped; else from the beginning */
+  reset(limits, goOn) {
     this.#queueMax = limits.queued_utterances;
     this.#held = true;
-    this.#unfinished = this.#unfinished.filter((utterance) => !utterance.cancelled);
+    this.#unfinished = this.#unfinished.filter(({ cancelled, whole }) => !cancelled && !(whole && goOn));
     for (const utterance of this.#unfinished) {
-      Object.assign(utterance, { number: null, announced: false, sentPieces: 0, acceptedPieces: 0 });
-      Object.assign(utterance, { waiting: false, words: [], cues: [], wordsEmitted: 0 });
+      Object.assign(utterance, { number: null, announced: false, waiting: false, sentPieces: 0, acceptedPieces: 0 });
+      utterance.pieces = joined(utterance.pieces);
+      if (!goOn) utterance.forgetReceived();
     }
     return [...this.#unfinished];
+  }
+
+  /** Utterances of which something came, by their numbers. */
+  get begun() {
+    const begun = this.#unfinished.filter(({ frames, number }) => frames > 0 && number !== null);
+    return new Map(begun.map((utterance) => [utterance.number, utterance]));
   }
 
   /** Connected again, but what the service got is not known yet: nothing new is said until `catchUp`, or it would be
@@ -180,6 +198,7 @@ export class Outgoing {
   /** @param {Utterance} utterance @param {number} before so many stand before it */
   #speak(utterance, before) {
     const { text, audio, deltas, voice, speed, language } = utterance.options;
+    const { received } = utterance;
     /** @type {ClientMessage} */ const speak = {
       type: "speak",
       id: utterance.wireId,
@@ -187,6 +206,7 @@ export class Outgoing {
       ...(voice && { voice }),
       ...(speed && { speed }),
       ...(language && { language }),
+      ...(received && { received }),
       ...this.#phase(utterance, before),
     };
     if (!this.#send(speak)) return false;

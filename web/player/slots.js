@@ -65,6 +65,11 @@ export class Run {
     return whole;
   }
 
+  /** Of a segment that is not whole, the rest comes no more: all of it comes again. @param {number} frame */
+  restart(frame) {
+    this.#parts.delete(frame);
+  }
+
   /** Lets go of what was played: an interruption of another utterance cannot make it be wanted again.
    * @param {number} frame */
   forget(frame) {

@@ -70,6 +70,12 @@ export class Timeline {
     return this.#slots.idleFrame(picture);
   }
 
+  /** A run goes on from another session: the same as if it had not changed.
+   * @param {string | null} key @param {number} frame the first that comes from there */
+  takeOver(key, frame) {
+    this.find(key)?.restart(frame);
+  }
+
   /** A run of fragments begins, or goes on after it was closed.
    * @param {string} key @param {Utterance} utterance
    * @param {{ firstFrame: number, grid: number, phase: number }} where phase: the idle frame that its first picture
@@ -79,7 +85,7 @@ export class Timeline {
     if (!run) {
       run = new Run(key, utterance);
       this.runs.push(run);
-    }
+    } else if (firstFrame > 0 && run.closed === null && run.grid === grid) return; // taken over: it goes on as it was
     Object.assign(run, { grid, phase, entry: firstFrame, closed: null });
     run.next = Math.max(run.next, firstFrame);
   }

@@ -111,7 +111,8 @@ export interface IdleLoop {
 // --- messages to the service -------------------------------------------------------------------------------
 
 export type ClientMessage =
-  | ({ type: "speak"; id: string; text?: string; audio?: true; deltas?: true; phase?: number } & VoiceSettings)
+  | ({ type: "speak"; id: string; text?: string; audio?: true; deltas?: true; phase?: number } & VoiceSettings &
+      TakenOver)
   | ({ type: "text"; id: string; phase?: number } & Piece)
   | { type: "audio_end"; id: string; phase?: number }
   | { type: "interrupt"; id: string }
@@ -119,6 +120,20 @@ export type ClientMessage =
   | { type: "ping" }
   | { type: "ack"; seq: number }
   | ({ type: "stats" } & Stats);
+
+/** What came of an utterance in an earlier session, and the last part that came of it. */
+export interface TakenOver {
+  received?: { frames: number; part: SpokenPart };
+}
+
+/** What the service made in one go, and how; given back to it as it is. */
+export interface SpokenPart {
+  first_frame: number;
+  phase: number;
+  chars?: [number, number];
+  first_word: number;
+  first_cue: number;
+}
 
 export type Counter = keyof AvatarPlayer["counters"];
 export type Time = "first_frame_ms" | "interrupt_ms";
@@ -166,11 +181,13 @@ export type ServerMessage =
   | ({ type: "queued"; ahead: number } & OfUtterance)
   | { type: "accepted"; seq: number; id?: string; what: string }
   | Started
+  | ({ type: "part" } & SpokenPart & OfUtterance)
   | WordsMessage
   | ({ type: "delayed"; retry_after_s: number } & OfUtterance)
   | ({ type: "waiting" | "finished"; frames: number; phase: number } & OfUtterance)
   | Interrupted
   | { type: "nothing_to_interrupt"; seq: number; id?: string; reason: string }
+  | { type: "moving"; seq: number; id?: undefined; within_s: number }
   | Failure;
 
 export interface Started extends OfUtterance {
@@ -191,6 +208,7 @@ export interface Interrupted extends OfUtterance {
 
 export interface WordsMessage extends OfUtterance {
   type: "words";
+  first_word: number;
   words: Word[];
   first_cue: number;
   cues: Cue[];

@@ -3,7 +3,7 @@
 import { PlayerError } from "./errors.js";
 /** @import { Cue, EndedDetail, SpeakOptions, StartedDetail, Utterance as Declared } from "../avatar-player.d.ts" */
 /** @import { Word } from "../avatar-player.d.ts" */
-/** @import { Deferred, Piece, Request, WordsMessage } from "./types.d.ts" */
+/** @import { Deferred, Piece, Request, SpokenPart, WordsMessage } from "./types.d.ts" */
 
 const ID = /^[A-Za-z0-9_.:-]{1,64}$/;
 const SOURCES = /** @type {const} */ (["text", "audio", "deltas"]);
@@ -52,6 +52,9 @@ export class Utterance {
   /** @type {Word[]} */ words = [];
   /** @type {Cue[]} */ cues = [];
   wordsEmitted = 0;
+  frames = 0; // that came, in whole segments
+  /** @type {SpokenPart[]} */ parts = []; // what they are made of
+  whole = false; // all of its frames came
 
   // How far it went out, and what came of it: outgoing.js, conversation.js.
   /** @type {string | null} */ key = null; // of its run on the timeline: numbers alone count anew in every session
@@ -74,6 +77,18 @@ export class Utterance {
     this.#write = write;
     this.started.catch(() => {}); // who does not ask is not told
     if (options.text) this.text = options.text;
+  }
+
+  /** The service is to say it from its beginning. */
+  forgetReceived() {
+    Object.assign(this, { key: null, frames: 0, parts: [], whole: false, words: [], cues: [], wordsEmitted: 0 });
+  }
+
+  /** What another session must know to go on with it; null when it begins. */
+  get received() {
+    const { frames, parts } = this;
+    const part = parts.findLast(({ first_frame }) => first_frame <= frames);
+    return frames > 0 && part ? { frames, part } : null;
   }
 
   /** Finished, interrupted or failed. */
@@ -128,10 +143,10 @@ export class Utterance {
     return detail;
   }
 
-  /** @param {Pick<WordsMessage, "words" | "first_cue" | "cues">} message */
-  addWords({ words, first_cue: first, cues }) {
-    this.words.push(...words);
-    this.cues.splice(first, Infinity, ...cues);
+  /** @param {Pick<WordsMessage, "first_word" | "words" | "first_cue" | "cues">} message */
+  addWords({ first_word: firstWord, words, first_cue: firstCue, cues }) {
+    this.words.splice(firstWord, Infinity, ...words);
+    this.cues.splice(firstCue, Infinity, ...cues);
     if (!this.options.text && !this.options.deltas) this.text = this.words.map(({ text }) => text).join(" ");
   }
 }

@@ -22,6 +22,8 @@ class SessionMetrics:
         )
         self._interrupts = counter("museserve_session_interrupts", "interruptions that stopped something")
         self._resumes = counter("museserve_session_resumes", "connections that went on with a session")
+        self._taken_over = counter("museserve_session_taken_over", "utterances that an earlier session had begun, taken over")
+        self._moving = counter("museserve_session_moving", "sessions that were told to move to another replica")
         self._closes = counter("museserve_session_closes", "connections ended", code=map(str, (1005, 1006, *map(int, CloseCode))))
         self._seen_first_ms = metrics.Histogram(
             "museserve_player_first_frame_ms", "speak to first speaking picture painted, at the player", MS_BUCKETS
@@ -59,6 +61,12 @@ class SessionMetrics:
 
     def resumed(self) -> None:
         self._resumes.inc()
+
+    def taken_over(self) -> None:
+        self._taken_over.inc()
+
+    def moving(self) -> None:
+        self._moving.inc()
 
     def closed(self, code: int) -> None:
         self._closes.inc(tags={"code": str(code)})

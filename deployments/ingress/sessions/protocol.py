@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter, 
 from pydantic.json_schema import models_json_schema
 
 from museserve.errors import RequestError
+from museserve.timebase import SEGMENT_FRAMES
 
 ID_PATTERN = r"^[A-Za-z0-9_.:\-]{1,64}$"
 
@@ -40,6 +41,7 @@ class CloseCode(IntEnum):
     GOING_AWAY = 1001  # the service stops; start anew, perhaps elsewhere
     TOO_BIG = 1009  # one message was longer than limits.message_bytes
     FAILED = 1011  # the service failed on this session; start anew
+    RESTART = 1012  # this part of the service is being stopped: start anew, which reaches another one
     BAD_START = 4000  # the first message was no valid `start` or `resume`
     START_TIMEOUT = 4001  # no `start` or `resume` came in time
     SILENT = 4002  # no message came for limits.silent_s: the connection is taken for dead
@@ -81,6 +83,42 @@ class Resume(ClientMessage):
     seq: int = Field(ge=0, description="number of the last message that was received; what came after it is sent again")
 
 
+Count = Annotated[int, Field(ge=0, le=10_000_000)]
+
+
+class SpokenPart(BaseModel):
+    """A stretch of an utterance that was made in one go, and what it takes to make the same again. A client gives it back as it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    first_frame: Count = Field(description="of the utterance, where the part begins", multiple_of=SEGMENT_FRAMES)
+    phase: Phase = Field(description="the idle frame that its first picture is drawn on")
+    chars: tuple[Count, Count] | None = Field(None, description="[from, to): which characters of all text that came it speaks; none of a recording")
+    first_word: Count = Field(description="words of the utterance before it")
+    first_cue: Count = Field(description="cues of the utterance before it")
+
+    @model_validator(mode="after")
+    def _forward(self) -> SpokenPart:
+        if self.chars is not None and self.chars[0] >= self.chars[1]:
+            raise ValueError(f"chars are from and to, got {list(self.chars)}")
+        return self
+
+
+class Received(BaseModel):
+    """What was received of an utterance in an earlier session: it goes on after that."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    frames: Count = Field(description="from its beginning, without a gap, in whole segments", multiple_of=SEGMENT_FRAMES)
+    part: SpokenPart = Field(description="the last `part` that came of it")
+
+    @model_validator(mode="after")
+    def _in_its_part(self) -> Received:
+        if self.part.first_frame > self.frames:
+            raise ValueError(f"the part begins at frame {self.part.first_frame}, behind the {self.frames} frames that were received")
+        return self
+
+
 class Speak(ClientMessage):
     """An utterance. Exactly one of `text`, `deltas` and `audio`. Utterances play in the order in which they were announced."""
 
@@ -96,13 +134,29 @@ class Speak(ClientMessage):
     speed: Speed | None = None
     language: str | None = None
     interrupt: bool = Field(False, description="interrupt all that is queued or playing first, as `interrupt` does")
+    received: Received | None = Field(
+        None, description="takes over what an earlier session had begun to speak; give it all of its text or sound again"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Speak:
         given = [name for name in ("text", "deltas", "audio") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of text, deltas and audio; got {' and '.join(given) or 'none'}")
+        if self.received is not None:
+            self._fits(self.received.part)
         return self
+
+    def _fits(self, part: SpokenPart) -> None:
+        """Raises ValueError when what was received is not of an utterance like this one."""
+        if self.deltas:
+            if part.chars is None:
+                raise ValueError("received.part is of a recording, and this is text")
+            return
+        whole = None if self.text is None else (0, len(self.text))
+        if part.chars != whole or part.first_frame or part.first_word or part.first_cue:
+            kind = "a recording has one part, without chars" if whole is None else f"a text of {whole[1]} characters has one part, with all of them"
+            raise ValueError(f"received.part is not of this utterance: {kind}, from frame 0")
 
 
 class Text(ClientMessage):
@@ -268,7 +322,8 @@ class Accepted(ServerMessage):
 
 
 class Started(ServerMessage):
-    """A run of fragments begins, without a gap until `waiting`, `finished` or `interrupted`. Most utterances are one run.
+    """A run of fragments begins, without a gap until `waiting`, `finished` or `interrupted`. Most utterances are one run. One that is taken over
+    begins with one.
 
     Frame f of the utterance is drawn on idle frame (grid + f) modulo the loop's length, from the run's second segment on. In its first segment the
     idle loop is played a little faster or slower, from `phase` to the grid.
@@ -277,13 +332,23 @@ class Started(ServerMessage):
     type: Literal["started"] = "started"
     id: str
     n: int
-    first_frame: int = Field(description="0, or where the utterance goes on after `waiting`; a multiple of segment_frames")
+    first_frame: int = Field(description="0, or where the utterance goes on, after `waiting` or in this session; a multiple of segment_frames")
     phase: int = Field(description="the idle frame that the run's first picture is drawn on")
     grid: int
     cached: Literal["no", "speech", "segments"]
     speech_engine: str
     notice: str = ""
     timings_ms: dict[str, float] = Field(description="from the moment the work began to the first result of each stage")
+
+
+class Part(ServerMessage, SpokenPart):
+    """Where the fragments that follow come from. The last one goes into `received` when another session takes the utterance over."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["part"] = "part"
+    id: str
+    n: int
 
 
 class WordTime(BaseModel):
@@ -309,6 +374,7 @@ class Words(ServerMessage):
     type: Literal["words"] = "words"
     id: str
     n: int
+    first_word: int = Field(description="number of the first of `words`: they replace all words of the utterance from there on")
     words: tuple[WordTime, ...] = Field(description="those that became known")
     first_cue: int = Field(description="`cues` replaces all cues of the utterance from this number on")
     cues: tuple[CueLines, ...]
@@ -373,6 +439,13 @@ class Failure(ServerMessage):
     closing: int | None = Field(None, description="the close code that follows, when the connection is closed because of it")
 
 
+class Moving(ServerMessage):
+    """This part of the service is being stopped, and the session with it. Begin anew on a second connection, take over, then `end` this one."""
+
+    type: Literal["moving"] = "moving"
+    within_s: float = Field(description="the connection is closed with 1012 after so long")
+
+
 class Pong(ServerMessage):
     type: Literal["pong"] = "pong"
     t: float | None = None
@@ -383,6 +456,7 @@ SERVER_MODELS: tuple[type[ServerMessage], ...] = (
     Queued,
     Accepted,
     Started,
+    Part,
     Words,
     Waiting,
     Delayed,
@@ -390,6 +464,7 @@ SERVER_MODELS: tuple[type[ServerMessage], ...] = (
     Interrupted,
     NothingToInterrupt,
     Failure,
+    Moving,
     Pong,
 )
 

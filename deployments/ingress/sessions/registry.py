@@ -17,6 +17,7 @@ from configs.models import AppConfig
 from deployments import logs
 from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.connection import Connection
+from deployments.ingress.sessions.draining import draining_period_s, until_draining
 from deployments.ingress.sessions.metrics import SessionMetrics
 from deployments.ingress.sessions.origin import refused_origin
 from deployments.ingress.sessions.session import Film, Session, SessionAvatar
@@ -29,7 +30,7 @@ logger = logging.getLogger("ray.serve")
 SWEEP_S = 1.0
 GRACE_S = 2.0  # from the loss of a connection to its last message
 # Of connections. 1005, "no code", is also what Ray Serve says when it does not know, so it counts as lost.
-ENDING = frozenset({p.CloseCode.NORMAL, p.CloseCode.FLOOD, p.CloseCode.TOO_BIG, p.CloseCode.EXPIRED})
+ENDING = frozenset({p.CloseCode.NORMAL, p.CloseCode.FLOOD, p.CloseCode.TOO_BIG, p.CloseCode.EXPIRED, p.CloseCode.RESTART})
 
 
 @dataclass
@@ -69,6 +70,8 @@ class Sessions:
         self._live: dict[str, LiveSession] = {}
         self._metrics = SessionMetrics()
         self._sweeper: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._ends_at: float | None = None  # when connections are closed, because this replica is being stopped
         self._tasks: set[asyncio.Task[None]] = set()
         self._context = contextvars.copy_context()
 
@@ -143,6 +146,9 @@ class Sessions:
         return text
 
     async def _new(self, start: p.Start) -> LiveSession:
+        if self._ends_at is not None:
+            message = "this replica is being stopped; connect again, and another one answers"
+            raise RefusedError(p.CloseCode.RESTART, message, "moving")
         if self.live >= self._config.max_sessions:
             raise RefusedError(p.CloseCode.BUSY, f"{self.live} sessions are live, the most this service takes; try again in a moment", "busy")
         parse_delivery(start.voice, start.speed, start.language)
@@ -187,6 +193,9 @@ class Sessions:
             live.ready = live.ready.model_copy(update={"seq": session.outbox.last_seq})
         self._count()
         code = int(p.CloseCode.FAILED)
+        if self._ends_at is not None:
+            self._tell_to_move(session.outbox.say_once)
+        self._watch(socket)
         try:
             code = await connection.run()
             return code
@@ -198,9 +207,6 @@ class Sessions:
 
     def _ready(self, session: Session, avatar: SessionAvatar, info: ServiceInfo) -> p.Ready:
         limits, engine, speech = self._config, info.lipsync, info.speech
-        notices: tuple[str, ...] = ()
-        if self._app.deployments.ingress.max_replicas > 1 and session.start.resumable:
-            notices = ("several ingress replicas run: resuming works only where the connection reaches the same one; else it is closed with 4004",)
         return p.Ready(
             session=session.id,
             token=session.token,
@@ -209,7 +215,6 @@ class Sessions:
             voice=session.start.voice,
             lips=p.Engine(name=engine.name, reason=engine.reason),
             speech=p.Engine(name=speech.engine, reason=speech.reason),
-            notices=notices,
             idle=avatar.idle,
             media=avatar.media,
             limits=p.Limits(
@@ -236,6 +241,25 @@ class Sessions:
         except (RuntimeError, WebSocketDisconnect):
             pass  # it is gone already
 
+    def _watch(self, socket: WebSocket) -> None:
+        """Find out when this replica is stopped. socket: came in where it listens."""
+        server = socket.scope.get("server")
+        if server and (self._watcher is None or self._watcher.done()) and self._ends_at is None:
+            self._watcher = asyncio.create_task(self._tell_when_draining(*server))
+
+    async def _tell_when_draining(self, host: str, port: int) -> None:
+        await until_draining(host, port)
+        self._ends_at = time.monotonic() + draining_period_s()
+        logger.info("this replica is being stopped: %d sessions are told to move", self.live)
+        for live in self._live.values():
+            if live.connection is not None:
+                self._tell_to_move(live.session.outbox.say_first)
+
+    def _tell_to_move(self, say: Callable[[p.ServerMessage], None]) -> None:
+        assert self._ends_at is not None
+        say(p.Moving(within_s=round(max(0.0, self._ends_at - time.monotonic()), 1)))
+        self._metrics.moving()
+
     async def _sweep(self) -> None:
         """End what nobody comes back to, and what went on for too long. Lives as long as there are sessions."""
         while self._live:
@@ -250,6 +274,8 @@ class Sessions:
                         await self._end(live)
                 elif live.connection is None and now - live.lost > self._config.resume_s:
                     await self._end(live)
+        if self._watcher is not None:
+            self._watcher.cancel()
 
     async def _end(self, live: LiveSession) -> None:
         if self._live.pop(live.session.id, None) is not None:

@@ -9,21 +9,21 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from configs.models import AppConfig
 from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.outbox import Outbox
-from deployments.ingress.sessions.utterance import QueuedUtterance
-from museserve.errors import AudioError, BusyError, ConflictError, EngineError, MuseserveError, PayloadTooLargeError, RequestError
+from deployments.ingress.sessions.utterance import QueuedUtterance, UtteranceCaptions
+from museserve.errors import AudioError, BusyError, ConflictError, EngineError, MuseserveError, PayloadTooLargeError, RequestError, TextError
 from museserve.media.fragments import moved
 from museserve.messages import Delivery, Fragment, FragmentHead, SpeechRequest, VideoRequest
 from museserve.pipeline.idle_phase import grid_of, idle_frame
 from museserve.speech.request import parse_delivery, parse_speech, speech_of
 from museserve.speech.text.clean import Speakable
 from museserve.speech.text.deltas import TextDeltas
-from museserve.timebase import FPS
+from museserve.timebase import FPS, SEGMENT_FRAMES
 
 logger = logging.getLogger("ray.serve")
 
@@ -50,6 +50,7 @@ class Observer(Protocol):
     def interrupted(self) -> None: ...
     def outcome(self, outcome: str) -> None: ...
     def quality(self, stats: p.Stats) -> None: ...
+    def taken_over(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,19 @@ class SessionAvatar:
     init: bytes
     idle: p.Idle
     media: p.Media
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a part of an utterance goes: it begins with frame `first`, drawn on idle frame `phase`.
+
+    received: its frames that the client has already. continues: without a gap, so that it needs no `started`.
+    """
+
+    first: int
+    phase: int
+    received: int = 0
+    continues: bool = False
 
 
 class Session:
@@ -168,6 +182,8 @@ class Session:
         self._queue.append(queued)
         self._observer.queued(+1)
         self.last_active = queued.queued_at
+        if queued.received is not None:
+            self._observer.taken_over()
         self.outbox.say(p.Queued(id=queued.id, n=queued.n, ahead=len(self._queue) - 1))
         self._arrived.set()
 
@@ -184,11 +200,28 @@ class Session:
         most = self._config.speech.max_text_chars
         speech = None if message.text is None else parse_speech(message.text, delivery, most)
         queued = QueuedUtterance(name, self._n + 1, delivery, speech, queued_at=time.monotonic())
-        if message.deltas:
-            queued.deltas = TextDeltas(most)
+        if message.text is not None:
+            queued.chars = (0, len(message.text))
+        elif message.deltas:
+            queued.deltas = TextDeltas(most, begin=received.part.chars if (received := message.received) else None)
         elif message.audio:
             queued.audio = bytearray()
+        if message.received is not None:
+            self._take_over(queued, message.received)
         return queued
+
+    def _take_over(self, queued: QueuedUtterance, received: p.Received) -> None:
+        """Raises RequestError when it is of no utterance that this service makes."""
+        most = round(self._config.limits.max_utterance_s * FPS) + SEGMENT_FRAMES
+        part = received.part
+        if received.frames - part.first_frame > most:
+            raise RequestError(f"{received.frames} frames were received; no text or recording has more than {most}")
+        if part.chars is not None and part.chars[1] > self._config.speech.max_text_chars:
+            raise TextError(
+                f"received.part ends after {part.chars[1]:,} characters; accepted: {self._config.speech.max_text_chars:,} in one utterance"
+            )
+        queued.received, queued.frames = received, received.frames
+        queued.captions = UtteranceCaptions(part.first_word, part.first_cue)
 
     def _delivery(self, message: p.Speak) -> Delivery:
         """Raises UnknownVoiceError, UnknownLanguageError."""
@@ -311,7 +344,8 @@ class Session:
             queued.changed.clear()
             if (part := queued.take()) is not None:
                 return part
-            patience = self._ahead_s() - WAITING_S if queued.frames and not queued.waiting else None
+            begun = queued.frames and queued.received is None
+            patience = self._ahead_s() - WAITING_S if begun and not queued.waiting else None
             if patience is not None and patience <= 0:
                 queued.waiting = True
                 self.outbox.say(p.Waiting(id=queued.id, n=queued.n, frames=queued.frames, phase=self._phase))
@@ -321,62 +355,89 @@ class Session:
 
     async def _run_patiently(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes) -> None:
         """`_run`, tried again while the service is full and nothing of the part has come."""
-        until, phase, before = time.monotonic() + self._config.capacity.wait_s, queued.phase, queued.frames
-        asked = time.monotonic()
+        run, asked, before = self._run_of(queued), time.monotonic(), queued.frames
+        phase = run.phase
         while True:
-            waiting = queued.waiting
             try:
-                return await self._run(queued, part)
+                return await self._run(queued, part, run)
             except BusyError as error:
-                left_s = until - time.monotonic()
+                left_s = asked + self._config.capacity.wait_s - time.monotonic()
                 if queued.frames > before or left_s <= 0:
                     raise
                 wait_s = min(error.retry_after_s or 1.0, left_s)
                 self.outbox.say(p.Delayed(id=queued.id, n=queued.n, retry_after_s=wait_s))
                 await asyncio.sleep(wait_s)
-            queued.waiting = waiting
-            if phase is not None:  # the client's idle loop has gone on
-                queued.phase = (phase + round((time.monotonic() - asked) * FPS)) % self._loop_frames
+            if run.first + run.received == 0:  # the client's idle loop has gone on
+                waited = round((time.monotonic() - asked) * FPS)
+                run = replace(run, phase=(phase + waited) % self._loop_frames)
 
-    async def _run(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes) -> None:
+    async def _run(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes, run: Run) -> None:
         """One call to the graph: a run of fragments, or its continuation without a gap."""
-        first = queued.frames
-        named = queued.phase if first == 0 or queued.waiting or self._ahead_s() <= 0 else None
-        continues = first > 0 and not queued.waiting and named is None
-        phase = (self._phase if named is None else named) % self._loop_frames
-        request = self._request(queued, part, phase)
-        queued.phase, queued.waiting = None, False
+        request = self._request(queued, part, run)
         final = False
         async with aclosing(self._film(request)) as fragments:
             async for fragment in fragments:
                 final = fragment.final
                 await self.outbox.room()
                 if fragment.head is not None:
-                    if first == 0:
-                        self._observer.first_fragment(time.monotonic() - queued.queued_at, fragment.head.cached)
-                    if not continues:
-                        self._say_started(queued, first, phase, fragment.head)
-                self._say_words(queued, fragment, first)
-                self._post(queued, fragment, first, phase, starts=not continues)
+                    self._begin_run(queued, run, fragment)
+                self._say_words(queued, fragment, run.first)
+                if fragment.n_frames:
+                    self._post(queued, fragment, run)
         if not final:
             raise EngineError(f"the utterance broke off after {queued.frames} frames")
-        self._phase = idle_frame(phase, queued.frames - first, self._loop_frames)
+        self._phase = idle_frame(run.phase, queued.frames - run.first, self._loop_frames)
 
-    def _request(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes, phase: int) -> VideoRequest:
-        name, avatar, begun = secrets.token_hex(8), self._avatar.id, queued.frames > 0
+    def _run_of(self, queued: QueuedUtterance) -> Run:
+        """Where the part that was taken goes."""
+        received, queued.received = queued.received, None
+        if received is not None:
+            part = received.part
+            return Run(part.first_frame, part.phase % self._loop_frames, received.frames - part.first_frame)
+        first = queued.frames
+        named = queued.phase if first == 0 or queued.waiting or self._ahead_s() <= 0 else None
+        continues = queued.told and not queued.waiting and named is None
+        queued.phase, queued.waiting = None, False
+        return Run(first, (self._phase if named is None else named) % self._loop_frames, continues=continues)
+
+    def _begin_run(self, queued: QueuedUtterance, run: Run, fragment: Fragment) -> None:
+        head = fragment.head
+        assert head is not None
+        if not fragment.n_frames:  # all of the part was received: what follows begins where the client says. A voice may be quicker this time
+            return
+        if run.first + run.received == 0:
+            self._observer.first_fragment(time.monotonic() - queued.queued_at, head.cached)
+        queued.phase, queued.told = None, True
+        if not run.continues:
+            self._say_started(queued, run, head)
+        captions = queued.captions
+        self.outbox.say(
+            p.Part(
+                id=queued.id,
+                n=queued.n,
+                first_frame=run.first,
+                phase=run.phase,
+                chars=queued.chars,
+                first_word=captions.n_words,
+                first_cue=captions.n_cues,
+            )
+        )
+
+    def _request(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes, run: Run) -> VideoRequest:
+        name, avatar, begun = secrets.token_hex(8), self._avatar.id, run.first > 0
         if isinstance(part, bytes):
-            return VideoRequest(name, avatar, audio=part, phase=phase, begun=begun, session=self.id)
+            return VideoRequest(name, avatar, audio=part, phase=run.phase, first_frame=run.received, begun=begun, session=self.id)
         speech = speech_of(part, queued.delivery) if isinstance(part, str) else part
-        return VideoRequest(name, avatar, speech, phase=phase, begun=begun, session=self.id)
+        return VideoRequest(name, avatar, speech, phase=run.phase, first_frame=run.received, begun=begun, session=self.id)
 
-    def _say_started(self, queued: QueuedUtterance, first: int, phase: int, head: FragmentHead) -> None:
-        grid = (grid_of(phase, self._loop_frames) - first) % self._loop_frames
+    def _say_started(self, queued: QueuedUtterance, run: Run, head: FragmentHead) -> None:
+        grid = (grid_of(run.phase, self._loop_frames) - run.first) % self._loop_frames
         self.outbox.say(
             p.Started(
                 id=queued.id,
                 n=queued.n,
-                first_frame=first,
-                phase=phase,
+                first_frame=run.first + run.received,
+                phase=idle_frame(run.phase, run.received, self._loop_frames),
                 grid=grid,
                 cached=head.cached,
                 speech_engine=head.speech_engine,
@@ -390,21 +451,21 @@ class Session:
         if self.start.captions and (fragment.words or (fragment.final and final)):
             self.outbox.say(queued.captions.add(fragment.words, first, final=final, id=queued.id, n=queued.n))
 
-    def _post(self, queued: QueuedUtterance, fragment: Fragment, first: int, phase: int, *, starts: bool) -> None:
+    def _post(self, queued: QueuedUtterance, fragment: Fragment, run: Run) -> None:
         data, flags = fragment.data, p.FrameFlag(0)
-        if fragment.first_frame == 0:
+        if fragment.head is not None:
             if data.startswith(self._avatar.init):
                 data = data[len(self._avatar.init) :]
             else:
                 flags |= p.FrameFlag.INIT
-            if starts:
+            if not run.continues:
                 flags |= p.FrameFlag.STARTS
         if fragment.final and queued.done:
             flags |= p.FrameFlag.ENDS
-        if first:
-            data = moved(data, first)
-        at = first + fragment.first_frame
-        shown = idle_frame(phase, fragment.first_frame, self._loop_frames)
+        if run.first:
+            data = moved(data, run.first)
+        at = run.first + fragment.first_frame
+        shown = idle_frame(run.phase, fragment.first_frame, self._loop_frames)
         self.outbox.post(lambda seq: p.FrameHeader(seq, queued.n, at, fragment.n_frames, shown, flags).pack() + data, queued.n, at)
         queued.frames = at + fragment.n_frames
         self.last_active = time.monotonic()

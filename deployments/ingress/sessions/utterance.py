@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from deployments.ingress.sessions.protocol import CueLines, Words, WordTime
+from deployments.ingress.sessions.protocol import CueLines, Received, Words, WordTime
 from museserve.media.captions import Cue, cues
 from museserve.messages import Delivery, SpeechRequest, Word
 from museserve.speech.text.clean import Speakable
@@ -18,6 +18,8 @@ class QueuedUtterance:
     """Exactly one of `speech`, `deltas` and `audio` is its source.
 
     phase: the idle frame that the client named for the next run, if it did.
+    chars: which of all the text that came are those that `take` gave last. received: what the client has of the part that is taken next, from an
+    earlier session. told: `started` was said.
     """
 
     id: str
@@ -29,8 +31,11 @@ class QueuedUtterance:
     audio_complete: bool = False
     phase: int | None = None
     queued_at: float = 0.0
+    chars: tuple[int, int] | None = None
+    received: Received | None = None
     frames: int = 0
     waiting: bool = False
+    told: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     captions: UtteranceCaptions = field(default_factory=lambda: UtteranceCaptions())
 
@@ -47,7 +52,9 @@ class QueuedUtterance:
         None when there is none yet, or no more.
         """
         if self.deltas is not None:
-            return self.deltas.take() or None
+            text = self.deltas.take()
+            self.chars = self.deltas.taken
+            return text or None
         if self.speech is not None:
             speech, self.speech = self.speech, None
             return speech
@@ -58,16 +65,29 @@ class QueuedUtterance:
 
 
 class UtteranceCaptions:
-    """Words as they become known, and the cues they make; later words may change the last cues."""
+    """Words as they become known, and the cues they make; later words may change the last cues.
 
-    def __init__(self) -> None:
+    first_word, first_cue: numbers of the first ones. Those before them were told in an earlier session.
+    """
+
+    def __init__(self, first_word: int = 0, first_cue: int = 0) -> None:
+        self._first_word, self._first_cue = first_word, first_cue
         self._words: list[Word] = []
         self._cues: list[Cue] = []
+
+    @property
+    def n_words(self) -> int:
+        return self._first_word + len(self._words)
+
+    @property
+    def n_cues(self) -> int:
+        return self._first_cue + len(self._cues)
 
     def add(self, words: tuple[Word, ...], first_frame: int, *, final: bool, id: str, n: int) -> Words:
         """What to tell about words whose times count from `first_frame` of the utterance."""
         shift = first_frame * SPEECH_SAMPLES_PER_FRAME
         new = [Word(w.text, w.start + shift, w.end + shift, w.estimated) for w in words]
+        first_word = self.n_words
         self._words += new
         made = cues(self._words)
         same = next((i for i, (old, now) in enumerate(zip(self._cues, made, strict=False)) if old != now), min(len(self._cues), len(made)))
@@ -75,8 +95,9 @@ class UtteranceCaptions:
         return Words(
             id=id,
             n=n,
+            first_word=first_word,
             words=tuple(WordTime(text=w.text, start_ms=_ms(w.start), end_ms=_ms(w.end), estimated=w.estimated) for w in new),
-            first_cue=same,
+            first_cue=self._first_cue + same,
             cues=tuple(CueLines(start_ms=cue.start_ms, end_ms=cue.end_ms, lines=cue.lines) for cue in made[same:]),
             final=final,
         )

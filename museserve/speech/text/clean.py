@@ -11,20 +11,21 @@ from typing import NewType
 # Text as `canonical` gives it, of which `is_heard` is true.
 Speakable = NewType("Speakable", str)
 
+MARKS = 30  # combining marks in a row
 _KEPT_SYMBOLS = "°℃℉№©®™"  # of category So, where the emoji are
 _SILENT = {"Cc": " ", "Cn": "", "Co": "", "Cs": "", "Cf": "", "So": " ", "Me": "", "Zl": "\n", "Zp": "\n", "Zs": " "}
 _MAYBE_MARKDOWN = re.compile(r"[*`~_|#>\[•‣▪·]|(?:^|\n)[ \t]*[-+=]")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 # Markdown. The group "drop" goes, the rest of the match stays.
-_LINK = re.compile(r"(?P<open>!?\[)(?=[^\[\]\n]*\w[^\[\]\n]*\]\()[^\[\]\n]*(?P<drop>\]\([^()\s]*\))")
+_LINK = re.compile(r"(?P<open>!?\[)(?=[^\w\[\]\n]*\w[^\[\]\n]*\]\()[^\[\]\n]*(?P<drop>\]\([^()\s]*\))")
 _MARKDOWN = (
     # the start of a heading, list item or quotation; a ruler, a fence
     re.compile(r"(?m)^[ \t]*(?P<drop>(?:>[ \t]?)*(?:#{1,6}[ \t]+|[-*+•‣▪·][ \t]+|(?:>[ \t]?)+|(?:[-*_=][ \t]?){3,}$|`{3,}[^\n`]*$|~{3,}[^\n~]*$))"),
     re.compile(r"(?P<drop>`+|\*{2,}|~~)"),
     # one star as emphasis; "a * b" and "3*4" keep theirs
     re.compile(r"(?P<drop>(?<![\w)\s])\*|\*(?![\w(\s])|(?<!\S)\*(?=\S)|(?<=\S)\*(?!\S)|(?<=[^\W\d])\*(?=[^\W\d]))"),
-    re.compile(r"(?P<drop>(?<!\w)_+|_+(?!\w))"),
+    re.compile(r"(?P<drop>(?<!\w)_+|(?<!_)_+(?!\w))"),
     re.compile(r"(?P<drop>\|)"),
 )
 
@@ -90,8 +91,20 @@ def _spoken_char(char: str) -> str:
 
 
 def canonical(text: str) -> str:
-    """`text` in NFC, without halves of surrogate pairs."""
-    return unicodedata.normalize("NFC", _SURROGATES.sub("", text))
+    """`text` in NFC, without halves of surrogate pairs and, after any character, without more marks than `MARKS`."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", _stream_safe(_SURROGATES.sub("", text)))
+
+
+def _stream_safe(text: str) -> str:
+    """Unicode's Stream-Safe Text (UAX 15, 13): to put marks in order takes time that grows with the square of their run."""
+    kept, run = [], 0
+    for char in text:
+        run = run + 1 if unicodedata.combining(char) else 0
+        if run <= MARKS:
+            kept.append(char)
+    return "".join(kept)
 
 
 def is_heard(text: str) -> bool:

@@ -21,11 +21,11 @@ def english_rules() -> tuple[Finder, ...]:
     any_sign = "|".join(re.escape(sign) for sign in sorted(_SIGNS, key=len, reverse=True))
     return (
         Rule(r"(?:https?://|www\.)[^\s<>\"]+", _address),
-        Rule(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+", _mail),
+        Rule(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+", _mail),
         Rule(r"\b([OΘΩ]) ?\(((?:[^()\n]|\([^()\n]*\)){1,40})\)", _order),
         Rule(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]\w)|(?<![\w.])\d+(?:\.\d+){2,}", lambda m: " dot ".join(m[0].split("."))),
         Rule(rf"(?:{_VERSIONED})(\d+)\.(\d+)(?![\d.]\d|\d)", lambda m: f"{m[1]} point {m[2]}"),
-        Rule(rf"\b([A-Za-z][\w-]*)\.({_FILE_ENDINGS})\b(?!\.?\w)", _file),
+        Rule(rf"\b([A-Za-z][\w-]{{0,63}})\.({_FILE_ENDINGS})\b(?!\.?\w)", _file),
         Rule(r"(?<![\w.])(\d+(?:\.\d+)?)[xX](?![\w])", lambda m: f"{m[1]} times"),
         Rule(r"(?<![\w.$£€¥₩])(\d+(?:\.\d+)?)([kKMB])(?=\s+[a-z]|[,.?!;:]|\s*$)", _thousands),
         Rule(any_sign, lambda m: f" {_SIGNS[m[0]]} "),

@@ -55,6 +55,7 @@ _NUMBERS = re.compile(r"번\s?(?:문제|질문|문항|선택지|출구|버스|�
 _VERSIONED = re.compile(
     r"(?:버전|파이썬|자바|노드|루비|파이토치|텐서플로|Python|Java|Node(?:\.js)?|Ruby|Go|PyTorch|TLS|HTTP|PHP|Kotlin|Spring Boot)\s?$", re.I
 )
+NAMED_CHARS = 16  # before a number that are looked at for what it is a number of
 _HANGUL_RUN = re.compile(r"[가-힣]+")
 _MAGNITUDE = re.compile(r"(?:십|백|천)?(?:만|억|조)|천(?![가-힣]*터)|백(?![가-힣]*[엔업])")
 _GREEK = dict(
@@ -86,7 +87,7 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
     """`known`: the lexicon's reading of a term, or None."""
     any_sign = "|".join(re.escape(sign) for sign in sorted(_SYMBOLS, key=len, reverse=True))
     return (
-        Rule(r"https?://[^\s가-힣]+|www\.[^\s가-힣]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", lambda m: _address(m, known), re.ASCII),
+        Rule(r"https?://[^\s가-힣]+|www\.[^\s가-힣]+|[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+", lambda m: _address(m, known), re.ASCII),
         Rule(r"(?<![A-Za-z0-9])O ?\((?P<of>[^()\n가-힣]{1,40}(?:\([^()\n가-힣]{0,20}\)[^()\n가-힣]{0,20})?)\)", lambda m: "오 " + _formula(m["of"])),
         Rule(_START + r"(?P<y>\d{4})[-./](?P<m>0?[1-9]|1[0-2])[-./](?P<d>[12]\d|3[01]|0?[1-9])(?![\d.]?\d)", _date),
         Rule(_START + r"(?:0\d{1,2}[-. ]\d{3,4}[-. ]\d{4}|1[568]\d\d-\d{4}|01\d{8,9}|\d{3,6}(?:-\d{2,7}){2,})(?!\d)", _phone),
@@ -115,7 +116,7 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
         Rule(r"[α-ωΑ-Ω]", lambda m: _GREEK.get(m[0].lower(), m[0])),
         Rule(r"(?<=[A-Za-z0-9])\.(?=[A-Za-z0-9])", " 점 "),
         Rule(r"\s[-–—]+\s|[–—]+", ", "),
-        Rule(r"[)\]}”’»」』]+(?=[가-힣])|(?<=\w)[\"'](?=[가-힣])", ""),  # the particle after a quotation belongs to its last word
+        Rule(r"(?<![)\]}”’»」』])[)\]}”’»」』]+(?=[가-힣])|(?<=\w)[\"'](?=[가-힣])", ""),  # the particle after a quotation belongs to its last word
         Rule(r"…+|\.{2,}", ". "),
         Rule(r"[-#\\^<>|~～∼〜`_*/\[\]{}()\"“”‘’'«»「」『』]+", " "),
     )
@@ -154,10 +155,10 @@ def _power(exponent: str) -> str:
 def _address(match: re.Match[str], known: Callable[[str], str | None]) -> str:
     """A web or mail address without its scheme: example.com/docs -> 이그잼플 점 컴 슬래시 닥스."""
     address = re.sub(r"^https?://(?:www\.)?", "", match[0])
-    ending = re.search(r"[.,;:!?)\]}'\"]*$", address)
-    tail = ending[0] if ending else ""
+    body = address.rstrip(".,;:!?)]}'\"")
+    tail = address[len(body) :]
     said = []
-    for token in re.findall(r"[A-Za-z0-9]+|[./@]", address[: len(address) - len(tail)]):
+    for token in re.findall(r"[A-Za-z0-9]+|[./@]", body):
         said.append({".": "점", "/": "슬래시", "@": "골뱅이", "com": "컴", "www": "더블유더블유더블유"}.get(token) or _latin_said(token, known))
     return " ".join(said) + re.sub(r"[)\]}'\":;]", "", tail)
 
@@ -236,14 +237,14 @@ def _with_unit(match: re.Match[str]) -> str:
 
 def _counted(match: re.Match[str]) -> str:
     counter, text = match["counter"], match.string
-    if counter == "번" and (_NUMBERED.search(text, 0, match.start()) or _NUMBERS.match(text, match.end())):
+    if counter == "번" and (_NUMBERED.search(text, max(0, match.start() - NAMED_CHARS), match.start()) or _NUMBERS.match(text, match.end())):
         return korean_numbers.number(match["n"]) + " "
     return korean_numbers.counted(match["n"], counter) + " "
 
 
 def _plain_number(match: re.Match[str]) -> str:
     text = match.string
-    if "." in match[0] and _VERSIONED.search(text, 0, match.start()):
+    if "." in match[0] and _VERSIONED.search(text, max(0, match.start() - NAMED_CHARS), match.start()):
         return _dotted(match[0])
     return _said_number(match, match[0], match.end())
 

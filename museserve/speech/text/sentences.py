@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -46,14 +47,19 @@ _NAME_BEFORE = re.compile(r"(?:^|[\s(\"'“‘])[A-Z][a-z]+ [A-Z]\.$|^\s*[\"'“
 _SAID = re.compile(r"\s*(?:이?라[고는며]|하[고며는였]|했|고[ ,]|물[었으]|말[했하씀]|답[했하])")  # after a quotation: the sentence goes on
 _LOWER = re.compile(r"\s+(?:[a-zà-öø-ÿа-яё]|[-–—]\s)")  # the sentence goes on
 
-# Clause borders, as the place where the next clause starts. Strong: the writer's own signs.
-_STRONG = re.compile(r"(?<=[,;:、，；：])[\"'”’)]*\s+|[、，；：](?=\S)|\s+(?=[-–—]\s)|\s*[—](?=\S)|(?<=\))\s+|\s+(?=\()")
+# Clause borders, as the place where the next clause starts. What begins with white space is looked for from the
+# beginning of the white space only: from each of its characters would take time that grows with its square.
+# Strong: the writer's own signs.
+_STRONG = re.compile(
+    r"(?<=[,;:、，；：])[\"'”’)]*\s+|[、，；：](?=\S)|(?<!\s)\s+(?=[-–—]\s)|(?:(?<!\s)\s+)?[—](?=\S)"
+    r"|(?<=\))\s+|(?<!\s)\s+(?=\()"
+)
 _JOINED = r"because|although|though|while|whereas|which|unless|until|whether|when|where|before|after|if|so that|as well as"
 _WEAK_LATIN = re.compile(
-    rf"\s+(?=(?:{_JOINED})\s)"
-    r"|\s+(?=(?:and|but|so|or|then)\s(?:then|how|what|why|when|where|who|which|if|I|you|we|they|he|she|it|please|explain|describe|tell|give|walk|also|let)\b)"
-    r"|\s+(?=(?:y|pero|porque|cuando|mais|parce que|quand|aber|weil|und|dass|wenn|ma|perché|quando|mas)\s)"
-    r"|\s+(?=(?:что|который|которая|которые|когда|если|потому|но)\s)"
+    rf"(?<!\s)\s+(?=(?:{_JOINED})\s)"
+    r"|(?<!\s)\s+(?=(?:and|but|so|or|then)\s(?:then|how|what|why|when|where|who|which|if|I|you|we|they|he|she|it|please|explain|describe|tell|give|walk|also|let)\b)"
+    r"|(?<!\s)\s+(?=(?:y|pero|porque|cuando|mais|parce que|quand|aber|weil|und|dass|wenn|ma|perché|quando|mas)\s)"
+    r"|(?<!\s)\s+(?=(?:что|который|которая|которые|когда|если|потому|но)\s)"
 )
 _WEAK_KOREAN = re.compile(
     r"(?:(?:[는은인한던운된]데|[^\s]지만|[^\s]으?면서|(?:으니|니)까|[아어여해라려]서|[^\s]려고|[^\s]도록|[^\s]거나|[^\s]든지|[^\s]다가|[^\s]므로|[^\s]으며|[하되이]며"
@@ -93,14 +99,17 @@ def complete(text: str, max_chars: int = 160) -> int:
 
     A sentence is known to be over when something follows it. One that grows beyond `max_chars` (Hangul counts double) is cut at a clause border.
     """
-    ready = max((end for end, _ in _sentence_ends(text) if text[end:].strip()), default=0)
+    written = len(text.rstrip())
+    ready = max((end for end, _ in _sentence_ends(text) if end < written), default=0)
     rest = text[ready:]
     weights = _weights(rest)
     if weights[-1] > max_chars:
         for borders in _borders(rest):
             if fitting := [cut for cut in borders if weights[cut] >= MIN_CLAUSE_CHARS and weights[-1] - weights[cut] >= MIN_CLAUSE_CHARS]:
                 return ready + fitting[-1]
-    return ready + (_long_cut(rest, 0, 2 * max_chars) if weights[-1] > 3 * max_chars else 0)
+    if weights[-1] <= 3 * max_chars:
+        return ready
+    return ready + _long_cut(rest, 0, bisect_right(weights, 2 * max_chars) - 1)
 
 
 def _clause(cleaned: Cleaned, start: int, end: int, tag: str, pause_s: float) -> list[Clause]:
@@ -125,10 +134,11 @@ def _pause(sentence: str, cut: int) -> float:
 
 def _sentences(text: str) -> Iterator[tuple[int, int, float]]:
     """(start, end, pause after) of each sentence that can be spoken; what cannot is left to the one before it."""
-    start = 0
+    start = looked_at = 0
     found: list[tuple[int, int, float]] = []
     for end, pause_s in _sentence_ends(text):
-        if is_speakable(text[start:end]):
+        speakable, looked_at = is_speakable(text[looked_at:end]), end  # before it nothing since `start` is
+        if speakable:
             found.append((start, end, pause_s))
             start = end
         elif found:

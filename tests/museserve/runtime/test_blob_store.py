@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow.fs as pafs
 import pytest
 
 from museserve.errors import ConfigError
+from museserve.runtime import blob_store, storage
 from museserve.runtime.blob_store import BlobStore, blob_key
+from tests.object_store import ObjectStore, silent_port
 
 
 def store(folder: Path, max_bytes: int = 10_000, memory_bytes: int = 0) -> BlobStore:
@@ -75,3 +79,71 @@ def test_memory_is_bounded_and_serves_what_is_gone_from_the_disk(tmp_path: Path)
         if path.is_file():
             path.unlink()
     assert kept.get(first) is None and kept.get(second) == bytes(600)
+
+
+def files(s3: ObjectStore, bucket: str) -> list[str]:
+    return sorted(entry.base_name for entry in s3.filesystem().get_file_info(pafs.FileSelector(f"{bucket}/cache", recursive=True)) if entry.is_file)
+
+
+def test_on_s3_the_same(s3: ObjectStore, bucket: str) -> None:
+    """What one process keeps another finds; damage is removed; the bound is kept; several write at once."""
+
+    def opened(memory_bytes: int = 0) -> BlobStore:
+        return BlobStore(s3.uri(f"{bucket}/cache"), 10_000, memory_bytes)
+
+    key = blob_key("x")
+    assert opened().get(key) is None and opened().put(key, b"film") and opened().get(key) == b"film"
+    assert opened(1_000).get(key) == b"film"
+    path = f"{bucket}/cache/{key[:2]}/{key}"
+    with s3.filesystem().open_output_stream(path) as stream:
+        stream.write(bytes(40))
+    assert opened().get(key) is None and key not in files(s3, bucket)
+    with ThreadPoolExecutor(4) as pool:
+        stores = [opened() for _ in range(4)]
+        assert all(pool.map(lambda n: stores[n % 4].put(blob_key(n % 20), bytes(500)), range(80)))
+    assert opened().trim() <= 10_000
+    kept = [name for name in files(s3, bucket) if not name.endswith(".used")]
+    assert 10 <= len(kept) <= 18 and all(opened().get(name) == bytes(500) for name in kept)
+
+
+def test_a_read_on_s3_is_marked(s3: ObjectStore, bucket: str) -> None:
+    store, key = BlobStore(s3.uri(f"{bucket}/cache"), 10_000, 0), blob_key("x")
+    store.put(key, b"film")
+    assert store.get(key) == b"film"
+    assert store._readers is not None
+    store._readers.shutdown()  # the mark is made beside the answer
+    assert files(s3, bucket) == [key, f"{key}.used"]
+
+
+def test_a_missing_bucket_is_told_at_start(s3: ObjectStore) -> None:
+    with pytest.raises(ConfigError, match="cache.uri: bucket 'nowhere' is not there"):
+        BlobStore(s3.uri("nowhere/cache"), 10_000)
+
+
+def test_a_store_that_hangs_is_left_alone(s3: ObjectStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first waits a second, the next ones not at all, until it is tried again; one line in the log."""
+    listener, s3_port = silent_port()
+    with listener:
+        monkeypatch.setattr(s3, "port", s3_port)
+        monkeypatch.setattr(storage, "check", lambda *_: None)  # it takes its own five seconds
+        store = BlobStore(s3.uri("bucket/cache"), 10_000, 0)
+        began = time.monotonic()
+        assert [store.get(blob_key(n)) for n in range(20)] == [None] * 20
+        assert not store.put(blob_key(1), b"film")
+        assert time.monotonic() - began < blob_store.PATIENCE_S + 3
+    assert [r.message for r in caplog.records] == ["the cache cannot be read: no answer in 1 s"]
+
+
+def test_a_store_that_is_down_is_tried_again(s3: ObjectStore, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blob_store, "AWAY_S", 0.5)
+    store = BlobStore(s3.uri(f"{bucket}/cache"), 10_000, 0)
+    assert store.put(blob_key(1), b"film")
+    good = store._fs
+    monkeypatch.setattr(s3, "port", 1)
+    store._fs, _ = storage.resolve(s3.uri("any"), Path(), "cache.uri")
+    began = time.monotonic()
+    assert not store.put(blob_key(2), b"film") and store.get(blob_key(1)) is None
+    assert time.monotonic() - began < 15
+    store._fs = good
+    time.sleep(0.6)
+    assert store.get(blob_key(1)) == b"film"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs.models import MediaConfig
+from configs.models import AppConfig, AvatarConfig, MediaConfig
 from museserve.errors import ConflictError, ImageError, RequestError, UnknownAvatarError
 from museserve.messages import Box
 from museserve.timebase import IDLE_FRAMES, SEGMENT_FRAMES
@@ -20,9 +20,11 @@ from musetalk.animator.render import idle_loop
 from musetalk.animator.rig import Rig
 from musetalk.avatars import from_portrait
 from musetalk.avatars.builtin import BUILTIN, resolve, shipped_portrait
+from musetalk.avatars.format import Avatar
 from musetalk.avatars.from_portrait import prepare_builtin, prepare_portrait
 from musetalk.avatars.preparation import is_current, renew
 from musetalk.avatars.store import AvatarStore
+from musetalk.avatars.stores import shipped_store
 from tests.decoded import pictures
 from tests.musetalk.pictures import DATA, encoded, woman
 
@@ -136,8 +138,19 @@ def test_a_damaged_shipped_avatar_is_mended(tmp_path):
     store = AvatarStore(str(tmp_path))
     ref = prepare_builtin("interviewer_man", store, SIZE)
     (tmp_path / ref.id / ref.version / "background.arrow").write_bytes(b"rubbish")
-    assert prepare_builtin("interviewer_man", store, SIZE) == ref
+    assert prepare_builtin("interviewer_man", store, SIZE, verify=True) == ref
     assert store.holds(ref)
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"rubbish"), Path.unlink])
+def test_a_shipped_avatar_that_is_damaged_when_a_process_opens_it_is_mended(tmp_path, damage, caplog):
+    avatars = AvatarConfig(uri=str(tmp_path)).model_copy(update={"size": SIZE})
+    config = AppConfig().model_copy(update={"avatars": avatars})
+    ref = shipped_store(config, 2**20).resolve("interviewer_man")
+    damage(tmp_path / ref.id / ref.version / "engine-animator.arrow")
+    store = shipped_store(config, 2**20, use=Avatar.open_engines)
+    assert store.holds(ref) and store.load("interviewer_man").arrays("animator")
+    assert "a shipped avatar is prepared again" in caplog.text and "engine-animator.arrow" in caplog.text
 
 
 def test_another_size_or_encoder_setting_is_another_version(tmp_path):

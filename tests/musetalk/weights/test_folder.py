@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import pyarrow.fs as pafs
 import pytest
 
-from configs.models import WeightsConfig
+from configs.models import AppConfig, WeightsConfig
 from museserve.errors import WeightsError
 from musetalk.weights import catalogue as published
 from musetalk.weights.folder import FileState, WeightsFolder
+from musetalk.weights.report import weights_report
 from musetalk.weights.transfer import PART
+from tests.object_store import ObjectStore, silent_port
 
 CONTENT = bytes(range(256)) * 5_000
 NAME = "GFPGANv1.4.pth"
@@ -126,3 +129,24 @@ def test_what_is_missing_is_named_with_the_command(tmp_path: Path) -> None:
         WeightsFolder(str(tmp_path)).path("musetalkV15/unet.pth")
     with pytest.raises(WeightsError, match="'x' is not a published file"):
         WeightsFolder(str(tmp_path)).path("x")
+
+
+def test_a_file_of_a_bucket_is_copied_once(small: Any, tmp_path: Path, s3: ObjectStore, bucket: str) -> None:
+    with s3.filesystem().open_output_stream(f"{bucket}/models/{NAME}") as out:
+        out.write(CONTENT)
+    for _ in range(2):
+        folder = WeightsFolder(WeightsConfig(uri=s3.uri(f"{bucket}/models"), copies=tmp_path))
+        assert folder.path(NAME).read_bytes() == CONTENT
+    assert sum(request.startswith("GET") for request in s3.requests(f"{bucket}/models/{NAME}")) == 1
+
+
+def test_a_bucket_that_does_not_answer_is_an_error_within_seconds(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    listener, port = silent_port()
+    with listener:
+        monkeypatch.setattr(s3, "port", port)
+        began = time.monotonic()
+        with pytest.raises(WeightsError, match="cannot be read"):
+            WeightsFolder(s3.uri("bucket/models")).path(NAME)
+        report = weights_report(AppConfig(weights=WeightsConfig(uri=s3.uri("bucket/models"))))
+        assert set(report.values()) == {"cannot be read just now; the log says why"}, "the service starts all the same"
+        assert time.monotonic() - began < 20

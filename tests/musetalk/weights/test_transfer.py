@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from museserve.errors import WeightsError
-from musetalk.weights.transfer import MAX_ATTEMPTS, PART, RemoteFile, fetch, locked
+from museserve.runtime.storage import locked
+from musetalk.weights.transfer import MAX_ATTEMPTS, PART, RemoteFile, fetch
 from tests.musetalk.weights.file_server import FileServer, Served, file_server
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)

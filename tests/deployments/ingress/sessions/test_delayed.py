@@ -53,12 +53,12 @@ def session(graph: Full, **capacity: float) -> Session:
 
 
 async def said(outbox: Outbox, last: str) -> list[dict[str, Any]]:
-    """The messages until one of the type `last`, fragments left out."""
+    """The messages until one of the type `last`, fragments and what is said of parts left out."""
     found: list[dict[str, Any]] = []
     while not found or found[-1]["type"] != last:
         payload = await asyncio.wait_for(outbox.next(), 5)
-        if isinstance(payload, str):
-            found.append(json.loads(payload))
+        if isinstance(payload, str) and (message := json.loads(payload))["type"] != "part":
+            found.append(message)
     return found
 
 

@@ -81,3 +81,53 @@ def test_however_it_is_cut_every_letter_is_spoken_once_and_in_order(written: str
         at += sizes[i % len(sizes)]
     said = "".join(spoken(deltas))
     assert [c for c in said if c.isalnum()] == [c for c in unicodedata.normalize("NFC", written) if c.isalnum()]
+
+
+SAID = [
+    "Well. ",
+    "I see",
+    ". ",
+    "And ",
+    "then? ",
+    "... ",
+    "Yes",
+    "\ud83d",
+    "\ude00",
+    "안녕",
+    "하세요. ",
+    "so we looked at the second service of the chain, ",
+]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(SAID), st.booleans()), min_size=1), st.integers(1, 40), st.data())
+def test_a_text_begins_again_at_any_of_its_pieces(deltas: list[tuple[str, bool]], step: int, data: st.DataObject) -> None:
+    first = TextDeltas(4_096)
+    pieces = []
+    for delta, flush in [*deltas, ("The end.", True)]:
+        first.add(delta, flush=flush)
+        while piece := first.take():
+            pieces.append((piece, first.taken))
+    piece, begin = data.draw(st.sampled_from(pieces))
+    written = "".join(delta for delta, _ in deltas) + "The end."
+    again, rest = TextDeltas(4_096, begin=begin), []
+    for at in range(0, len(written), step):
+        again.add(written[at : at + step])
+        while more := again.take():
+            rest.append((more, again.taken))
+    again.add("", final=True)
+    while more := again.take():
+        rest.append((more, again.taken))
+    assert rest[0] == (piece, begin) and again.done
+    assert all(one[1][1] <= two[1][0] for one, two in zip(rest, rest[1:], strict=False))
+    assert "".join(more for more, _ in rest)[-8:] == "The end."
+
+
+def test_a_text_that_is_shorter_than_what_was_heard_of_it_is_refused_once() -> None:
+    text = TextDeltas(100, begin=(0, 30))
+    text.add("Well.")
+    assert text.take() == "" and text.pending_chars == 5
+    with pytest.raises(TextError, match="ends after 5 characters"):
+        text.add("", final=True)
+    text.add(" That is what I had thought, too.", final=True)
+    assert text.take() == "Well. That is what I had thoug" and text.take() == "ht, too." and text.done

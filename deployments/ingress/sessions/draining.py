@@ -1,0 +1,40 @@
+"""Whether this replica is being stopped, as its load balancer learns it.
+
+Serve tells a replica's own code nothing before it closes every WebSocket with 1012. But a replica to which HAProxy sends
+requests directly answers `GET /-/healthz` itself, on the port where they come in: with 503 and "DRAINING" from the moment
+that it is to stop, so that HAProxy sends it no more. It serves on for `RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S`.
+A redeploy, a lower number of replicas and a node that is drained all go this way (Ray 2.60).
+
+Without `server.fast_transport` the port is that of Serve's proxy, which does not know: this never returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import httpx2
+
+LOOK_S = 0.25
+ANSWER_S = 5.0
+PERIOD = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
+RAYS_DEFAULT_S = "30"
+
+
+def draining_period_s() -> float:
+    """How long a replica that is being stopped serves on from the moment that it is known here."""
+    return max(0.0, float(os.environ.get(PERIOD, RAYS_DEFAULT_S)) - LOOK_S)
+
+
+async def until_draining(host: str, port: int) -> None:
+    """Returns once the replica that listens there is being stopped."""
+    url = httpx2.URL(scheme="http", host=host, port=port, path="/-/healthz")
+    async with httpx2.AsyncClient(timeout=ANSWER_S, trust_env=False) as client:
+        while True:
+            try:
+                answer = await client.get(url)
+                if answer.status_code == 503 and "DRAINING" in answer.text:
+                    return
+            except httpx2.HTTPError:
+                pass  # it is busy, or at its end
+            await asyncio.sleep(LOOK_S)
