@@ -227,8 +227,8 @@ class Cluster:
         """The Serve document of `configs/cluster.yaml` with what all nodes share in a folder of their own, and room for 20
         streams on each LipSync. settings: KEY=VALUE.
         """
-        ours = (f"avatars.uri={self.shared}/avatars", f"cache.uri={self.shared}/cache", "cache.enabled=false", "server.log_format=text")
-        ours += ("capacity.lipsync_streams=20",)
+        ours = [f"avatars.uri={self.shared}/avatars", f"cache.uri={self.shared}/cache", "cache.enabled=false", "server.log_format=text"]
+        ours.append("capacity.lipsync_streams=20")
         document = serve_document(load_config("cluster", parse_overrides([*ours, *settings])), port=PORT)
         document["applications"][0]["import_path"] = import_path
         return document
