@@ -36,6 +36,7 @@ import psutil
 from configs.models import ServerConfig, load_config
 from museserve.app.ray_flags import node_flags
 from museserve.app.serve_config import check_document, parse_overrides, serve_document
+from tests.sleepy_graph import FRAME_MS
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of 198.18.0.0/15, which is set aside for benchmarks. This process has the first address of both.
@@ -43,7 +44,8 @@ INNER, OUTER = "198.18.0", "198.18.1"
 LINKS = {"eth0": ("br0", INNER), "eth1": ("br1", OUTER)}
 PORT = 8000
 REDIS_PORT, REDIS_PASSWORD = 6379, "museserve"
-SLEEPY = "benchmarks.cluster.sleepy:build"
+SLEEPY = "tests.sleepy_graph:build"
+MS_A_FRAME = 2.0  # unless `flags` say otherwise
 CLONE_NEWNET = 0x40000000
 START_S, DEPLOY_S = 180.0, 480.0
 
@@ -343,6 +345,7 @@ class Cluster:
             **node_flags(ServerConfig()),
             **{f"RAY_SERVE_HAPROXY_{name}": str(state / file) for name, file in files.items()},
             **redis,
+            FRAME_MS: str(MS_A_FRAME),
             **self.flags,
         }
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cluster.nodes import Cluster, cluster_of
-from benchmarks.cluster.sleepy import FRAME_MS
 from benchmarks.cluster.viewers import Load, Watched, lateness
 from benchmarks.service import percentile
+from tests.sleepy_graph import FRAME_MS
 
 MS_A_FRAME = 6.0  # 6.7 streams a replica, if it draws all the time
 STREAMS_A_REPLICA = 4

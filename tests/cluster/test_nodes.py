@@ -51,10 +51,19 @@ def test_nothing_of_a_cluster_is_left() -> None:
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(p.info["cmdline"] or ())]
 
 
-@pytest.mark.parametrize("name", ["LipSync", "TTS", "controller"])
+@pytest.mark.parametrize("name", ["LipSync", "TTS", "Mux", "controller"])
 def test_streams_and_sessions_outlive(cluster: Cluster, name: str) -> None:
     seen = lose(cluster, name)
     assert seen["whole_again_after_s"] is not None and seen["left_over"] == {"live_utterances": 0.0, "processes": {}}
     assert seen["streams"]["count"] == seen["streams"]["whole"] and not seen["new_requests"]["failed"]
     sessions = seen["sessions"]
     assert sessions["utterances"] and not (sessions["frames_missing_or_repeated"] or sessions["failed"])
+
+
+def test_sessions_outlive_their_ingress(cluster: Cluster) -> None:
+    """They go on in mid-sentence on another replica; streams through the one that is lost are cut, and known as cut."""
+    seen = lose(cluster, "Ingress")
+    sessions, streams = seen["sessions"], seen["streams"]
+    assert sessions["closes"] and sessions["begun_anew"], "no session was on the replica that was killed"
+    assert not (sessions["frames_missing_or_repeated"] or sessions["said_again_from_the_start"] or sessions["failed"])
+    assert streams["whole"] + streams["cut"] == streams["count"] and not seen["new_requests"]["failed"]
