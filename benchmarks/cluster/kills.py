@@ -14,8 +14,9 @@ import psutil
 
 from benchmarks.cluster.nodes import PORT, ROOT, Cluster, Node, cluster_of
 from benchmarks.cluster.viewers import Load
+from benchmarks.service import machine_seconds
 
-STREAMS, SESSIONS = 6, 4  # so that each Ingress has some of them
+STREAMS, SESSIONS = 4, 4  # so that each Ingress has some of them, and two cores some time for a new replica
 BEFORE_S = 6.0  # all streams and sessions have begun by then
 WHOLE_S = 150.0  # Ray notices a silent node after 65
 REST_S = 30.0
@@ -34,6 +35,12 @@ class Loss:
 
     happen: Callable[[Cluster, Load], Callable[[], bool]]
     mend: Callable[[Cluster], object] = lambda cluster: None
+
+
+def nothing(cluster: Cluster, load: Load) -> Callable[[], bool]:
+    """What clients see without any loss: whatever is late by it is the machine's."""
+    load.event()
+    return lambda: True
 
 
 def replica(deployment: str) -> Callable[[Cluster, Load], Callable[[], bool]]:
@@ -110,6 +117,7 @@ def node_back(cluster: Cluster) -> None:
 
 
 LOSSES = {
+    "nothing": Loss(nothing),
     "LipSync": Loss(replica("LipSync")),
     "TTS": Loss(replica("TTS")),
     "Mux": Loss(replica("Mux")),
@@ -137,6 +145,7 @@ def serving(nodes: Iterable[Node]) -> Counter[str]:
 
 def lose(cluster: Cluster, name: str) -> dict[str, Any]:
     loss = LOSSES[name]
+    began, busy = time.perf_counter(), machine_seconds()
     load = Load([cluster.nodes[name].url for name in ("w1", "w2")])
     load.streams(STREAMS)
     load.sessions(SESSIONS)
@@ -156,7 +165,8 @@ def lose(cluster: Cluster, name: str) -> dict[str, Any]:
         print(error)
     finally:
         load.finish()
-    found = {"whole_again_after_s": whole_s, **load.report()}
+    cores = round((machine_seconds() - busy) / (time.perf_counter() - began), 1)
+    found = {"whole_again_after_s": whole_s, "cores_busy": cores, **load.report()}
     loss.mend(cluster)
     cluster.until(whole, WHOLE_S, "all replicas run")
     return found | {"left_over": left_over(cluster)}
