@@ -71,6 +71,11 @@ class Room:
     films_elsewhere: int
     start_s: float
 
+    @property
+    def share(self) -> int:
+        """Of one Mux replica."""
+        return math.ceil(self.streams / self.mux_replicas)
+
     @classmethod
     def of(cls, posted: Sequence[Posted], mux: str) -> Room:
         notes = {note.mux: note for answer in posted for note in answer.notes if note.mux != mux}
@@ -160,7 +165,7 @@ class Admission:
         room = self.room
         if room is None:
             return True
-        return here < math.ceil(room.streams / room.mux_replicas) and here + elsewhere < room.streams
+        return here < room.share and here + elsewhere < room.streams
 
     def _elsewhere(self, *, films: bool) -> int:
         if self.room is None:
@@ -208,9 +213,13 @@ class Admission:
 
     def _full(self) -> BusyError:
         seconds, room = self._retry_after_s(), self.room
-        drawn = self.streams + self._elsewhere(films=False)
-        by = f"the {room.lipsync_replicas} lip-sync replicas that run draw {room.streams}" if room else "one replica carries no more"
-        error = BusyError(f"{drawn} streams are live and {by} in time; try again in {seconds} s")
+        live = self.streams + self._elsewhere(films=False)
+        if room is None:
+            by = "one Mux replica carries no more"
+        else:
+            by = f"the {room.lipsync_replicas} lip-sync replicas that run draw {room.streams} in time"
+            by += f", {room.share} of them for each of {room.mux_replicas} Mux replicas" if room.mux_replicas > 1 else ""
+        error = BusyError(f"{live} streams are live, and {by}; try again in {seconds} s")
         error.retry_after_s = seconds
         return error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -218,7 +219,13 @@ class RemoteEngines:
         def hedged() -> None:
             self._metrics.hedged.inc(tags={"method": method})
 
-        return await self._retried(lambda: hedges.first_of(lambda: call.remote(argument, logs.carried()), argument, argument.due_s, hedged))
+        asked_at = time.monotonic()
+
+        def ask() -> Awaitable[Any]:
+            due_s = argument.due_s - (time.monotonic() - asked_at)  # of a call that is sent again it is less
+            return hedges.first_of(lambda late: call.remote(late, logs.carried()), replace(argument, due_s=due_s), hedged)
+
+        return await self._retried(ask)
 
     async def _retried(self, call: Callable[[], Awaitable[Any]]) -> Any:
         return await retried(

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from itertools import count
 from typing import Any, TypeVar
 
@@ -18,10 +19,12 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 
 from deployments import silence
 from museserve.errors import BusyError, DeviceLostError, EngineError, MuseserveError
+from museserve.messages import RenderRequest, SpeechWindow
 
 logger = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
+A = TypeVar("A", bound=SpeechWindow | RenderRequest)  # arguments that say when they are due
 
 # A replica that died, is starting, fell silent, or refused the call: another one, or the same a moment later, may
 # answer.
@@ -222,22 +225,23 @@ class Hedges:
             self._allowed -= 1
         return True
 
-    async def first_of(self, call: Callable[[], Awaitable[T]], argument: object, due_s: float, on_hedge: Callable[[], None]) -> T:
+    async def first_of(self, call: Callable[[A], Awaitable[T]], argument: A, on_hedge: Callable[[], None]) -> T:
         """The first answer to an idempotent call, of one replica or, when that is late, of two.
 
         The other call is cancelled.
 
         Args:
-            call: sends it. argument: its first. due_s: as `wait_s` takes it.
+            call: sends it with its argument, whose `due_s` a second call has as it is by then.
         """
         under_way: dict[asyncio.Task[T], float] = {}
+        began = time.monotonic()
 
-        def send() -> None:
-            under_way[asyncio.create_task(answered(call()))] = time.monotonic()
+        def send(argument: A) -> None:
+            under_way[asyncio.create_task(answered(call(argument)))] = time.monotonic()
 
-        send()
+        send(argument)
         try:
-            wait_s: float | None = self.wait_s(due_s)
+            wait_s: float | None = self.wait_s(argument.due_s)
             while True:
                 done, _ = await asyncio.wait(under_way, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
                 for answer in done:
@@ -248,7 +252,7 @@ class Hedges:
                         return result
                 if not done and self.allow(argument):
                     on_hedge()
-                    send()
+                    send(replace(argument, due_s=argument.due_s - (time.monotonic() - began)))
                     wait_s = None
         finally:
             for answer in under_way:

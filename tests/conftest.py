@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import psutil
 import pytest
 import yaml
@@ -23,6 +24,9 @@ from tests.object_store import KEYS, ObjectStore
 from tests.object_store import free_port as free_port
 
 START_TIMEOUT_S = 600
+
+hypothesis.settings.register_profile("busy", deadline=None)  # time is not asserted: the machine may be busy
+hypothesis.settings.load_profile("busy")
 
 
 OTHER_ORIGIN = f"http://127.0.0.1:{free_port()}"  # of a page that is served by somebody else

@@ -146,14 +146,12 @@ def test_nothing_it_is_given_makes_it_raise() -> None:
 LOADS = st.floats(0, 500)
 
 
-@settings(deadline=None)
 @given(LOADS, LOADS, st.integers(1, 8), st.integers(1, 12))
 def test_more_load_never_wants_fewer(one: float, other: float, least: int, target: int) -> None:
     low, high = (wanted(contexts(load, dict.fromkeys(NAMES, target), least=least, most=12)) for load in sorted((one, other)))
     assert all(low[name] <= high[name] for name in NAMES)
 
 
-@settings(deadline=None)
 @given(LOADS, st.integers(0, 5), st.integers(5, 12), st.floats(0.1, 1), st.integers(0, 3))
 def test_within_bounds_and_never_below_what_is_live(load: float, least: int, most: int, aim: float, spare: int) -> None:
     capacity = {"aim": aim, "spare_replicas": spare}
@@ -162,7 +160,6 @@ def test_within_bounds_and_never_below_what_is_live(load: float, least: int, mos
     assert all(got[name] >= min(most, math.floor(load / streams)) for name, streams in STREAMS.items())
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=60), st.floats(0, 20))
 def test_the_window_has_the_largest(loads: list[float], seconds: float) -> None:
     window = Window()
@@ -188,14 +185,14 @@ def run(loads: list[float], capacity: Mapping[str, Any], *, up: float = 1.0, dow
     return seen
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.floats(0, 60))
 def test_steady_load_moves_once(load: float) -> None:
     seen = run([load] * 400, {})
     assert len(set(seen[8:])) == 1
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.floats(4, 60))
 def test_noise_does_not_swing_it(seed: int, middle: float) -> None:
     """Two minutes of load that wanders by an eighth: replicas only grow, and no further than its largest needs."""

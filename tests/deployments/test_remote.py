@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from typing import Any
 
+import numpy as np
 import pytest
 from ray.serve.exceptions import BackPressureError
 
 from deployments import remote, silence
 from deployments.remote import Hedges, pulled, repulled
 from museserve.errors import BusyError, RenderError, TextError
+from museserve.messages import SpeechWindow
+
+WINDOW = SpeechWindow(0, np.zeros(0, np.float32), 0, 8)
 
 
 class Answers:
@@ -112,8 +116,10 @@ class Replicas:
     def __init__(self, *times: float, others: bool = True) -> None:
         self.times, self.sent, self.cancelled, self.others = list(times), 0, 0, others
         self.silent = False
+        self.due_s: list[float] = []
 
-    def call(self) -> Awaitable[int]:
+    def call(self, argument: SpeechWindow) -> Awaitable[int]:
+        self.due_s.append(argument.due_s)
         self.sent += 1
         return asyncio.ensure_future(self._answer(self.sent, self.times[self.sent - 1]))  # as a response, it can be cancelled
 
@@ -159,9 +165,10 @@ async def test_whichever_replica_answers_first_counts(
 ) -> None:
     replicas, hedged = Replicas(*times, others=others), list[int]()
     hedges = hedges_for(replicas, monkeypatch)
-    assert await hedges.first_of(replicas.call, object(), 0.0, lambda: hedged.append(1)) == answer
+    assert await hedges.first_of(replicas.call, WINDOW, lambda: hedged.append(1)) == answer
     await asyncio.sleep(0)
     assert (replicas.sent, len(hedged), replicas.cancelled) == (sent, sent - 1, cancelled)
+    assert replicas.due_s[0] == 0.0 and all(due_s < -0.1 for due_s in replicas.due_s[1:]), "by then it is more urgent"
 
 
 async def test_only_few_calls_are_sent_twice_to_replicas_that_are_merely_slow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +185,7 @@ async def test_only_few_calls_are_sent_twice_to_replicas_that_are_merely_slow(mo
 async def test_hanging_up_cancels_both(monkeypatch: pytest.MonkeyPatch) -> None:
     replicas = Replicas(3_600.0, 3_600.0)
     hedges = hedges_for(replicas, monkeypatch)
-    call = asyncio.create_task(hedges.first_of(replicas.call, object(), 0.0, lambda: None))
+    call = asyncio.create_task(hedges.first_of(replicas.call, WINDOW, lambda: None))
     await asyncio.sleep(0.3)
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)

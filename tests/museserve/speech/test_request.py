@@ -52,7 +52,7 @@ def test_a_text_is_trimmed_and_composed() -> None:
     assert parse_speech("  \u1112\u1161\u11ab \n", NOVA, 10) == SpeechRequest("한", "nova", 1.1, "auto", "female")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.text(st.sampled_from("a. \n\xa0`#[](_\u0301\u0323é가\u1161\ufb2c\ud83d\ude00"), max_size=12), max_size=12))
 def test_what_was_written_bit_by_bit_needs_no_second_look(deltas: list[str]) -> None:
     text = TextDeltas(4_096)

@@ -72,7 +72,7 @@ def test_a_text_that_grows_too_long_or_is_final_is_refused() -> None:
         text.add("7")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(st.sampled_from("ab. ,?!\n가나é\U0001f600\"'1"), max_size=120), st.lists(st.integers(1, 7), min_size=1, max_size=20))
 def test_however_it_is_cut_every_letter_is_spoken_once_and_in_order(written: str, sizes: list[int]) -> None:
     deltas, at = [], 0
@@ -99,7 +99,6 @@ SAID = [
 ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(SAID), st.booleans()), min_size=1), st.integers(1, 40), st.data())
 def test_a_text_begins_again_at_any_of_its_pieces(deltas: list[tuple[str, bool]], step: int, data: st.DataObject) -> None:
     first = TextDeltas(4_096)

@@ -243,7 +243,7 @@ ANY_TEXT = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(ANY_TEXT, st.sampled_from(["ko", "en", "es", "ar"]))
 def test_any_text_can_be_spoken(text: str, language: str) -> None:
     spoken = normalize(text, language, LEXICON)
@@ -259,7 +259,7 @@ def test_any_text_can_be_spoken(text: str, language: str) -> None:
     assert bool(spoken.words) == any(char.isalnum() for char in spoken.text)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(ANY_TEXT)
 def test_korean_leaves_no_digit_and_no_latin_letter(text: str) -> None:
     spoken = korean(text)
@@ -271,7 +271,7 @@ def test_korean_without_numbers_keeps_every_syllable(text: str) -> None:
     assert [char for char in korean(text) if char.isalpha()] == [char for char in text if char.isalpha()]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ANY_TEXT)
 def test_spoken_korean_is_its_own_spoken_form(text: str) -> None:
     once = korean(text)
