@@ -14,8 +14,9 @@ import psutil
 
 from benchmarks.cluster.nodes import PORT, ROOT, Cluster, Node, cluster_of
 from benchmarks.cluster.viewers import Load
+from benchmarks.service import machine_seconds
 
-STREAMS, SESSIONS = 6, 4  # so that each Ingress has some of them
+STREAMS, SESSIONS = 4, 4  # so that each Ingress has some of them, and two cores some time for a new replica
 BEFORE_S = 6.0  # all streams and sessions have begun by then
 WHOLE_S = 150.0  # Ray notices a silent node after 65
 REST_S = 30.0
@@ -36,6 +37,18 @@ class Loss:
     mend: Callable[[Cluster], object] = lambda cluster: None
 
 
+def nothing(cluster: Cluster, load: Load) -> Callable[[], bool]:
+    """What clients see without any loss: whatever is late by it is the machine's."""
+    load.event()
+    return lambda: True
+
+
+def loaded(cluster: Cluster) -> list[Node]:
+    """Workers with replicas, and so with a proxy."""
+    names = {replica.node.name for replica in cluster.replicas()}
+    return [node for node in cluster.workers if node.name in names]
+
+
 def replica(deployment: str) -> Callable[[Cluster, Load], Callable[[], bool]]:
     def happen(cluster: Cluster, load: Load) -> Callable[[], bool]:
         victim = cluster.replicas(deployment)[0]
@@ -46,29 +59,30 @@ def replica(deployment: str) -> Callable[[Cluster, Load], Callable[[], bool]]:
     return happen
 
 
-def process(where: str, pattern: str) -> Callable[[Cluster, Load], Callable[[], bool]]:
-    """One that is no replica. where: the name of a node."""
+def process(on_head: bool, pattern: str) -> Callable[[Cluster, Load], Callable[[], bool]]:
+    """One that is no replica."""
 
     def happen(cluster: Cluster, load: Load) -> Callable[[], bool]:
-        node = cluster.nodes[where]
+        node = cluster.nodes["head"] if on_head else loaded(cluster)[0]
         victims = node.processes(pattern)
-        load.event("" if where == "head" else node.url)
+        load.event("" if on_head else node.url)
         for victim in victims:
             victim.send_signal(signal.SIGKILL)
         before = {victim.pid for victim in victims}
-        return lambda: bool({p.pid for p in node.processes(pattern)} - before) and (where == "head" or cluster.answers(node))
+        return lambda: bool({p.pid for p in node.processes(pattern)} - before) and (on_head or cluster.answers(node))
 
     return happen
 
 
 def node_killed(cluster: Cluster, load: Load) -> Callable[[], bool]:
-    load.event(cluster.nodes["w1"].url)
-    cluster.nodes["w1"].kill()
+    node = loaded(cluster)[0]
+    load.event(node.url)
+    node.kill()
     return lambda: True
 
 
 def node_silent(cluster: Cluster, load: Load) -> Callable[[], bool]:
-    node = cluster.nodes["w1"]
+    node = loaded(cluster)[0]
     load.event(node.url)
     node.silence()
     return lambda: node.name not in {r.node.name for r in cluster.replicas()}
@@ -76,7 +90,7 @@ def node_silent(cluster: Cluster, load: Load) -> Callable[[], bool]:
 
 def node_drained(cluster: Cluster, load: Load) -> Callable[[], bool]:
     """As Kubernetes stops a worker: nobody is sent there any more, and it ends when drain.sh does."""
-    node = cluster.nodes["w1"]
+    node = loaded(cluster)[0]
     load.event()
     load.urls.leave(node.url)
     address = f"{cluster.nodes['head'].address}:6379"
@@ -102,22 +116,24 @@ def head_killed(cluster: Cluster, load: Load) -> Callable[[], bool]:
 
 
 def node_back(cluster: Cluster) -> None:
-    """Everything on w1 again: the others are drained of what does not belong there by its return alone, so start anew."""
-    node = cluster.nodes["w1"]
-    node.kill()
-    node.silence(False)
-    cluster.start("w1")
+    """A silent one has to start again, because Ray does not take it back. Replicas stay where they went."""
+    for node in cluster.nodes.values():
+        if node.silent or node.process is None:
+            node.kill()
+            node.silence(False)
+            cluster.start(node.name)
 
 
 LOSSES = {
+    "nothing": Loss(nothing),
     "LipSync": Loss(replica("LipSync")),
     "TTS": Loss(replica("TTS")),
     "Mux": Loss(replica("Mux")),
     "Ingress": Loss(replica("Ingress")),
     "FacePrep": Loss(replica("FacePrep")),
-    "controller": Loss(process("head", "ray::ServeController")),
-    "haproxy": Loss(process("w1", r"\S*/haproxy ")),
-    "proxy_manager": Loss(process("w1", "ray::HAProxyManager")),
+    "controller": Loss(process(True, "ray::ServeController")),
+    "haproxy": Loss(process(False, r"\S*/haproxy ")),
+    "proxy_manager": Loss(process(False, "ray::HAProxyManager")),
     "head": Loss(head_killed),
     "node": Loss(node_killed, node_back),
     "drained_node": Loss(node_drained, node_back),
@@ -137,7 +153,8 @@ def serving(nodes: Iterable[Node]) -> Counter[str]:
 
 def lose(cluster: Cluster, name: str) -> dict[str, Any]:
     loss = LOSSES[name]
-    load = Load([cluster.nodes[name].url for name in ("w1", "w2")])
+    began, busy = time.perf_counter(), machine_seconds()
+    load = Load([node.url for node in loaded(cluster)])
     load.streams(STREAMS)
     load.sessions(SESSIONS)
     load.probe()
@@ -156,7 +173,8 @@ def lose(cluster: Cluster, name: str) -> dict[str, Any]:
         print(error)
     finally:
         load.finish()
-    found = {"whole_again_after_s": whole_s, **load.report()}
+    cores = round((machine_seconds() - busy) / (time.perf_counter() - began), 1)
+    found = {"whole_again_after_s": whole_s, "cores_busy": cores, **load.report()}
     loss.mend(cluster)
     cluster.until(whole, WHOLE_S, "all replicas run")
     return found | {"left_over": left_over(cluster)}

@@ -77,6 +77,7 @@ class Node:
     command: list[str]
     env: dict[str, str]
     process: subprocess.Popen[bytes] | None = None
+    silent: bool = False
 
     @property
     def address(self) -> str:
@@ -139,6 +140,7 @@ class Node:
         """Pull its cables: everything on it runs on, and nothing closes a connection."""
         for link in LINKS:
             _ip("-n", self.namespace, "link", "set", link, "down" if silent else "up")
+        self.silent = silent
 
     def traffic(self) -> tuple[int, int]:
         """Bytes that came from and went to other nodes, without clients, since it was made."""

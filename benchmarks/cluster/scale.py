@@ -138,7 +138,7 @@ def draw(load: Load, watch: Watch, path: Path) -> None:
         middle.step(times, [target for target, _ in seen], where="post", color=colour, linestyle=":", label=f"{name}, wanted")
     middle.set_ylabel("replicas")
     middle.set_yticks(range(5))
-    middle.legend(loc="lower right", fontsize="small")
+    middle.legend(loc="lower center", ncols=2, fontsize="small")
     came = [w for w in load.watched if w.viewing.fragments]
     bottom.plot([w.began - begin for w in came], [w.viewing.first_s * 1e3 for w in came], ".", color="tab:blue", label="first fragment")
     if waiting := [w.began - begin for w in load.watched if w.end == "no room"]:
