@@ -22,13 +22,16 @@ CHANGES = (
 )
 
 
-def write_launcher(folder: Path) -> Path:
-    """An executable in `folder` that runs `main` by this Python."""
-    launcher = folder / "haproxy"
+def launcher(folder: Path) -> Path:
+    """What `write_launcher` writes into `folder`."""
+    return folder / "haproxy"
+
+
+def write_launcher(folder: Path) -> None:
+    """An executable that runs `main` by this Python."""
     source = Path(__file__).resolve()
-    launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I "{source}" "$@"\n')
-    launcher.chmod(stat.S_IRWXU)
-    return launcher
+    launcher(folder).write_text(f'#!/bin/sh\nexec "{sys.executable}" -I "{source}" "$@"\n')
+    launcher(folder).chmod(stat.S_IRWXU)
 
 
 def main(arguments: list[str]) -> None:

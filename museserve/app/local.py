@@ -18,6 +18,7 @@ import httpx2
 import psutil
 
 from configs.models import SPANS_DIR, AppConfig, cache_dir
+from museserve.app import haproxy
 from museserve.app.ray_flags import free_port, node_flags, one_machine_flags
 from museserve.errors import ConfigError, EngineUnavailableError
 from museserve.runtime import cpu
@@ -53,6 +54,7 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         if temp is not None:
             me = psutil.Process()
             (temp / OWNER).write_text(f"{me.pid} {me.create_time()}")
+            haproxy.write_launcher(temp)
         os.environ.update(node_flags(config.server) | one_machine_flags(config.server, temp))
         shutil.rmtree(log_dir(port), ignore_errors=True)
         log_dir(port).mkdir(parents=True)

@@ -76,7 +76,7 @@ def one_machine_flags(server: ServerConfig, folder: Path | None) -> dict[str, st
             "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + REPLICA_PORTS - 1),
         }
         flags |= {
-            "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy.write_launcher(folder)),
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy.launcher(folder)),
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,44 +16,46 @@ from museserve.app.ray_flags import node_flags, one_machine_flags
 from tests.cluster.programs import CLUSTER, output
 from tests.test_packaging import SHIPPED
 
-PROFILES = {"gpu": {"gpu"}, "monitoring": {"prometheus", "grafana"}, "store": {"store", "bucket"}}
+PROFILES = {"cpu": {"cpu"}, "gpu": {"gpu"}, "monitoring": {"prometheus", "grafana"}, "store": {"store", "bucket"}}
 COMPOSE = yaml.safe_load((CLUSTER / "compose.yaml").read_text())
 
 
-def compose(*arguments: str, profiles: str = "") -> str:
-    return output("docker-compose", *arguments, env={"PATH": os.environ["PATH"], "COMPOSE_PROFILES": profiles})
+def compose(*arguments: str, **environment: str) -> str:
+    return output("docker-compose", *arguments, env={"PATH": os.environ["PATH"], **environment})
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_compose_reads_each_profile(profile: str) -> None:
     compose("--profile", profile, "config", "-q")
-    assert set(compose("--profile", profile, "config", "--services").split()) == {"cpu", *PROFILES[profile]}
+    assert set(compose("--profile", profile, "config", "--services").split()) == PROFILES[profile]
 
 
-@pytest.mark.parametrize("file", ["/dev/null", ".env.example"])
-def test_up_alone_runs_the_cpu_engine_on_8001(file: str) -> None:
-    """With no `.env`, and with the example as it is."""
-    read = output("docker-compose", "--env-file", file, "config", env={"PATH": os.environ["PATH"]})
-    services: dict[str, Any] = yaml.safe_load(read)["services"]
-    assert services.keys() == {"cpu"} and services["cpu"]["scale"] == 1
-    published = {port["published"]: port["host_ip"] for port in services["cpu"]["ports"]}
+@pytest.mark.parametrize("arguments", [(), ("--profile", "gpu")])
+def test_up_alone_runs_the_cpu_engine_and_the_profile_gpu_one_in_its_place(arguments: tuple[str, ...]) -> None:
+    services: dict[str, Any] = yaml.safe_load(compose(*arguments, "config"))["services"]
+    ((name, service),) = services.items()
+    assert name == (arguments or ("cpu",))[-1]
+    published = {port["published"]: port["host_ip"] for port in service["ports"]}
     assert published == {"8001": "127.0.0.1", "8265": "127.0.0.1"}
-    assert services["cpu"]["read_only"] is True
+    assert service["read_only"] is True
 
 
-def test_a_card_takes_the_place_of_the_cpu_engine_where_env_says_so() -> None:
-    """Both would want port 8001."""
-    env = {"PATH": os.environ["PATH"], "COMPOSE_PROFILES": "gpu", "MUSESERVE_CPU": "0"}
-    services = yaml.safe_load(output("docker-compose", "config", env=env))["services"]
-    assert {name: service.get("scale", 1) for name, service in services.items()} == {"cpu": 0, "gpu": 1}
+def test_settings_come_from_a_file_or_the_environment_which_goes_before_it(tmp_path: Path) -> None:
+    for name in ("compose.yaml", ".env", "environment.env"):
+        shutil.copy(CLUSTER / name, tmp_path)
+    (tmp_path / "settings.env").write_text("OPENAI_API_KEY=of the file\nAWS_DEFAULT_REGION=eu-west-1\n")
+    read = compose("--project-directory", str(tmp_path), "-f", str(tmp_path / "compose.yaml"), "config", OPENAI_API_KEY="mine")
+    environment = yaml.safe_load(read)["services"]["cpu"]["environment"]
+    assert environment["OPENAI_API_KEY"] == "mine" and environment["AWS_DEFAULT_REGION"] == "eu-west-1"
+    assert "AWS_ACCESS_KEY_ID" not in environment
 
 
 def test_keys_come_from_the_environment_alone() -> None:
     for name, service in COMPOSE["services"].items():
         for variable, value in service.get("environment", {}).items():
             assert not (value and re.search("KEY|SECRET|PASSWORD|TOKEN", variable)), (name, variable)
-    example = (CLUSTER / ".env.example").read_text()
-    assert not re.search(r"(KEY|SECRET|PASSWORD)\w*=.", example)
+    for name in (".env", "environment.env", "settings.env.example"):
+        assert not re.search(r"(KEY|SECRET|PASSWORD)\w*=.", (CLUSTER / name).read_text()), name
 
 
 def test_every_image_has_a_version() -> None:
@@ -85,12 +89,12 @@ def test_the_entrypoint_is_a_program_of_bash() -> None:
 def test_rays_flags_are_written_in_one_place() -> None:
     """`museserve flags` prints them."""
     flags = node_flags(ServerConfig()) | one_machine_flags(ServerConfig(), CLUSTER)
-    for name in ("Dockerfile", "compose.yaml", "entrypoint.sh", ".env.example"):
+    for name in ("Dockerfile", "compose.yaml", "entrypoint.sh", "settings.env.example"):
         text = (CLUSTER / name).read_text()
         assert not [flag for flag in flags if flag in text], name
 
 
 def test_the_store_has_the_bucket_that_is_named_to_the_service() -> None:
-    example = (CLUSTER / ".env.example").read_text()
+    example = (CLUSTER / "settings.env.example").read_text()
     buckets = re.findall(r"uri=s3://([^/]+)/", example)
     assert buckets and all(f"-name {bucket}'" in COMPOSE["services"]["bucket"]["command"][-1] for bucket in buckets)
