@@ -55,7 +55,7 @@ def node_flags(server: ServerConfig) -> dict[str, str]:
 def one_machine_flags(server: ServerConfig, folder: Path | None) -> dict[str, str]:
     """For a private cluster on one machine, beside those of a node.
 
-    folder: its own, which no other service uses; None = shared with others.
+    folder: its own, which no other service uses, with what `haproxy.write_launcher` writes; None = shared with others.
     """
     # Draining is for load balancers in front of a cluster; here it only delays Ctrl-C.
     flags = {
