@@ -8,6 +8,7 @@ A consumer holds its producer's handle and pulls, because a stream cannot be pas
 """
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ray import serve
@@ -22,9 +23,12 @@ from deployments.mux import Mux
 from deployments.routing import router_config
 from deployments.tts import TTS
 from museserve.errors import ConfigError
+from museserve.runtime import storage
 
 # Key of `deployments` in the configuration -> name of the deployment.
 DEPLOYMENTS = {"ingress": "Ingress", "mux": "Mux", "tts": "TTS", "lipsync": "LipSync", "face_prep": "FacePrep"}
+
+SCHEMES = ("s3", "gs", "gcs", "file")  # of a store
 
 # What can change while replicas keep running. Ray calls metrics_interval_s deprecated, but the variables that it names
 # instead do nothing in 2.60.
@@ -38,24 +42,19 @@ def build(config: AppConfig) -> Application:
     """The application of a cluster; a Serve document names it as `import_path`, and `serve run` calls it too.
 
     Raises:
-        ConfigError: the configuration holds on one machine only; see `check_cluster`.
+        ConfigError: the configuration holds on one machine only (see `check_cluster`), or the bucket of a store is not
+            there. Raised here, before any replica is replaced.
     """
     check_cluster(config)
+    for key, uri in _stores(config).items():
+        if uri:
+            storage.check(*storage.resolve(uri, Path(), key), key)
     return assemble(config)
 
 
 def check_cluster(config: AppConfig) -> None:
     """Raises ConfigError, with everything that several nodes cannot share, and what would cut streams at a redeploy."""
-    stores = {
-        "avatars.uri": config.avatars.uri or None,
-        "cache.uri": config.cache.uri or (None if config.cache.enabled else "off"),
-        "weights.uri": config.weights.uri or (None if config.lipsync.engine == "musetalk" else "not needed"),
-    }
-    wrong = [
-        f"{key} is empty, the cache folder of each node: name what all nodes see (s3://, gs:// or a shared folder)"
-        for key, uri in stores.items()
-        if uri is None
-    ]
+    wrong = [f"{key} {why}" for key, uri in _stores(config).items() if (why := _not_shared(uri))]
     longest = config.limits.max_utterance_s
     wrong += [
         f"deployments.{key}.graceful_shutdown_timeout_s ({scale.graceful_shutdown_timeout_s:g}) is below "
@@ -65,6 +64,30 @@ def check_cluster(config: AppConfig) -> None:
     ]
     if wrong:
         raise ConfigError("this configuration is for one machine (museserve serve):\n  " + "\n  ".join(wrong))
+
+
+def _stores(config: AppConfig) -> dict[str, str]:
+    """Configuration key -> URI, of the stores that are used."""
+    stores = {"avatars.uri": config.avatars.uri}
+    if config.cache.enabled:
+        stores["cache.uri"] = config.cache.uri
+    if config.lipsync.engine == "musetalk" or config.weights.uri:
+        stores["weights.uri"] = config.weights.uri
+    return stores
+
+
+def _not_shared(uri: str) -> str:
+    """Why not all nodes see the same place there; empty when they may. The store is not asked."""
+    scheme, _, rest = uri.partition("://") if "://" in uri else ("", "", uri)
+    if not uri:
+        return "is empty, the cache folder of each node: name what all nodes see (s3://, gs:// or a shared folder)"
+    if not scheme and not Path(uri).is_absolute():
+        return f"{uri!r} is a relative folder, another one on each node: give it from / on"
+    if scheme and scheme not in SCHEMES:
+        return f"{uri!r} is of no kind that can be read; accepted: a folder, {', '.join(f'{s}://' for s in SCHEMES)}"
+    if not rest.partition("?")[0].strip("/"):
+        return f"{uri!r} names no folder or bucket"
+    return ""
 
 
 def assemble(config: AppConfig) -> Application:

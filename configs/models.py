@@ -359,7 +359,7 @@ def load_config(source: str | Path = "local", overrides: dict[str, Any] | None =
         ConfigError: the file is missing, is not YAML, or a key or value is not known; the message names each.
     """
     path = Path(source)
-    if not path.suffix:
+    if not path.suffix and path.name == str(source):
         path = CONFIG_DIR / f"{source}.yaml"
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -368,7 +368,13 @@ def load_config(source: str | Path = "local", overrides: dict[str, Any] | None =
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}. Shipped: {shipped}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
-    return parse_config(merged(raw, overrides or {}), str(path))
+    if not overrides:
+        return parse_config(raw, str(path))
+    try:
+        return parse_config(merged(raw, overrides), f"what is set beside {path}")
+    except ConfigError:
+        parse_config(raw, str(path))  # if it is the file that is wrong
+        raise
 
 
 def parse_config(raw: dict[str, Any], origin: str = "configuration") -> AppConfig:

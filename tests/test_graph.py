@@ -11,6 +11,9 @@ from ray.serve.deployment import Deployment
 import graph
 from configs.models import load_config, parse_config
 from museserve.errors import ConfigError
+from tests.object_store import ObjectStore
+
+SHARED: dict[str, Any] = {"avatars": {"uri": "/shared/avatars"}, "cache": {"uri": "/shared/cache"}}
 
 
 def deployments(app: Application) -> dict[str, Deployment]:
@@ -29,7 +32,7 @@ def deployments(app: Application) -> dict[str, Deployment]:
 
 
 def test_a_cluster_has_every_deployment() -> None:
-    assert set(deployments(graph.build(load_config("cluster")))) == set(graph.DEPLOYMENTS.values())
+    assert set(deployments(graph.build(load_config("cluster", SHARED)))) == set(graph.DEPLOYMENTS.values())
 
 
 @pytest.mark.parametrize("key", graph.DEPLOYMENTS)
@@ -41,7 +44,7 @@ def test_options_reach_serve(key: str) -> None:
         **{"num_cpus": 0.7, "num_gpus": 0.25, "resources": {"drawing": 0.5}},
         **{"max_surge_percent": 60, "graceful_shutdown_timeout_s": 901.0},
     }
-    built = deployments(graph.build(load_config("cluster", {"deployments": {key: scale}})))[graph.DEPLOYMENTS[key]]
+    built = deployments(graph.build(load_config("cluster", {**SHARED, "deployments": {key: scale}})))[graph.DEPLOYMENTS[key]]
     options, config = built.ray_actor_options or {}, built._deployment_config
     scaling = config.autoscaling_config
     assert scaling is not None
@@ -59,6 +62,27 @@ def test_defaults_of_one_machine_stay() -> None:
     waits = {name: d._deployment_config.graceful_shutdown_timeout_s for name, d in built.items()}
     assert waits == {"Ingress": 20, "Mux": 120, "TTS": 20, "LipSync": 20, "FacePrep": 20}
     assert {d._deployment_config.max_surge_percent for d in built.values()} == {0}
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("relative/folder", "relative folder"),
+        ("ftp://h/x", "of no kind that can be read"),
+        ("s3://", "names no folder or bucket"),
+        ("s3://?region=eu-west-1", "names no folder or bucket"),
+    ],
+)
+def test_a_place_that_nodes_cannot_share_is_told_before_anything_is_deployed(uri: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=f"\n  avatars.uri .*{why}"):
+        graph.check_cluster(load_config("cluster", {"avatars": {"uri": uri}}))
+
+
+@pytest.mark.usefixtures("s3_keys")
+def test_a_missing_bucket_is_told_before_a_replica_is_replaced(moto: ObjectStore) -> None:
+    config = load_config("cluster", {**SHARED, "avatars": {"uri": moto.uri("missing/avatars")}})
+    with pytest.raises(ConfigError, match="bucket 'missing' is not there"):
+        graph.build(config)
 
 
 def test_a_cluster_refuses_what_only_one_machine_has() -> None:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from starlette.exceptions import HTTPException
 
+from museserve.errors import StoreError
 from museserve.media.captions import cues, webvtt
 from museserve.messages import FilmHead, Fragment, Word
 from museserve.runtime.blob_store import BlobStore, blob_key
@@ -87,7 +88,7 @@ class CaptionsStore:
         self._kept.pop(utterance, None)
 
     async def webvtt(self, utterance: str) -> str:
-        """Waits until every word is known. Raises HTTPException 404."""
+        """Waits until every word is known. Raises HTTPException 404; StoreError."""
         captions = self._kept.get(utterance)
         text = await captions.webvtt() if captions else await self._of_others(utterance)
         if text is None:
@@ -108,6 +109,8 @@ class CaptionsStore:
         while True:
             if (blob := await loop.run_in_executor(self._threads, self._shared.get, _key(utterance))) is not None:
                 return blob.decode()
+            if self._shared.away:
+                raise StoreError("the store of captions does not answer; try again in a moment")
             if not 0 < until - time.time() < 2 * WAIT_S:
                 return None  # over for long, or not an id of ours
             await asyncio.sleep(look_s)

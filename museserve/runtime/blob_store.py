@@ -85,7 +85,7 @@ class BlobStore:
 
     def put(self, key: str, blob: bytes) -> bool:
         """Keep a blob. False when it is larger than the store or cannot be written."""
-        if len(blob) > self._max_bytes or self._is_away():
+        if len(blob) > self._max_bytes or self.away:
             return False
         path = self._path(key)
         try:
@@ -134,7 +134,7 @@ class BlobStore:
         path = self._path(key)
         if self._readers is None:
             return self._read(path)
-        if self._is_away():
+        if self.away:
             return None
         try:
             return self._readers.submit(self._read, path).result(PATIENCE_S)
@@ -142,12 +142,14 @@ class BlobStore:
             self._failed("read", f"no answer in {PATIENCE_S:g} s")
             return None
 
-    def _is_away(self) -> bool:
+    @property
+    def away(self) -> bool:
+        """Whether the store has failed a moment ago: it is not asked then, and nothing is found."""
         return time.monotonic() < self._away_until
 
     def _failed(self, how: str, error: object) -> None:
         """One line in the log for as long as the store is left alone; a local folder is tried each time."""
-        if self._is_away():
+        if self.away:
             return
         logger.warning("the cache cannot be %s: %s", how, error)
         if not self._local:
@@ -190,7 +192,7 @@ class BlobStore:
             if now - self._marked.get(key, 0.0) < MARK_S:
                 return
             self._marked[key] = now
-        if self._is_away():
+        if self.away:
             return
         try:
             self._write(self._path(key) + USED, b"")

@@ -46,7 +46,7 @@ def test_its_args_are_what_the_import_path_takes() -> None:
     module, name = application["import_path"].split(":")
     assert (module, name, application["route_prefix"]) == ("graph", "build", "/")
     assert {d["name"] for d in application["deployments"]} == set(graph.DEPLOYMENTS.values())
-    graph.build(AppConfig.model_validate(application["args"]))
+    graph.assemble(AppConfig.model_validate(application["args"]))
 
 
 def test_options_are_taken() -> None:
