@@ -25,6 +25,7 @@ from museserve.errors import RequestError
 
 APPLICATION = "museserve"
 TIMEOUT_S = 3.0
+PIPED_COLUMNS = 120  # where there is no terminal that has a width
 WINDOW_S = 60.0  # replicas tell their metrics every ten seconds, so a few seconds show nothing
 DEPLOYMENTS = ("Ingress", "Mux", "TTS", "LipSync", "FacePrep")
 STAGES = ("avatar", "tts", "listen", "render", "encode", "first_fragment")
@@ -169,7 +170,8 @@ def source_of(urls: Sequence[str], prometheus: str, files: Sequence[Path]) -> So
     there = next((file for file in files if file.exists()), None)
     if there is None:
         raise RequestError(
-            f"no service runs here: {' and '.join(map(str, files))} are not there; name one with --port, --url http://HEAD:8265 or --prometheus"
+            f"neither a service of one machine nor a cluster's head runs here: {' and '.join(map(str, files))} are not there; "
+            "name one with --port, --url (a worker's own http://127.0.0.1:8080/metrics, the head's dashboard) or --prometheus"
         )
     return Nodes(str(there), lambda: _of_file(there))
 
@@ -182,6 +184,8 @@ def _of_file(path: Path) -> list[str]:
 
 
 def _of_url(url: str) -> list[str]:
+    if not url.startswith(("http://", "https://")):
+        raise RequestError(f"--url {url}: it must begin with http:// or https://")
     if url.endswith("/metrics"):
         return [url]
     data = _asked(f"{url.rstrip('/')}/api/prometheus/sd")
@@ -315,6 +319,8 @@ def run(source: Source, *, once: bool, as_json: bool, every_s: float) -> None:
     from rich.console import Console
 
     console, readings = Console(), deque([source.read()])
+    if not console.is_terminal:
+        console = Console(width=PIPED_COLUMNS)
     first = report(readings[-1])
     if once:
         _print(first, source, console, as_json)

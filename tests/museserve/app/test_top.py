@@ -192,7 +192,7 @@ def test_one_node_is_read_by_its_address(service: Service) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--port", "{free}"), "no service runs here: .*nodes.json"),
+        (("--port", "{free}"), "runs here: .*nodes.json"),
         (("--url", "http://127.0.0.1:{free}"), "http://127.0.0.1:{free}/api/prometheus/sd cannot be read: .*refused"),
         (("--url", "http://127.0.0.1:{free}/metrics"), "none of 1 nodes answers"),
         (("--prometheus", "http://127.0.0.1:{free}"), "cannot be read: .*refused"),
