@@ -13,9 +13,11 @@ from starlette.exceptions import HTTPException
 
 from deployments.ingress import captions
 from deployments.ingress.captions import CaptionsStore, utterance_id
+from museserve.errors import StoreError
 from museserve.messages import Fragment, Word
 from museserve.runtime.blob_store import BlobStore
 from museserve.timebase import OUTPUT_RATE
+from tests.object_store import ObjectStore
 
 Replicas = tuple[CaptionsStore, CaptionsStore]
 
@@ -107,3 +109,12 @@ async def test_without_a_cache_only_the_same_replica_knows() -> None:
     with pytest.raises(HTTPException, match="the last 512 of this replica are$"):
         await elsewhere.webvtt(utterance)
     stream.cancel()
+
+
+@pytest.mark.usefixtures("s3_keys")
+async def test_a_store_that_is_away_is_no_captions_that_never_were(tmp_path: Path) -> None:
+    server = ObjectStore.moto(tmp_path)
+    here = CaptionsStore(BlobStore(server.uri(f"{server.new_bucket()}/cache"), 2**20, 0))
+    server.kill()
+    with pytest.raises(StoreError, match="try again in a moment"):
+        await here.webvtt(utterance_id(captions=True))
