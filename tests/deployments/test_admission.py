@@ -62,7 +62,7 @@ async def test_as_many_as_are_drawn_in_time(quick: None) -> None:
     async with left(Graph(3.5, 2.0)) as graph:
         mux = graph.mux()
         await graph.enter(mux, STREAM, 5)
-        with pytest.raises(BusyError, match="5 streams are live and the 2 lip-sync replicas that run draw 5") as refused:
+        with pytest.raises(BusyError, match="5 streams are live, and the 2 lip-sync replicas that run draw 5") as refused:
             await graph.enter(mux, STREAM)
         assert refused.value.retry_after_s == 8  # 3 to start, 5 until it is decided
         assert mux.streams == 5
