@@ -165,6 +165,7 @@ async def test_sessions_and_films_wait_for_their_turn(running: Cluster, folder: 
     await soon(lambda: capacity(running)["streams"] == 5, 30)
 
 
+@pytest.mark.slow
 def test_a_burst_is_admitted_as_it_can_be_drawn(running: Cluster) -> None:
     """Twelve viewers within four seconds, at one replica that draws five streams."""
     until(lambda: len(running.replicas("LipSync")) == 1, 60)

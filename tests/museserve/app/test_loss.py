@@ -80,6 +80,7 @@ def until(holds: Callable[[], bool], seconds: float = 20) -> bool:
     return holds()
 
 
+@pytest.mark.slow
 def test_no_service_answers_for_another_and_one_without_its_node_ends(tmp_path: Path) -> None:
     with started(tmp_path) as one, started(tmp_path, "interviewer_man") as other:
         killed = one.child("museserve:Ingress")
