@@ -18,7 +18,6 @@ import httpx
 import psutil
 
 from configs.models import ServerConfig
-from museserve.app import haproxy
 from museserve.app.ray_flags import free_port, node_flags, one_machine_flags
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,7 +82,6 @@ def cluster(*, num_cpus: int, env: dict[str, str]) -> Iterator[Cluster]:
     """A head that runs replicas too. num_cpus: as many as it says that it has."""
     temp = Path(tempfile.mkdtemp(prefix="muse-", dir="/tmp"))  # short: sockets below it have at most 107 characters
     server = ServerConfig()
-    haproxy.write_launcher(temp)
     flags = node_flags(server) | one_machine_flags(server, temp)
     dashboard, log = free_port(), temp / "ray.log"
     command = [

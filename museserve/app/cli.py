@@ -146,7 +146,6 @@ def serve(
     _note("starting the service ...")
 
     import signal
-    import threading
 
     from museserve.app.local import running, wait_for_loss
 
@@ -161,7 +160,7 @@ def serve(
             stop_when_told()  # Ray has put a handler of its own in its place
             typer.echo(_ready(url, time.perf_counter() - began))
             sys.stdout.flush()
-            wait_for_loss(threading.Event())
+            wait_for_loss()
         _note("stopping ...")
 
 

@@ -9,13 +9,15 @@ import shutil
 import socket
 import sys
 import tempfile
-import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import httpx2
 import psutil
+from filelock import FileLock, Timeout
 
 from configs.models import SPANS_DIR, AppConfig, cache_dir
 from museserve.app import haproxy
@@ -25,13 +27,14 @@ from museserve.runtime import cpu
 from musetalk.choice import check_choice
 
 FOLDER = "muse-"  # of a service's private folder, below /tmp
-OWNER = "owner"  # the file in it that names its process
+OWNER = "owner"  # the file in it that has the number of its process
+ALIVE = "alive.lock"  # the one that is locked for as long as that lives
 DAEMONS = ("gcs_server", "raylet")
 LOOK_S = 0.5
 
-logger = logging.getLogger(__name__)
-
 RAYS_LIST = "prom_metrics_service_discovery.json"  # of a cluster's nodes, kept up to date in its temporary folder
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -50,12 +53,15 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
     num_gpus = _enough_gpus(config, visible_gpus() if num_gpus is None else num_gpus)
     # Short: Unix sockets below it have at most 107 characters in their path.
     temp = Path(tempfile.mkdtemp(prefix=FOLDER, dir="/tmp")) if private_temp else None
+    chosen, alive = os.environ.get(haproxy.BINARY), ExitStack()
     try:
+        flags = node_flags(config.server) | one_machine_flags(config.server, temp)
         if temp is not None:
-            me = psutil.Process()
-            (temp / OWNER).write_text(f"{me.pid} {me.create_time()}")
-            haproxy.write_launcher(temp)
-        os.environ.update(node_flags(config.server) | one_machine_flags(config.server, temp))
+            (temp / OWNER).write_text(str(os.getpid()))
+            alive.enter_context(FileLock(temp / ALIVE))
+            if config.server.fast_transport and (launcher := haproxy.write_launcher(temp)) is not None:
+                flags[haproxy.BINARY] = str(launcher)
+        os.environ.update(flags)
         shutil.rmtree(log_dir(port), ignore_errors=True)
         log_dir(port).mkdir(parents=True)
         nodes_file(port).symlink_to((temp or Path("/tmp")) / "ray" / RAYS_LIST)
@@ -65,15 +71,20 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         if temp is not None:
             _end_leftovers(temp)
             shutil.rmtree(temp, ignore_errors=True)
+        os.environ.pop(haproxy.BINARY, None)
+        if chosen is not None:
+            os.environ[haproxy.BINARY] = chosen
+        alive.close()
 
 
-def wait_for_loss(stopped: threading.Event) -> None:
-    """Until `stopped` is set, or Ray is lost: then everything is ended, and so is this process.
+def wait_for_loss() -> NoReturn:
+    """Until Ray is lost: then everything is ended, and so is this process.
 
     Without its store (`gcs_server`) or its node (`raylet`) Ray answers nothing any more, and hangs where it is asked.
     """
     daemons = {child.name(): child for child in psutil.Process().children() if child.name() in DAEMONS}
-    while not stopped.wait(LOOK_S):
+    while True:
+        time.sleep(LOOK_S)
         lost = [name for name, child in daemons.items() if not _is_alive(child)]
         if lost:
             _give_up(f"the service has lost {' and '.join(sorted(lost))} of Ray and cannot go on; start it again")
@@ -84,9 +95,10 @@ def _give_up(why: str) -> None:
     sys.stderr.write(f"museserve: {why}\n")
     sys.stderr.flush()
     _end(psutil.Process().children(recursive=True))
-    for folder in _folders_of(psutil.Process()):
-        _end_leftovers(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+    for folder in _folders():
+        if (folder / OWNER).read_text() == str(os.getpid()):
+            _end_leftovers(folder)
+            shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
@@ -96,26 +108,21 @@ def _is_alive(process: psutil.Process) -> bool:
     return False
 
 
-def _folders_of(owner: psutil.Process) -> list[Path]:
-    return [file.parent for file in _owner_files() if file.read_text() == f"{owner.pid} {owner.create_time()}"]
-
-
-def _owner_files() -> list[Path]:
-    """Those of this user's services, also of killed ones."""
-    return [file for file in Path("/tmp").glob(f"{FOLDER}*/{OWNER}") if file.parent.stat().st_uid == os.getuid()]
+def _folders() -> Iterator[Path]:
+    """The private folders of this user's services, also of killed ones."""
+    for lock in Path("/tmp").glob(f"{FOLDER}*/{ALIVE}"):
+        with suppress(FileNotFoundError):  # it has just ended
+            if lock.parent.lstat().st_uid == os.getuid():
+                yield lock.parent
 
 
 def _clear_dead() -> None:
     """End what a service that was killed has left, and remove its folder."""
-    for file in _owner_files():
-        with suppress(OSError, ValueError):  # another start is faster
-            pid, created = file.read_text().split()
-            with suppress(psutil.NoSuchProcess):
-                if psutil.Process(int(pid)).create_time() == float(created):
-                    continue
-            logger.warning("clearing what a service that was killed left in %s", file.parent)
-            _end_leftovers(file.parent)
-            shutil.rmtree(file.parent, ignore_errors=True)
+    for folder in _folders():
+        with suppress(Timeout, OSError), FileLock(folder / ALIVE, blocking=False):
+            logger.warning("clearing what a service that was killed left in %s", folder)
+            _end_leftovers(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> Iterator[str]:

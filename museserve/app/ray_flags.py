@@ -11,7 +11,6 @@ import socket
 from pathlib import Path
 
 from configs.models import ServerConfig
-from museserve.app import haproxy
 from museserve.errors import ConfigError
 
 REPLICA_PORTS = 64  # of ingress replicas: more than run at once, those that end included
@@ -55,7 +54,7 @@ def node_flags(server: ServerConfig) -> dict[str, str]:
 def one_machine_flags(server: ServerConfig, folder: Path | None) -> dict[str, str]:
     """For a private cluster on one machine, beside those of a node.
 
-    folder: its own, which no other service uses, with what `haproxy.write_launcher` writes; None = shared with others.
+    folder: its own, which no other service uses; None = shared with others.
     """
     # Draining is for load balancers in front of a cluster; here it only delays Ctrl-C.
     flags = {
@@ -76,7 +75,6 @@ def one_machine_flags(server: ServerConfig, folder: Path | None) -> dict[str, st
             "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + REPLICA_PORTS - 1),
         }
         flags |= {
-            "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy.launcher(folder)),
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),

@@ -15,14 +15,19 @@ const ID_MAX = 64; // characters, for the service
 /** @param {SpeakOptions} options */
 const cacheKey = ({ text, voice, speed, language }) => JSON.stringify([text, voice, speed, language]);
 
+/** Add text, to the last piece where that says the same. @param {Piece[]} pieces @param {Piece} piece
+ * @param {boolean} join the last piece may still change */
+function append(pieces, piece, join = true) {
+  const last = pieces.at(-1);
+  if (join && last && !last.flush && !last.final) {
+    Object.assign(last, piece, { delta: (last.delta ?? "") + (piece.delta ?? "") });
+  } else pieces.push({ delta: "", ...piece });
+}
+
 /** The same text in as few pieces as say the same. @param {Piece[]} pieces */
 function joined(pieces) {
   /** @type {Piece[]} */ const fewer = [];
-  for (const piece of pieces) {
-    const last = fewer.at(-1);
-    if (last && !last.flush && !last.final) Object.assign(last, piece, { delta: (last.delta ?? "") + (piece.delta ?? "") });
-    else fewer.push({ ...piece });
-  }
+  for (const piece of pieces) append(fewer, piece);
   return fewer;
 }
 
@@ -86,11 +91,7 @@ export class Outgoing {
 
   /** @param {Utterance} utterance @param {Piece} piece */
   write(utterance, piece) {
-    const last = utterance.pieces.at(-1);
-    const unsent = utterance.pieces.length > utterance.sentPieces;
-    if (last && unsent && !last.flush && !last.final) {
-      Object.assign(last, piece, { delta: (last.delta ?? "") + (piece.delta ?? "") });
-    } else utterance.pieces.push({ delta: "", ...piece });
+    append(utterance.pieces, piece, utterance.pieces.length > utterance.sentPieces);
     if (piece.flush || piece.final) this.#sendPieces(utterance);
     else this.#timer ??= setTimeout(() => this.#sendAllPieces(), DELTA_MS);
   }
