@@ -13,11 +13,15 @@ from pathlib import Path
 import pytest
 
 from deployments.ingress import page
+from tests.object_store import ObjectStore
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("LICENSE", "README.md", "configs", "deployments", "graph.py", "museserve", "musetalk", "pyproject.toml", "web")
 NAMES = {"configs", "deployments", "graph.py", "museserve", "musetalk"}
-BUILD = "from configs.models import load_config; from graph import build; print(type(build(load_config('cluster'))).__name__)"
+BUILD = """
+import sys; from configs.models import load_config; from graph import build
+print(type(build(load_config("cluster", {"avatars": {"uri": sys.argv[1]}, "cache": {"uri": sys.argv[1]}}))).__name__)
+"""
 
 
 def run(folder: Path, *arguments: str, home: Path) -> str:
@@ -90,19 +94,24 @@ def test_an_installed_wheel_speaks(installed: Path, tmp_path: Path) -> None:
     assert Path(folder).is_relative_to(installed) and int(count) == len(list(page.files()))
 
 
-def test_an_installed_wheel_builds_the_graph(installed: Path, tmp_path: Path) -> None:
-    assert run(installed, "-c", BUILD, home=tmp_path) == "Application"
+@pytest.fixture
+def bucket_uri(moto: ObjectStore, s3_keys: None) -> str:
+    return moto.uri(moto.new_bucket())
 
 
-def test_the_working_directory_as_a_zip_builds_the_graph(sources: Path, tmp_path: Path) -> None:
+def test_an_installed_wheel_builds_the_graph(installed: Path, bucket_uri: str, tmp_path: Path) -> None:
+    assert run(installed, "-c", BUILD, bucket_uri, home=tmp_path) == "Application"
+
+
+def test_the_working_directory_as_a_zip_builds_the_graph(sources: Path, bucket_uri: str, tmp_path: Path) -> None:
     """As a cluster ships it: unpacked somewhere, with no metadata of an installation beside it."""
     shipped = tmp_path / "shipped"
     with zipfile.ZipFile(shutil.make_archive(str(tmp_path / "working_dir"), "zip", sources)) as archive:
         archive.extractall(shipped)
     home = tmp_path / "home"
     home.mkdir()
-    code = f"import museserve; print(museserve.__file__, museserve.__version__); {BUILD}"
-    place, application = run(shipped, "-c", code, home=home).splitlines()
+    code = f"import museserve; print(museserve.__file__, museserve.__version__){BUILD}"
+    place, application = run(shipped, "-c", code, bucket_uri, home=home).splitlines()
     assert Path(place.split()[0]).is_relative_to(shipped) and application == "Application"
     listed = "from deployments.ingress import page; print(len(list(page.files())))"
     assert int(run(shipped, "-c", listed, home=home)) == len(list(page.files()))

@@ -41,8 +41,10 @@ def resolve(uri: str, default: Path, key: str) -> tuple[Any, str]:
         uri += f"{'&' if asked else '?'}retry_limit_seconds={GCS_RETRY_S}"
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
-    except (ValueError, OSError, pa.ArrowException) as error:
+    except (ValueError, pa.ArrowException) as error:
         raise ConfigError(f"{key} {uri!r} names no file system: {error}. Accepted: a folder, file://, s3:// or gs://") from None
+    except OSError as error:  # without a region in the URI, S3 is asked for it
+        raise ConfigError(f"{key} {uri!r}: the store does not answer: {error}") from None
     if not path.strip("/"):
         raise ConfigError(f"{key} {uri!r} names no folder or bucket")
     if filesystem.type_name == "s3":

@@ -123,8 +123,13 @@ class Prometheus:
         return answer["data"]
 
     def is_ready(self) -> bool:
-        """Every target answered, what the service counts of an utterance is there, and rules were evaluated over it."""
-        wanted = ("ray_museserve_utterances_total", "ray_museserve_sessions", "museserve:live_utterances:per_replica")
+        """Every target answered, what `_speak` spoke is counted, and rules were evaluated over it."""
+        wanted = (
+            'sum(ray_museserve_utterances_total{outcome="finished"}) >= 2',
+            'sum(ray_museserve_session_utterances_total{outcome="finished"}) >= 1',
+            "ray_museserve_sessions",
+            "museserve:live_utterances:per_replica",
+        )
         try:
             targets = self.read("targets")["activeTargets"]
             self.missing = [target["scrapeUrl"] for target in targets if target["health"] != "up"]
