@@ -20,6 +20,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from deployments import silence
 from museserve.errors import BusyError, DeviceLostError, EngineError, MuseserveError
 from museserve.messages import RenderRequest, SpeechWindow
+from museserve.runtime.waiting import heard, within
 
 logger = logging.getLogger("ray.serve")
 
@@ -77,6 +78,7 @@ async def pulled(responses: Any, argument: object = None, within_s: float | None
     try:
         while True:
             waiting = asyncio.ensure_future(_next(items))
+            waiting.add_done_callback(heard)
             try:
                 while not (await asyncio.wait({waiting}, timeout=QUIET_S))[0]:
                     if began is not None and within_s is not None and time.monotonic() - began > within_s:
@@ -163,7 +165,7 @@ async def retried(
     """
     for attempt in range(1, tries + 1):
         try:
-            return await asyncio.wait_for(call(), timeout_s)
+            return await within(call(), timeout_s)
         except LOST as error:
             last: BaseException = error
         except (RayTaskError, MuseserveError) as error:  # which of them depends on the transport
@@ -237,7 +239,9 @@ class Hedges:
         began = time.monotonic()
 
         def send(argument: A) -> None:
-            under_way[asyncio.create_task(answered(call(argument)))] = time.monotonic()
+            task = asyncio.create_task(answered(call(argument)))
+            task.add_done_callback(heard)
+            under_way[task] = time.monotonic()
 
         send(argument)
         try:
