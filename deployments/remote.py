@@ -41,6 +41,7 @@ LOST = (
 )
 FIRST_WAIT_S, WAIT_GROWTH = 0.05, 4  # before a call is sent again
 QUIET_S = 1.0  # a stream from which nothing came for so long: its replica is asked whether it is there
+PATIENCE = 3  # with a replica that says that it is there: to give it up would cut what it is late with
 _END = object()
 
 
@@ -71,7 +72,8 @@ async def pulled(responses: Any, argument: object = None, within_s: float | None
 
     Args:
         argument: the call's first: with it, a replica that falls silent is noticed and raises ConnectionError.
-        within_s: longest wait for the first item, after which TimeoutError is raised.
+        within_s: longest wait for the first item, after which TimeoutError is raised; `PATIENCE` times that where the
+            replica is known to be there.
     """
     items = aiter(responses)
     began: float | None = time.monotonic()
@@ -81,10 +83,11 @@ async def pulled(responses: Any, argument: object = None, within_s: float | None
             waiting.add_done_callback(heard)
             try:
                 while not (await asyncio.wait({waiting}, timeout=QUIET_S))[0]:
-                    if began is not None and within_s is not None and time.monotonic() - began > within_s:
-                        raise TimeoutError(f"no answer within {within_s:.1f} s")
                     if argument is not None and not await silence.answers(argument):
                         raise ConnectionError("the replica is silent")
+                    patience = 1 if argument is None else PATIENCE
+                    if began is not None and within_s is not None and time.monotonic() - began > patience * within_s:
+                        raise TimeoutError(f"no answer within {patience * within_s:.1f} s")
                 item = waiting.result()
             finally:
                 waiting.cancel()
