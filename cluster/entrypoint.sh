@@ -28,7 +28,7 @@ dashboard=http://127.0.0.1:8265 health=http://127.0.0.1:$port/health
 get() { wget -q -T 5 -t 1 -O - "$1"; } # by default wget waits for minutes, and tries again
 stop() { # when the videos that are being made are sent; Serve's own shutdown would cut them
   local end=$((SECONDS + ${MUSESERVE_DRAIN_S:-45}))
-  while ((SECONDS < end)) && [[ $(get "$health") == *'"live_utterances":'[1-9]* ]]; do
+  while ((SECONDS < end)) && [[ $(get "$health") == *'"busy":true'* ]]; do
     sleep 1
   done
   kill -TERM "$node"
