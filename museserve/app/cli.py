@@ -49,7 +49,6 @@ app.add_typer(keys_app, name="keys")
 
 Gender = Literal["female", "male"]
 Purpose = Literal["v15", "v1", "restore", "taesd", "all"]
-KeyScope = Literal["speak", "avatars", "metrics"]
 KeysFileOption = Annotated[Path | None, typer.Option("--file", help="the keys' file", show_default="access.keys_file of the configuration")]
 ConfigOption = Annotated[str, typer.Option("--config", "-c", help=CONFIG_HELP)]
 AvatarOption = Annotated[str, typer.Option(help="id of an avatar, or man / woman", show_default="the configured one")]
@@ -263,7 +262,10 @@ def delete_avatar(avatar_id: Annotated[str, typer.Argument(metavar="ID", show_de
 @keys_app.command("create")
 def make_key(
     tenant: Annotated[str, typer.Argument(help="whose avatars, captions and cached utterances it reaches: a-z, 0-9, - and _", show_default=False)],
-    scope: Annotated[list[KeyScope] | None, typer.Option(help="what it may do; can be given again", show_default="speak and avatars")] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="what it may do: speak, avatars (make and delete them), metrics; can be given again", show_default="speak and avatars"),
+    ] = None,
     days: Annotated[float | None, typer.Option(help="how long it is valid", show_default="until it is revoked")] = None,
     name: Annotated[str, typer.Option(help="a note of what it is for")] = "",
     file: KeysFileOption = None,
