@@ -167,7 +167,7 @@ def serve(
     with running(settings) as url:
         with suppress(KeyboardInterrupt):  # what follows may take its time; a second Ctrl-C ends it at once
             stop_when_told()  # Ray has put a handler of its own in its place
-            typer.echo(_ready(url, time.perf_counter() - began))
+            typer.echo(_ready(url, time.perf_counter() - began, settings.access.auth == "keys"))
             sys.stdout.flush()
             wait_for_loss()
         _note("stopping ...")
@@ -511,11 +511,12 @@ def _bar(**style: Any) -> Iterator[Callable[..., None]]:
         yield show
 
 
-def _ready(url: str, took_s: float) -> str:
+def _ready(url: str, took_s: float, keys: bool) -> str:
+    bearer = ' -H "Authorization: Bearer $MUSESERVE_KEY"' if keys else ""
     return f"""
 museserve is ready after {took_s:.1f} s: open {url}/
 
-  curl -sS {url}/v1/videos -H 'Content-Type: application/json' -d '{{"text": "{EXAMPLE}"}}' -o out.mp4
+  curl -sS {url}/v1/videos{bearer} -H 'Content-Type: application/json' -d '{{"text": "{EXAMPLE}"}}' -o out.mp4
 
 Ctrl-C stops it."""
 
