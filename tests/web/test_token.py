@@ -92,3 +92,19 @@ def test_a_page_that_gets_no_token_says_so(stage: Stage) -> None:
     stage.until("player.state === 'failed'", 60)
     said = stage.said("error")[-1]
     assert said["code"] == "unauthorized" and "you are not logged in" in said["message"]
+
+
+def test_the_page_asks_whoever_uses_it_for_a_key(browser: Browser, keyed: tuple[Service, str]) -> None:
+    service, key = keyed
+    context = browser.new_context(locale="en-US")
+    page = context.new_page()
+    page.goto(f"{service.url}/")
+    for shown in ("msk_000000000000_wrong", key):
+        page.wait_for_selector("#ask-key[open]")
+        page.fill("#key", shown)
+        page.press("#key", "Enter")
+    page.wait_for_function("!document.getElementById('begin').disabled")
+    page.wait_for_function("[...document.querySelectorAll('#interviewers img')].every((img) => img.naturalWidth > 0)")
+    page.wait_for_function("document.getElementById('player').state === 'idle'")
+    assert page.evaluate("Object.values(localStorage).join() + document.documentElement.outerHTML").count(key) == 0
+    context.close()
