@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from deployments.ingress.sessions.origin import SUBPROTOCOL
 from deployments.ingress.sessions.protocol import CloseCode
 from museserve.access.keys import create_key, revoke_key
 from museserve.app.local import FOLDER, log_dir
+from museserve.app.ray_flags import RAY_TOKEN
 from tests.conftest import CONFIG, Service, start, stop
 
 pytestmark = pytest.mark.serve
@@ -148,6 +151,22 @@ def test_a_rebound_name_reaches_neither_answers_nor_sessions(keyed: Keyed) -> No
     assert httpx.get(f"{keyed.service.url}/v1/avatars", headers=headers).status_code == 403
     handshake = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
     assert httpx.get(f"{keyed.service.url}/v1/sessions", headers=headers | handshake).status_code == 403
+
+
+def test_its_ray_runs_code_for_nobody_without_the_token(keyed: Keyed) -> None:
+    """Ray's token is the service's own, whatever the user's environment and home folder say."""
+    file = private_folder(keyed.service) / RAY_TOKEN
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    environment = psutil.Process(keyed.service.pid).children()[0].environ()
+    assert environment["RAY_AUTH_MODE"] == "token" and environment["RAY_AUTH_TOKEN_PATH"] == str(file) and "RAY_AUTH_TOKEN" not in environment
+    replica = keyed.service.replicas("Ingress")[0]
+    dashboard = [each for each in psutil.Process(keyed.service.pid).children(recursive=True) if "dashboard.py" in " ".join(each.cmdline())]
+    assert replica.environ()["RAY_AUTH_MODE"] == "token" and dashboard
+    answers = []
+    for port in {each.laddr.port for each in dashboard[0].net_connections("tcp") if each.status == psutil.CONN_LISTEN}:
+        with suppress(httpx.HTTPError):
+            answers.append(httpx.get(f"http://127.0.0.1:{port}/api/jobs/", timeout=5).status_code)
+    assert 401 in answers and 200 not in answers
 
 
 async def test_nobody_goes_on_with_a_session_of_another_tenant(keyed: Keyed) -> None:
