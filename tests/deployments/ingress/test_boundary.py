@@ -79,8 +79,15 @@ def test_pages_of_other_sites_change_nothing(served: Served, method: str, path: 
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"Origin": PAGE}, {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}, {"Origin": "http://127.0.0.1:8001"}, {"Sec-Fetch-Site": "none"}],
-    ids=["program", "listed", "listed-cross", "own", "typed"],
+    [
+        {},
+        {"Origin": PAGE},
+        {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://127.0.0.1:8001"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "https://in.front", "Sec-Fetch-Site": "same-origin"},
+    ],
+    ids=["program", "listed", "listed-cross", "own", "typed", "behind-a-proxy"],
 )
 def test_programs_and_pages_that_are_listed_may(served: Served, headers: dict[str, str]) -> None:
     assert served(cors_origins=[PAGE]).delete("/v1/avatars/anna", headers=headers).status_code == 404
