@@ -273,6 +273,8 @@ class CacheConfig(StrictModel):
         512 * 2**20, ge=2**20, description="what was asked for longest ago goes first; 4 s of video are about 0.5 MB, their speech 0.2 MB"
     )
     memory_bytes: int = Field(32 * 2**20, ge=0, description="kept in each Mux replica as well")
+    kept_hours: float = Field(24.0, gt=0, le=87_600, description="from when a text was spoken until what is kept of it is removed, captions too")
+    prerendered_hours: float = Field(720.0, gt=0, le=87_600, description="the same of what was prerendered, from the last time it was")
 
     @property
     def place(self) -> str:

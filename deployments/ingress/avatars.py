@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -21,13 +20,12 @@ from deployments.ingress.answers import begun, is_known, told
 from deployments.ingress.bodies import AvatarBody, exactly_one, parse
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.uploads import read_body
-from museserve.errors import ConflictError, PayloadTooLargeError, RequestError
+from museserve.errors import ConflictError, EngineError, PayloadTooLargeError, RequestError, StoreError, UnknownAvatarError
 from museserve.messages import PreparationProgress
 from musetalk.avatars.builtin import resolve
-from musetalk.avatars.format import Avatar, AvatarMeta
+from musetalk.avatars.format import ONE_OFF, Avatar, AvatarMeta, is_one_off
 from musetalk.avatars.stores import open_store
 
-TEMPORARY = "tmp-"
 NDJSON = "application/x-ndjson"
 Preparation = AsyncGenerator[PreparationProgress | AvatarMeta, None]
 
@@ -36,27 +34,33 @@ class Avatars:
     def __init__(self, config: AppConfig, graph: GraphClient) -> None:
         self._limits, self._graph = config.limits, graph
         self._store = open_store(config.avatars)
+        self._store.watch(sweep=True)
 
     async def open(self, name: str, version: str | None = None) -> Avatar:
-        """An avatar by the name that a request gives it. Raises UnknownAvatarError, EngineError."""
+        """An avatar by the name that a request gives it; none of another request's. Raises UnknownAvatarError, EngineError."""
+        if is_one_off(name):
+            raise UnknownAvatarError(f"there is no avatar {name[:80]!r}")
         return await asyncio.to_thread(self._store.load, resolve(name), version)
 
     async def meta(self, name: str) -> AvatarMeta:
         return (await self.open(name)).meta
 
     @asynccontextmanager
-    async def temporary(self, image: bytes) -> AsyncIterator[str]:
-        """The id of an avatar that is made of a portrait for one request, and deleted after it."""
-        avatar_id = f"{TEMPORARY}{hashlib.sha256(image).hexdigest()[:12]}-{secrets.token_hex(4)}"
-        await _made(self._graph.prepare(image, avatar_id, avatar_id, "female"))
+    async def temporary(self, image: bytes) -> AsyncIterator[Avatar]:
+        """An avatar that is made of a portrait for one request, and removed after it."""
+        avatar_id = f"{ONE_OFF}{secrets.token_hex(16)}"
+        held = self._store.one_off(avatar_id)
+        entering = asyncio.create_task(asyncio.to_thread(held.__enter__))
         try:
-            yield avatar_id
+            await asyncio.shield(entering)
+            await _made(self._graph.prepare(image, avatar_id, avatar_id, "female"))
+            yield await asyncio.to_thread(self._store.load, avatar_id)
         finally:
-            await asyncio.to_thread(self._store.delete, avatar_id)
+            await asyncio.shield(asyncio.create_task(_left(entering, held)))
 
     async def list(self, request: Request) -> Response:
         avatars = await asyncio.to_thread(self._store.list)
-        return JSONResponse({"data": [meta.to_json() for meta in avatars if not meta.id.startswith(TEMPORARY)]})
+        return JSONResponse({"data": [meta.to_json() for meta in avatars]})
 
     async def create(self, request: Request) -> Response:
         upload = await read_body(request, ["image", "video"])
@@ -65,10 +69,10 @@ class Avatars:
         exactly_one(image=image, video=clip)
         if image is not None and len(image) > (most := self._limits.max_body_bytes):
             raise PayloadTooLargeError(f"the picture is {len(image):,} bytes; at most {most:,} are accepted")
-        if body.id is not None and body.id.startswith(TEMPORARY):
-            raise RequestError(f"ids that begin with {TEMPORARY!r} are the service's own; choose another")
-        if body.id is not None and await asyncio.to_thread(self._store.exists, body.id):
-            raise ConflictError(f"avatar {body.id!r} exists; delete it first or choose another id")
+        if body.id is not None and is_one_off(body.id):
+            raise RequestError(f"ids that begin with {ONE_OFF!r} are the service's own; choose another")
+        if body.id is not None:
+            await asyncio.to_thread(self._check_free, body.id)
         avatar_id = body.id or _slug(body.name)
         steps = self._graph.prepare(image or clip or b"", avatar_id, body.name, body.gender, clip is not None)
         if NDJSON in request.headers.get("accept", ""):
@@ -78,11 +82,25 @@ class Avatars:
         meta = await _made(steps)
         return JSONResponse(meta.to_json(), status_code=201, headers={"Location": f"/v1/avatars/{meta.id}"})
 
+    def _check_free(self, avatar_id: str) -> None:
+        """Raises ConflictError, StoreError."""
+        try:
+            taken = "exists" if self._store.exists(avatar_id) else ""
+        except StoreError:
+            raise
+        except EngineError:
+            taken = "exists and is damaged"
+        if taken:
+            raise ConflictError(f"avatar {avatar_id!r} {taken}; delete it first or choose another id")
+
     async def read(self, request: Request) -> Response:
         return JSONResponse((await self.meta(request.path_params["id"])).to_json())
 
     async def delete(self, request: Request) -> Response:
-        await asyncio.to_thread(self._store.delete, request.path_params["id"])
+        avatar_id = request.path_params["id"]
+        if is_one_off(avatar_id):
+            raise UnknownAvatarError(f"there is no avatar {avatar_id[:80]!r}")
+        await asyncio.to_thread(self._store.delete, avatar_id)
         return Response(status_code=204)
 
     async def portrait(self, request: Request) -> Response:
@@ -103,6 +121,12 @@ class Avatars:
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         return Response(await asyncio.to_thread(read, avatar), media_type=media_type, headers=headers)
+
+
+async def _left(entering: asyncio.Task[None], held: AbstractContextManager[None]) -> None:
+    """Also when the request was cancelled while it was entering."""
+    await asyncio.wait([entering])
+    await asyncio.to_thread(held.__exit__, None, None, None)
 
 
 def _slug(name: str) -> str:

@@ -19,6 +19,7 @@ from museserve.messages import FilmHead, Fragment, Word
 from museserve.runtime.blob_store import BlobStore, blob_key
 
 KEPT = 512
+KEPT_S = 3_600.0  # in memory
 WAIT_S = 120.0  # after a video began, its words may still become known to another replica
 LOOK_S, LOOK_MOST_S = 0.1, 1.0  # between two looks for them: at first, and later
 THREADS = 4
@@ -36,6 +37,7 @@ class Captions:
     """The words of one utterance as its video tells them. on_known: called once with all of them, as WebVTT."""
 
     def __init__(self, on_known: Callable[[str], None] = lambda text: None) -> None:
+        self.began = time.monotonic()
         self._words: list[Word] = []
         self._known = asyncio.Event()
         self._on_known = on_known
@@ -68,7 +70,7 @@ class Captions:
 
 
 class CaptionsStore:
-    """The captions of the last `KEPT` utterances of this replica and, while `shared` has room for them, of all.
+    """The captions of the last `KEPT` utterances of this replica, for `KEPT_S`, and, while `shared` has room for them, of all.
 
     shared: a store that every replica sees; None = captions are known where their video was made.
     """
@@ -80,15 +82,23 @@ class CaptionsStore:
 
     def keep(self, utterance: str) -> Captions:
         captions = self._kept[utterance] = Captions(lambda text: self._share(utterance, text))
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
+        self._drop_old()
         return captions
+
+    def clear(self) -> None:
+        """Of this replica; those in the shared store are cleared with it."""
+        self._kept.clear()
+
+    def _drop_old(self) -> None:
+        while self._kept and (len(self._kept) > KEPT or time.monotonic() - next(iter(self._kept.values())).began > KEPT_S):
+            self._kept.popitem(last=False)
 
     def drop(self, utterance: str) -> None:
         self._kept.pop(utterance, None)
 
     async def webvtt(self, utterance: str) -> str:
         """Waits until every word is known. Raises HTTPException 404; StoreError."""
+        self._drop_old()
         captions = self._kept.get(utterance)
         text = await captions.webvtt() if captions else await self._of_others(utterance)
         if text is None:

@@ -73,6 +73,7 @@ class Ingress:
             Route("/v1/sessions/schema.json", openapi.answer_session_schema),
             Route("/v1/videos", videos.create, methods=post, middleware=limit),
             Route("/v1/prerender", videos.prerender, methods=post, middleware=limit),
+            Route("/v1/cache", videos.clear_cache, methods=delete),
             Route("/v1/videos/{id}/captions.vtt", videos.captions),
             Route("/v1/audio/speech", self._speech.create, methods=post, middleware=limit),
             Route("/api/core/tts/synthesize/", interview.synthesize, methods=post, middleware=limit),

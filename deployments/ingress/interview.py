@@ -15,6 +15,7 @@ from deployments.ingress.idle_bundle import stored_idle
 from deployments.ingress.speech import Speech
 from deployments.ingress.uploads import read_body, read_media
 from deployments.ingress.videos import Videos
+from musetalk.avatars.format import Avatar
 
 
 class Interview:
@@ -29,7 +30,7 @@ class Interview:
         upload = await read_body(request, ["audio"])
         body = parse(bodies.InterviewBody, upload.fields)
         if body.status == "idle":
-            return await self._idle(body.avatar_type)
+            return _idle(await self._avatars.open(body.avatar_type))
         audio = upload.files.get("audio")
         exactly_one(text=body.text, audio_path=body.audio_path, audio=audio)
         if body.audio_path is not None:
@@ -42,14 +43,15 @@ class Interview:
         upload = await read_body(request, ["image", "audio"])
         parse(bodies.ImageBody, upload.fields)
         image, audio = upload.file("image"), upload.file("audio")
-        async with self._avatars.temporary(image) as avatar_id:
-            return await self._videos.answer(VideoBody(avatar=avatar_id, stream=False), audio)
+        async with self._avatars.temporary(image) as avatar:
+            return await self._videos.answer(VideoBody(stream=False), audio, avatar.meta)
 
     async def idle_of_image(self, request: Request) -> Response:
         upload = await read_body(request, ["image"])
         parse(bodies.ImageBody, upload.fields)
-        async with self._avatars.temporary(upload.file("image")) as avatar_id:
-            return await self._idle(avatar_id)
+        async with self._avatars.temporary(upload.file("image")) as avatar:
+            return _idle(avatar)
 
-    async def _idle(self, avatar: str) -> Response:
-        return Response(stored_idle(await self._avatars.open(avatar))["mp4"], media_type="video/mp4")
+
+def _idle(avatar: Avatar) -> Response:
+    return Response(stored_idle(avatar)["mp4"], media_type="video/mp4")

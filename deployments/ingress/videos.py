@@ -21,6 +21,7 @@ from museserve.media.fragments import STREAM_END
 from museserve.messages import FilmHead, Fragment, FragmentHead, SpeechRequest, VideoRequest
 from museserve.runtime.blob_store import BlobStore
 from museserve.speech.request import parse_delivery, parse_speech
+from musetalk.avatars.format import AvatarMeta
 
 T = TypeVar("T")
 Items = AsyncGenerator[T, None]
@@ -30,8 +31,10 @@ CACHE_SAYS = {"no": "miss", "speech": "hit; speech", "segments": "hit; segments"
 class Videos:
     def __init__(self, config: AppConfig, graph: GraphClient, avatars: Avatars) -> None:
         self._config, self._graph, self._avatars = config, graph, avatars
-        # Without memory of its own: what this replica made is kept as it is.
-        shared = BlobStore(config.cache.place, config.cache.max_bytes, memory_bytes=0) if config.cache.enabled else None
+        cache, shared = config.cache, None
+        if cache.enabled:  # without memory of its own: what this replica made is kept as it is
+            ages = {"kept_s": cache.kept_hours * 3_600, "long_s": cache.prerendered_hours * 3_600}
+            shared = BlobStore(cache.place, cache.max_bytes, memory_bytes=0, own=not cache.uri, **ages)
         self._captions = CaptionsStore(shared)
 
     async def create(self, request: Request) -> Response:
@@ -41,10 +44,11 @@ class Videos:
         exactly_one(text=body.text, audio=audio)
         return await self.answer(body, audio)
 
-    async def answer(self, body: VideoBody, audio: bytes | None) -> Response:
-        """The video of `body.text` or of the recording `audio`, one of which is given."""
+    async def answer(self, body: VideoBody, audio: bytes | None, meta: AvatarMeta | None = None) -> Response:
+        """The video of `body.text` or of the recording `audio`, one of which is given. meta: of an avatar to take instead of `body.avatar`."""
         _check_captions(body, audio)
-        meta = await self._avatars.meta(body.avatar or self._config.avatars.default)
+        if meta is None:
+            meta = await self._avatars.meta(body.avatar or self._config.avatars.default)
         speech = None if body.text is None else self._speech(body.text, body, meta.gender)
         track = body.captions == "track"
         video = VideoRequest(utterance_id(body.captions != "none"), meta.id, speech, audio, paced=body.stream, text_track=track)
@@ -54,6 +58,12 @@ class Videos:
         """Answers once every word is known, which is long before the last picture is sent."""
         text = await self._captions.webvtt(request.path_params["id"])
         return Response(text, media_type="text/vtt; charset=utf-8", headers={"Cache-Control": "no-store"})
+
+    async def clear_cache(self, request: Request) -> Response:
+        """Forget what is kept of every utterance; what is being spoken just now may be kept again."""
+        self._captions.clear()
+        await self._graph.clear_cache()
+        return Response(status_code=204)
 
     async def prerender(self, request: Request) -> Response:
         """Speak texts into the cache, one after the other, and say what was there already."""

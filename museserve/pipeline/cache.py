@@ -52,7 +52,9 @@ class UtteranceCache:
     """
 
     def __init__(self, config: AppConfig) -> None:
-        self._store = BlobStore(config.cache.place, config.cache.max_bytes, config.cache.memory_bytes)
+        cache = config.cache
+        ages = {"kept_s": cache.kept_hours * 3_600, "long_s": cache.prerendered_hours * 3_600}
+        self._store = BlobStore(cache.place, cache.max_bytes, cache.memory_bytes, own=not cache.uri, **ages)
         self._speech_settings = blob_key(FORMAT, config.speech.model_dump_json(exclude=SPEECH_EXCEPT))
         lipsync = config.lipsync.model_dump_json(exclude=LIPSYNC_EXCEPT)
         media, pieces = config.mux.media.model_dump_json(), config.mux.first_pieces
@@ -90,9 +92,23 @@ class UtteranceCache:
     def keep_speech(self, keys: CacheKeys, chunks: list[SpeechChunk]) -> None:
         self._store.put(keys.speech, pack_speech(chunks))
 
-    def keep_fragments(self, keys: CacheKeys, fragments: list[Fragment]) -> None:
+    def keep_fragments(self, keys: CacheKeys, fragments: list[Fragment], *, long: bool = False) -> None:
+        """long: as long as what was prerendered."""
         if keys.fragments is not None:
-            self._store.put(keys.fragments, pack_fragments(fragments))
+            self._store.put(keys.fragments, pack_fragments(fragments), long=long)
+
+    def keep_longer(self, keys: CacheKeys) -> None:
+        """Fragments that are there, as long as what was prerendered now."""
+        if keys.fragments is not None:
+            self._store.lengthen(keys.fragments)
+
+    def clear(self) -> None:
+        """Remove everything that is kept, captions too. Raises OSError."""
+        self._store.clear()
+
+    def watch(self) -> None:
+        """See to it, from a thread, that what is past its end goes."""
+        self._store.watch()
 
 
 async def recording(chunks: Chunks, keep: Callable[[list[SpeechChunk]], None]) -> Chunks:

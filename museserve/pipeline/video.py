@@ -141,6 +141,8 @@ class VideoPipeline:
         fragments = await asyncio.to_thread(self._cache.fragments, keys)
         speech = None if fragments is not None else await asyncio.to_thread(self._cache.speech, keys)
         keep = (request.keep or speech is not None) and request.first_frame == 0  # a part is not kept
+        if fragments is not None and request.keep:
+            await asyncio.to_thread(self._cache.keep_longer, keys)
         lookup = _Lookup(began, lipsync, avatar, speech_info, keys, fragments, speech, keep)
         if self._observer is not None:
             self._observer.looked_up(lookup.hit)
@@ -175,7 +177,7 @@ class VideoPipeline:
             if self._observer is not None:
                 self._observer.ended(utterance.timings)
         if made and self._cache is not None and lookup.keys is not None and lookup.lasting(utterance.notice):
-            await asyncio.to_thread(self._cache.keep_fragments, lookup.keys, made)
+            await asyncio.to_thread(self._cache.keep_fragments, lookup.keys, made, long=request.keep)
 
     async def _replay(self, request: VideoRequest, lookup: _Lookup) -> AsyncGenerator[Fragment, None]:
         began = time.perf_counter()

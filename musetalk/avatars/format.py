@@ -26,6 +26,11 @@ Source = Literal["portrait", "clip"]
 
 ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 VERSION_PATTERN = re.compile(r"[0-9a-f]{16}")
+ONE_OFF = "tmp-"  # ids of avatars that are made for one request, and held by a lease
+
+
+def is_one_off(avatar_id: str) -> bool:
+    return avatar_id.startswith(ONE_OFF)
 
 
 class StoredFile(BaseModel):

@@ -210,14 +210,28 @@ def test_avatar_is_added_listed_and_deleted(museserve) -> None:
 
 def test_what_another_version_prepared_is_made_new_with_a_line_each(museserve, tmp_path: Path) -> None:
     env = {"MUSESERVE_HOME": str(tmp_path / "home")}
-    assert museserve("avatar", "list", env=env).stderr == ""
+    listed = museserve("avatar", "list", env=env)
+    assert listed.stderr == "" and listed.stdout.count("prepared when it is first used") == 2
+    assert museserve("say", "Hi.", env=env).returncode == 0
     for name in BUILTIN:
         age(AvatarStore(str(tmp_path / "home" / "avatars")), name)
     said = museserve("say", "Hi.", env=env).stderr.splitlines()
     for name in BUILTIN:
         (line,) = [line for line in said if name in line]
         assert "prepared again" in line and "of another version" in line
-    assert museserve("avatar", "list", env=env).stderr == ""
+    assert "prepared again" not in museserve("say", "Hi.", env=env).stderr
+
+
+def test_listing_or_deleting_leaves_avatars_of_another_configuration(museserve, tmp_path: Path) -> None:
+    env = {"MUSESERVE_HOME": str(tmp_path / "home")}
+    assert museserve("say", "Hi.", env=env).returncode == 0
+    store = AvatarStore(str(tmp_path / "home" / "avatars"))
+    versions = [store.resolve(name) for name in BUILTIN]
+    other = tmp_path / "other.yaml"
+    other.write_text("mux: {media: {crf: 20}}\n")
+    assert museserve("avatar", "list", "--config", other, env=env).returncode == 0
+    assert_refused(museserve("avatar", "delete", "nobody", "--config", other, env=env), "nobody")
+    assert [store.resolve(name) for name in BUILTIN] == versions
 
 
 def test_avatar_refuses_what_is_no_picture(museserve, tmp_path: Path) -> None:
