@@ -302,6 +302,34 @@ class ServerConfig(StrictModel):
         return origins
 
 
+class ProvenanceConfig(StrictModel):
+    """What says of videos that they were generated. A certificate is the operator's own; without one the metadata alone says so."""
+
+    metadata: bool = Field(True, description="IPTC's DigitalSourceType as XMP in finished films and HTTP streams")
+    certificate: Path | None = Field(None, description="PEM, the signer's first, then what signed it; signs C2PA manifests")
+    key: Path | None = Field(None, description="its private key, PEM (PKCS#8), readable by the service alone")
+    algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = Field("es256", description="what the key signs by")
+    timestamp_url: str | None = Field(None, description="an RFC 3161 server, so that signatures outlive the certificate; asked for each one")
+
+    @model_validator(mode="after")
+    def _both(self) -> ProvenanceConfig:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together: one of them is missing")
+        return self
+
+
+class LabelConfig(StrictModel):
+    """The mark that a person sees on the pictures of finished films. Live sessions have the player's."""
+
+    burn_in: Literal["auto", "always", "never"] = Field("auto", description="auto = where the law of `region` asks for it")
+    region: str = Field(
+        "", pattern="^([A-Z]{2})?$", description="where films are shown: KR = every film; EU or a member = those of an uploaded portrait or clip"
+    )
+    text: str = Field("", max_length=80, description='empty = "AI-generated", in Korea and of Korean speech "AI로 생성된 영상"')
+    font: Path | None = Field(None, description="a TrueType or OpenType file for a text of your own with other letters than Latin ones")
+    position: Literal["top-left", "top-right", "bottom-left", "bottom-right"] = "top-left"
+
+
 class TracingConfig(StrictModel):
     """Traces by OpenTelemetry, from the request through every deployment."""
 
@@ -332,6 +360,8 @@ class AppConfig(StrictModel):
     mux: MuxConfig = MuxConfig()
     sessions: SessionsConfig = SessionsConfig()
     cache: CacheConfig = CacheConfig()
+    provenance: ProvenanceConfig = ProvenanceConfig()
+    label: LabelConfig = LabelConfig()
     tracing: TracingConfig = TracingConfig()
     deployments: DeploymentsConfig = DeploymentsConfig()
 

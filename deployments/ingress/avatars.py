@@ -21,6 +21,7 @@ from deployments.ingress.bodies import AvatarBody, exactly_one, parse
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.uploads import read_body
 from museserve.errors import ConflictError, EngineError, PayloadTooLargeError, RequestError, StoreError, UnknownAvatarError
+from museserve.media.provenance import Marks
 from museserve.messages import PreparationProgress
 from musetalk.avatars.builtin import resolve
 from musetalk.avatars.format import ONE_OFF, Avatar, AvatarMeta, is_one_off
@@ -32,7 +33,7 @@ Preparation = AsyncGenerator[PreparationProgress | AvatarMeta, None]
 
 class Avatars:
     def __init__(self, config: AppConfig, graph: GraphClient) -> None:
-        self._limits, self._graph = config.limits, graph
+        self._limits, self._graph, self._marks = config.limits, graph, Marks(config.provenance)
         self._store = open_store(config.avatars)
         self._store.watch(sweep=True)
 
@@ -107,7 +108,12 @@ class Avatars:
         return await self._file(request, "image/png", lambda avatar: avatar.portrait_png)
 
     async def idle_loop(self, request: Request) -> Response:
-        return await self._file(request, "video/mp4", lambda avatar: idle_bundle.stored_idle(avatar)["mp4"])
+        return await self._file(request, "video/mp4", await self.idle_writer())
+
+    async def idle_writer(self) -> Callable[[Avatar], bytes]:
+        """What writes an avatar's idle loop as a film; it reads files and signs, so it belongs into a thread."""
+        lips = (await self._graph.info()).lipsync.name
+        return lambda avatar: idle_bundle.idle_film(avatar, self._marks, lips)
 
     async def idle_segments(self, request: Request) -> Response:
         return await self._file(request, "application/octet-stream", idle_bundle.packed)

@@ -38,7 +38,7 @@ class Ingress:
         self._speech = Speech(config, graph)
         self._videos = Videos(config, graph, self._avatars)
         self._interview = Interview(config, self._avatars, self._videos, self._speech)
-        self._sessions = Sessions(config, graph.stream, partial(session_avatar, self._avatars), graph.info)
+        self._sessions = Sessions(config, graph.stream, partial(session_avatar, self._avatars), graph.info, self._videos.marks.signer)
         self._health = Health(config, graph, self._sessions)
 
     def reconfigure(self, user_config: Any) -> None:
@@ -75,6 +75,7 @@ class Ingress:
             Route("/v1/prerender", videos.prerender, methods=post, middleware=limit),
             Route("/v1/cache", videos.clear_cache, methods=delete),
             Route("/v1/videos/{id}/captions.vtt", videos.captions),
+            Route("/v1/videos/{id}/manifest.c2pa", videos.manifest),
             Route("/v1/audio/speech", self._speech.create, methods=post, middleware=limit),
             Route("/api/core/tts/synthesize/", interview.synthesize, methods=post, middleware=limit),
             Route("/api/core/interview/video/generate/", interview.video, methods=post, middleware=limit),

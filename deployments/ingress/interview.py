@@ -11,7 +11,6 @@ from configs.models import AppConfig
 from deployments.ingress import bodies
 from deployments.ingress.avatars import Avatars
 from deployments.ingress.bodies import SpeechBody, VideoBody, exactly_one, parse
-from deployments.ingress.idle_bundle import stored_idle
 from deployments.ingress.speech import Speech
 from deployments.ingress.uploads import read_body, read_media
 from deployments.ingress.videos import Videos
@@ -30,7 +29,7 @@ class Interview:
         upload = await read_body(request, ["audio"])
         body = parse(bodies.InterviewBody, upload.fields)
         if body.status == "idle":
-            return _idle(await self._avatars.open(body.avatar_type))
+            return await self._idle(await self._avatars.open(body.avatar_type))
         audio = upload.files.get("audio")
         exactly_one(text=body.text, audio_path=body.audio_path, audio=audio)
         if body.audio_path is not None:
@@ -50,8 +49,7 @@ class Interview:
         upload = await read_body(request, ["image"])
         parse(bodies.ImageBody, upload.fields)
         async with self._avatars.temporary(upload.file("image")) as avatar:
-            return _idle(avatar)
+            return await self._idle(avatar)
 
-
-def _idle(avatar: Avatar) -> Response:
-    return Response(stored_idle(avatar)["mp4"], media_type="video/mp4")
+    async def _idle(self, avatar: Avatar) -> Response:
+        return Response(await asyncio.to_thread(await self._avatars.idle_writer(), avatar), media_type="video/mp4")

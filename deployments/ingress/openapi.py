@@ -92,6 +92,13 @@ def document() -> dict[str, Any]:
             "parameters": [_path_id()],
             "get": _operation("Captions of a video, once its words are known", {"200": _binary(VTT), "404": _failure("no longer kept")}),
         },
+        "/v1/videos/{id}/manifest.c2pa": {
+            "parameters": [_path_id()],
+            "get": _operation(
+                "C2PA manifest of a stream, once it is over",
+                {"200": _binary("application/c2pa"), "404": _failure("streams are not signed here, or no longer kept")},
+            ),
+        },
         "/v1/audio/speech": {
             "post": _operation(
                 "Speech alone, OpenAI's contract",

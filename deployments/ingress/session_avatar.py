@@ -22,6 +22,7 @@ def _of(avatar: Avatar) -> SessionAvatar:
         id=meta.id,
         version=meta.version,
         gender=meta.gender,
+        uploaded=avatar.uploaded,
         init=stored_idle(avatar)["init"],
         idle=Idle(url=idle_url(avatar), frames=meta.n_frames, segments=len(meta.idle_segments)),
         media=Media(**media_of(avatar)),

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from configs.models import AppConfig
+from museserve.media.label import Label
 from museserve.messages import AvatarRef, EngineInfo, Fragment, FragmentHead, Phoneme, SpeechChunk, SpeechInfo, SpeechRequest, Word
 from museserve.runtime.blob_store import BlobStore, blob_key
 from museserve.runtime.versions import stamp
@@ -72,13 +73,19 @@ class UtteranceCache:
         avatar: AvatarRef,
         lipsync: EngineInfo,
         phase: int,
+        label: Label | None = None,
     ) -> CacheKeys:
-        """speech, lipsync: what runs, as the engines tell it. phase: the idle frame that the utterance begins on."""
+        """speech, lipsync: what runs, as the engines tell it. phase: the idle frame that the utterance begins on.
+
+        label: what is drawn on its pictures.
+        """
         text = json.dumps(asdict(request), sort_keys=True)
         spoken = blob_key(self._speech_settings, speech.engine, speech.model, speech.version, text)
         if phase % SEGMENT_FRAMES:
             return CacheKeys(spoken, None)
-        filmed = blob_key(self._film_settings, spoken, avatar.id, avatar.version, lipsync.name, lipsync.version, phase)
+        filmed = blob_key(
+            self._film_settings, spoken, avatar.id, avatar.version, lipsync.name, lipsync.version, phase, *(() if label is None else (label,))
+        )
         return CacheKeys(spoken, filmed)
 
     def speech(self, keys: CacheKeys) -> list[SpeechChunk] | None:

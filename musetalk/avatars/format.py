@@ -205,6 +205,11 @@ class Avatar:
         self._arrays: dict[str, dict[str, NDArray[Any]]] = {}
 
     @property
+    def uploaded(self) -> bool:
+        """Whether it was made of somebody's portrait or clip."""
+        return not self.meta.builtin
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the files opened so far."""
         with self._lock:

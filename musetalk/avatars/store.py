@@ -22,7 +22,7 @@ import time
 import uuid
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import astuple
@@ -269,7 +269,7 @@ class AvatarStore:
                 self._remove(avatar_id)
                 self._leases.remove(avatar_id)
 
-    def sweep(self) -> list[str]:
+    def sweep(self) -> Sequence[str]:
         """Remove one-off avatars that nobody holds any more; which they were. Raises StoreError."""
         with self._access("read", "leases"):
             entries = self._fs.get_file_info(pafs.FileSelector(self._root, allow_not_found=True))
@@ -325,7 +325,7 @@ class AvatarStore:
         """`told` is called with each open version that is let go because it was deleted."""
         self._when_gone.append(told)
 
-    def let_go(self) -> list[AvatarRef]:
+    def let_go(self) -> Sequence[AvatarRef]:
         """Close open versions that are no longer in the store, so that the disk gets their bytes back; which they were.
 
         Raises StoreError.
@@ -342,7 +342,7 @@ class AvatarStore:
         self._let_go(gone)
         return gone
 
-    def _let_go(self, gone: list[AvatarRef]) -> None:
+    def _let_go(self, gone: Iterable[AvatarRef]) -> None:
         with self._lock:
             for ref in gone:
                 self._cache.pop(ref, None)

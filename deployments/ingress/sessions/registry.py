@@ -20,8 +20,9 @@ from deployments.ingress.sessions.connection import Connection
 from deployments.ingress.sessions.draining import draining_period_s, until_draining
 from deployments.ingress.sessions.metrics import SessionMetrics
 from deployments.ingress.sessions.origin import refused_origin
-from deployments.ingress.sessions.session import Film, Session, SessionAvatar
+from deployments.ingress.sessions.session import Film, Session, SessionAvatar, Signing
 from museserve.errors import MuseserveError, RequestError
+from museserve.media.provenance import Origin, Signer
 from museserve.messages import CallIds, ServiceInfo
 from museserve.speech.request import parse_delivery
 
@@ -55,7 +56,7 @@ class Sessions:
     """`serve` is the endpoint of `WS /v1/sessions`.
 
     Args:
-        film: one utterance as fragments; open_avatar: an avatar by name; info: what runs.
+        film: one utterance as fragments; open_avatar: an avatar by name; info: what runs. signer: of what is sent; None = nothing is signed.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class Sessions:
         film: Film,
         open_avatar: Callable[[str], Awaitable[SessionAvatar]],
         info: Callable[[], Awaitable[ServiceInfo]],
+        signer: Signer | None = None,
     ) -> None:
+        self._signer = signer
         self._app, self._config = config, config.sessions
         self._film, self._open_avatar, self._info = film, open_avatar, info
         self._live: dict[str, LiveSession] = {}
@@ -156,7 +159,8 @@ class Sessions:
         info = await self._info()
         name = f"s_{secrets.token_hex(8)}"
         logs.carry(CallIds(session=name))
-        session = Session(start, avatar, self._app, self._film, self._metrics, name)
+        signing = None if self._signer is None else Signing(self._signer, info.lipsync.name)
+        session = Session(start, avatar, self._app, self._film, self._metrics, name, signing)
         live = LiveSession(session, self._ready(session, avatar, info), lost=time.monotonic())
         self._live[session.id] = live
         if self._sweeper is None or self._sweeper.done():
@@ -217,6 +221,7 @@ class Sessions:
             speech=p.Engine(name=speech.engine, reason=speech.reason),
             idle=avatar.idle,
             media=avatar.media,
+            digital_source_type=Origin(avatar.id, avatar.version, avatar.uploaded, speech.engine, engine.name).source_type,
             limits=p.Limits(
                 queued_utterances=limits.queued_utterances,
                 message_bytes=limits.message_bytes,

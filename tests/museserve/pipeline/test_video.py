@@ -28,6 +28,7 @@ class Grey:
     """The avatar of `fakes.background`."""
 
     ref: AvatarRef = AvatarRef("grey", "1")
+    uploaded: bool = False
 
     def require(self, engine: EngineInfo) -> None: ...
 

@@ -17,7 +17,7 @@ import pytest
 
 from configs.models import AnimatorConfig
 from museserve.errors import ConflictError, EngineError, UnknownAvatarError
-from museserve.messages import RenderRequest
+from museserve.messages import AvatarRef, RenderRequest
 from musetalk.animator.engine import Animator
 from musetalk.animator.rig import Rig
 from musetalk.avatars import leases
@@ -68,7 +68,7 @@ def test_what_a_dead_process_held_is_not_served_after_its_lease_and_is_removed(t
     store = AvatarStore(str(root))  # noqa: F811
     assert store.exists(ONE) and store.sweep() == []  # it may only be late
     now = time.time()
-    monkeypatch.setattr(leases.time, "time", lambda: now + leases.LEASE_S + 1)
+    monkeypatch.setattr(time, "time", lambda: now + leases.LEASE_S + 1)
     with pytest.raises(UnknownAvatarError):
         store.load(ONE)
     assert store.sweep() == [ONE]
@@ -138,7 +138,7 @@ def test_what_another_process_deletes_is_let_go(local):  # noqa: F811
         local.save(make(name))
         local.load(name).open()
     gone = local.load("anna").ref
-    told = []
+    told: list[AvatarRef] = []
     local.when_gone(told.append)
     folder = local._local_root
     assert _maps(folder / "anna")
