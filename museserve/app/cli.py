@@ -39,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-avatar_app = typer.Typer(help="Add, list and delete avatars.", no_args_is_help=True, rich_markup_mode=None)
+avatar_app = typer.Typer(help="Add, prepare, list and delete avatars.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(avatar_app, name="avatar")
 cache_app = typer.Typer(help="Look after what is kept of spoken texts.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(cache_app, name="cache")
@@ -236,6 +236,14 @@ def add_avatar(
         meta = preparation.prepare(data, chosen, name, gender, progress=lambda step, done: show(100 * done, 100, step))
     found = {"id": meta.id, "version": meta.version, "engines": sorted(meta.engines), "report": meta.report}
     typer.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip())
+
+
+@avatar_app.command("prepare")
+def prepare_avatars(config: ConfigOption = "local") -> None:
+    """Prepare the shipped avatars as a configuration wants them, and check all their files; those that are there already stay."""
+    for meta in _store(_config(config)).list():
+        if meta.builtin:
+            typer.echo(f"{meta.id}: version {meta.version}")
 
 
 @avatar_app.command("list")

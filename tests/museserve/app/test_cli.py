@@ -219,7 +219,8 @@ def test_what_another_version_prepared_is_made_new_with_a_line_each(museserve, t
     for name in BUILTIN:
         (line,) = [line for line in said if name in line]
         assert "prepared again" in line and "of another version" in line
-    assert "prepared again" not in museserve("say", "Hi.", env=env).stderr
+    prepared = museserve("avatar", "prepare", env=env)
+    assert prepared.stderr == "" and [line.split(":")[0] for line in prepared.stdout.splitlines()] == sorted(BUILTIN)
 
 
 def test_listing_or_deleting_leaves_avatars_of_another_configuration(museserve, tmp_path: Path) -> None:
@@ -337,3 +338,22 @@ def test_a_start_that_is_stopped_leaves_nothing_behind(number: signal.Signals, t
     assert process.wait(60) in (130, signal.SIGTERM)  # ours, or that of Ray's own handler
     assert not [path for path in mine if path.exists()]
     assert not psutil.wait_procs(started, timeout=10)[1]
+
+
+# --- cache ---------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_kept_of_texts_is_removed(museserve, tmp_path: Path) -> None:
+    env = {"MUSESERVE_HOME": str(tmp_path / "home")}
+    (tmp_path / "questions.txt").write_text("Hello there.\n")
+    assert museserve("prerender", "questions.txt", env=env).stdout.startswith("made")
+    kept = tmp_path / "home" / "utterances"
+    assert [path for path in kept.rglob("*") if path.is_file()] and kept.stat().st_mode & 0o077 == 0
+    cleared = museserve("cache", "clear", env=env)
+    assert cleared.returncode == 0 and "is empty" in cleared.stderr
+    assert not [path for path in kept.rglob("*") if path.is_file()]
+    assert museserve("prerender", "questions.txt", env=env).stdout.startswith("made")
+
+
+def test_a_service_that_is_not_there_is_told(museserve) -> None:
+    assert_refused(museserve("cache", "clear", "--url", "http://127.0.0.1:1"), "cannot be reached")
