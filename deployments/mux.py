@@ -121,11 +121,11 @@ class Mux:
             if tail := await loop.run_in_executor(self._executor, encoder.finish):
                 yield tail
 
-    async def clear_cache(self) -> None:
+    async def clear_cache(self, tenant: str) -> None:
         """Asked of every replica: each has some of it in memory. Raises StoreError."""
         if self._cache is not None:
             try:
-                await asyncio.to_thread(self._cache.clear)
+                await asyncio.to_thread(self._cache.clear, tenant)
             except OSError as error:
                 logger.warning("the cache cannot be cleared: %s", error)
                 raise StoreError("the cache cannot be cleared; the log has the details") from None

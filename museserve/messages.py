@@ -256,6 +256,7 @@ class VideoRequest:
     all words so far. At or beyond the end: one empty final fragment.
     begun: it goes on with what somebody watches already, so it is not refused for want of room, as with a first_frame.
     session: the conversation that it is part of, if any.
+    tenant: who it is made for; the cache gives nobody what another one asked for.
     """
 
     utterance: str
@@ -269,6 +270,7 @@ class VideoRequest:
     first_frame: int = 0
     begun: bool = False
     session: str = ""
+    tenant: str = ""
 
     @property
     def ids(self) -> CallIds:

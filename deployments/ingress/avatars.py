@@ -16,15 +16,25 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from configs.models import AppConfig
 from deployments.ingress import idle_bundle
+from deployments.ingress.access import caller_of
 from deployments.ingress.answers import begun, is_known, told
 from deployments.ingress.bodies import AvatarBody, exactly_one, parse
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.uploads import read_body
-from museserve.errors import ConflictError, EngineError, PayloadTooLargeError, RequestError, StoreError, UnknownAvatarError
+from museserve.access.caller import Caller
+from museserve.errors import (
+    ConflictError,
+    EngineError,
+    ForbiddenError,
+    PayloadTooLargeError,
+    RequestError,
+    StoreError,
+    UnknownAvatarError,
+)
 from museserve.media.provenance import Marks
 from museserve.messages import PreparationProgress
-from musetalk.avatars.builtin import resolve
-from musetalk.avatars.format import ONE_OFF, Avatar, AvatarMeta, is_one_off
+from musetalk.avatars.builtin import BUILTIN, resolve
+from musetalk.avatars.format import ONE_OFF, Avatar, AvatarMeta, id_of, name_of, tenant_of
 from musetalk.avatars.stores import open_store
 
 NDJSON = "application/x-ndjson"
@@ -34,34 +44,50 @@ Preparation = AsyncGenerator[PreparationProgress | AvatarMeta, None]
 class Avatars:
     def __init__(self, config: AppConfig, graph: GraphClient) -> None:
         self._limits, self._graph, self._marks = config.limits, graph, Marks(config.provenance)
+        self._default = resolve(config.avatars.default)
+        self._everyones = frozenset((*BUILTIN, self._default))
         self._store = open_store(config.avatars)
         self._store.watch(sweep=True)
 
-    async def open(self, name: str, version: str | None = None) -> Avatar:
-        """An avatar by the name that a request gives it; none of another request's. Raises UnknownAvatarError, EngineError."""
-        if is_one_off(name):
-            raise UnknownAvatarError(f"there is no avatar {name[:80]!r}")
-        return await asyncio.to_thread(self._store.load, resolve(name), version)
+    def id_for(self, caller: Caller, name: str | None) -> str:
+        """The id of what a caller names so; None = the default. Raises UnknownAvatarError, ForbiddenError."""
+        wanted = resolve(name) if name is not None else caller.avatar or self._default
+        if caller.avatar and wanted != caller.avatar:
+            raise ForbiddenError(f"this session token is for the avatar {caller.avatar!r} alone")
+        tenant = "" if wanted in self._everyones else caller.tenant
+        if wanted.startswith(ONE_OFF):
+            raise UnknownAvatarError(f"{wanted[:80]!r} is no avatar that can be asked for: it belongs to one request")
+        return id_of(tenant, wanted)
 
-    async def meta(self, name: str) -> AvatarMeta:
-        return (await self.open(name)).meta
+    async def open(self, caller: Caller, name: str | None, version: str | None = None) -> Avatar:
+        """An avatar by the name that a request gives it. Raises UnknownAvatarError, ForbiddenError, EngineError."""
+        return await asyncio.to_thread(self._store.load, self.id_for(caller, name), version)
+
+    async def meta(self, caller: Caller, name: str | None) -> AvatarMeta:
+        return (await self.open(caller, name)).meta
 
     @asynccontextmanager
-    async def temporary(self, image: bytes) -> AsyncIterator[Avatar]:
-        """An avatar that is made of a portrait for one request, and removed after it."""
-        avatar_id = f"{ONE_OFF}{secrets.token_hex(16)}"
+    async def temporary(self, caller: Caller, image: bytes) -> AsyncIterator[Avatar]:
+        """An avatar that is made of a portrait for one request, and removed after it. Nobody else can name it."""
+        name = f"{ONE_OFF}{secrets.token_hex(16)}"
+        avatar_id = id_of(caller.tenant, name)
         held = self._store.one_off(avatar_id)
         entering = asyncio.create_task(asyncio.to_thread(held.__enter__))
         try:
             await asyncio.shield(entering)
-            await _made(self._graph.prepare(image, avatar_id, avatar_id, "female"))
-            yield await asyncio.to_thread(self._store.load, avatar_id)
+            made = await _made(self._graph.prepare(image, avatar_id, name, "female"))
+            yield await asyncio.to_thread(self._store.load, made.id, made.version)
         finally:
             await asyncio.shield(asyncio.create_task(_left(entering, held)))
 
     async def list(self, request: Request) -> Response:
-        avatars = await asyncio.to_thread(self._store.list)
+        caller = caller_of(request)
+        avatars = await asyncio.to_thread(self._store.list, lambda avatar_id: self._is_seen(caller, avatar_id))
         return JSONResponse({"data": [meta.to_json() for meta in avatars]})
+
+    def _is_seen(self, caller: Caller, avatar_id: str) -> bool:
+        mine = tenant_of(avatar_id) == caller.tenant
+        return (mine or avatar_id in self._everyones) and caller.avatar in ("", name_of(avatar_id))
 
     async def create(self, request: Request) -> Response:
         upload = await read_body(request, ["image", "video"])
@@ -70,37 +96,39 @@ class Avatars:
         exactly_one(image=image, video=clip)
         if image is not None and len(image) > (most := self._limits.max_body_bytes):
             raise PayloadTooLargeError(f"the picture is {len(image):,} bytes; at most {most:,} are accepted")
-        if body.id is not None and is_one_off(body.id):
+        if body.id is not None and body.id.startswith(ONE_OFF):
             raise RequestError(f"ids that begin with {ONE_OFF!r} are the service's own; choose another")
+        avatar_id = id_of(caller_of(request).tenant, body.id or _slug(body.name))
         if body.id is not None:
-            await asyncio.to_thread(self._check_free, body.id)
-        avatar_id = body.id or _slug(body.name)
+            await asyncio.to_thread(self._check_free, avatar_id)
         steps = self._graph.prepare(image or clip or b"", avatar_id, body.name, body.gender, clip is not None)
         if NDJSON in request.headers.get("accept", ""):
             _, steps = await begun(steps)  # what is wrong before any work begins has its own status
             headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
             return StreamingResponse(_lines(steps), media_type=NDJSON, headers=headers)
         meta = await _made(steps)
-        return JSONResponse(meta.to_json(), status_code=201, headers={"Location": f"/v1/avatars/{meta.id}"})
+        return JSONResponse(meta.to_json(), status_code=201, headers={"Location": f"/v1/avatars/{name_of(meta.id)}"})
 
     def _check_free(self, avatar_id: str) -> None:
         """Raises ConflictError, StoreError."""
+        name = name_of(avatar_id)
         try:
-            taken = "exists" if self._store.exists(avatar_id) else ""
+            taken = "exists" if resolve(name) in self._everyones or self._store.exists(avatar_id) else ""
         except StoreError:
             raise
         except EngineError:
             taken = "exists and is damaged"
         if taken:
-            raise ConflictError(f"avatar {avatar_id!r} {taken}; delete it first or choose another id")
+            raise ConflictError(f"avatar {name!r} {taken}; delete it first or choose another id")
 
     async def read(self, request: Request) -> Response:
-        return JSONResponse((await self.meta(request.path_params["id"])).to_json())
+        return JSONResponse((await self.meta(caller_of(request), request.path_params["id"])).to_json())
 
     async def delete(self, request: Request) -> Response:
-        avatar_id = request.path_params["id"]
-        if is_one_off(avatar_id):
-            raise UnknownAvatarError(f"there is no avatar {avatar_id[:80]!r}")
+        caller, name = caller_of(request), request.path_params["id"]
+        avatar_id = self.id_for(caller, name)
+        if tenant_of(avatar_id) != caller.tenant:
+            raise ConflictError(f"{name!r} is everyone's and is not deleted")
         await asyncio.to_thread(self._store.delete, avatar_id)
         return Response(status_code=204)
 
@@ -121,8 +149,10 @@ class Avatars:
     async def _file(self, request: Request, media_type: str, read: Callable[[Avatar], bytes]) -> Response:
         """What `read` gives of the avatar, unless the caller has it. What names its version never changes."""
         version = request.query_params.get("version")
-        avatar = await self.open(request.path_params["id"], version)
-        caching = "no-cache" if version is None else "public, max-age=31536000, immutable"
+        caller = caller_of(request)
+        avatar = await self.open(caller, request.path_params["id"], version)
+        whose = "private" if caller.tenant else "public"  # no proxy in between gives it to somebody without a key
+        caching = "no-cache" if version is None else f"{whose}, max-age=31536000, immutable"
         headers = {"ETag": f'"{avatar.ref.version}"', "Cache-Control": caching}
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)

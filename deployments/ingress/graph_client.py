@@ -17,7 +17,7 @@ from deployments.remote import answered, pulled, repulled, retried, unwrap
 from deployments.so_far import FilmSoFar
 from museserve.errors import BusyError, EngineError
 from museserve.messages import FilmHead, Fragment, PreparationProgress, ServiceInfo, SpeechRequest, VideoRequest
-from musetalk.avatars.format import AvatarMeta
+from musetalk.avatars.format import AvatarMeta, name_of
 
 logger = logging.getLogger("ray.serve")
 
@@ -56,10 +56,10 @@ class GraphClient:
         """The same, as it was known last."""
         return self._info or await self.ask_info()
 
-    async def clear_cache(self) -> None:
-        """Forget every utterance that is kept. Raises StoreError; EngineError: a replica did not answer."""
+    async def clear_cache(self, tenant: str) -> None:
+        """Forget every utterance of a tenant that is kept. Raises StoreError; EngineError: a replica did not answer."""
         try:
-            await self._mux.broadcast("clear_cache").results_async(timeout_s=CLEAR_S)
+            await self._mux.broadcast("clear_cache", tenant).results_async(timeout_s=CLEAR_S)
         except TimeoutError:
             raise EngineError(f"a replica did not clear its cache within {CLEAR_S:g} s; ask again") from None
         except Exception as error:
@@ -111,7 +111,7 @@ class GraphClient:
         self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool = False
     ) -> AsyncGenerator[PreparationProgress | AvatarMeta, None]:
         """The steps of an avatar's preparation and, at last, what is known of it. Raises as `FacePrep.prepare`."""
-        return pulled(self._face_prep.prepare.remote(data, avatar_id, name or avatar_id, gender, clip))
+        return pulled(self._face_prep.prepare.remote(data, avatar_id, name or name_of(avatar_id), gender, clip))
 
     def _repulled(self, ask: Callable[[float | None], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
         return repulled(ask, "mux", tries=TRIES, timeout_s=self._patience_s, on_retry=self._lost)

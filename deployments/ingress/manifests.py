@@ -27,13 +27,13 @@ class Manifests:
 
     def __init__(self, signer: Signer, shared: BlobStore | None) -> None:
         self._signer, self._shared = signer, shared
-        self._kept: OrderedDict[str, tuple[float, asyncio.Future[bytes | None]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], tuple[float, asyncio.Future[bytes | None]]] = OrderedDict()
 
-    async def signed(self, utterance: str, stream: AsyncGenerator[bytes, None], origin: Origin) -> AsyncGenerator[bytes, None]:
+    async def signed(self, tenant: str, utterance: str, stream: AsyncGenerator[bytes, None], origin: Origin) -> AsyncGenerator[bytes, None]:
         """The bytes of a stream as they are sent; one that is broken off gets no manifest."""
         known: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._drop_old()
-        self._kept[utterance] = time.monotonic(), known
+        self._kept[tenant, utterance] = time.monotonic(), known
         sent = SentStream(self._signer)
         try:
             async with aclosing(stream):
@@ -43,7 +43,7 @@ class Manifests:
             manifest = await asyncio.to_thread(sent.manifest, origin)
             known.set_result(manifest)
             if self._shared is not None:
-                await asyncio.to_thread(self._shared.put, _key(utterance), manifest)
+                await asyncio.to_thread(self._shared.put, _key(tenant, utterance), manifest, group=tenant)
         except EngineError as error:
             logger.error("a stream was not signed or broke off: %s", error)
             raise
@@ -52,27 +52,28 @@ class Manifests:
             if not known.done():
                 known.set_result(None)
 
-    async def manifest(self, utterance: str) -> bytes:
-        """Waits until the stream is over. Raises HTTPException 404."""
+    async def manifest(self, tenant: str, utterance: str) -> bytes:
+        """Waits until the stream is over. Those of other tenants are not there. Raises HTTPException 404."""
         self._drop_old()
-        if utterance in self._kept:
-            found = await self._kept[utterance][1]
+        if (tenant, utterance) in self._kept:
+            found = await self._kept[tenant, utterance][1]
         else:
-            found = await self._of_others(utterance)
+            found = await self._of_others(tenant, utterance)
         if found is None:
             raise HTTPException(404, f"no manifest is kept for utterance {utterance!r}: it is unknown, over for long, or was broken off")
         return found
 
-    def clear(self) -> None:
+    def clear(self, tenant: str) -> None:
         """Of this replica; those in the shared store are cleared with it."""
-        self._kept.clear()
+        for kept in [kept for kept in self._kept if kept[0] == tenant]:
+            del self._kept[kept]
 
-    async def _of_others(self, utterance: str) -> bytes | None:
+    async def _of_others(self, tenant: str, utterance: str) -> bytes | None:
         if self._shared is None:
             return None
         until = time.monotonic() + ELSEWHERE_S
         while True:
-            if (found := await asyncio.to_thread(self._shared.get, _key(utterance))) is not None or time.monotonic() > until:
+            if (found := await asyncio.to_thread(self._shared.get, _key(tenant, utterance), group=tenant)) is not None or time.monotonic() > until:
                 return found
             await asyncio.sleep(LOOK_S)
 
@@ -81,5 +82,5 @@ class Manifests:
             self._kept.popitem(last=False)
 
 
-def _key(utterance: str) -> str:
-    return blob_key("manifest", utterance)
+def _key(tenant: str, utterance: str) -> str:
+    return blob_key("manifest", tenant, utterance)

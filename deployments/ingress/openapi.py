@@ -68,6 +68,13 @@ def document() -> dict[str, Any]:
             "get": _operation("Its idle loop as a player keeps it", {"200": _binary("application/octet-stream"), **found}),
         },
         "/v1/sessions": {"get": _operation("A live conversation over a WebSocket", {"101": {"description": SOCKET}})},
+        "/v1/sessions/tokens": {
+            "post": _operation(
+                "A session token for a browser",
+                {"201": _json("token, expires_at, uses"), **found, "409": _failure("access.auth is none")},
+                body=_json_body(bodies.TokenBody),
+            )
+        },
         "/v1/sessions/schema.json": {"get": _operation("The messages of a conversation as JSON schema", {"200": _json("JSON schema 2020-12")})},
         "/v1/videos": {
             "post": _operation(

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from configs.models import AppConfig
+from deployments.ingress.access import caller_of
 from deployments.ingress.answers import begun
 from deployments.ingress.avatars import Avatars
 from deployments.ingress.bodies import PrerenderBody, VideoBody, exactly_one, parse
@@ -18,6 +19,7 @@ from deployments.ingress.captions import CaptionsStore, utterance_id
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.manifests import Manifests
 from deployments.ingress.uploads import read_body
+from museserve.access.caller import Caller
 from museserve.errors import ConflictError, RequestError
 from museserve.media.fragments import STREAM_END
 from museserve.media.provenance import Marks, Origin
@@ -48,48 +50,50 @@ class Videos:
         body = parse(VideoBody, upload.fields)
         audio = upload.files.get("audio")
         exactly_one(text=body.text, audio=audio)
-        return await self.answer(body, audio)
+        caller = caller_of(request)
+        return await self.answer(caller, body, audio, await self._avatars.meta(caller, body.avatar))
 
-    async def answer(self, body: VideoBody, audio: bytes | None, meta: AvatarMeta | None = None) -> Response:
-        """The video of `body.text` or of the recording `audio`, one of which is given. meta: of an avatar to take instead of `body.avatar`."""
+    async def answer(self, caller: Caller, body: VideoBody, audio: bytes | None, meta: AvatarMeta) -> Response:
+        """The video of `body.text` or of the recording `audio`, one of which is given, with an avatar that the caller may use."""
         _check_captions(body, audio)
-        if meta is None:
-            meta = await self._avatars.meta(body.avatar or self._config.avatars.default)
         speech = None if body.text is None else self._speech(body.text, body, meta.gender)
         track = body.captions == "track"
-        video = VideoRequest(utterance_id(body.captions != "none"), meta.id, speech, audio, paced=body.stream, text_track=track)
+        name, tenant = utterance_id(body.captions != "none"), caller.tenant
+        video = VideoRequest(name, meta.id, speech, audio, paced=body.stream, text_track=track, tenant=tenant)
         return await (self._stream(video, body, meta) if body.stream else self._film(video, body))
 
     async def captions(self, request: Request) -> Response:
         """Answers once every word is known, which is long before the last picture is sent."""
-        text = await self._captions.webvtt(request.path_params["id"])
+        text = await self._captions.webvtt(caller_of(request).tenant, request.path_params["id"])
         return Response(text, media_type="text/vtt; charset=utf-8", headers={"Cache-Control": "no-store"})
 
     async def manifest(self, request: Request) -> Response:
         """The C2PA manifest of a stream, once it is over. One inside a finished film needs none beside it."""
         if self._manifests is None:
             raise HTTPException(404, "streams are not signed here: no provenance.certificate is configured")
-        data = await self._manifests.manifest(request.path_params["id"])
+        data = await self._manifests.manifest(caller_of(request).tenant, request.path_params["id"])
         return Response(data, media_type=C2PA, headers={"Cache-Control": "no-store"})
 
     async def clear_cache(self, request: Request) -> Response:
-        """Forget what is kept of every utterance; what is being spoken just now may be kept again."""
-        self._captions.clear()
+        """Forget what is kept of the caller's utterances; what is being spoken just now may be kept again."""
+        tenant = caller_of(request).tenant
+        self._captions.clear(tenant)
         if self._manifests is not None:
-            self._manifests.clear()
-        await self._graph.clear_cache()
+            self._manifests.clear(tenant)
+        await self._graph.clear_cache(tenant)
         return Response(status_code=204)
 
     async def prerender(self, request: Request) -> Response:
         """Speak texts into the cache, one after the other, and say what was there already."""
         body = parse(PrerenderBody, (await read_body(request)).fields)
-        meta = await self._avatars.meta(body.avatar or self._config.avatars.default)
+        caller = caller_of(request)
+        meta = await self._avatars.meta(caller, body.avatar)
         speeches = [self._speech(text, body, meta.gender) for text in body.texts]
         if not self._config.cache.enabled:
             raise ConflictError("the cache is off (cache.enabled); nothing can be prerendered")
         done = []
         for speech in speeches:
-            video = VideoRequest(utterance_id(captions=False), meta.id, speech, paced=False, keep=True)
+            video = VideoRequest(utterance_id(captions=False), meta.id, speech, paced=False, keep=True, tenant=caller.tenant)
             fragments = [fragment async for fragment in self._graph.stream(video)]
             frames = sum(fragment.n_frames for fragment in fragments)
             done.append({"text": speech.text, "cache": CACHE_SAYS[_head(fragments[0]).cached], "frames": frames})
@@ -107,7 +111,7 @@ class Videos:
         origin = Origin(meta.id, meta.version, not meta.builtin, voice, (await self._graph.info()).lipsync.name)
         data = _data(fragments, lambda begin: self.marks.begin(begin, origin))
         if self._manifests is not None:
-            data = self._manifests.signed(video.utterance, data, origin)
+            data = self._manifests.signed(video.tenant, video.utterance, data, origin)
             url = f"/v1/videos/{video.utterance}/manifest.c2pa"
             headers["Link"] = ", ".join(filter(None, [headers.get("Link"), f'<{url}>; rel="c2pa-manifest"; type="{C2PA}"']))
         return StreamingResponse(data, media_type=f'video/mp4; codecs="{head.codecs}"', headers=headers)
@@ -122,9 +126,9 @@ class Videos:
         if body.captions == "none":
             return await begun(items)
         try:
-            return await begun(self._captions.keep(video.utterance).heard(items))
+            return await begun(self._captions.keep(video.tenant, video.utterance).heard(items))
         except BaseException:
-            self._captions.drop(video.utterance)
+            self._captions.drop(video.tenant, video.utterance)
             raise
 
     async def _headers(self, video: VideoRequest, body: VideoBody, head: FragmentHead) -> dict[str, str]:

@@ -46,8 +46,12 @@ app.add_typer(cache_app, name="cache")
 weights_app = typer.Typer(help="List, download and verify MuseTalk's model files.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(weights_app, name="weights")
 
+keys_app = typer.Typer(help="Make, list and revoke the keys of access.auth: keys.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(keys_app, name="keys")
+
 Gender = Literal["female", "male"]
 Purpose = Literal["v15", "v1", "restore", "taesd", "all"]
+KeysFileOption = Annotated[Path | None, typer.Option("--file", help="the keys' file", show_default="access.keys_file of the configuration")]
 ConfigOption = Annotated[str, typer.Option("--config", "-c", help=CONFIG_HELP)]
 AvatarOption = Annotated[str, typer.Option(help="id of an avatar, or man / woman", show_default="the configured one")]
 VoiceOption = Annotated[str, typer.Option(help="id of a voice; auto = one that fits the avatar")]
@@ -119,13 +123,14 @@ def prerender(
     url: Annotated[
         str, typer.Option(help="let a running service do it, e.g. http://127.0.0.1:8001", show_default="done here, no service needed")
     ] = "",
+    key: Annotated[str, typer.Option(envvar="MUSESERVE_KEY", help="of a service that asks for one", show_default=False)] = "",
     config: ConfigOption = "local",
 ) -> None:
     """Film utterances into the cache, so that they are there at once when they are asked for with the same voice and speed."""
     settings = _config(config)
     texts = _lines(questions)
     if url:
-        made = _prerender_there(url, texts, {"avatar": avatar or None, "voice": voice, "speed": speed, "language": language})
+        made = _prerender_there(url, key, texts, {"avatar": avatar or None, "voice": voice, "speed": speed, "language": language})
     else:
         if not settings.cache.enabled:
             raise RequestError("the cache is off in this configuration (cache.enabled); nothing can be prerendered")
@@ -139,10 +144,14 @@ def serve(
     config: ConfigOption = "local",
     host: Annotated[str | None, typer.Option(help="address to listen on", show_default="from the configuration")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="0 = any free one", show_default="from the configuration")] = None,
+    auth: Annotated[
+        Literal["none", "keys"] | None,
+        typer.Option(help="who may use it: whoever reaches it, or who has a key (museserve keys)", show_default="from the configuration"),
+    ] = None,
 ) -> None:
     """Run the service until Ctrl-C."""
     over = {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
-    settings = _config(config, {"server": over})
+    settings = _config(config, {"server": over, **({"access": {"auth": auth}} if auth else {})})
     _log_to_stderr(settings.server.log_level, settings.server.log_format)
     began = time.perf_counter()
     _note("starting the service ...")
@@ -213,7 +222,7 @@ def add_avatar(
     source: Annotated[
         Path, typer.Argument(help="a portrait: one face from the front, mouth closed; or a clip, which MuseTalk alone can draw", show_default=False)
     ],
-    avatar_id: Annotated[str, typer.Option("--id", help="a-z, 0-9, - and _", show_default="from the file's name")] = "",
+    avatar_id: Annotated[str, typer.Option("--id", help="a-z, 0-9, - and _; TENANT.ID = of a tenant", show_default="from the file's name")] = "",
     name: Annotated[str, typer.Option(help="what people see", show_default="the id")] = "",
     gender: Annotated[Gender, typer.Option(help="which voice fits")] = "female",
     config: ConfigOption = "local",
@@ -273,13 +282,14 @@ def delete_avatar(avatar_id: Annotated[str, typer.Argument(metavar="ID", show_de
 def clear_cache(
     url: Annotated[
         str,
-        typer.Option(help="let a running service do it, e.g. http://127.0.0.1:8001", show_default="the configured store alone"),
+        typer.Option(help="let a running service do it, e.g. http://127.0.0.1:8001", show_default="the configured store alone, of all tenants"),
     ] = "",
+    key: Annotated[str, typer.Option(envvar="MUSESERVE_KEY", help="of a service that asks for one, whose tenant it is", show_default=False)] = "",
     config: ConfigOption = "local",
 ) -> None:
     """Remove what is kept of every spoken text: speech, films, captions."""
     if url:
-        _call(url, "DELETE", "/v1/cache", "the cache cannot be cleared")
+        _call(url, key, "DELETE", "/v1/cache", "the cache cannot be cleared")
         _note(f"the cache of {url} is empty")
         return
     from museserve.runtime.blob_store import BlobStore
@@ -287,6 +297,50 @@ def clear_cache(
     cache = _config(config).cache
     BlobStore(cache.place, cache.max_bytes, own=not cache.uri).clear()
     _note(f"{cache.place} is empty; a service that runs has some of it in memory for up to ten minutes, unless it is told by --url")
+
+
+@keys_app.command("create")
+def make_key(
+    tenant: Annotated[str, typer.Argument(help="whose avatars, captions and cached utterances it reaches: a-z, 0-9, - and _", show_default=False)],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="what it may do: speak, avatars (make and delete them), metrics; can be given again", show_default="speak and avatars"),
+    ] = None,
+    days: Annotated[float | None, typer.Option(help="how long it is valid", show_default="until it is revoked")] = None,
+    name: Annotated[str, typer.Option(help="a note of what it is for")] = "",
+    file: KeysFileOption = None,
+    config: ConfigOption = "local",
+) -> None:
+    """Make a key and print it, this once: only its hash is kept. A running service knows it within a second."""
+    from museserve.access.keys import create_key
+
+    path = file or _config(config).access.keys_path
+    key, stored = create_key(path, tenant, scope or ["speak", "avatars"], days, name)
+    typer.echo(key)
+    _note(f"{stored.id} of {tenant}, for {', '.join(sorted(stored.scopes))}, is kept in {path}; the older keys of {tenant} stay valid until revoked")
+
+
+@keys_app.command("list")
+def list_keys(file: KeysFileOption = None, config: ConfigOption = "local") -> None:
+    """Print every key: id, tenant, scopes, state, until when, what for. The keys themselves are not kept."""
+    from museserve.access.keys import read_keys
+
+    for key in read_keys(file or _config(config).access.keys_path).keys:
+        until = key.expires.isoformat() if key.expires else "-"
+        typer.echo(f"{key.id}  {key.tenant:<24} {','.join(sorted(key.scopes)):<24} {key.state:<8} {until:<26} {key.name}".rstrip())
+
+
+@keys_app.command("revoke")
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="as `keys list` prints it", show_default=False)],
+    file: KeysFileOption = None,
+    config: ConfigOption = "local",
+) -> None:
+    """Let a key in no more, nor the session tokens that were made with it. Its sessions end within seconds."""
+    from museserve.access.keys import revoke_key
+
+    stored = revoke_key(file or _config(config).access.keys_path, key_id)
+    _note(f"{stored.id} of {stored.tenant} is revoked")
 
 
 @weights_app.command("list")
@@ -443,19 +497,20 @@ def _prerender_here(settings: AppConfig, avatar: str, speeches: list[SpeechReque
         yield speech.text, was_there, fragments[-1].total_frames or 0
 
 
-def _prerender_there(url: str, texts: list[str], manner: dict[str, Any]) -> Iterator[tuple[str, bool, int]]:
+def _prerender_there(url: str, key: str, texts: list[str], manner: dict[str, Any]) -> Iterator[tuple[str, bool, int]]:
     """Through `POST /v1/prerender`, a text at a time, so that each is told when it is done."""
     for text in texts:
-        made = _call(url, "POST", "/v1/prerender", f"refused {text[:60]!r}", json={"texts": [text], **manner}).json()["data"][0]
+        made = _call(url, key, "POST", "/v1/prerender", f"refused {text[:60]!r}", json={"texts": [text], **manner}).json()["data"][0]
         yield made["text"], made["cache"] != "miss", made["frames"]
 
 
-def _call(url: str, method: str, path: str, what: str, **sent: Any) -> Any:
+def _call(url: str, key: str, method: str, path: str, what: str, **sent: Any) -> Any:
     """What a running service answers. Raises RequestError, which says `what` failed."""
     import httpx2
 
     try:
-        answer = httpx2.request(method, f"{url.rstrip('/')}{path}", timeout=600, **sent)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        answer = httpx2.request(method, f"{url.rstrip('/')}{path}", headers=headers, timeout=600, **sent)
     except httpx2.TransportError as error:
         raise RequestError(f"{url} cannot be reached: {error}") from None
     if answer.is_error:

@@ -58,6 +58,8 @@ def one_machine_flags(server: ServerConfig, folder: Path | None) -> dict[str, st
     """
     # Draining is for load balancers in front of a cluster; here it only delays Ctrl-C.
     flags = {
+        # Not what the user's environment or home folder says: a private cluster, whose ports are this machine's alone.
+        "RAY_AUTH_MODE": "disabled",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1",
     }

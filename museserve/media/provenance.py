@@ -33,8 +33,8 @@ Iptc4xmpExt:DigitalSourceType="{source}"/></rdf:RDF></x:xmpmeta><?xpacket end="r
 class Origin:
     """What a video was generated from, and by what.
 
-    avatar, version: its id and version; uploaded: it was made of somebody's portrait or clip. voice: the engine that
-    spoke, empty where recorded speech was uploaded. lips: the engine that drew.
+    avatar, version: its id, of which the tenant is not told, and version. uploaded: it was made of somebody's portrait or
+    clip. voice: the engine that spoke, empty where recorded speech was uploaded. lips: the engine that drew.
     """
 
     avatar: str
@@ -57,7 +57,7 @@ class Origin:
         tool = {"name": "museserve", "version": museserve.__version__}
         made = {"action": "c2pa.created", "digitalSourceType": self.source_type, "softwareAgent": tool}
         parts = {
-            "avatar": self.avatar,
+            "avatar": self.avatar.rpartition(".")[2],  # whose it is is nobody's business
             "avatarVersion": self.version,
             "portrait": "uploaded" if self.uploaded else "shipped with museserve",
             "lips": self.lips,

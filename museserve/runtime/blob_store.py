@@ -3,6 +3,7 @@
     <root>/<first two digits>/<name>         the blob, sealed
     <root>/<first two digits>/<name>.used    empty; its time is the last time the blob was read, to the hour
     <root>/<first two digits>/<name>.long    empty; the blob is one that is kept longer, from this file's time on
+    <root>/<16 digits>/...                   the same for a group, such as a tenant, which can be cleared apart
 
 A blob is sealed (AES-GCM) by its own key, and the name does not tell the key: whoever can read the store but does not
 know what a key was made of, such as a text, learns the size and the time of blobs and nothing else.
@@ -28,7 +29,7 @@ import time
 import uuid
 import weakref
 from collections import OrderedDict
-from collections.abc import Container
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path, PurePosixPath
@@ -43,7 +44,7 @@ from museserve.runtime import storage
 logger = logging.getLogger(__name__)
 
 KEY = re.compile(r"[0-9a-f]{64}")
-FOLDER = re.compile(r"[0-9a-f]{2}")
+FOLDER, GROUP = re.compile(r"[0-9a-f]{2}"), re.compile(r"[0-9a-f]{16}")
 USED, LONG = ".used", ".long"
 TEMPORARY = ".tmp-"
 MARK_S = 3_600.0  # how exactly the last read is known
@@ -83,32 +84,33 @@ class BlobStore:
         self._max_bytes, self._memory_bytes = max_bytes, memory_bytes
         self._kept_s, self._long_s = kept_s, long_s
         self._lock = threading.Lock()
-        self._memory: OrderedDict[str, bytes] = OrderedDict()
+        self._memory: OrderedDict[str, bytes] = OrderedDict()  # by path, like all else
         self._marked: dict[str, float] = {}
         self._writes = 0
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, *, group: str = "") -> bytes | None:
         """The blob, or None when there is none or it is damaged."""
+        path = self._path(key, group)
         with self._lock:
-            blob = self._memory.get(key)
+            blob = self._memory.get(path)
             if blob is not None:
-                self._memory.move_to_end(key)
+                self._memory.move_to_end(path)
         if blob is None:
-            blob = self._looked_up(key)
+            blob = self._looked_up(key, path)
             if blob is None:
                 return None
-            self._remember(key, blob)
+            self._remember(path, blob)
         if self._readers is None:
-            self._mark(key)
+            self._mark(path)
         else:
-            self._readers.submit(self._mark, key)
+            self._readers.submit(self._mark, path)
         return blob
 
-    def put(self, key: str, blob: bytes, *, long: bool = False) -> bool:
+    def put(self, key: str, blob: bytes, *, long: bool = False, group: str = "") -> bool:
         """Keep a blob; long: for the longer time. False when it is larger than the store or cannot be written."""
         if len(blob) > self._max_bytes or self.away:
             return False
-        path = self._path(key)
+        path = self._path(key, group)
         try:
             if long:
                 self._write(path + LONG, b"")
@@ -116,7 +118,7 @@ class BlobStore:
         except OSError as error:
             self._failed("written", error)
             return False
-        self._remember(key, blob)
+        self._remember(path, blob)
         with self._lock:
             self._writes += 1
             look = self._writes % LOOK_AFTER == 1
@@ -124,11 +126,11 @@ class BlobStore:
             self.trim()
         return True
 
-    def lengthen(self, key: str) -> None:
+    def lengthen(self, key: str, *, group: str = "") -> None:
         """Keep a blob that is there for the longer time, from now on."""
         if not self.away:
             try:
-                self._write(self._path(key) + LONG, b"")
+                self._write(self._path(key, group) + LONG, b"")
             except OSError as error:
                 self._failed("written", error)
 
@@ -145,37 +147,39 @@ class BlobStore:
         for entry in entries:
             if entry.type != pafs.FileType.File:
                 continue
-            name, at = entry.base_name, (entry.mtime_ns or 0) / 1e9
+            name, path, at = entry.base_name, entry.path, (entry.mtime_ns or 0) / 1e9
             suffix = PurePosixPath(name).suffix
             if KEY.fullmatch(name):
-                blobs[name] = at, entry.size
+                blobs[path] = at, entry.size
             elif suffix in marks:
-                marks[suffix][name.removesuffix(suffix)] = at
+                marks[suffix][path.removesuffix(suffix)] = at
             elif name.startswith(TEMPORARY) and now - at > STALE_S:
-                self._delete(entry.path)
+                self._delete(path)
         used, long = marks[USED], marks[LONG]
-        for name in used.keys() | long.keys():
-            if name not in blobs and now - max(used.get(name, 0.0), long.get(name, 0.0)) > STALE_S:
-                self._forget(name)  # marks of nothing
-        for name, (at, _) in list(blobs.items()):
-            if now - at > self._kept_s and not now - long.get(name, -math.inf) < self._long_s:
-                del blobs[name]
-                self._forget(name)
+        for path in used.keys() | long.keys():
+            if path not in blobs and now - max(used.get(path, 0.0), long.get(path, 0.0)) > STALE_S:
+                self._forget(path)  # marks of nothing
+        for path, (at, _) in list(blobs.items()):
+            if now - at > self._kept_s and not now - long.get(path, -math.inf) < self._long_s:
+                del blobs[path]
+                self._forget(path)
         total = sum(size for _, size in blobs.values())
         if total > self._max_bytes:
-            for name in sorted(blobs, key=lambda name: max(blobs[name][0], used.get(name, 0.0))):
+            for path in sorted(blobs, key=lambda path: max(blobs[path][0], used.get(path, 0.0))):
                 if total <= KEPT_SHARE * self._max_bytes:
                     break
-                total -= blobs.pop(name)[1]
-                self._forget(name)
-        self._keep_in_memory(blobs)
+                total -= blobs.pop(path)[1]
+                self._forget(path)
+        self._keep_in_memory(blobs.__contains__)
         return total
 
-    def clear(self) -> None:
-        """Remove everything, out of the store and this process's memory. Raises OSError."""
-        self._keep_in_memory({})
-        for entry in self._fs.get_file_info(pafs.FileSelector(self._root, allow_not_found=True)):
-            if FOLDER.fullmatch(PurePosixPath(entry.path).name):
+    def clear(self, group: str | None = None) -> None:
+        """Remove all of a group, out of the store and this process's memory; None = of every group. Raises OSError."""
+        place = self._folder(group or "")
+        self._keep_in_memory(lambda path: group is not None and not FOLDER.fullmatch(path.removeprefix(f"{place}/").partition("/")[0]))
+        for entry in self._fs.get_file_info(pafs.FileSelector(place, allow_not_found=True)):
+            name = PurePosixPath(entry.path).name
+            if FOLDER.fullmatch(name) or (group is None and GROUP.fullmatch(name)):
                 try:
                     self._fs.delete_dir(entry.path)
                 except FileNotFoundError:
@@ -185,9 +189,8 @@ class BlobStore:
         """`trim` every `TRIM_S`, from a thread of its own, so that what is past its end goes although nothing is written."""
         threading.Thread(target=_watch, args=(weakref.ref(self),), name="cache", daemon=True).start()
 
-    def _looked_up(self, key: str) -> bytes | None:
+    def _looked_up(self, key: str, path: str) -> bytes | None:
         """From the store, if it answers in time."""
-        path = self._path(key)
         if self._readers is None:
             return self._read(key, path)
         if self.away:
@@ -243,35 +246,34 @@ class BlobStore:
             self._delete(temporary)
             raise
 
-    def _mark(self, key: str) -> None:
+    def _mark(self, path: str) -> None:
         now = time.time()
         with self._lock:
-            if now - self._marked.get(key, 0.0) < MARK_S:
+            if now - self._marked.get(path, 0.0) < MARK_S:
                 return
-            self._marked[key] = now
+            self._marked[path] = now
         if self.away:
             return
         try:
-            self._write(self._path(key) + USED, b"")
+            self._write(path + USED, b"")
         except OSError:
             return  # it is then taken for as old as it was written
 
-    def _remember(self, key: str, blob: bytes) -> None:
+    def _remember(self, path: str, blob: bytes) -> None:
         with self._lock:
-            self._memory[key] = blob
-            self._memory.move_to_end(key)
+            self._memory[path] = blob
+            self._memory.move_to_end(path)
             held = sum(map(len, self._memory.values()))
             while self._memory and held > self._memory_bytes:
                 held -= len(self._memory.popitem(last=False)[1])
 
-    def _keep_in_memory(self, names: Container[str]) -> None:
+    def _keep_in_memory(self, wanted: Callable[[str], bool]) -> None:
         with self._lock:
-            for key in [key for key in self._memory if _name(key) not in names]:
-                del self._memory[key]
-            self._marked = {key: at for key, at in self._marked.items() if _name(key) in names}
+            for path in [path for path in self._memory if not wanted(path)]:
+                del self._memory[path]
+            self._marked = {path: at for path, at in self._marked.items() if wanted(path)}
 
-    def _forget(self, name: str) -> None:
-        path = f"{self._root}/{name[:2]}/{name}"
+    def _forget(self, path: str) -> None:
         for mark in ("", USED, LONG):
             self._delete(path + mark)
 
@@ -281,11 +283,14 @@ class BlobStore:
         except OSError:
             return  # another process was faster
 
-    def _path(self, key: str) -> str:
+    def _path(self, key: str, group: str = "") -> str:
         if not KEY.fullmatch(key):
             raise ValueError(f"a key is 64 hex digits, got {key[:80]!r}")
-        name = _name(key)
-        return f"{self._root}/{name[:2]}/{name}"
+        name = hashlib.sha256(b"name" + key.encode()).hexdigest()
+        return f"{self._folder(group)}/{name[:2]}/{name}"
+
+    def _folder(self, group: str) -> str:
+        return f"{self._root}/{hashlib.sha256(b'group' + group.encode()).hexdigest()[:16]}" if group else self._root
 
 
 def _watch(watched: weakref.ref[BlobStore]) -> None:
@@ -296,10 +301,6 @@ def _watch(watched: weakref.ref[BlobStore]) -> None:
             logger.exception("trimming the cache failed, and is tried again")
         del store
         time.sleep(TRIM_S)
-
-
-def _name(key: str) -> str:
-    return hashlib.sha256(b"name" + key.encode()).hexdigest()
 
 
 def _cipher(key: str) -> AESGCM:

@@ -57,9 +57,10 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class SessionAvatar:
-    """What a session must know of its avatar. init: the init segment that the client has."""
+    """What a session must know of its avatar. name: what its caller calls it; init: the init segment that the client has."""
 
     id: str
+    name: str
     version: str
     gender: str
     init: bytes
@@ -93,7 +94,15 @@ class Session:
     """`handle` and `handle_bytes` take what a client sends and never wait; what is to be sent comes out of `outbox`. End it with `aclose`."""
 
     def __init__(
-        self, start: p.Start, avatar: SessionAvatar, config: AppConfig, film: Film, observer: Observer, name: str, signing: Signing | None = None
+        self,
+        start: p.Start,
+        avatar: SessionAvatar,
+        config: AppConfig,
+        film: Film,
+        observer: Observer,
+        name: str,
+        tenant: str = "",
+        signing: Signing | None = None,
     ) -> None:
         self.id = name
         self._signing = signing
@@ -102,6 +111,7 @@ class Session:
         self.start = start
         self.outbox = Outbox(config.sessions.window_bytes, keep=start.resumable)
         self.began = self.last_active = time.monotonic()
+        self.tenant = tenant
         self._avatar, self._config, self._film, self._observer = avatar, config, film, observer
         self._loop_frames = avatar.idle.frames
         self._queue: list[QueuedUtterance] = []
@@ -458,11 +468,19 @@ class Session:
         )
 
     def _request(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes, run: Run) -> VideoRequest:
-        name, avatar, begun = secrets.token_hex(8), self._avatar.id, run.first > 0
-        if isinstance(part, bytes):
-            return VideoRequest(name, avatar, audio=part, phase=run.phase, first_frame=run.received, begun=begun, session=self.id)
-        speech = speech_of(part, queued.delivery) if isinstance(part, str) else part
-        return VideoRequest(name, avatar, speech, phase=run.phase, first_frame=run.received, begun=begun, session=self.id)
+        audio = part if isinstance(part, bytes) else None
+        speech = speech_of(part, queued.delivery) if isinstance(part, str) else None if isinstance(part, bytes) else part
+        return VideoRequest(
+            secrets.token_hex(8),
+            self._avatar.id,
+            speech,
+            audio,
+            phase=run.phase,
+            first_frame=run.received,
+            begun=run.first > 0,
+            session=self.id,
+            tenant=self.tenant,
+        )
 
     def _say_started(self, queued: QueuedUtterance, run: Run, head: FragmentHead) -> None:
         grid = (grid_of(run.phase, self._loop_frames) - run.first) % self._loop_frames

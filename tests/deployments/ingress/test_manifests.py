@@ -50,9 +50,9 @@ async def sent(parts: list[bytes], fail: bool = False) -> AsyncGenerator[bytes, 
 
 async def test_it_is_known_when_the_stream_is_over(signer: Signer, fragments: list[bytes], tmp_path: Path) -> None:
     here, elsewhere = (Manifests(signer, BlobStore(str(tmp_path), 2**20, 0)) for _ in range(2))
-    stream = here.signed("u", sent([INIT, *fragments]), ORIGIN)
+    stream = here.signed("", "u", sent([INIT, *fragments]), ORIGIN)
     got = await anext(stream)
-    asked = [asyncio.create_task(replica.manifest("u")) for replica in (here, elsewhere)]
+    asked = [asyncio.create_task(replica.manifest("", "u")) for replica in (here, elsewhere)]
     await asyncio.sleep(0.1)
     assert not any(task.done() for task in asked)
     async for part in stream:
@@ -60,14 +60,15 @@ async def test_it_is_known_when_the_stream_is_over(signer: Signer, fragments: li
     one, other = await asyncio.wait_for(asyncio.gather(*asked), 20)
     assert one == other and got == INIT + b"".join(fragments)
     assert state(got, one) == "Valid" and state(flipped(got, len(got) // 2), one) != "Valid"
-    here.clear()
-    assert await here.manifest("u") == one  # out of the store, which is cleared with the cache
+    here.clear("acme")
+    here.clear("")
+    assert await here.manifest("", "u") == one  # out of the store, which is cleared with the cache
 
 
 @pytest.mark.parametrize("how", ["failed", "left"])
 async def test_a_stream_that_is_broken_off_has_none(signer: Signer, fragments: list[bytes], how: str) -> None:
     here = Manifests(signer, None)
-    stream = here.signed("u", sent([INIT, *fragments], fail=how == "failed"), ORIGIN)
+    stream = here.signed("", "u", sent([INIT, *fragments], fail=how == "failed"), ORIGIN)
     if how == "left":
         await anext(stream)
         await stream.aclose()
@@ -76,20 +77,20 @@ async def test_a_stream_that_is_broken_off_has_none(signer: Signer, fragments: l
             [part async for part in stream]
     for name in ("u", "unknown"):
         with pytest.raises(HTTPException, match="no manifest is kept for utterance"):
-            await here.manifest(name)
+            await here.manifest("", name)
 
 
 async def test_they_are_not_kept_for_ever(signer: Signer, fragments: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     here = Manifests(signer, None)
     monkeypatch.setattr(manifests, "KEPT", 2)
     for name in "abc":
-        [part async for part in here.signed(name, sent([INIT, *fragments]), ORIGIN)]
+        [part async for part in here.signed("", name, sent([INIT, *fragments]), ORIGIN)]
     with pytest.raises(HTTPException):
-        await here.manifest("a")
-    assert await here.manifest("c")
+        await here.manifest("", "a")
+    assert await here.manifest("", "c")
     monkeypatch.setattr(manifests, "KEPT_S", 0.0)
     with pytest.raises(HTTPException):
-        await here.manifest("c")
+        await here.manifest("", "c")
 
 
 class Films:
@@ -111,7 +112,7 @@ async def test_a_sessions_utterance_is_signed_as_it_was_sent(signer: Signer, kno
     """known: the init segment is the idle loop's, and so is not sent again."""
     fragments = film(clicks(16_000, [4_800]))
     avatar = replace(AVATAR, init=INIT if known else b"another")
-    live = Session(p.Start(captions=False), avatar, AppConfig(), Films(fragments).film, Nobody(), "s_1", Signing(signer, "animator"))
+    live = Session(p.Start(captions=False), avatar, AppConfig(), Films(fragments).film, Nobody(), "s_1", "", Signing(signer, "animator"))
     live.handle(json.dumps({"type": "speak", "id": "a", "deltas": True}))
     for delta in ("One sentence is here. ", "Another one follows it."):
         live.handle(json.dumps({"type": "text", "id": "a", "delta": delta, "flush": True}))

@@ -117,6 +117,22 @@ def test_clearing_leaves_nothing_of_ours(tmp_path: Path) -> None:
     assert kept.put(blob_key(0), b"film") and other.get(blob_key(0)) == b"film"
 
 
+def test_a_group_is_cleared_apart(tmp_path: Path) -> None:
+    kept, key = store(tmp_path, memory_bytes=10_000), blob_key("x")
+    groups = ("", "acme", "beta")
+    for group in groups:
+        assert kept.get(key, group=group) is None
+        kept.put(key, f"of {group}".encode(), group=group)
+    kept.clear("acme")
+    assert [kept.get(key, group=group) for group in groups] == [b"of ", None, b"of beta"]
+    assert [store(tmp_path).get(key, group=group) for group in groups] == [b"of ", None, b"of beta"]
+    kept.clear("")
+    assert [kept.get(key, group=group) for group in groups] == [None, None, b"of beta"]
+    assert not any("beta" in str(path) for path in tmp_path.rglob("*"))
+    kept.clear()
+    assert kept.get(key, group="beta") is None and not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_a_new_store_is_private_and_a_users_folder_left_as_it_is(tmp_path: Path) -> None:
     store(tmp_path / "new")
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
