@@ -20,6 +20,8 @@ PROGRESS = (
     "that it would have had. Without that header the avatar comes as 201 when it is ready. Whoever hangs up before leaves nothing behind"
 )
 BINARY = {"type": "string", "format": "binary"}
+KEY = {"type": "http", "scheme": "bearer", "description": "a key, or a session token; only where access.auth is keys"}
+OPEN = ("/health", "/openapi.json", "/v1/sessions/schema.json")  # without a key
 SOCKET = "text frames: #/components/schemas of SessionClientMessage and SessionServerMessage; binary frames: 20 bytes of header and a fragment"
 ERROR = {
     "type": "object",
@@ -128,12 +130,25 @@ def document() -> dict[str, Any]:
         },
         "/idle": {"post": _operation("The idle loop of a portrait", {"200": _binary(MP4)}, body=_multipart(bodies.ImageBody, "image"))},
     }
+    for path, item in paths.items():
+        for verb, operation in item.items():
+            if path in OPEN:
+                operation["security"] = []
+            elif verb != "parameters":
+                operation["responses"] |= {
+                    "401": _failure("no key that is valid"),
+                    "403": _failure("the key lacks the scope; or a page of another site"),
+                }
     client, server, messages = message_schemas("#/components/schemas/{model}")
     return {
         "openapi": "3.1.0",
         "info": {"title": "museserve", "version": museserve.__version__, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
         "paths": paths,
-        "components": {"schemas": {"Error": ERROR, **messages, "SessionClientMessage": {"oneOf": client}, "SessionServerMessage": {"oneOf": server}}},
+        "security": [{"key": []}],
+        "components": {
+            "securitySchemes": {"key": KEY},
+            "schemas": {"Error": ERROR, **messages, "SessionClientMessage": {"oneOf": client}, "SessionServerMessage": {"oneOf": server}},
+        },
     }
 
 

@@ -123,6 +123,9 @@ def prerender(
     url: Annotated[
         str, typer.Option(help="let a running service do it, e.g. http://127.0.0.1:8001", show_default="done here, no service needed")
     ] = "",
+    tenant: Annotated[
+        str, typer.Option(help="whose cache it is for, where the service asks for keys and no --url is given", show_default=False)
+    ] = "",
     key: Annotated[str, typer.Option(envvar="MUSESERVE_KEY", help="of a service that asks for one", show_default=False)] = "",
     config: ConfigOption = "local",
 ) -> None:
@@ -134,7 +137,9 @@ def prerender(
     else:
         if not settings.cache.enabled:
             raise RequestError("the cache is off in this configuration (cache.enabled); nothing can be prerendered")
-        made = _prerender_here(settings, avatar or settings.avatars.default, [_speech(text, voice, speed, language, settings) for text in texts])
+        made = _prerender_here(
+            settings, tenant, avatar or settings.avatars.default, [_speech(text, voice, speed, language, settings) for text in texts]
+        )
     for text, was_there, frames in made:
         typer.echo(f"{'there' if was_there else 'made':<6} {frames / FPS:6.2f} s  {text}")
 
@@ -169,7 +174,7 @@ def serve(
     with running(settings) as url:
         with suppress(KeyboardInterrupt):  # what follows may take its time; a second Ctrl-C ends it at once
             stop_when_told()  # Ray has put a handler of its own in its place
-            typer.echo(_ready(url, time.perf_counter() - began))
+            typer.echo(_ready(url, time.perf_counter() - began, settings.access.auth == "keys"))
             sys.stdout.flush()
             wait_for_loss()
         _note("stopping ...")
@@ -483,15 +488,18 @@ def _lines(questions: Path) -> list[str]:
     return texts
 
 
-def _prerender_here(settings: AppConfig, avatar: str, speeches: list[SpeechRequest]) -> Iterator[tuple[str, bool, int]]:
+def _prerender_here(settings: AppConfig, tenant: str, avatar: str, speeches: list[SpeechRequest]) -> Iterator[tuple[str, bool, int]]:
     from museserve.app.inprocess import LocalPipeline
     from museserve.messages import VideoRequest
-    from musetalk.avatars.builtin import resolve
+    from musetalk.avatars.builtin import BUILTIN, resolve
+    from musetalk.avatars.format import id_of
 
     local = LocalPipeline(settings, cache=True)
-    meta = local.store.meta(resolve(avatar))
+    name = resolve(avatar)
+    everyones = name in (*BUILTIN, resolve(settings.avatars.default))
+    meta = local.store.meta(id_of("" if everyones else tenant, name))
     for speech in speeches:
-        request = VideoRequest("", meta.id, replace(speech, gender=meta.gender), paced=False, keep=True)
+        request = VideoRequest("", meta.id, replace(speech, gender=meta.gender), paced=False, keep=True, tenant=tenant)
         fragments = asyncio.run(local.fragments(request))
         was_there = fragments[0].head is not None and fragments[0].head.cached == "segments"
         yield speech.text, was_there, fragments[-1].total_frames or 0
@@ -556,11 +564,12 @@ def _bar(**style: Any) -> Iterator[Callable[..., None]]:
         yield show
 
 
-def _ready(url: str, took_s: float) -> str:
+def _ready(url: str, took_s: float, keys: bool) -> str:
+    bearer = ' -H "Authorization: Bearer $MUSESERVE_KEY"' if keys else ""
     return f"""
 museserve is ready after {took_s:.1f} s: open {url}/
 
-  curl -sS {url}/v1/videos -H 'Content-Type: application/json' -d '{{"text": "{EXAMPLE}"}}' -o out.mp4
+  curl -sS {url}/v1/videos{bearer} -H 'Content-Type: application/json' -d '{{"text": "{EXAMPLE}"}}' -o out.mp4
 
 Ctrl-C stops it."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -23,7 +24,7 @@ from configs.models import SPANS_DIR, AccessConfig, AppConfig, cache_dir
 from museserve.access import tokens
 from museserve.access.keys import Keys, read_keys
 from museserve.app import haproxy
-from museserve.app.ray_flags import free_port, node_flags, one_machine_flags
+from museserve.app.ray_flags import RAY_TOKEN, free_port, node_flags, one_machine_flags
 from museserve.errors import ConfigError, EngineUnavailableError
 from museserve.runtime import cpu
 from musetalk.choice import check_choice
@@ -66,6 +67,9 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         flags = node_flags(config.server) | one_machine_flags(config.server, temp)
         if temp is not None:
             (temp / OWNER).write_text(str(os.getpid()))
+            (temp / RAY_TOKEN).touch(mode=0o600)
+            (temp / RAY_TOKEN).write_text(secrets.token_hex(32))
+            os.environ.pop("RAY_AUTH_TOKEN", None)  # it would go before the file
             alive.enter_context(FileLock(temp / ALIVE))
             (temp / "tmp").mkdir()  # uploads and films on their way: they go with the service, even if it is killed
             flags[TEMPORARY] = str(temp / "tmp")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -20,6 +24,8 @@ from deployments.ingress.access import BEARER
 from deployments.ingress.sessions.origin import SUBPROTOCOL
 from deployments.ingress.sessions.protocol import CloseCode
 from museserve.access.keys import create_key, revoke_key
+from museserve.app.local import FOLDER, log_dir
+from museserve.app.ray_flags import RAY_TOKEN
 from tests.conftest import CONFIG, Service, start, stop
 
 pytestmark = pytest.mark.serve
@@ -52,6 +58,14 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
     process, started = start(tmp, {**CONFIG, "server": server, "access": {"auth": "keys", "keys_file": str(file)}})
     yield Keyed(started, file, keys)
     stop(process)
+
+
+def private_folder(service: Service) -> Path:
+    """Where the service's Ray has its files."""
+    words = (word for child in psutil.Process(service.pid).children(recursive=True) for word in child.cmdline())
+    found = {Path("/tmp") / match[1] for word in words if (match := re.search(rf"/tmp/({FOLDER}[^/]+)", word))}
+    (folder,) = found
+    return folder
 
 
 def test_whoever_has_no_key_learns_that_it_lives(keyed: Keyed) -> None:
@@ -131,6 +145,30 @@ def test_a_one_off_portrait_is_for_its_request_alone(keyed: Keyed) -> None:
     assert asyncio.run(watched()) == ([], 200)
 
 
+def test_a_rebound_name_reaches_neither_answers_nor_sessions(keyed: Keyed) -> None:
+    key, port = keyed.keys["acme"], urlsplit(keyed.service.url).port
+    headers = {"Host": f"evil.example:{port}", "Origin": f"http://evil.example:{port}", "Authorization": f"Bearer {key}"}
+    assert httpx.get(f"{keyed.service.url}/v1/avatars", headers=headers).status_code == 403
+    handshake = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    assert httpx.get(f"{keyed.service.url}/v1/sessions", headers=headers | handshake).status_code == 403
+
+
+def test_its_ray_runs_code_for_nobody_without_the_token(keyed: Keyed) -> None:
+    """Ray's token is the service's own, whatever the user's environment and home folder say."""
+    file = private_folder(keyed.service) / RAY_TOKEN
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    environment = psutil.Process(keyed.service.pid).children()[0].environ()
+    assert environment["RAY_AUTH_MODE"] == "token" and environment["RAY_AUTH_TOKEN_PATH"] == str(file) and "RAY_AUTH_TOKEN" not in environment
+    replica = keyed.service.replicas("Ingress")[0]
+    dashboard = [each for each in psutil.Process(keyed.service.pid).children(recursive=True) if "dashboard.py" in " ".join(each.cmdline())]
+    assert replica.environ()["RAY_AUTH_MODE"] == "token" and dashboard
+    answers = []
+    for port in {each.laddr.port for each in dashboard[0].net_connections("tcp") if each.status == psutil.CONN_LISTEN}:
+        with suppress(httpx.HTTPError):
+            answers.append(httpx.get(f"http://127.0.0.1:{port}/api/jobs/", timeout=5).status_code)
+    assert 401 in answers and 200 not in answers
+
+
 async def test_nobody_goes_on_with_a_session_of_another_tenant(keyed: Keyed) -> None:
     protocols = {tenant: [SUBPROTOCOL, BEARER + key] for tenant, key in keyed.keys.items()}
     async with connect(keyed.socket + "?avatar=woman", subprotocols=protocols["acme"], max_size=None) as socket:  # type: ignore[arg-type]
@@ -190,13 +228,11 @@ def test_no_key_and_no_token_is_in_a_log(keyed: Keyed) -> None:
         token = acme.post("/v1/sessions/tokens", json={}).json()["token"]
         acme.get("/v1/avatars", headers={"Authorization": f"Bearer {token}"})
         acme.get("/v1/avatars", headers={"Authorization": f"Bearer {token}x"})
-    logs = [path for folder in (keyed.service.log.parent, *keyed.service.home.parent.rglob("logs")) for path in folder.rglob("*") if path.is_file()]
-    read = 0
-    for path in {keyed.service.log, *logs}:
-        if path == keyed.file or path.suffix in (".mp4", ".arrow", ".png"):
-            continue
+        assert acme.get("/v1/avatars/nobody").status_code == 404
+    replicas = [path for path in log_dir(urlsplit(keyed.service.url).port or 0).rglob("*") if path.is_file()]
+    rays = [path for path in (private_folder(keyed.service) / "ray").rglob("logs/**/*") if path.is_file()]
+    assert any("/v1/avatars/nobody" in path.read_text(errors="replace") for path in replicas), "requests are told of"
+    for path in (keyed.service.log, *replicas, *rays):
         text = path.read_bytes()
-        read += 1
         for secret in (*keyed.keys.values(), token):
-            assert secret.encode() not in text, path
-    assert read
+            assert secret.encode() not in text and secret[17:].encode() not in text, path

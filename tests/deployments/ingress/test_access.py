@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from configs.models import AppConfig
+from deployments.ingress import openapi
 from deployments.ingress.access import BEARER
 from deployments.ingress.ingress import Ingress
 from deployments.ingress.sessions import protocol as p
@@ -133,6 +134,13 @@ def routed(ingress: Ingress) -> set[tuple[str, str]]:
 
 def test_every_route_is_in_the_table_and_nothing_else(world: World) -> None:
     assert routed(world.ingress) == set(LET_IN)
+
+
+def test_the_document_says_which_routes_need_no_key() -> None:
+    paths = {path: operation for path, item in openapi.document()["paths"].items() for verb, operation in item.items() if verb != "parameters"}
+    free = {path for path, operation in paths.items() if operation.get("security") == []}
+    assert free | {"/openapi.json"} == {path for (_, path), kinds in LET_IN.items() if kinds == EVERYBODY}
+    assert all({"401", "403"} <= operation["responses"].keys() for path, operation in paths.items() if path not in free)
 
 
 @pytest.mark.parametrize("kind", sorted(EVERYBODY))

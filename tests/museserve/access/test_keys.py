@@ -28,7 +28,7 @@ def looked_at_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_key_stands_for_its_tenant_and_scopes(file: Path) -> None:
     key, stored = create_key(file, "acme", ["speak"])
     caller = Keys(file).caller(key)
-    assert (caller.tenant, caller.key, caller.scopes, caller.token) == ("acme", stored.id, {"speak"}, "")
+    assert (caller.tenant, caller.key, caller.scopes, caller.token) == ("acme", stored.id, frozenset({"speak"}), "")
 
 
 def test_the_key_itself_is_not_kept_and_others_cannot_read_what_is(file: Path) -> None:

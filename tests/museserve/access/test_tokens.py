@@ -24,7 +24,7 @@ def grant(**over: object) -> Grant:
 
 def test_a_token_says_whom_it_was_made_for() -> None:
     caller = read(SECRET, mint(SECRET, grant()), PAGE).caller
-    assert (caller.tenant, caller.key, caller.scopes, caller.uses, caller.avatar) == ("acme", "0123456789ab", {"speak"}, 1, "anna")
+    assert (caller.tenant, caller.key, caller.scopes, caller.uses, caller.avatar) == ("acme", "0123456789ab", frozenset({"speak"}), 1, "anna")
     assert caller.token and caller.token != read(SECRET, mint(SECRET, grant()), PAGE).caller.token, "each has an id of its own"
 
 
