@@ -275,6 +275,8 @@ class CacheConfig(StrictModel):
         512 * 2**20, ge=2**20, description="what was asked for longest ago goes first; 4 s of video are about 0.5 MB, their speech 0.2 MB"
     )
     memory_bytes: int = Field(32 * 2**20, ge=0, description="kept in each Mux replica as well")
+    kept_hours: float = Field(24.0, gt=0, le=87_600, description="from when a text was spoken until what is kept of it is removed, captions too")
+    prerendered_hours: float = Field(720.0, gt=0, le=87_600, description="the same of what was prerendered, from the last time it was")
 
     @property
     def place(self) -> str:
@@ -346,6 +348,34 @@ class AccessConfig(StrictModel):
             )
 
 
+class ProvenanceConfig(StrictModel):
+    """What says of videos that they were generated. A certificate is the operator's own; without one the metadata alone says so."""
+
+    metadata: bool = Field(True, description="IPTC's DigitalSourceType as XMP in finished films and HTTP streams")
+    certificate: Path | None = Field(None, description="PEM, the signer's first, then what signed it; signs C2PA manifests")
+    key: Path | None = Field(None, description="its private key, PEM (PKCS#8), readable by the service alone")
+    algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = Field("es256", description="what the key signs by")
+    timestamp_url: str | None = Field(None, description="an RFC 3161 server, so that signatures outlive the certificate; asked for each one")
+
+    @model_validator(mode="after")
+    def _both(self) -> ProvenanceConfig:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together: one of them is missing")
+        return self
+
+
+class LabelConfig(StrictModel):
+    """The mark that a person sees on the pictures of finished films. Live sessions have the player's."""
+
+    burn_in: Literal["auto", "always", "never"] = Field("auto", description="auto = where the law of `region` asks for it")
+    region: str = Field(
+        "", pattern="^([A-Z]{2})?$", description="where films are shown: KR = every film; EU or a member = those of an uploaded portrait or clip"
+    )
+    text: str = Field("", max_length=80, description='empty = "AI-generated", in Korea and of Korean speech "AI로 생성된 영상"')
+    font: Path | None = Field(None, description="a TrueType or OpenType file for a text of your own with other letters than Latin ones")
+    position: Literal["top-left", "top-right", "bottom-left", "bottom-right"] = "top-left"
+
+
 class TracingConfig(StrictModel):
     """Traces by OpenTelemetry, from the request through every deployment."""
 
@@ -377,6 +407,8 @@ class AppConfig(StrictModel):
     mux: MuxConfig = MuxConfig()
     sessions: SessionsConfig = SessionsConfig()
     cache: CacheConfig = CacheConfig()
+    provenance: ProvenanceConfig = ProvenanceConfig()
+    label: LabelConfig = LabelConfig()
     tracing: TracingConfig = TracingConfig()
     deployments: DeploymentsConfig = DeploymentsConfig()
 

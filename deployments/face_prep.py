@@ -63,6 +63,7 @@ class FacePrep:
         logs.join_serve()
         tracing.join_serve()
         self._store = shipped_store(config, CACHE_BYTES)
+        self._store.watch()
         networks, reason = load_face_networks(config)
         self._preparation = AvatarPreparation(config, self._store, networks, reason)
         self._live_config = LiveConfig("face_prep", config)
@@ -131,9 +132,10 @@ class FacePrep:
     ) -> AvatarMeta | None:
         """None when nobody waited for it to the end."""
         try:
-            made = self._preparation.prepare(data, avatar_id, name, gender, clip=clip, progress=progress)
-            if not caller.stored():
-                self._drop(avatar_id)
+            with self._store.making(avatar_id, wait=False):  # nor does another replica make it
+                made = self._preparation.prepare(data, avatar_id, name, gender, clip=clip, progress=progress)
+                if not caller.stored():
+                    self._drop(avatar_id)
             return made
         except Abandoned:
             logger.info("avatar %s was abandoned by its caller", avatar_id)

@@ -51,6 +51,7 @@ class LipSync:
         process.tune_for_latency()
         self._live_config = LiveConfig("lipsync", config)
         store = shipped_store(config, config.lipsync.avatar_cache_bytes, use=Avatar.open_engines)
+        store.watch()
         self._engine = ready_engine(config, store, load)
         warm(self._engine, store, BUILTIN)
         self._metrics = LipSyncMetrics()

@@ -24,7 +24,7 @@ from deployments.metrics import MuxMetrics
 from deployments.policy import told_by_mux
 from deployments.remote import Hedges, answered, pulled, repulled, retried
 from deployments.so_far import SpeechSoFar
-from museserve.errors import BusyError, RenderError, RequestError, SpeechEngineError
+from museserve.errors import BusyError, RenderError, RequestError, SpeechEngineError, StoreError
 from museserve.media.speech_encode import SpeechEncoder
 from museserve.messages import (
     CacheHit,
@@ -68,10 +68,13 @@ class Mux:
         tracing.join_serve()
         process.tune_for_latency()
         store = shipped_store(config, config.mux.avatar_cache_bytes, use=Avatar.open)  # pages come into memory before anyone waits for them
+        store.watch()
         self._config, self._live_config, self._metrics = config.mux, LiveConfig("mux", config), MuxMetrics()
         self._executor = DeadlineExecutor([float("inf")] * config.mux.encode_threads)
         self._engines = RemoteEngines(tts, lipsync, config.mux, self._metrics)
-        cache = UtteranceCache.of(config)
+        self._cache = cache = UtteranceCache.of(config)
+        if cache is not None:
+            cache.watch()
         observer = MetricsObserver(self._metrics)
         most = config.deployments.lipsync.max_replicas
         self._admission = Admission(self._engines.post, secrets.token_hex(8), config.capacity, most)
@@ -117,6 +120,15 @@ class Mux:
                     yield data
             if tail := await loop.run_in_executor(self._executor, encoder.finish):
                 yield tail
+
+    async def clear_cache(self, tenant: str) -> None:
+        """Asked of every replica: each has some of it in memory. Raises StoreError."""
+        if self._cache is not None:
+            try:
+                await asyncio.to_thread(self._cache.clear, tenant)
+            except OSError as error:
+                logger.warning("the cache cannot be cleared: %s", error)
+                raise StoreError("the cache cannot be cleared; the log has the details") from None
 
     async def info(self) -> ServiceInfo:
         lipsync, speech = (await self._engines.lipsync()).info, await self._engines.speech()

@@ -118,7 +118,9 @@ def prepare_shipped(config: AppConfig, store: AvatarStore, networks: FaceNetwork
 
 
 def _animator(config: AppConfig, store: AvatarStore, reason: str) -> LipSyncEngine:
-    return Animator(config.lipsync.animator, lambda ref: Rig.from_arrays(store.load(ref.id, ref.version).arrays(ANIMATOR)), reason=reason)
+    engine = Animator(config.lipsync.animator, lambda ref: Rig.from_arrays(store.load(ref.id, ref.version).arrays(ANIMATOR)), reason=reason)
+    store.when_gone(engine.forget)
+    return engine
 
 
 def _musetalk(config: AppConfig, store: AvatarStore, reason: str) -> LipSyncEngine:

@@ -196,7 +196,8 @@ export interface PlayerEvents {
  * - `captions`: on (default) | off. Shown or not; the text track and the `word` and `caption` events are there in both
  * - `motion`: auto (default; still where the system asks for reduced motion) | on | off
  * - `muted`: present = no sound
- * - `label`: names the picture for screen readers, and is shown upon it as a badge when set, e.g. "AI-generated interviewer"
+ * - `label`: the badge upon the picture, which names it for screen readers, too; absent = "AI-generated", in Korean
+ *   pages "AI로 생성된 영상"; none = no badge, for pages that say so themselves
  *
  * CSS parts: `picture` (the video), `portrait`, `captions` (the box), `caption` (a line), `label`. Custom properties:
  * `--caption-size` (1.05em … of the element's font size), `--caption-color`, `--caption-background`,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -23,7 +22,16 @@ from deployments.ingress.bodies import AvatarBody, exactly_one, parse
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.uploads import read_body
 from museserve.access.caller import Caller
-from museserve.errors import ConflictError, ForbiddenError, PayloadTooLargeError, RequestError, UnknownAvatarError
+from museserve.errors import (
+    ConflictError,
+    EngineError,
+    ForbiddenError,
+    PayloadTooLargeError,
+    RequestError,
+    StoreError,
+    UnknownAvatarError,
+)
+from museserve.media.provenance import Marks
 from museserve.messages import PreparationProgress
 from musetalk.avatars.builtin import BUILTIN, resolve
 from musetalk.avatars.format import ONE_OFF, Avatar, AvatarMeta, id_of, name_of, tenant_of
@@ -35,10 +43,11 @@ Preparation = AsyncGenerator[PreparationProgress | AvatarMeta, None]
 
 class Avatars:
     def __init__(self, config: AppConfig, graph: GraphClient) -> None:
-        self._limits, self._graph = config.limits, graph
+        self._limits, self._graph, self._marks = config.limits, graph, Marks(config.provenance)
         self._default = resolve(config.avatars.default)
         self._everyones = frozenset((*BUILTIN, self._default))
         self._store = open_store(config.avatars)
+        self._store.watch(sweep=True)
 
     def id_for(self, caller: Caller, name: str | None) -> str:
         """The id of what a caller names so; None = the default. Raises UnknownAvatarError, ForbiddenError."""
@@ -59,13 +68,17 @@ class Avatars:
 
     @asynccontextmanager
     async def temporary(self, caller: Caller, image: bytes) -> AsyncIterator[Avatar]:
-        """An avatar that is made of a portrait for one request, and deleted after it. Nobody else can name it."""
-        name = f"{ONE_OFF}{hashlib.sha256(image).hexdigest()[:12]}-{secrets.token_hex(4)}"
-        made = await _made(self._graph.prepare(image, id_of(caller.tenant, name), name, "female"))
+        """An avatar that is made of a portrait for one request, and removed after it. Nobody else can name it."""
+        name = f"{ONE_OFF}{secrets.token_hex(16)}"
+        avatar_id = id_of(caller.tenant, name)
+        held = self._store.one_off(avatar_id)
+        entering = asyncio.create_task(asyncio.to_thread(held.__enter__))
         try:
+            await asyncio.shield(entering)
+            made = await _made(self._graph.prepare(image, avatar_id, name, "female"))
             yield await asyncio.to_thread(self._store.load, made.id, made.version)
         finally:
-            await asyncio.to_thread(self._store.delete, made.id)
+            await asyncio.shield(asyncio.create_task(_left(entering, held)))
 
     async def list(self, request: Request) -> Response:
         caller = caller_of(request)
@@ -73,9 +86,8 @@ class Avatars:
         return JSONResponse({"data": [meta.to_json() for meta in avatars]})
 
     def _is_seen(self, caller: Caller, avatar_id: str) -> bool:
-        name = name_of(avatar_id)
-        mine = tenant_of(avatar_id) == caller.tenant and not name.startswith(ONE_OFF)
-        return (mine or avatar_id in self._everyones) and caller.avatar in ("", name)
+        mine = tenant_of(avatar_id) == caller.tenant
+        return (mine or avatar_id in self._everyones) and caller.avatar in ("", name_of(avatar_id))
 
     async def create(self, request: Request) -> Response:
         upload = await read_body(request, ["image", "video"])
@@ -87,8 +99,8 @@ class Avatars:
         if body.id is not None and body.id.startswith(ONE_OFF):
             raise RequestError(f"ids that begin with {ONE_OFF!r} are the service's own; choose another")
         avatar_id = id_of(caller_of(request).tenant, body.id or _slug(body.name))
-        if body.id is not None and (resolve(body.id) in self._everyones or await asyncio.to_thread(self._store.exists, avatar_id)):
-            raise ConflictError(f"avatar {body.id!r} exists; delete it first or choose another id")
+        if body.id is not None:
+            await asyncio.to_thread(self._check_free, avatar_id)
         steps = self._graph.prepare(image or clip or b"", avatar_id, body.name, body.gender, clip is not None)
         if NDJSON in request.headers.get("accept", ""):
             _, steps = await begun(steps)  # what is wrong before any work begins has its own status
@@ -96,6 +108,18 @@ class Avatars:
             return StreamingResponse(_lines(steps), media_type=NDJSON, headers=headers)
         meta = await _made(steps)
         return JSONResponse(meta.to_json(), status_code=201, headers={"Location": f"/v1/avatars/{name_of(meta.id)}"})
+
+    def _check_free(self, avatar_id: str) -> None:
+        """Raises ConflictError, StoreError."""
+        name = name_of(avatar_id)
+        try:
+            taken = "exists" if resolve(name) in self._everyones or self._store.exists(avatar_id) else ""
+        except StoreError:
+            raise
+        except EngineError:
+            taken = "exists and is damaged"
+        if taken:
+            raise ConflictError(f"avatar {name!r} {taken}; delete it first or choose another id")
 
     async def read(self, request: Request) -> Response:
         return JSONResponse((await self.meta(caller_of(request), request.path_params["id"])).to_json())
@@ -112,7 +136,12 @@ class Avatars:
         return await self._file(request, "image/png", lambda avatar: avatar.portrait_png)
 
     async def idle_loop(self, request: Request) -> Response:
-        return await self._file(request, "video/mp4", lambda avatar: idle_bundle.stored_idle(avatar)["mp4"])
+        return await self._file(request, "video/mp4", await self.idle_writer())
+
+    async def idle_writer(self) -> Callable[[Avatar], bytes]:
+        """What writes an avatar's idle loop as a film; it reads files and signs, so it belongs into a thread."""
+        lips = (await self._graph.info()).lipsync.name
+        return lambda avatar: idle_bundle.idle_film(avatar, self._marks, lips)
 
     async def idle_segments(self, request: Request) -> Response:
         return await self._file(request, "application/octet-stream", idle_bundle.packed)
@@ -128,6 +157,12 @@ class Avatars:
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         return Response(await asyncio.to_thread(read, avatar), media_type=media_type, headers=headers)
+
+
+async def _left(entering: asyncio.Task[None], held: AbstractContextManager[None]) -> None:
+    """Also when the request was cancelled while it was entering."""
+    await asyncio.wait([entering])
+    await asyncio.to_thread(held.__exit__, None, None, None)
 
 
 def _slug(name: str) -> str:

@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments import logs, tracing
 from deployments.metrics import takeovers
-from deployments.remote import answered, pulled, repulled, retried
+from deployments.remote import answered, pulled, repulled, retried, unwrap
 from deployments.so_far import FilmSoFar
 from museserve.errors import BusyError, EngineError
 from museserve.messages import FilmHead, Fragment, PreparationProgress, ServiceInfo, SpeechRequest, VideoRequest
@@ -24,6 +24,7 @@ logger = logging.getLogger("ray.serve")
 T = TypeVar("T")
 
 TRIES = 4  # Mux replicas in a row that bring nothing
+CLEAR_S = 60.0  # longest wait for all of them to clear the cache
 INFO_S = 5.0  # longest wait for one of them to say what runs
 
 
@@ -54,6 +55,15 @@ class GraphClient:
     async def info(self) -> ServiceInfo:
         """The same, as it was known last."""
         return self._info or await self.ask_info()
+
+    async def clear_cache(self, tenant: str) -> None:
+        """Forget every utterance of a tenant that is kept. Raises StoreError; EngineError: a replica did not answer."""
+        try:
+            await self._mux.broadcast("clear_cache", tenant).results_async(timeout_s=CLEAR_S)
+        except TimeoutError:
+            raise EngineError(f"a replica did not clear its cache within {CLEAR_S:g} s; ask again") from None
+        except Exception as error:
+            raise unwrap(error) from None
 
     def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
         """When its Mux is lost, another goes on with the first fragment that is missing.

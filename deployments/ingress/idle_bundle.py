@@ -8,9 +8,11 @@ from typing import Any
 
 from museserve.errors import EngineError
 from museserve.media.codecs import codecs_of
+from museserve.media.provenance import Marks, Origin
 from museserve.timebase import FPS, OUTPUT_RATE, SEGMENT_FRAMES
 from musetalk.avatars.format import Avatar, StoredIdle, name_of
 
+SILENT = "none"  # in place of a voice
 LENGTH = struct.Struct(">I")
 
 
@@ -19,6 +21,12 @@ def stored_idle(avatar: Avatar) -> StoredIdle:
     if avatar.idle is None:
         raise EngineError(f"avatar {name_of(avatar.ref.id)!r} was saved without an idle loop; prepare it again")
     return avatar.idle
+
+
+def idle_film(avatar: Avatar, marks: Marks, lips: str) -> bytes:
+    """The loop as a finished film, marked as generated. Raises EngineError."""
+    meta = avatar.meta
+    return marks.finish(stored_idle(avatar)["mp4"], Origin(meta.id, meta.version, not meta.builtin, SILENT, lips))
 
 
 def idle_url(avatar: Avatar) -> str:
@@ -46,6 +54,7 @@ def packed(avatar: Avatar) -> bytes:
         "version": avatar.ref.version,
         "frames": avatar.meta.n_frames,
         **media_of(avatar),
+        "digital_source_type": Origin(avatar.ref.id, avatar.ref.version, not avatar.meta.builtin, SILENT, "").source_type,
         "init": len(idle["init"]),
         "segments": [len(segment) for segment in idle["segments"]],
     }

@@ -42,7 +42,9 @@ class Ingress:
         self._speech = Speech(config, graph)
         self._videos = Videos(config, graph, self._avatars)
         self._interview = Interview(config, self._avatars, self._videos, self._speech)
-        self._sessions = Sessions(config, graph.stream, partial(session_avatar, self._avatars), graph.info, self._gate.use, self._gate.still_in)
+        signer = self._videos.marks.signer
+        opened = partial(session_avatar, self._avatars)
+        self._sessions = Sessions(config, graph.stream, opened, graph.info, self._gate.use, self._gate.still_in, signer)
         self._tokens = Tokens(config, self._gate, self._avatars)
         self._health = Health(config, graph, self._sessions)
 
@@ -80,6 +82,8 @@ class Ingress:
             route("/v1/videos", videos.create, SPEAK, "POST", limit),
             route("/v1/prerender", videos.prerender, SPEAK, "POST", limit),
             route("/v1/videos/{id}/captions.vtt", videos.captions, SPEAK),
+            route("/v1/videos/{id}/manifest.c2pa", videos.manifest, SPEAK),
+            route("/v1/cache", videos.clear_cache, MANAGE, "DELETE"),
             route("/v1/audio/speech", self._speech.create, SPEAK, "POST", limit),
             route("/api/core/tts/synthesize/", interview.synthesize, SPEAK, "POST", limit),
             route("/api/core/interview/video/generate/", interview.video, SPEAK, "POST", limit),

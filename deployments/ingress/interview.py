@@ -12,7 +12,6 @@ from deployments.ingress import bodies
 from deployments.ingress.access import caller_of
 from deployments.ingress.avatars import Avatars
 from deployments.ingress.bodies import SpeechBody, VideoBody, exactly_one, parse
-from deployments.ingress.idle_bundle import stored_idle
 from deployments.ingress.speech import Speech
 from deployments.ingress.uploads import read_body, read_media
 from deployments.ingress.videos import Videos
@@ -31,7 +30,7 @@ class Interview:
         upload = await read_body(request, ["audio"])
         body, caller = parse(bodies.InterviewBody, upload.fields), caller_of(request)
         if body.status == "idle":
-            return _idle(await self._avatars.open(caller, body.avatar_type))
+            return await self._idle(await self._avatars.open(caller, body.avatar_type))
         audio = upload.files.get("audio")
         exactly_one(text=body.text, audio_path=body.audio_path, audio=audio)
         if body.audio_path is not None:
@@ -52,8 +51,7 @@ class Interview:
         upload = await read_body(request, ["image"])
         parse(bodies.ImageBody, upload.fields)
         async with self._avatars.temporary(caller_of(request), upload.file("image")) as avatar:
-            return _idle(avatar)
+            return await self._idle(avatar)
 
-
-def _idle(avatar: Avatar) -> Response:
-    return Response(stored_idle(avatar)["mp4"], media_type="video/mp4")
+    async def _idle(self, avatar: Avatar) -> Response:
+        return Response(await asyncio.to_thread(await self._avatars.idle_writer(), avatar), media_type="video/mp4")

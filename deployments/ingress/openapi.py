@@ -92,9 +92,21 @@ def document() -> dict[str, Any]:
                 body=_json_body(bodies.PrerenderBody),
             )
         },
+        "/v1/cache": {
+            "delete": _operation(
+                "Forget every utterance that is kept", {"204": {"description": "gone"}, "503": _failure("the store of the cache does not answer")}
+            )
+        },
         "/v1/videos/{id}/captions.vtt": {
             "parameters": [_path_id()],
             "get": _operation("Captions of a video, once its words are known", {"200": _binary(VTT), "404": _failure("no longer kept")}),
+        },
+        "/v1/videos/{id}/manifest.c2pa": {
+            "parameters": [_path_id()],
+            "get": _operation(
+                "C2PA manifest of a stream, once it is over",
+                {"200": _binary("application/c2pa"), "404": _failure("streams are not signed here, or no longer kept")},
+            ),
         },
         "/v1/audio/speech": {
             "post": _operation(

@@ -24,6 +24,7 @@ def _of(avatar: Avatar) -> SessionAvatar:
         name=name_of(meta.id),
         version=meta.version,
         gender=meta.gender,
+        uploaded=avatar.uploaded,
         init=stored_idle(avatar)["init"],
         idle=Idle(url=idle_url(avatar), frames=meta.n_frames, segments=len(meta.idle_segments)),
         media=Media(**media_of(avatar)),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -16,10 +17,12 @@ from deployments.ingress.avatars import Avatars
 from deployments.ingress.bodies import PrerenderBody, VideoBody, exactly_one, parse
 from deployments.ingress.captions import CaptionsStore, utterance_id
 from deployments.ingress.graph_client import GraphClient
+from deployments.ingress.manifests import Manifests
 from deployments.ingress.uploads import read_body
 from museserve.access.caller import Caller
 from museserve.errors import ConflictError, RequestError
 from museserve.media.fragments import STREAM_END
+from museserve.media.provenance import Marks, Origin
 from museserve.messages import FilmHead, Fragment, FragmentHead, SpeechRequest, VideoRequest
 from museserve.runtime.blob_store import BlobStore
 from museserve.speech.request import parse_delivery, parse_speech
@@ -27,15 +30,20 @@ from musetalk.avatars.format import AvatarMeta
 
 T = TypeVar("T")
 Items = AsyncGenerator[T, None]
+C2PA = "application/c2pa"
 CACHE_SAYS = {"no": "miss", "speech": "hit; speech", "segments": "hit; segments"}
 
 
 class Videos:
     def __init__(self, config: AppConfig, graph: GraphClient, avatars: Avatars) -> None:
         self._config, self._graph, self._avatars = config, graph, avatars
-        # Without memory of its own: what this replica made is kept as it is.
-        shared = BlobStore(config.cache.place, config.cache.max_bytes, memory_bytes=0) if config.cache.enabled else None
+        cache, shared = config.cache, None
+        if cache.enabled:  # without memory of its own: what this replica made is kept as it is
+            ages = {"kept_s": cache.kept_hours * 3_600, "long_s": cache.prerendered_hours * 3_600}
+            shared = BlobStore(cache.place, cache.max_bytes, memory_bytes=0, own=not cache.uri, **ages)
         self._captions = CaptionsStore(shared)
+        self.marks = Marks(config.provenance)
+        self._manifests = None if self.marks.signer is None else Manifests(self.marks.signer, shared)
 
     async def create(self, request: Request) -> Response:
         upload = await read_body(request, ["audio"])
@@ -52,12 +60,28 @@ class Videos:
         track = body.captions == "track"
         name, tenant = utterance_id(body.captions != "none"), caller.tenant
         video = VideoRequest(name, meta.id, speech, audio, paced=body.stream, text_track=track, tenant=tenant)
-        return await (self._stream(video, body) if body.stream else self._film(video, body))
+        return await (self._stream(video, body, meta) if body.stream else self._film(video, body))
 
     async def captions(self, request: Request) -> Response:
         """Answers once every word is known, which is long before the last picture is sent."""
         text = await self._captions.webvtt(caller_of(request).tenant, request.path_params["id"])
         return Response(text, media_type="text/vtt; charset=utf-8", headers={"Cache-Control": "no-store"})
+
+    async def manifest(self, request: Request) -> Response:
+        """The C2PA manifest of a stream, once it is over. One inside a finished film needs none beside it."""
+        if self._manifests is None:
+            raise HTTPException(404, "streams are not signed here: no provenance.certificate is configured")
+        data = await self._manifests.manifest(caller_of(request).tenant, request.path_params["id"])
+        return Response(data, media_type=C2PA, headers={"Cache-Control": "no-store"})
+
+    async def clear_cache(self, request: Request) -> Response:
+        """Forget what is kept of the caller's utterances; what is being spoken just now may be kept again."""
+        tenant = caller_of(request).tenant
+        self._captions.clear(tenant)
+        if self._manifests is not None:
+            self._manifests.clear(tenant)
+        await self._graph.clear_cache(tenant)
+        return Response(status_code=204)
 
     async def prerender(self, request: Request) -> Response:
         """Speak texts into the cache, one after the other, and say what was there already."""
@@ -79,11 +103,18 @@ class Videos:
         delivery = parse_delivery(body.voice, body.speed, body.language, gender)
         return parse_speech(text, delivery, self._config.speech.max_text_chars)
 
-    async def _stream(self, video: VideoRequest, body: VideoBody) -> Response:
+    async def _stream(self, video: VideoRequest, body: VideoBody, meta: AvatarMeta) -> Response:
         first, fragments = await self._begun(video, body, self._graph.stream(video))
         head = _head(first)
         headers = await self._headers(video, body, head)
-        return StreamingResponse(_data(fragments), media_type=f'video/mp4; codecs="{head.codecs}"', headers=headers)
+        voice = head.speech_engine if video.speech is not None else ""
+        origin = Origin(meta.id, meta.version, not meta.builtin, voice, (await self._graph.info()).lipsync.name)
+        data = _data(fragments, lambda begin: self.marks.begin(begin, origin))
+        if self._manifests is not None:
+            data = self._manifests.signed(video.tenant, video.utterance, data, origin)
+            url = f"/v1/videos/{video.utterance}/manifest.c2pa"
+            headers["Link"] = ", ".join(filter(None, [headers.get("Link"), f'<{url}>; rel="c2pa-manifest"; type="{C2PA}"']))
+        return StreamingResponse(data, media_type=f'video/mp4; codecs="{head.codecs}"', headers=headers)
 
     async def _film(self, video: VideoRequest, body: VideoBody) -> Response:
         first, parts = await self._begun(video, body, self._graph.film(video))
@@ -125,10 +156,12 @@ def _head(first: Fragment) -> FragmentHead:
     return first.head
 
 
-async def _data(fragments: Items[Fragment]) -> AsyncIterator[bytes]:
+async def _data(fragments: Items[Fragment], mark: Callable[[bytes], bytes]) -> AsyncGenerator[bytes, None]:
+    """mark: what is done to the beginning."""
     async with aclosing(fragments):
         async for fragment in fragments:
-            yield fragment.data + STREAM_END if fragment.final else fragment.data
+            data = fragment.data if fragment.head is None else mark(fragment.data)
+            yield data + STREAM_END if fragment.final else data
 
 
 def _check_captions(body: VideoBody, audio: bytes | None) -> None:

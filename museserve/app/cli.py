@@ -40,8 +40,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-avatar_app = typer.Typer(help="Add, list and delete avatars.", no_args_is_help=True, rich_markup_mode=None)
+avatar_app = typer.Typer(help="Add, prepare, list and delete avatars.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(avatar_app, name="avatar")
+cache_app = typer.Typer(help="Look after what is kept of spoken texts.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(cache_app, name="cache")
 weights_app = typer.Typer(help="List, download and verify MuseTalk's model files.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(weights_app, name="weights")
 
@@ -278,18 +280,56 @@ def add_avatar(
     typer.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip())
 
 
+@avatar_app.command("prepare")
+def prepare_avatars(config: ConfigOption = "local") -> None:
+    """Prepare the shipped avatars as a configuration wants them, and check all their files; those that are there already stay."""
+    for meta in _store(_config(config)).list():
+        if meta.builtin:
+            typer.echo(f"{meta.id}: version {meta.version}")
+
+
 @avatar_app.command("list")
 def list_avatars(config: ConfigOption = "local") -> None:
     """Print every avatar: id, name, gender, size, built in or added."""
-    for meta in _store(_config(config)).list():
+    from musetalk.avatars.builtin import BUILTIN, shipped_facts
+    from musetalk.avatars.stores import open_store
+
+    known = open_store(_config(config).avatars).list()  # as it is: the service that uses it may have other settings
+    for meta in known:
         typer.echo(f"{meta.id:<24} {meta.name:<24} {meta.gender:<7} {meta.size:>4} px  {'built in' if meta.builtin else 'added'}")
+    for avatar_id in sorted(set(BUILTIN) - {meta.id for meta in known}):
+        name, gender = shipped_facts(avatar_id)
+        typer.echo(f"{avatar_id:<24} {name:<24} {gender:<7} {'':>4}     built in, prepared when it is first used")
 
 
 @avatar_app.command("delete")
 def delete_avatar(avatar_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)], config: ConfigOption = "local") -> None:
     """Delete an avatar that was added."""
-    _store(_config(config)).delete(avatar_id)
+    from musetalk.avatars.stores import open_store
+
+    open_store(_config(config).avatars).delete(avatar_id)
     _note(f"{avatar_id} is deleted")
+
+
+@cache_app.command("clear")
+def clear_cache(
+    url: Annotated[
+        str,
+        typer.Option(help="let a running service do it, e.g. http://127.0.0.1:8001", show_default="the configured store alone, of all tenants"),
+    ] = "",
+    key: Annotated[str, typer.Option(envvar="MUSESERVE_KEY", help="of a service that asks for one, whose tenant it is", show_default=False)] = "",
+    config: ConfigOption = "local",
+) -> None:
+    """Remove what is kept of every spoken text: speech, films, captions."""
+    if url:
+        _call(url, key, "DELETE", "/v1/cache", "the cache cannot be cleared")
+        _note(f"the cache of {url} is empty")
+        return
+    from museserve.runtime.blob_store import BlobStore
+
+    cache = _config(config).cache
+    BlobStore(cache.place, cache.max_bytes, own=not cache.uri).clear()
+    _note(f"{cache.place} is empty; a service that runs has some of it in memory for up to ten minutes, unless it is told by --url")
 
 
 @keys_app.command("create")
@@ -495,18 +535,23 @@ def _prerender_here(settings: AppConfig, tenant: str, avatar: str, speeches: lis
 
 def _prerender_there(url: str, key: str, texts: list[str], manner: dict[str, Any]) -> Iterator[tuple[str, bool, int]]:
     """Through `POST /v1/prerender`, a text at a time, so that each is told when it is done."""
+    for text in texts:
+        made = _call(url, key, "POST", "/v1/prerender", f"refused {text[:60]!r}", json={"texts": [text], **manner}).json()["data"][0]
+        yield made["text"], made["cache"] != "miss", made["frames"]
+
+
+def _call(url: str, key: str, method: str, path: str, what: str, **sent: Any) -> Any:
+    """What a running service answers. Raises RequestError, which says `what` failed."""
     import httpx2
 
-    with httpx2.Client(timeout=600, headers={"Authorization": f"Bearer {key}"} if key else {}) as client:
-        for text in texts:
-            try:
-                answer = client.post(f"{url.rstrip('/')}/v1/prerender", json={"texts": [text], **manner})
-            except httpx2.TransportError as error:
-                raise RequestError(f"{url} cannot be reached: {error}") from None
-            if answer.is_error:
-                raise RequestError(f"{url} refused {text[:60]!r}: {answer.json()['error']['message']}")
-            made = answer.json()["data"][0]
-            yield made["text"], made["cache"] != "miss", made["frames"]
+    try:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        answer = httpx2.request(method, f"{url.rstrip('/')}{path}", headers=headers, timeout=600, **sent)
+    except httpx2.TransportError as error:
+        raise RequestError(f"{url} cannot be reached: {error}") from None
+    if answer.is_error:
+        raise RequestError(f"{url}: {what}: {answer.json()['error']['message']}")
+    return answer
 
 
 def _check_output(output: Path) -> None:

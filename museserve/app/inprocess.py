@@ -24,7 +24,7 @@ from museserve.messages import (
 )
 from museserve.pipeline.cache import UtteranceCache
 from museserve.pipeline.engines import LipSync
-from museserve.pipeline.video import VideoPipeline, write_mp4
+from museserve.pipeline.video import VideoPipeline
 from museserve.runtime import cpu
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.speech.synthesizer import Synthesizer
@@ -113,13 +113,12 @@ async def render_to_file(
 
     Returns the fragments and the words.
     """
-    fragments = await local.fragments(request, on_fragment)
-    words = tuple(word for fragment in fragments for word in fragment.words)
+    film = await local.pipeline.finished(request, on_fragment)
     partial = out.with_name(out.name + ".part")
     try:
         with partial.open("wb") as file:
-            write_mp4(request, fragments, words, file)
+            film.write(file)
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
-    return fragments, words
+    return film.fragments, film.words

@@ -33,6 +33,7 @@ FOLDER = "muse-"  # of a service's private folder, below /tmp
 OWNER = "owner"  # the file in it that has the number of its process
 ALIVE = "alive.lock"  # the one that is locked for as long as that lives
 DAEMONS = ("gcs_server", "raylet")
+TEMPORARY = "TMPDIR"
 LOOK_S = 0.5
 
 RAYS_LIST = "prom_metrics_service_discovery.json"  # of a cluster's nodes, kept up to date in its temporary folder
@@ -58,9 +59,10 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
     _check_free(config.server.host, port, "server.port")
     _check_free("127.0.0.1", config.server.dashboard_port, "server.dashboard_port")
     num_gpus = _enough_gpus(config, visible_gpus() if num_gpus is None else num_gpus)
+    mask = os.umask(0o077)  # what this service and its replicas write is for nobody else to read
     # Short: Unix sockets below it have at most 107 characters in their path.
     temp = Path(tempfile.mkdtemp(prefix=FOLDER, dir="/tmp")) if private_temp else None
-    chosen, alive = os.environ.get(haproxy.BINARY), ExitStack()
+    before, alive = {name: os.environ.get(name) for name in (haproxy.BINARY, TEMPORARY)}, ExitStack()
     try:
         flags = node_flags(config.server) | one_machine_flags(config.server, temp)
         if temp is not None:
@@ -69,6 +71,8 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
             (temp / RAY_TOKEN).write_text(secrets.token_hex(32))
             os.environ.pop("RAY_AUTH_TOKEN", None)  # it would go before the file
             alive.enter_context(FileLock(temp / ALIVE))
+            (temp / "tmp").mkdir()  # uploads and films on their way: they go with the service, even if it is killed
+            flags[TEMPORARY] = str(temp / "tmp")
             if config.server.fast_transport and (launcher := haproxy.write_launcher(temp)) is not None:
                 flags[haproxy.BINARY] = str(launcher)
         os.environ.update(flags)
@@ -81,9 +85,12 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         if temp is not None:
             _end_leftovers(temp)
             shutil.rmtree(temp, ignore_errors=True)
-        os.environ.pop(haproxy.BINARY, None)
-        if chosen is not None:
-            os.environ[haproxy.BINARY] = chosen
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        os.umask(mask)
+        tempfile.tempdir = None  # else this process goes on using what is no longer there
         alive.close()
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from configs.models import AppConfig
+from museserve.media.label import Label
 from museserve.messages import AvatarRef, EngineInfo, Fragment, FragmentHead, Phoneme, SpeechChunk, SpeechInfo, SpeechRequest, Word
 from museserve.runtime.blob_store import BlobStore, blob_key
 from museserve.runtime.versions import stamp
@@ -38,10 +39,11 @@ LIPSYNC_EXCEPT: Any = {"batch": True, "avatar_cache_bytes": True, "engine": True
 
 @dataclass(frozen=True)
 class CacheKeys:
-    """fragments: None where they are not kept."""
+    """fragments: None where they are not kept. tenant: whose they are."""
 
     speech: str
     fragments: str | None
+    tenant: str = ""
 
 
 class UtteranceCache:
@@ -52,7 +54,9 @@ class UtteranceCache:
     """
 
     def __init__(self, config: AppConfig) -> None:
-        self._store = BlobStore(config.cache.place, config.cache.max_bytes, config.cache.memory_bytes)
+        cache = config.cache
+        ages = {"kept_s": cache.kept_hours * 3_600, "long_s": cache.prerendered_hours * 3_600}
+        self._store = BlobStore(cache.place, cache.max_bytes, cache.memory_bytes, own=not cache.uri, **ages)
         self._speech_settings = blob_key(FORMAT, config.speech.model_dump_json(exclude=SPEECH_EXCEPT))
         lipsync = config.lipsync.model_dump_json(exclude=LIPSYNC_EXCEPT)
         media, pieces = config.mux.media.model_dump_json(), config.mux.first_pieces
@@ -70,33 +74,51 @@ class UtteranceCache:
         avatar: AvatarRef,
         lipsync: EngineInfo,
         phase: int,
+        label: Label | None = None,
         tenant: str = "",
     ) -> CacheKeys:
         """speech, lipsync: what runs, as the engines tell it. phase: the idle frame that the utterance begins on.
 
+        label: what is drawn on its pictures.
         tenant: whose entries they are. Others make their own, so that nobody can tell by the time what another one has said.
         """
         text = json.dumps(asdict(request), sort_keys=True)
         spoken = blob_key(self._speech_settings, speech.engine, speech.model, speech.version, text, *([tenant] if tenant else []))
         if phase % SEGMENT_FRAMES:
-            return CacheKeys(spoken, None)
-        filmed = blob_key(self._film_settings, spoken, avatar.id, avatar.version, lipsync.name, lipsync.version, phase)
-        return CacheKeys(spoken, filmed)
+            return CacheKeys(spoken, None, tenant)
+        filmed = blob_key(
+            self._film_settings, spoken, avatar.id, avatar.version, lipsync.name, lipsync.version, phase, *(() if label is None else (label,))
+        )
+        return CacheKeys(spoken, filmed, tenant)
 
     def speech(self, keys: CacheKeys) -> list[SpeechChunk] | None:
-        blob = self._store.get(keys.speech)
+        blob = self._store.get(keys.speech, group=keys.tenant)
         return None if blob is None else unpack_speech(blob)
 
     def fragments(self, keys: CacheKeys) -> list[Fragment] | None:
-        blob = None if keys.fragments is None else self._store.get(keys.fragments)
+        blob = None if keys.fragments is None else self._store.get(keys.fragments, group=keys.tenant)
         return None if blob is None else unpack_fragments(blob)
 
     def keep_speech(self, keys: CacheKeys, chunks: list[SpeechChunk]) -> None:
-        self._store.put(keys.speech, pack_speech(chunks))
+        self._store.put(keys.speech, pack_speech(chunks), group=keys.tenant)
 
-    def keep_fragments(self, keys: CacheKeys, fragments: list[Fragment]) -> None:
+    def keep_fragments(self, keys: CacheKeys, fragments: list[Fragment], *, long: bool = False) -> None:
+        """long: as long as what was prerendered."""
         if keys.fragments is not None:
-            self._store.put(keys.fragments, pack_fragments(fragments))
+            self._store.put(keys.fragments, pack_fragments(fragments), long=long, group=keys.tenant)
+
+    def keep_longer(self, keys: CacheKeys) -> None:
+        """Fragments that are there, as long as what was prerendered now."""
+        if keys.fragments is not None:
+            self._store.lengthen(keys.fragments, group=keys.tenant)
+
+    def clear(self, tenant: str) -> None:
+        """Remove everything that is kept of a tenant, captions too. Raises OSError."""
+        self._store.clear(tenant)
+
+    def watch(self) -> None:
+        """See to it, from a thread, that what is past its end goes."""
+        self._store.watch()
 
 
 async def recording(chunks: Chunks, keep: Callable[[list[SpeechChunk]], None]) -> Chunks:

@@ -55,6 +55,11 @@ class FilmedAvatar(Protocol):
     @property
     def ref(self) -> AvatarRef: ...
 
+    @property
+    def uploaded(self) -> bool:
+        """Whether it was made of somebody's portrait or clip."""
+        ...
+
     def require(self, engine: EngineInfo) -> None:
         """Raises EngineUnavailableError when the engine that runs cannot draw it."""
         ...

@@ -23,6 +23,7 @@ from configs.models import MuxConfig
 from museserve.errors import AudioError
 from museserve.media.background import Background, fade_weights
 from museserve.media.encode import FragmentEncoder
+from museserve.media.label import Label
 from museserve.media.static_blocks import keep_static
 from museserve.messages import ByteArray, Fragment, FragmentHead, RenderRequest, SpeechChunk
 from museserve.pipeline.engines import LipSync
@@ -67,7 +68,7 @@ class UtterancePlan:
 
     paced: keep at most `MuxConfig.lead_s` ahead of a viewer who plays in real time. phase: the idle frame that the
     first picture is drawn on.
-    max_s: longest speech; longer raises AudioError. first_frame: as in `VideoRequest`.
+    max_s: longest speech; longer raises AudioError. first_frame: as in `VideoRequest`. label: is drawn on every picture.
     """
 
     name: str = ""
@@ -75,6 +76,7 @@ class UtterancePlan:
     phase: int = 0
     max_s: float = 900.0
     first_frame: int = 0
+    label: Label | None = None
 
 
 @dataclass(frozen=True)
@@ -321,6 +323,11 @@ class UtterancePipeline:
             frames[0] = keep_static(frames[0], self._background.frames[self._number(-1)])
         elif total is not None and first == max(total - SEGMENT_FRAMES, self._config.first_pieces[0]):
             frames[0] = keep_static(frames[0], self._background.frames[self._number(total)])
+        if self._plan.label is not None:
+            # Where nobody speaks a picture is the background itself, which is not to be written on.
+            frames = [frame if frame.flags.writeable and frame.base is None else frame.copy() for frame in frames]
+            for frame in frames:
+                self._plan.label.draw(frame)
         return self._encoder.encode(frames)
 
     async def _pace(self, first: int) -> None:

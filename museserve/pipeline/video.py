@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
@@ -16,7 +16,9 @@ from typing import BinaryIO, Protocol
 from configs.models import AppConfig, MuxConfig
 from museserve.errors import RequestError
 from museserve.media.decode import decode_speech
+from museserve.media.label import Label, check_label, label_for
 from museserve.media.mp4 import to_mp4
+from museserve.media.provenance import Marks, Origin
 from museserve.media.text_track import TextTrack
 from museserve.messages import CacheHit, FilmHead, Fragment, SpeechChunk, SpeechInfo, VideoRequest, Word
 from museserve.pipeline.cache import CacheKeys, UtteranceCache, recording, replay, replay_speech
@@ -73,6 +75,8 @@ class VideoPipeline:
         executor: where frames are composed and encoded, those that are needed first before all others.
         cache: of finished utterances; None = nothing is kept.
         place: what an utterance needs to be drawn; one out of the cache needs none.
+    Raises:
+        ConfigError: the label cannot be drawn, or the certificate does not sign.
     """
 
     def __init__(
@@ -89,6 +93,10 @@ class VideoPipeline:
         self._engines, self._open_avatar, self._executor = engines, open_avatar, executor
         self._cache = cache
         self._observer = observer
+        self._label = config.label
+        check_label(config.label)
+        self._marks = Marks(config.provenance)
+        self._marks.signer  # noqa: B018  # what is wrong with a certificate is told at start
         self._place = place
 
     def configure(self, config: MuxConfig) -> None:
@@ -101,14 +109,7 @@ class VideoPipeline:
         Raises:
             RequestError, BusyError: before the first fragment. EngineError: at any time.
         """
-        if request.first_frame < 0 or request.first_frame % SEGMENT_FRAMES:
-            raise RequestError(f"first_frame must be a multiple of {SEGMENT_FRAMES}, 0 or more, got {request.first_frame}")
-        lookup = await self._look_up(request)
-        if lookup.fragments is None:
-            fragments, place = self._film(request, lookup), self._place(request)
-        else:
-            fragments, place = self._replay(request, lookup), nullcontext()
-        async with place, aclosing(fragments):
+        async with aclosing(self._stream(request)) as fragments:
             async for fragment in fragments:
                 yield fragment
 
@@ -117,18 +118,46 @@ class VideoPipeline:
 
         Raises as `stream`, before the first item.
         """
-        fragments = [fragment async for fragment in self.stream(request)]
-        head = fragments[0].head
+        finished = await self.finished(request)
+        head = finished.fragments[0].head
         assert head is not None
-        words = tuple(word for fragment in fragments for word in fragment.words)
         file = io.BytesIO()
-        await asyncio.get_running_loop().run_in_executor(self._executor, write_mp4, request, fragments, words, file)
-        yield FilmHead(head, words)
+        await asyncio.get_running_loop().run_in_executor(self._executor, finished.write, file)
+        yield FilmHead(head, finished.words)
         data = file.getbuffer()
         for at in range(0, len(data), FILE_CHUNK):
             yield bytes(data[at : at + FILE_CHUNK])
 
-    async def _look_up(self, request: VideoRequest) -> _Lookup:
+    async def finished(self, request: VideoRequest, on_fragment: Callable[[Fragment], object] = lambda fragment: None) -> FinishedFilm:
+        """A whole utterance for a file: labelled where that is configured, and what it is marked with. Raises as `stream`."""
+        avatar = await asyncio.to_thread(self._open_avatar, request.avatar)
+        label = label_for(self._label, request.speech, avatar.uploaded)
+        fragments = []
+        async with aclosing(self._stream(request, label)) as made:
+            async for fragment in made:
+                fragments.append(fragment)
+                on_fragment(fragment)
+        head = fragments[0].head
+        assert head is not None
+        voice = head.speech_engine if request.speech is not None else ""
+        lipsync = (await self._engines.lipsync()).info
+        origin = Origin(avatar.ref.id, avatar.ref.version, avatar.uploaded, voice, lipsync.name)
+        return FinishedFilm(request, fragments, origin, self._marks)
+
+    async def _stream(self, request: VideoRequest, label: Label | None = None) -> AsyncGenerator[Fragment, None]:
+        """label: is drawn on every picture."""
+        if request.first_frame < 0 or request.first_frame % SEGMENT_FRAMES:
+            raise RequestError(f"first_frame must be a multiple of {SEGMENT_FRAMES}, 0 or more, got {request.first_frame}")
+        lookup = await self._look_up(request, label)
+        if lookup.fragments is None:
+            fragments, place = self._film(request, lookup, label), self._place(request)
+        else:
+            fragments, place = self._replay(request, lookup), nullcontext()
+        async with place, aclosing(fragments):
+            async for fragment in fragments:
+                yield fragment
+
+    async def _look_up(self, request: VideoRequest, label: Label | None) -> _Lookup:
         """The avatar, and what is known of this utterance from before."""
         began = time.perf_counter()
         lipsync = await self._engines.lipsync()
@@ -137,16 +166,18 @@ class VideoPipeline:
         if self._cache is None or request.speech is None:
             return _Lookup(began, lipsync, avatar)
         speech_info = await self._engines.speech()
-        keys = self._cache.keys(request.speech, speech_info, avatar.ref, lipsync.info, request.phase, request.tenant)
+        keys = self._cache.keys(request.speech, speech_info, avatar.ref, lipsync.info, request.phase, label, request.tenant)
         fragments = await asyncio.to_thread(self._cache.fragments, keys)
         speech = None if fragments is not None else await asyncio.to_thread(self._cache.speech, keys)
         keep = (request.keep or speech is not None) and request.first_frame == 0  # a part is not kept
+        if fragments is not None and request.keep:
+            await asyncio.to_thread(self._cache.keep_longer, keys)
         lookup = _Lookup(began, lipsync, avatar, speech_info, keys, fragments, speech, keep)
         if self._observer is not None:
             self._observer.looked_up(lookup.hit)
         return lookup
 
-    async def _film(self, request: VideoRequest, lookup: _Lookup) -> AsyncGenerator[Fragment, None]:
+    async def _film(self, request: VideoRequest, lookup: _Lookup, label: Label | None) -> AsyncGenerator[Fragment, None]:
         background = await asyncio.to_thread(lookup.avatar.background, lookup.lipsync.info.name)  # its first use may fetch 100 MB
         utterance = UtterancePipeline(
             background,
@@ -154,7 +185,7 @@ class VideoPipeline:
             lookup.lipsync,
             self._config,
             self._executor,
-            UtterancePlan(request.utterance, request.paced, request.phase, self._limits.max_utterance_s, request.first_frame),
+            UtterancePlan(request.utterance, request.paced, request.phase, self._limits.max_utterance_s, request.first_frame, label),
             Timings(lookup.began),
             self._observer.encoded if self._observer is not None else None,
         )
@@ -175,7 +206,7 @@ class VideoPipeline:
             if self._observer is not None:
                 self._observer.ended(utterance.timings)
         if made and self._cache is not None and lookup.keys is not None and lookup.lasting(utterance.notice):
-            await asyncio.to_thread(self._cache.keep_fragments, lookup.keys, made)
+            await asyncio.to_thread(self._cache.keep_fragments, lookup.keys, made, long=request.keep)
 
     async def _replay(self, request: VideoRequest, lookup: _Lookup) -> AsyncGenerator[Fragment, None]:
         began = time.perf_counter()
@@ -208,8 +239,24 @@ class VideoPipeline:
             asyncio.get_running_loop().run_in_executor(None, self._cache.keep_speech, lookup.keys, chunks)
 
 
-def write_mp4(request: VideoRequest, fragments: list[Fragment], words: tuple[Word, ...], file: BinaryIO) -> None:
-    """The fragments of a whole utterance as a finished mp4, with captions inside where the request wants them."""
-    frames = fragments[-1].first_frame + fragments[-1].n_frames
-    track = TextTrack.of(words, request.speech, frames) if request.text_track and request.speech is not None else None
-    to_mp4([fragment.data for fragment in fragments], file, track)
+@dataclass(frozen=True)
+class FinishedFilm:
+    """All fragments of an utterance, ready to be written into a file."""
+
+    request: VideoRequest
+    fragments: list[Fragment]
+    origin: Origin
+    marks: Marks
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        return tuple(word for fragment in self.fragments for word in fragment.words)
+
+    def write(self, file: BinaryIO) -> None:
+        """As a finished mp4, with captions inside where the request wants them, and marked as generated. Raises EngineError."""
+        request, last = self.request, self.fragments[-1]
+        frames = last.first_frame + last.n_frames
+        track = TextTrack.of(self.words, request.speech, frames) if request.text_track and request.speech is not None else None
+        film = io.BytesIO()
+        to_mp4([fragment.data for fragment in self.fragments], film, track)
+        file.write(self.marks.finish(film.getvalue(), self.origin))

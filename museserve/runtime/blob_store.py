@@ -1,7 +1,14 @@
 """A bounded store of immutable blobs under content-derived keys, on any `pyarrow.fs` file system, shared by processes.
 
-    <root>/<first two digits>/<key>         32 bytes of SHA-256 and the blob
-    <root>/<first two digits>/<key>.used    empty; its time is the last time the blob was read, to the hour
+    <root>/<first two digits>/<name>         the blob, sealed
+    <root>/<first two digits>/<name>.used    empty; its time is the last time the blob was read, to the hour
+    <root>/<first two digits>/<name>.long    empty; the blob is one that is kept longer, from this file's time on
+    <root>/<16 digits>/...                   the same for a group, such as a tenant, which can be cleared apart
+
+A blob is sealed (AES-GCM) by its own key, and the name does not tell the key: whoever can read the store but does not
+know what a key was made of, such as a text, learns the size and the time of blobs and nothing else.
+
+A blob has an end, by its age. What is past it goes at the next `trim`, also out of memory.
 
 When the blobs outgrow their bound, those that were read longest ago go. File systems know when a file was written but seldom when it was read, and an
 object store cannot change that time: so each read that is the first in an hour writes the marker anew. Libraries that bound
@@ -14,30 +21,38 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
+import os
 import re
 import threading
 import time
 import uuid
+import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow.fs as pafs
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from museserve.runtime import storage
 
 logger = logging.getLogger(__name__)
 
 KEY = re.compile(r"[0-9a-f]{64}")
-USED = ".used"
+FOLDER, GROUP = re.compile(r"[0-9a-f]{2}"), re.compile(r"[0-9a-f]{16}")
+USED, LONG = ".used", ".long"
 TEMPORARY = ".tmp-"
 MARK_S = 3_600.0  # how exactly the last read is known
 KEPT_SHARE = 0.9  # what is left after blobs had to go, so that not every write makes some go
 LOOK_AFTER = 64  # writes after which the whole store is measured again, because other processes write too
 STALE_S = 3_600.0  # a temporary file this old was left by a writer that died
-DIGEST = 32
+TRIM_S = 600.0  # between two looks for what is past its end
+NONCE = 12
 PATIENCE_S = 1.0  # for a blob of a remote store
 AWAY_S = 10.0  # how long a store that failed is left alone
 READERS = 8
@@ -50,50 +65,60 @@ class BlobStore:
         uri: folder, or a `pyarrow.fs` URI (file://, s3://, gs://).
         max_bytes: of all blobs together; may be passed for a moment by what was just written.
         memory_bytes: of blobs kept in this process as well.
+        kept_s, long_s: how old a blob, and one that is kept longer, becomes before it is removed.
+        own: whether a local folder is the project's own, whose rights may be changed; one that is made is private.
     Raises:
         ConfigError: the URI names no file system, or its bucket is not there.
     """
 
-    def __init__(self, uri: str, max_bytes: int, memory_bytes: int = 32 * 2**20) -> None:
+    def __init__(
+        self, uri: str, max_bytes: int, memory_bytes: int = 32 * 2**20, *, kept_s: float = math.inf, long_s: float = math.inf, own: bool = False
+    ) -> None:
         self._fs, self._root = storage.resolve(uri, Path(), "cache.uri")
         storage.check(self._fs, self._root, "cache.uri")
         self._local = self._fs.type_name == "local"
+        if self._local:
+            storage.keep_private(Path(self._root), own=own)
         self._readers = None if self._local else ThreadPoolExecutor(READERS, thread_name_prefix="cache")
         self._away_until = 0.0
         self._max_bytes, self._memory_bytes = max_bytes, memory_bytes
+        self._kept_s, self._long_s = kept_s, long_s
         self._lock = threading.Lock()
-        self._memory: OrderedDict[str, bytes] = OrderedDict()
+        self._memory: OrderedDict[str, bytes] = OrderedDict()  # by path, like all else
         self._marked: dict[str, float] = {}
         self._writes = 0
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, *, group: str = "") -> bytes | None:
         """The blob, or None when there is none or it is damaged."""
+        path = self._path(key, group)
         with self._lock:
-            blob = self._memory.get(key)
+            blob = self._memory.get(path)
             if blob is not None:
-                self._memory.move_to_end(key)
+                self._memory.move_to_end(path)
         if blob is None:
-            blob = self._looked_up(key)
+            blob = self._looked_up(key, path)
             if blob is None:
                 return None
-            self._remember(key, blob)
+            self._remember(path, blob)
         if self._readers is None:
-            self._mark(key)
+            self._mark(path)
         else:
-            self._readers.submit(self._mark, key)
+            self._readers.submit(self._mark, path)
         return blob
 
-    def put(self, key: str, blob: bytes) -> bool:
-        """Keep a blob. False when it is larger than the store or cannot be written."""
+    def put(self, key: str, blob: bytes, *, long: bool = False, group: str = "") -> bool:
+        """Keep a blob; long: for the longer time. False when it is larger than the store or cannot be written."""
         if len(blob) > self._max_bytes or self.away:
             return False
-        path = self._path(key)
+        path = self._path(key, group)
         try:
-            self._write(path, hashlib.sha256(blob).digest() + blob)
+            if long:
+                self._write(path + LONG, b"")
+            self._write(path, _sealed(key, blob))
         except OSError as error:
             self._failed("written", error)
             return False
-        self._remember(key, blob)
+        self._remember(path, blob)
         with self._lock:
             self._writes += 1
             look = self._writes % LOOK_AFTER == 1
@@ -101,43 +126,77 @@ class BlobStore:
             self.trim()
         return True
 
+    def lengthen(self, key: str, *, group: str = "") -> None:
+        """Keep a blob that is there for the longer time, from now on."""
+        if not self.away:
+            try:
+                self._write(self._path(key, group) + LONG, b"")
+            except OSError as error:
+                self._failed("written", error)
+
     def trim(self) -> int:
-        """Remove what was read longest ago until the bound is kept. Returns the bytes that are left."""
+        """Remove what is past its end, and what was read longest ago until the bound is kept. Returns the bytes that are left."""
         try:
             entries = self._fs.get_file_info(pafs.FileSelector(self._root, allow_not_found=True, recursive=True))
         except OSError as error:
             self._failed("listed", error)
             return 0
         blobs: dict[str, tuple[float, int]] = {}
-        used: dict[str, float] = {}
+        marks: dict[str, dict[str, float]] = {USED: {}, LONG: {}}
+        now = time.time()
         for entry in entries:
             if entry.type != pafs.FileType.File:
                 continue
-            name, at = entry.base_name, (entry.mtime_ns or 0) / 1e9
+            name, path, at = entry.base_name, entry.path, (entry.mtime_ns or 0) / 1e9
+            suffix = PurePosixPath(name).suffix
             if KEY.fullmatch(name):
-                blobs[name] = at, entry.size
-            elif name.endswith(USED):
-                used[name.removesuffix(USED)] = at
-            elif name.startswith(TEMPORARY) and time.time() - at > STALE_S:
-                self._delete(entry.path)
+                blobs[path] = at, entry.size
+            elif suffix in marks:
+                marks[suffix][path.removesuffix(suffix)] = at
+            elif name.startswith(TEMPORARY) and now - at > STALE_S:
+                self._delete(path)
+        used, long = marks[USED], marks[LONG]
+        for path in used.keys() | long.keys():
+            if path not in blobs and now - max(used.get(path, 0.0), long.get(path, 0.0)) > STALE_S:
+                self._forget(path)  # marks of nothing
+        for path, (at, _) in list(blobs.items()):
+            if now - at > self._kept_s and not now - long.get(path, -math.inf) < self._long_s:
+                del blobs[path]
+                self._forget(path)
         total = sum(size for _, size in blobs.values())
         if total > self._max_bytes:
-            for name in sorted(blobs, key=lambda name: max(blobs[name][0], used.get(name, 0.0))):
+            for path in sorted(blobs, key=lambda path: max(blobs[path][0], used.get(path, 0.0))):
                 if total <= KEPT_SHARE * self._max_bytes:
                     break
-                total -= blobs[name][1]
-                self._forget(name)
+                total -= blobs.pop(path)[1]
+                self._forget(path)
+        self._keep_in_memory(blobs.__contains__)
         return total
 
-    def _looked_up(self, key: str) -> bytes | None:
+    def clear(self, group: str | None = None) -> None:
+        """Remove all of a group, out of the store and this process's memory; None = of every group. Raises OSError."""
+        place = self._folder(group or "")
+        self._keep_in_memory(lambda path: group is not None and not FOLDER.fullmatch(path.removeprefix(f"{place}/").partition("/")[0]))
+        for entry in self._fs.get_file_info(pafs.FileSelector(place, allow_not_found=True)):
+            name = PurePosixPath(entry.path).name
+            if FOLDER.fullmatch(name) or (group is None and GROUP.fullmatch(name)):
+                try:
+                    self._fs.delete_dir(entry.path)
+                except FileNotFoundError:
+                    pass  # another process was faster
+
+    def watch(self) -> None:
+        """`trim` every `TRIM_S`, from a thread of its own, so that what is past its end goes although nothing is written."""
+        threading.Thread(target=_watch, args=(weakref.ref(self),), name="cache", daemon=True).start()
+
+    def _looked_up(self, key: str, path: str) -> bytes | None:
         """From the store, if it answers in time."""
-        path = self._path(key)
         if self._readers is None:
-            return self._read(path)
+            return self._read(key, path)
         if self.away:
             return None
         try:
-            return self._readers.submit(self._read, path).result(PATIENCE_S)
+            return self._readers.submit(self._read, key, path).result(PATIENCE_S)
         except FutureTimeoutError:
             self._failed("read", f"no answer in {PATIENCE_S:g} s")
             return None
@@ -155,7 +214,7 @@ class BlobStore:
         if not self._local:
             self._away_until = time.monotonic() + AWAY_S
 
-    def _read(self, path: str) -> bytes | None:
+    def _read(self, key: str, path: str) -> bytes | None:
         try:
             with self._fs.open_input_stream(path) as file:
                 raw = bytes(file.read())
@@ -164,11 +223,12 @@ class BlobStore:
         except OSError as error:
             self._failed("read", error)
             return None
-        if hashlib.sha256(memoryview(raw)[DIGEST:]).digest() != raw[:DIGEST]:
+        try:
+            return _opened(key, raw)
+        except InvalidTag:
             logger.warning("a damaged blob was removed from the cache: %s", path)
             self._delete(path)
             return None
-        return raw[DIGEST:]
 
     def _write(self, path: str, content: bytes) -> None:
         folder = str(PurePosixPath(path).parent)
@@ -186,33 +246,36 @@ class BlobStore:
             self._delete(temporary)
             raise
 
-    def _mark(self, key: str) -> None:
+    def _mark(self, path: str) -> None:
         now = time.time()
         with self._lock:
-            if now - self._marked.get(key, 0.0) < MARK_S:
+            if now - self._marked.get(path, 0.0) < MARK_S:
                 return
-            self._marked[key] = now
+            self._marked[path] = now
         if self.away:
             return
         try:
-            self._write(self._path(key) + USED, b"")
+            self._write(path + USED, b"")
         except OSError:
             return  # it is then taken for as old as it was written
 
-    def _remember(self, key: str, blob: bytes) -> None:
+    def _remember(self, path: str, blob: bytes) -> None:
         with self._lock:
-            self._memory[key] = blob
-            self._memory.move_to_end(key)
+            self._memory[path] = blob
+            self._memory.move_to_end(path)
             held = sum(map(len, self._memory.values()))
             while self._memory and held > self._memory_bytes:
                 held -= len(self._memory.popitem(last=False)[1])
 
-    def _forget(self, key: str) -> None:
-        for path in (self._path(key), self._path(key) + USED):
-            self._delete(path)
+    def _keep_in_memory(self, wanted: Callable[[str], bool]) -> None:
         with self._lock:
-            self._memory.pop(key, None)
-            self._marked.pop(key, None)
+            for path in [path for path in self._memory if not wanted(path)]:
+                del self._memory[path]
+            self._marked = {path: at for path, at in self._marked.items() if wanted(path)}
+
+    def _forget(self, path: str) -> None:
+        for mark in ("", USED, LONG):
+            self._delete(path + mark)
 
     def _delete(self, path: str) -> None:
         try:
@@ -220,10 +283,40 @@ class BlobStore:
         except OSError:
             return  # another process was faster
 
-    def _path(self, key: str) -> str:
+    def _path(self, key: str, group: str = "") -> str:
         if not KEY.fullmatch(key):
             raise ValueError(f"a key is 64 hex digits, got {key[:80]!r}")
-        return f"{self._root}/{key[:2]}/{key}"
+        name = hashlib.sha256(b"name" + key.encode()).hexdigest()
+        return f"{self._folder(group)}/{name[:2]}/{name}"
+
+    def _folder(self, group: str) -> str:
+        return f"{self._root}/{hashlib.sha256(b'group' + group.encode()).hexdigest()[:16]}" if group else self._root
+
+
+def _watch(watched: weakref.ref[BlobStore]) -> None:
+    while (store := watched()) is not None:
+        try:
+            store.trim()
+        except Exception:
+            logger.exception("trimming the cache failed, and is tried again")
+        del store
+        time.sleep(TRIM_S)
+
+
+def _cipher(key: str) -> AESGCM:
+    return AESGCM(hashlib.sha256(b"seal" + key.encode()).digest())
+
+
+def _sealed(key: str, blob: bytes) -> bytes:
+    nonce = os.urandom(NONCE)
+    return nonce + _cipher(key).encrypt(nonce, blob, None)
+
+
+def _opened(key: str, raw: bytes) -> bytes:
+    """Raises InvalidTag: it is not what was sealed."""
+    if len(raw) < NONCE + 16:
+        raise InvalidTag
+    return _cipher(key).decrypt(raw[:NONCE], raw[NONCE:], None)
 
 
 def blob_key(*parts: Any) -> str:

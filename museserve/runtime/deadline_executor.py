@@ -83,16 +83,23 @@ class DeadlineExecutor(Executor):
     def _work(self, from_s: float, horizon_s: float, kind: str) -> None:
         if kind == "background":
             cpu.lower_priority()
-        while (job := self._next(from_s, horizon_s)) is not None:
-            work, future = job
-            if not future.set_running_or_notify_cancel():
-                continue
+        while self._do(self._next(from_s, horizon_s)):
+            pass  # and hold nothing of what was done while there is nothing to do
+
+    @staticmethod
+    def _do(job: tuple[Callable[[], Any], Future[Any]] | None) -> bool:
+        """False when no more comes."""
+        if job is None:
+            return False
+        work, future = job
+        if future.set_running_or_notify_cancel():
             try:
                 result = work()
             except BaseException as error:
                 future.set_exception(error)
             else:
                 future.set_result(result)
+        return True
 
     def _next(self, from_s: float, horizon_s: float) -> tuple[Callable[[], Any], Future[Any]] | None:
         """The first that is due in `from_s` to `horizon_s` seconds, as soon as there is one; with a `from_s` of 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -110,15 +110,33 @@ def local_path(filesystem: Any, path: str) -> Path | None:
     return Path(path) if isinstance(filesystem, pafs.LocalFileSystem) else None
 
 
+def keep_private(folder: Path, *, own: bool) -> None:
+    """Make a folder that nobody else may look into.
+
+    own: close one that is there, too; the rights of a folder that a user made are the user's. What it cannot be made
+    for shows when it is first written to.
+    """
+    with suppress(OSError):
+        if not folder.exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        elif own and folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
+
+
 @contextmanager
-def locked(target: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[bool]:
-    """Hold the lock on `target` among threads and processes; yields whether it had to be waited for. Raises OSError."""
+def locked(target: Path, on_wait: Callable[[], None] = lambda: None, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock on `target` among threads and processes; yields whether it had to be waited for.
+
+    Raises OSError. Timeout: another holds it, and wait is False.
+    """
     path = target.with_name(f"{target.name}.lock")
-    lock = FileLock(path)
+    lock = FileLock(path, mode=0o600)
     waited = False
     try:
         lock.acquire(blocking=False)
     except Timeout:
+        if not wait:
+            raise
         waited = True
         on_wait()
         lock.acquire()

@@ -73,6 +73,11 @@ class Animator:
         parts = zip(none, drawn, strict=True)
         return [np.concatenate([empty, *(crop[None] for crop in crops)]) for empty, crops in parts]
 
+    def forget(self, avatar: AvatarRef) -> None:
+        """Drop its rig, which holds pages of its files."""
+        with self._lock:
+            self._rigs.pop(avatar, None)
+
     def check(self) -> None:
         """A processor is not lost the way a graphics card is: nothing to raise."""
 

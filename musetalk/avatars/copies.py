@@ -23,7 +23,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from museserve.messages import AvatarRef
-from museserve.runtime.storage import locked
+from museserve.runtime.storage import keep_private, locked
 from musetalk.avatars.format import StoredFile, check_content, content_fault
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class LocalCopies:
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder, self._max_bytes = folder, max_bytes
+        keep_private(folder.parent, own=False)
 
     def open(self, ref: AvatarRef, name: str, expected: StoredFile, blocks: Callable[[], Iterable[bytes]]) -> Any:
         """A file as a mapped, checked `pyarrow.Buffer`. blocks: what the store has of it, for when there is no whole copy.

@@ -27,7 +27,7 @@ Source = Literal["portrait", "clip"]
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")  # what callers name an avatar by
 # A tenant's avatars lie in the store by its name and theirs, with a dot between; those of nobody in particular by theirs alone.
 ID_PATTERN = re.compile(rf"(?:[a-z0-9][a-z0-9_-]{{0,31}}\.)?{NAME_PATTERN.pattern}")
-ONE_OFF = "tmp-"  # names that begin so are of avatars that live as long as one request
+ONE_OFF = "tmp-"  # names that begin so are of avatars that live as long as one request, held by a lease
 ACCEPTED = "1 to 64 of a-z, 0-9, '-' and '_' are accepted, beginning with a letter or digit"
 VERSION_PATTERN = re.compile(r"[0-9a-f]{16}")
 
@@ -166,6 +166,10 @@ def name_of(avatar_id: str) -> str:
     return avatar_id.rpartition(".")[2]
 
 
+def is_one_off(avatar_id: str) -> bool:
+    return name_of(avatar_id).startswith(ONE_OFF)
+
+
 def id_of(tenant: str, name: str) -> str:
     """The id of what a tenant calls `name`. Raises UnknownAvatarError: it cannot be a name."""
     if not NAME_PATTERN.fullmatch(name):
@@ -218,6 +222,11 @@ class Avatar:
         self._lock = threading.Lock()
         self._buffers: dict[str, Any] = {}
         self._arrays: dict[str, dict[str, NDArray[Any]]] = {}
+
+    @property
+    def uploaded(self) -> bool:
+        """Whether it was made of somebody's portrait or clip."""
+        return not self.meta.builtin
 
     @property
     def nbytes(self) -> int:

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
-from pathlib import Path
-
-from filelock import FileLock
 
 from configs.models import MediaConfig
 from museserve.errors import ConflictError, EngineError, ImageError, RequestError, StoreError, UnknownAvatarError
@@ -102,7 +97,7 @@ def prepare_builtin(
 
     Costs one small read when it is there; with `verify` all its files are read. With `networks` it is prepared for MuseTalk
     too; without them one that is so already is left as it is.
-    Processes of a machine that do this at once wait for the first.
+    Processes that do this at once, on any machine, wait for the first.
 
     Raises:
         UnknownAvatarError: no such avatar ships with the project.
@@ -127,8 +122,8 @@ def prepare_builtin(
 
     if found := there():
         return found
-    # The system frees the lock when the process that holds it dies.
-    with FileLock(Path(tempfile.gettempdir()) / f"museserve-{os.getuid()}-{avatar_id}.lock"):
+    with store.making(avatar_id):
+        store.seen_anew(avatar_id)
         if found := there():
             return found
         steps, outdated = Steps(), _is_outdated(avatar_id, store, settings, networks)

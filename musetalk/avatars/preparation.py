@@ -102,11 +102,16 @@ def renew(
         return meta.ref
     if meta.builtin:
         return from_portrait.prepare_builtin(avatar_id, store, meta.size, media, networks)
-    avatar, steps = store.load(avatar_id, meta.version), Steps()
-    if meta.source == "clip":
-        assert networks is not None
-        ref = from_clip.again_from_frames(avatar, store, networks, media, steps)
-    else:
-        ref = from_portrait.prepare_framed(avatar.source(), meta.size, store, media, steps, networks)
+    with store.making(avatar_id):
+        store.seen_anew(avatar_id)
+        meta = store.meta(avatar_id)
+        if is_current(meta, networks):
+            return meta.ref  # another replica has done it meanwhile
+        avatar, steps = store.load(avatar_id, meta.version), Steps()
+        if meta.source == "clip":
+            assert networks is not None
+            ref = from_clip.again_from_frames(avatar, store, networks, media, steps)
+        else:
+            ref = from_portrait.prepare_framed(avatar.source(), meta.size, store, media, steps, networks)
     logger.warning("avatar prepared again, as it was of another version: id=%s version=%s %s", ref.id, ref.version, steps)
     return ref

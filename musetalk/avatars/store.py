@@ -3,6 +3,7 @@
     <uri>/<id>/current.json                  which version is current, with its metadata; written last
     <uri>/<id>/<version>/meta.json           and the files that it lists
     <uri>/<id>/.tmp-<random>/                a version being written (file systems that can rename)
+    <uri>/.leases/<id>.json                  until when an avatar of one request is held, or one is being made (`leases`)
 
 A version is immutable. It becomes visible in one step, when `current.json` names it, so a half-written avatar is never seen.
 
@@ -19,8 +20,9 @@ import os
 import threading
 import time
 import uuid
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import astuple
@@ -29,6 +31,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow.fs as pafs
+from filelock import Timeout
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -43,7 +46,6 @@ from musetalk.avatars.current import CurrentVersions
 from musetalk.avatars.format import (
     FORMAT,
     ID_PATTERN,
-    ONE_OFF,
     VERSION_PATTERN,
     Avatar,
     AvatarMeta,
@@ -51,9 +53,12 @@ from musetalk.avatars.format import (
     StoredFile,
     check_content,
     check_id,
+    is_one_off,
     name_of,
     tenant_of,
 )
+from musetalk.avatars.leases import FOLDER as LEASES
+from musetalk.avatars.leases import Kept, Leases, new_owner
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +72,8 @@ BLOCK = 16 * 2**20  # of one request to a remote store
 TOUCH_S = 60.0  # between two marks that a version is in use
 TOLD_IDS = 20  # of those that one may have meant
 TELL_S = 60.0  # between two log lines about one trouble
+WATCH_S = 30.0  # within which what was deleted elsewhere is let go, and what a lease no longer holds is removed
+WAIT_S = 0.5  # between two looks whether somebody else has made an avatar
 
 
 class AvatarStore:
@@ -103,6 +110,9 @@ class AvatarStore:
         self._max_avatars = max_avatars
         self._local_root = storage.local_path(self._fs, self._root)
         self._renames = storage.base_of(self._fs).type_name not in OBJECT_STORES
+        if self._local_root is not None:
+            storage.keep_private(self._local_root, own=not uri)
+        self._leases = Leases(self._fs, self._root, folders=self._renames)
         self._copies: LocalCopies | None = None
         if self._local_root is None and copies is not None:
             self._copies = LocalCopies(copies / hashlib.sha256(self.uri.encode()).hexdigest()[:16], copies_bytes)
@@ -112,6 +122,7 @@ class AvatarStore:
         self._loading: dict[AvatarRef, Future[Avatar]] = {}
         self._told: dict[str, float] = {}
         self._touched: dict[AvatarRef, float] = {}
+        self._when_gone: list[Callable[[AvatarRef], object]] = []
 
     def check(self) -> None:
         """At start. Raises ConfigError: the bucket is not there."""
@@ -141,11 +152,14 @@ class AvatarStore:
             raise UnknownAvatarError(f"there is no avatar {name_of(avatar_id)!r}; known: {', '.join(self._known(avatar_id)) or 'none'}")
         return meta
 
+    def seen_anew(self, avatar_id: str) -> None:
+        """What is current is read when it is asked for next."""
+        self._current.forget(check_id(avatar_id))
+
     def _known(self, avatar_id: str) -> list[str]:
         """What whoever asks for this id may have meant: nothing of other tenants, and nothing that is one request's."""
         tenant = tenant_of(avatar_id)
-        names = [name_of(known) for known in self.ids() if tenant_of(known) == tenant or known in BUILTIN]
-        return [name for name in names if not name.startswith(ONE_OFF)][:TOLD_IDS]
+        return [name_of(known) for known in self.ids() if tenant_of(known) == tenant or known in BUILTIN][:TOLD_IDS]
 
     def exists(self, avatar_id: str) -> bool:
         """Looked up anew. Raises EngineError."""
@@ -154,7 +168,7 @@ class AvatarStore:
         return False
 
     def ids(self) -> list[str]:
-        """Sorted names of the avatars that have a current version. Raises StoreError."""
+        """Sorted names of the avatars that have a current version, one-off ones left out. Raises StoreError."""
         with self._access("read", "list"):
             # A store without folders is listed at once; some keep the empty folder of an avatar that was deleted.
             entries = self._fs.get_file_info(pafs.FileSelector(self._root, allow_not_found=True, recursive=not self._renames))
@@ -163,7 +177,7 @@ class AvatarStore:
                 entries = self._fs.get_file_info([f"{folder}/{CURRENT}" for folder in folders])
         paths = (PurePosixPath(entry.path) for entry in entries if entry.type == pafs.FileType.File)
         names = (path.parent.name for path in paths if path.name == CURRENT)
-        return sorted(name for name in names if ID_PATTERN.fullmatch(name))
+        return sorted(name for name in names if ID_PATTERN.fullmatch(name) and not is_one_off(name))
 
     def list(self, wanted: Callable[[str], bool] = lambda avatar_id: True) -> list[AvatarMeta]:
         """The current version of every avatar whose id is `wanted`, built-in ones first, then by id.
@@ -184,7 +198,9 @@ class AvatarStore:
         return sorted(metas, key=lambda meta: (not meta.builtin, meta.id))
 
     def check_room(self, avatar_id: str) -> None:
-        """Raises ConflictError when one more avatar does not fit. An id that exists always fits."""
+        """Raises ConflictError when one more avatar does not fit. An id that exists always fits, and one that soon goes."""
+        if is_one_off(avatar_id):
+            return
         names = [name for name in self.ids() if tenant_of(name) == tenant_of(avatar_id)]
         if avatar_id not in names and len(names) >= self._max_avatars:
             raise ConflictError(f"the store holds {len(names)} avatars and at most {self._max_avatars} are kept: delete one first")
@@ -211,24 +227,139 @@ class AvatarStore:
         return ref
 
     def delete(self, avatar_id: str) -> None:
-        """Remove an avatar with all its versions. Whoever has it open keeps it; other replicas may know it for the time to live.
+        """Remove an avatar with all its versions, also one that is damaged.
+
+        Whoever draws it just now keeps it until then; other processes let it go within `WATCH_S`, and may know it for the time to live.
 
         Raises:
             UnknownAvatarError: no such avatar.
             ConflictError: it ships with the project.
         """
         self._current.forget(check_id(avatar_id))
-        if self.meta(avatar_id).builtin:
+        try:
+            builtin = self.meta(avatar_id).builtin
+        except (UnknownAvatarError, StoreError):
+            raise
+        except EngineError as error:
+            logger.warning("a damaged avatar is deleted: %s", error)
+            builtin = avatar_id in BUILTIN
+        if builtin:
             raise ConflictError(f"{avatar_id!r} ships with the project and is not deleted")
+        self._remove(avatar_id)
+
+    def _remove(self, avatar_id: str) -> None:
         with self._access("written", avatar_id):
-            self._fs.delete_file(self._path(avatar_id, CURRENT))  # first: from here on nobody finds it
-            self._fs.delete_dir(self._path(avatar_id))
+            with suppress(FileNotFoundError):
+                self._fs.delete_file(self._path(avatar_id, CURRENT))  # first: from here on nobody finds it
+            with suppress(FileNotFoundError):
+                self._fs.delete_dir(self._path(avatar_id))
         self._current.forget(avatar_id)
         if self._copies is not None:
             self._copies.drop(avatar_id)
         with self._lock:
-            for ref in [ref for ref in self._cache if ref.id == avatar_id]:
-                del self._cache[ref]
+            gone = [ref for ref in self._cache if ref.id == avatar_id]
+        self._let_go(gone)
+
+    # --- held for a while ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def one_off(self, avatar_id: str) -> Iterator[None]:
+        """Hold an avatar of one request from before it is made; then it is removed. When this process dies, `sweep` does it.
+
+        Raises StoreError.
+        """
+        by = new_owner()
+        with self._access("written", avatar_id):
+            self._leases.write(avatar_id, by)
+        kept = Kept(lambda: self._leases.write(avatar_id, by), avatar_id)
+        try:
+            yield
+        finally:
+            kept.end()
+            with suppress(StoreError):  # the log has it; the lease ends, and it is swept
+                self._remove(avatar_id)
+                self._leases.remove(avatar_id)
+
+    def sweep(self) -> Sequence[str]:
+        """Remove one-off avatars that nobody holds any more; which they were. Raises StoreError."""
+        with self._access("read", "leases"):
+            entries = self._fs.get_file_info(pafs.FileSelector(self._root, allow_not_found=True))
+            found = {name for entry in entries if is_one_off(name := PurePosixPath(entry.path).name)}
+            found |= {avatar_id for avatar_id in self._leases.ids() if is_one_off(avatar_id)}
+            ended = sorted(avatar_id for avatar_id in found if not self._leases.holds(avatar_id))
+        for avatar_id in ended:
+            self._remove(avatar_id)
+            self._leases.remove(avatar_id)
+        return ended
+
+    @contextmanager
+    def making(self, avatar_id: str, *, wait: bool = True) -> Iterator[None]:
+        """Be the only one, of all processes and machines, that makes this avatar; the others wait, or are refused.
+
+        Raises:
+            ConflictError: somebody else does, and wait is False. StoreError.
+        """
+        refused = ConflictError(f"avatar {avatar_id!r} is being prepared just now; wait for it or choose another id")
+        if self._local_root is not None:  # the system gives a file lock back when its holder dies
+            with self._access("written", avatar_id):
+                (self._local_root / LEASES).mkdir(mode=0o700, parents=True, exist_ok=True)
+                held = storage.locked(self._local_root / LEASES / avatar_id, wait=wait)
+                try:
+                    held.__enter__()
+                except Timeout:
+                    raise refused from None
+            try:
+                yield
+            finally:
+                held.__exit__(None, None, None)
+            return
+        by, name = new_owner(), f"{avatar_id}.making"
+        with self._access("written", avatar_id):
+            while not self._leases.claim(name, by):
+                if not wait:
+                    raise refused
+                time.sleep(WAIT_S)
+        kept = Kept(lambda: self._leases.write(name, by), avatar_id)
+        try:
+            yield
+        finally:
+            kept.end()
+            self._leases.remove(name)
+
+    # --- what was deleted elsewhere --------------------------------------------------------------------------------------
+
+    def watch(self, *, sweep: bool = False) -> None:
+        """Let go within `WATCH_S` of what others delete, from a thread of its own; sweep: and remove what no lease holds."""
+        threading.Thread(target=_watch, args=(weakref.ref(self), sweep), name="avatars", daemon=True).start()
+
+    def when_gone(self, told: Callable[[AvatarRef], object]) -> None:
+        """`told` is called with each open version that is let go because it was deleted."""
+        self._when_gone.append(told)
+
+    def let_go(self) -> Sequence[AvatarRef]:
+        """Close open versions that are no longer in the store, so that the disk gets their bytes back; which they were.
+
+        Raises StoreError.
+        """
+        with self._lock:
+            held = list(self._cache)
+        if not held:
+            return []
+        with self._access("read", "list"):
+            files = self._fs.get_file_info([self._path(ref.id, ref.version, META) for ref in held])
+        gone = [ref for ref, file in zip(held, files, strict=True) if file.type == pafs.FileType.NotFound]
+        for avatar_id in {ref.id for ref in gone}:
+            self._current.forget(avatar_id)
+        self._let_go(gone)
+        return gone
+
+    def _let_go(self, gone: Iterable[AvatarRef]) -> None:
+        with self._lock:
+            for ref in gone:
+                self._cache.pop(ref, None)
+        for ref in gone:
+            for told in self._when_gone:
+                told(ref)
 
     def holds(self, ref: AvatarRef) -> bool:
         """Whether this version is the current one and all its files hold what was written. Reads them all, from the store.
@@ -355,6 +486,9 @@ class AvatarStore:
         except BaseException:
             if self._renames:
                 self._discard(target)
+            if self._local_root is not None:
+                with suppress(OSError):  # there is another version in it
+                    (self._local_root / prepared.id).rmdir()
             raise
         return meta
 
@@ -421,7 +555,8 @@ class AvatarStore:
 
     def _read_current_meta(self, avatar_id: str) -> AvatarMeta | None:
         with self._access("read", avatar_id):
-            current = self._read_current(avatar_id)
+            held = not is_one_off(avatar_id) or self._leases.holds(avatar_id)
+            current = self._read_current(avatar_id) if held else None
         if current is None:
             if self._copies is not None:
                 self._copies.drop(avatar_id)
@@ -523,6 +658,20 @@ class AvatarStore:
                 return
             self._told[trouble] = now
         logger.warning(message, *arguments)
+
+
+def _watch(watched: weakref.ref[AvatarStore], sweep: bool) -> None:
+    while (store := watched()) is not None:
+        try:
+            if sweep and (ended := store.sweep()):
+                logger.warning("avatars of requests that were never finished are removed: %s", ", ".join(ended))
+            store.let_go()
+        except StoreError:
+            pass  # the log has it; the store may be back in a moment
+        except Exception:
+            logger.exception("looking after the avatars failed, and is tried again")
+        del store
+        time.sleep(WATCH_S)
 
 
 def _contents(prepared: PreparedAvatar) -> Iterator[tuple[str, Any]]:

@@ -9,6 +9,7 @@ const TEXTS = {
     locked: "The sound is off until you allow it.",
     unlock: "Turn on sound",
     label: "Interviewer",
+    generated: "AI-generated",
   },
   ko: {
     connecting: "연결하는 중 …",
@@ -18,6 +19,7 @@ const TEXTS = {
     locked: "허용하기 전에는 소리가 나지 않습니다.",
     unlock: "소리 켜기",
     label: "면접관",
+    generated: "AI로 생성된 영상",
   },
 };
 

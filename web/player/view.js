@@ -89,14 +89,16 @@ export class View {
     this.#root.classList.toggle("still", still);
   }
 
-  /** @param {string} label */
+  /** @param {string} label "" = that it is generated, in the language of the page; "none" = no badge */
   name(label) {
-    this.label.hidden = !label;
-    this.label.textContent = label;
+    const texts = textsFor(this.#host);
+    this.label.hidden = label === "none";
+    this.label.textContent = label || texts.generated;
     // The portrait stands for the picture, moving or not; a video without controls tells nothing that its captions do
     // not.
     this.#root.setAttribute("role", "group");
-    this.#root.setAttribute("aria-label", label || textsFor(this.#host).label);
+    const shown = label === "" || label === "none" ? "" : label;
+    this.#root.setAttribute("aria-label", shown || `${texts.label}, ${texts.generated}`);
   }
 
   /** A line, and a button where there is something to do. No key: nothing is amiss.

@@ -303,6 +303,7 @@ class Ready(ServerMessage):
     media: Media
     limits: Limits
     queue: tuple[str, ...] = Field((), description="utterances that are queued or being spoken, in order")
+    digital_source_type: str = Field(description="what the pictures and the sound are, by IPTC's vocabulary: generated")
 
 
 class Queued(ServerMessage):
@@ -412,6 +413,16 @@ class Finished(ServerMessage):
     phase: int = Field(description="the idle frame that follows; a multiple of segment_frames")
 
 
+class Manifest(ServerMessage):
+    """After `finished`, where the service signs: the C2PA manifest of the utterance's stream, which is the idle loop's init segment and all its
+    fragments in order, without their headers. Not of one that was taken over."""
+
+    type: Literal["manifest"] = "manifest"
+    id: str
+    n: int
+    c2pa: str = Field(description="base64")
+
+
 class Interrupted(ServerMessage):
     """No fragment of this utterance follows. Answers `interrupt`, one message for each utterance that was stopped."""
 
@@ -463,6 +474,7 @@ SERVER_MODELS: tuple[type[ServerMessage], ...] = (
     Waiting,
     Delayed,
     Finished,
+    Manifest,
     Interrupted,
     NothingToInterrupt,
     Failure,

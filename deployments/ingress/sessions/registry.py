@@ -20,9 +20,10 @@ from deployments.ingress.sessions.connection import Connection
 from deployments.ingress.sessions.draining import draining_period_s, until_draining
 from deployments.ingress.sessions.metrics import SessionMetrics
 from deployments.ingress.sessions.origin import refused_origin, subprotocol_of
-from deployments.ingress.sessions.session import Film, Session, SessionAvatar
+from deployments.ingress.sessions.session import Film, Session, SessionAvatar, Signing
 from museserve.access.caller import Caller
 from museserve.errors import ForbiddenError, MuseserveError, RequestError, UnauthorizedError
+from museserve.media.provenance import Origin, Signer
 from museserve.messages import CallIds, ServiceInfo
 from museserve.speech.request import parse_delivery
 
@@ -69,6 +70,7 @@ class Sessions:
     Args:
         film: one utterance as fragments; open_avatar: an avatar by the name that a caller gives it; info: what runs.
         use: counts that a caller begins a session; raises UnauthorizedError. still_in: whether one who was let in may stay.
+        signer: of what is sent; None = nothing is signed.
     """
 
     def __init__(
@@ -79,7 +81,9 @@ class Sessions:
         info: Callable[[], Awaitable[ServiceInfo]],
         use: Callable[[Caller], None] = lambda caller: None,
         still_in: Callable[[Caller], bool] = lambda caller: True,
+        signer: Signer | None = None,
     ) -> None:
+        self._signer = signer
         self._app, self._config = config, config.sessions
         self._film, self._open_avatar, self._info = film, open_avatar, info
         self._use, self._still_in = use, still_in
@@ -178,7 +182,8 @@ class Sessions:
         self._use(caller)
         name = f"s_{secrets.token_hex(8)}"
         logs.carry(CallIds(session=name))
-        session = Session(start, avatar, self._app, self._film, self._metrics, name, caller.tenant)
+        signing = None if self._signer is None else Signing(self._signer, info.lipsync.name)
+        session = Session(start, avatar, self._app, self._film, self._metrics, name, caller.tenant, signing)
         live = LiveSession(session, self._ready(session, avatar, info), caller, lost=time.monotonic())
         self._live[session.id] = live
         if self._sweeper is None or self._sweeper.done():
@@ -240,6 +245,7 @@ class Sessions:
             speech=p.Engine(name=speech.engine, reason=speech.reason),
             idle=avatar.idle,
             media=avatar.media,
+            digital_source_type=Origin(avatar.id, avatar.version, avatar.uploaded, speech.engine, engine.name).source_type,
             limits=p.Limits(
                 queued_utterances=limits.queued_utterances,
                 message_bytes=limits.message_bytes,

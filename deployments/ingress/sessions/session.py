@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import secrets
 import time
@@ -18,6 +19,7 @@ from deployments.ingress.sessions.outbox import Outbox
 from deployments.ingress.sessions.utterance import QueuedUtterance, UtteranceCaptions
 from museserve.errors import AudioError, BusyError, ConflictError, EngineError, MuseserveError, PayloadTooLargeError, RequestError, TextError
 from museserve.media.fragments import moved
+from museserve.media.provenance import Origin, SentStream, Signer
 from museserve.messages import Delivery, Fragment, FragmentHead, SpeechRequest, VideoRequest
 from museserve.pipeline.idle_phase import grid_of, idle_frame
 from museserve.speech.request import parse_delivery, parse_speech, speech_of
@@ -64,6 +66,15 @@ class SessionAvatar:
     init: bytes
     idle: p.Idle
     media: p.Media
+    uploaded: bool = False
+
+
+@dataclass(frozen=True)
+class Signing:
+    """lips: the engine that draws, as manifests tell it."""
+
+    signer: Signer
+    lips: str
 
 
 @dataclass(frozen=True)
@@ -82,8 +93,20 @@ class Run:
 class Session:
     """`handle` and `handle_bytes` take what a client sends and never wait; what is to be sent comes out of `outbox`. End it with `aclose`."""
 
-    def __init__(self, start: p.Start, avatar: SessionAvatar, config: AppConfig, film: Film, observer: Observer, name: str, tenant: str = "") -> None:
+    def __init__(
+        self,
+        start: p.Start,
+        avatar: SessionAvatar,
+        config: AppConfig,
+        film: Film,
+        observer: Observer,
+        name: str,
+        tenant: str = "",
+        signing: Signing | None = None,
+    ) -> None:
         self.id = name
+        self._signing = signing
+        self._signatures: set[asyncio.Task[None]] = set()
         self.token = secrets.token_urlsafe(24)
         self.start = start
         self.outbox = Outbox(config.sessions.window_bytes, keep=start.resumable)
@@ -155,12 +178,14 @@ class Session:
 
     async def aclose(self) -> None:
         """Stop all work."""
-        for task in (self._speaker, self._work):
+        for task in (self._speaker, self._work, *self._signatures):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        for _ in self._queue:
+        for queued in self._queue:
             self._observer.outcome("ended")
+            if queued.sent is not None:
+                queued.sent.close()
         self._observer.queued(-len(self._queue))
         self._queue.clear()
 
@@ -303,6 +328,9 @@ class Session:
             self._outcomes.popitem(last=False)
         self._observer.queued(-1)
         self._observer.outcome(outcome)
+        if queued.sent is not None and outcome != "finished":
+            queued.sent.close()
+            queued.sent = None
 
     def _refuse(self, error: MuseserveError, utterance: str | None) -> None:
         said = p.Failure(code=error.code, message=str(error), id=utterance, retry_after_s=error.retry_after_s)
@@ -337,6 +365,20 @@ class Session:
             await self._run_patiently(queued, part)
         self._leave(queued, "finished")
         self.outbox.say(p.Finished(id=queued.id, n=queued.n, frames=queued.frames, phase=self._phase))
+        if queued.sent is not None and self._signing is not None:
+            task = asyncio.create_task(self._sign(queued, queued.sent, self._signing.lips))
+            self._signatures.add(task)
+            task.add_done_callback(self._signatures.discard)
+
+    async def _sign(self, queued: QueuedUtterance, sent: SentStream, lips: str) -> None:
+        avatar = self._avatar
+        try:
+            manifest = await asyncio.to_thread(sent.manifest, Origin(avatar.id, avatar.version, avatar.uploaded, queued.voice, lips))
+            self.outbox.say(p.Manifest(id=queued.id, n=queued.n, c2pa=base64.b64encode(manifest).decode()))
+        except EngineError as error:
+            logger.error("an utterance was not signed: %s", error)
+        finally:
+            sent.close()
 
     async def _next_part(self, queued: QueuedUtterance) -> SpeechRequest | Speakable | bytes | None:
         """What to speak next; waits for it, and until the client has little left to play."""
@@ -474,6 +516,7 @@ class Session:
             flags |= p.FrameFlag.ENDS
         if run.first:
             data = moved(data, run.first)
+        self._copy(queued, data, fragment)
         at = run.first + fragment.first_frame
         shown = idle_frame(run.phase, fragment.first_frame, self._loop_frames)
         self.outbox.post(lambda seq: p.FrameHeader(seq, queued.n, at, fragment.n_frames, shown, flags).pack() + data, queued.n, at)
@@ -482,6 +525,19 @@ class Session:
         if self._ahead_s() <= 0:
             self._played_from, self._frames_since = time.monotonic(), 0
         self._frames_since += fragment.n_frames
+
+    def _copy(self, queued: QueuedUtterance, data: bytes, fragment: Fragment) -> None:
+        """For the signature. One that was begun in another session is not whole here."""
+        if self._signing is None:
+            return
+        if queued.frames == 0 and queued.sent is None:
+            queued.sent = SentStream(self._signing.signer)
+            if not data.startswith(b"ftyp", 4):
+                queued.sent.add(self._avatar.init)
+        if fragment.head is not None:
+            queued.voice = queued.voice or fragment.head.speech_engine
+        if queued.sent is not None:
+            queued.sent.add(data)
 
     def _ahead_s(self) -> float:
         """How much the client has left to play, if it began at once; 0 or less when nothing."""

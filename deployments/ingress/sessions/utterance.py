@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from deployments.ingress.sessions.protocol import CueLines, Received, Words, WordTime
 from museserve.media.captions import Cue, cues
+from museserve.media.provenance import SentStream
 from museserve.messages import Delivery, SpeechRequest, Word
 from museserve.speech.text.clean import Speakable
 from museserve.speech.text.deltas import TextDeltas
@@ -19,7 +20,7 @@ class QueuedUtterance:
 
     phase: the idle frame that the client named for the next run, if it did.
     chars: which of all the text that came are those that `take` gave last. received: what the client has of the part that is taken next, from an
-    earlier session. told: `started` was said.
+    earlier session. told: `started` was said. sent: its stream, where it will be signed; voice: what spoke it.
     """
 
     id: str
@@ -36,6 +37,8 @@ class QueuedUtterance:
     frames: int = 0
     waiting: bool = False
     told: bool = False
+    sent: SentStream | None = None
+    voice: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     captions: UtteranceCaptions = field(default_factory=lambda: UtteranceCaptions())
 

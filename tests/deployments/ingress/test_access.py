@@ -52,6 +52,8 @@ LET_IN: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/videos"): SPEAK,
     ("POST", "/v1/prerender"): SPEAK,
     ("GET", "/v1/videos/{id}/captions.vtt"): SPEAK | {"used"},
+    ("GET", "/v1/videos/{id}/manifest.c2pa"): SPEAK | {"used"},
+    ("DELETE", "/v1/cache"): MANAGE,
     ("POST", "/v1/audio/speech"): SPEAK,
     ("POST", "/api/core/tts/synthesize/"): SPEAK,
     ("POST", "/api/core/interview/video/generate/"): SPEAK,

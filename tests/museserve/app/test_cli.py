@@ -210,14 +210,29 @@ def test_avatar_is_added_listed_and_deleted(museserve) -> None:
 
 def test_what_another_version_prepared_is_made_new_with_a_line_each(museserve, tmp_path: Path) -> None:
     env = {"MUSESERVE_HOME": str(tmp_path / "home")}
-    assert museserve("avatar", "list", env=env).stderr == ""
+    listed = museserve("avatar", "list", env=env)
+    assert listed.stderr == "" and listed.stdout.count("prepared when it is first used") == 2
+    assert museserve("say", "Hi.", env=env).returncode == 0
     for name in BUILTIN:
         age(AvatarStore(str(tmp_path / "home" / "avatars")), name)
     said = museserve("say", "Hi.", env=env).stderr.splitlines()
     for name in BUILTIN:
         (line,) = [line for line in said if name in line]
         assert "prepared again" in line and "of another version" in line
-    assert museserve("avatar", "list", env=env).stderr == ""
+    prepared = museserve("avatar", "prepare", env=env)
+    assert prepared.stderr == "" and [line.split(":")[0] for line in prepared.stdout.splitlines()] == sorted(BUILTIN)
+
+
+def test_listing_or_deleting_leaves_avatars_of_another_configuration(museserve, tmp_path: Path) -> None:
+    env = {"MUSESERVE_HOME": str(tmp_path / "home")}
+    assert museserve("say", "Hi.", env=env).returncode == 0
+    store = AvatarStore(str(tmp_path / "home" / "avatars"))
+    versions = [store.resolve(name) for name in BUILTIN]
+    other = tmp_path / "other.yaml"
+    other.write_text("mux: {media: {crf: 20}}\n")
+    assert museserve("avatar", "list", "--config", other, env=env).returncode == 0
+    assert_refused(museserve("avatar", "delete", "nobody", "--config", other, env=env), "nobody")
+    assert [store.resolve(name) for name in BUILTIN] == versions
 
 
 def test_avatar_refuses_what_is_no_picture(museserve, tmp_path: Path) -> None:
@@ -344,3 +359,22 @@ def test_a_service_that_others_reach_does_not_start_before_somebody_says_who_may
     assert "server.host is 0.0.0.0" in said.stderr and "access.auth" in said.stderr and "museserve keys create" in said.stderr
     said = museserve("serve", "--auth", "keys", "--port", 0, env={"MUSESERVE_HOME": str(tmp_path)})
     assert said.returncode == 1 and "keys.json" in said.stderr and "museserve keys create" in said.stderr
+
+
+# --- cache ---------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_kept_of_texts_is_removed(museserve, tmp_path: Path) -> None:
+    env = {"MUSESERVE_HOME": str(tmp_path / "home")}
+    (tmp_path / "questions.txt").write_text("Hello there.\n")
+    assert museserve("prerender", "questions.txt", env=env).stdout.startswith("made")
+    kept = tmp_path / "home" / "utterances"
+    assert [path for path in kept.rglob("*") if path.is_file()] and kept.stat().st_mode & 0o077 == 0
+    cleared = museserve("cache", "clear", env=env)
+    assert cleared.returncode == 0 and "is empty" in cleared.stderr
+    assert not [path for path in kept.rglob("*") if path.is_file()]
+    assert museserve("prerender", "questions.txt", env=env).stdout.startswith("made")
+
+
+def test_a_service_that_is_not_there_is_told(museserve) -> None:
+    assert_refused(museserve("cache", "clear", "--url", "http://127.0.0.1:1"), "cannot be reached")

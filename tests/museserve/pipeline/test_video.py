@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import math
+import os
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import c2pa
 import numpy as np
 import pytest
 
 from configs.models import AppConfig
-from museserve.errors import RequestError
+from museserve.errors import ConfigError, RequestError
 from museserve.media.background import Background
 from museserve.messages import AvatarRef, EngineInfo, Fragment, SpeechChunk, SpeechInfo, SpeechRequest, VideoRequest
 from museserve.pipeline.cache import UtteranceCache
@@ -18,6 +22,7 @@ from museserve.pipeline.engines import LipSync
 from museserve.pipeline.video import VideoPipeline
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from tests import decoded
+from tests.certificates import make_chain
 from tests.fakes import INFO, FakeLips, FakeSpeech, background
 
 REQUEST = VideoRequest("u", "grey", SpeechRequest("Say something."), paced=False)
@@ -28,6 +33,7 @@ class Grey:
     """The avatar of `fakes.background`."""
 
     ref: AvatarRef = AvatarRef("grey", "1")
+    uploaded: bool = False
 
     def require(self, engine: EngineInfo) -> None: ...
 
@@ -94,3 +100,55 @@ async def test_kept_fragments_go_on_from_any_segment_and_a_part_is_not_kept(tmp_
 async def test_a_stream_begins_with_a_whole_segment(tmp_path: Path, first_frame: int) -> None:
     with pytest.raises(RequestError, match=f"multiple of 8.*got {first_frame}"):
         await film(pipeline(Engines(), tmp_path), replace(REQUEST, first_frame=first_frame))
+
+
+async def finished(engines: Engines, folder: Path, **config: object) -> tuple[bytes, VideoPipeline]:
+    settings = AppConfig.model_validate({"cache": {"uri": str(folder)}, **config})
+    made = VideoPipeline(settings, engines, lambda name: Grey(), DeadlineExecutor([math.inf] * 2), UtteranceCache.of(settings))
+    parts = [part async for part in made.film(REQUEST)]
+    return b"".join(part for part in parts if isinstance(part, bytes)), made
+
+
+async def test_a_finished_film_is_labelled_where_that_is_asked_for_and_a_stream_never_is(tmp_path: Path) -> None:
+    engines = Engines()
+    bare, _ = await finished(engines, tmp_path)
+    labelled, made = await finished(engines, tmp_path, label={"burn_in": "always", "position": "top-right"})
+    changed = np.abs(decoded.pictures(labelled)[:, :64].astype(int) - decoded.pictures(bare)[:, :64]) > 20
+    assert changed[:, :24, 16:].reshape(len(changed), -1).any(axis=1).all(), "upon every picture, also where nobody speaks"
+    assert not changed[:, 40:].any()
+    stream = decoded.pictures(b"".join(f.data for f in await film(made, REQUEST)))
+    assert np.abs(stream[:, :64].astype(int) - decoded.pictures(bare)[:, :64]).max() < 20
+    again, _ = await finished(engines, tmp_path, label={"burn_in": "always", "position": "top-right"})
+    assert np.array_equal(decoded.pictures(again), decoded.pictures(labelled)), "kept apart from the bare one"
+    assert (background().frames == 128).all()
+
+
+async def test_a_finished_film_is_signed(tmp_path: Path) -> None:
+    signed, _ = await finished(Engines(), tmp_path / "cache", provenance=make_chain(tmp_path))
+    reader = c2pa.Reader("video/mp4", io.BytesIO(signed))
+    assert reader.get_validation_state() == "Valid" and b"trainedAlgorithmicMedia" in signed
+    with pytest.raises(ConfigError, match="provenance.certificate"):
+        await finished(Engines(), tmp_path, provenance={"certificate": str(tmp_path / "none.pem"), "key": str(tmp_path / "key.pem")})
+
+
+def marked(folder: Path) -> int:
+    return len(list(folder.rglob("*.long")))
+
+
+def age(folder: Path, seconds: float) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            os.utime(path, (time.time() - seconds,) * 2)
+
+
+async def test_what_is_prerendered_is_kept_longer(tmp_path: Path) -> None:
+    engines = Engines()
+    made = pipeline(engines, tmp_path)
+    await film(made, REQUEST)
+    assert marked(tmp_path) == 0
+    await film(made, replace(REQUEST, keep=True))
+    assert marked(tmp_path) == 1
+    age(tmp_path, 30 * 3_600)
+    await film(made, replace(REQUEST, keep=True))  # there already, and now kept longer from now on
+    made._cache._store.trim()  # type: ignore[union-attr]
+    assert (await film(pipeline(Engines(), tmp_path), REQUEST))[0].head.cached == "segments"  # type: ignore[union-attr]

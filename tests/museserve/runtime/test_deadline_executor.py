@@ -5,6 +5,8 @@ import math
 import os
 import sys
 import threading
+import time
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -136,3 +138,18 @@ async def test_the_background_thread_has_a_lower_priority_than_the_process() -> 
     pool.shutdown(cancel_futures=True)
     assert urgent == niceness()
     assert patient == min(niceness() + 10, 19) > urgent
+
+
+def test_what_was_done_is_not_held_while_there_is_nothing_to_do() -> None:
+    class Large:
+        def work(self) -> None: ...
+
+    executor, large = DeadlineExecutor(), Large()
+    kept = weakref.ref(large)
+    executor.submit(large.work).result(10)
+    del large
+    until = time.monotonic() + 10
+    while kept() is not None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert kept() is None
+    executor.shutdown()
