@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -286,6 +287,9 @@ class ServerConfig(StrictModel):
     cors_origins: tuple[str, ...] = Field(
         (), description="other sites whose pages may use this service, such as https://app.example.com, also its WebSocket; * = every site"
     )
+    hosts: tuple[str, ...] = Field(
+        (), description="names by which this service is asked for, such as app.example.com; addresses and localhost always are; * = every name"
+    )
     fast_transport: bool = Field(True, description="HAProxy and gRPC between replicas, instead of Ray Serve's default proxy and object store")
     dashboard_port: int = Field(8265, ge=0, le=65_535)
     log_format: Literal["text", "json"] = "text"
@@ -298,6 +302,47 @@ class ServerConfig(StrictModel):
             if origin != "*" and not re.fullmatch(r"https?://[a-z0-9.\-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?", origin):
                 raise ValueError(f"an origin is scheme://host or scheme://host:port in small letters, without a path, or *; got {origin!r}")
         return origins
+
+    @field_validator("hosts")
+    @classmethod
+    def _names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if host != "*" and not re.fullmatch(r"[a-z0-9]([a-z0-9.\-]*[a-z0-9])?", host):
+                raise ValueError(f"a host is a name in small letters, without scheme and port, or *; got {host!r}")
+        return hosts
+
+    @property
+    def public(self) -> bool:
+        """Whether other machines may reach it."""
+        if self.host == "localhost":
+            return False
+        try:
+            return not ip_address(self.host).is_loopback
+        except ValueError:
+            return True
+
+
+class AccessConfig(StrictModel):
+    """Who may use the service. Keys are made by `museserve keys create`; their file is looked at again while the service runs."""
+
+    auth: Literal["none", "keys"] | None = Field(
+        None, description="none = whoever reaches it; keys = who has a key or a session token; must be said where other machines may reach it"
+    )
+    keys_file: Path | None = Field(None, description="what `museserve keys` writes; None = keys.json in museserve's folder")
+    token_s: int = Field(60, ge=5, le=3_600, description="how long a session token may be used, unless whoever makes it asks for less or more")
+    token_max_s: int = Field(900, ge=5, le=86_400, description="the longest that may be asked for")
+
+    @property
+    def keys_path(self) -> Path:
+        """`keys_file`, or what an absent one stands for."""
+        return self.keys_file or cache_dir() / "keys.json"
+
+    def check_said(self, where: str) -> None:
+        """Raises ConfigError where nobody said who may use a service that other machines reach."""
+        if self.auth is None:
+            raise ConfigError(
+                f"{where}, and access.auth does not say who may use it: keys = who has one (museserve keys create), none = whoever reaches it"
+            )
 
 
 class TracingConfig(StrictModel):
@@ -321,6 +366,7 @@ class DeploymentsConfig(StrictModel):
 
 class AppConfig(StrictModel):
     server: ServerConfig = ServerConfig()
+    access: AccessConfig = AccessConfig()
     limits: LimitsConfig = LimitsConfig()
     capacity: CapacityConfig = CapacityConfig()
     avatars: AvatarConfig = AvatarConfig()

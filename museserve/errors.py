@@ -53,6 +53,16 @@ class UnknownAvatarError(RequestError):
     code = "unknown_avatar"
 
 
+class UnauthorizedError(RequestError):
+    status = 401
+    code = "unauthorized"  # no key or token, or none that is valid
+
+
+class ForbiddenError(RequestError):
+    status = 403
+    code = "forbidden"  # known, but not allowed; or of a page or host that is not
+
+
 class PayloadTooLargeError(RequestError):
     status = 413
     code = "payload_too_large"

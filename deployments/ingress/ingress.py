@@ -8,14 +8,16 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import BaseRoute
 
 from configs.models import AppConfig
 from deployments import logs, tracing
 from deployments.ingress import cors, openapi, page
+from deployments.ingress.access import ANYBODY, Gate, KnowCaller, route, socket_route
 from deployments.ingress.answers import HANDLERS
 from deployments.ingress.avatars import Avatars
 from deployments.ingress.body_limit import BodyLimit
+from deployments.ingress.boundary import Boundary
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.health import Health
 from deployments.ingress.interview import Interview
@@ -33,6 +35,7 @@ class Ingress:
         logs.join_serve()
         tracing.join_serve()
         self._config, self._live_config = config, LiveConfig("ingress", config)
+        self._gate = Gate(config.access)
         graph = self._graph = GraphClient(mux, face_prep, config.limits.max_live_utterances, config.mux.segment_timeout_s)
         self._avatars = Avatars(config, graph)
         self._speech = Speech(config, graph)
@@ -48,35 +51,36 @@ class Ingress:
             self._sessions.configure(config)
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        middleware = cors.middleware(self._config.server.cors_origins)
+        server = self._config.server
+        middleware = [Middleware(Boundary, server=server), *cors.middleware(server.cors_origins), Middleware(KnowCaller, gate=self._gate)]
         return Starlette(routes=[*self.routes(), *page.routes()], exception_handlers=HANDLERS, middleware=middleware)
 
     def routes(self) -> list[BaseRoute]:
         """Every call of the API; `openapi.document` tells the same."""
         avatars, videos, interview = self._avatars, self._videos, self._interview
         limits = self._config.limits
-        limit = [Middleware(BodyLimit, most=limits.max_body_bytes)]
-        clip_limit = [Middleware(BodyLimit, most=max(limits.max_clip_bytes, limits.max_body_bytes))]
-        get, post, delete = ["GET"], ["POST"], ["DELETE"]
+        limit = Middleware(BodyLimit, most=limits.max_body_bytes)
+        clip_limit = Middleware(BodyLimit, most=max(limits.max_clip_bytes, limits.max_body_bytes))
+        speak, manage, use = ("speak",), ("avatars",), ("speak", "avatars")
         return [
-            Route("/health", self._health.read),
-            Route("/openapi.json", openapi.answer),
-            Route("/v1/voices", list_voices),
-            Route("/v1/avatars", avatars.list, methods=get),
-            Route("/v1/avatars", avatars.create, methods=post, middleware=clip_limit),
-            Route("/v1/avatars/{id}", avatars.read, methods=get),
-            Route("/v1/avatars/{id}", avatars.delete, methods=delete),
-            Route("/v1/avatars/{id}/portrait", avatars.portrait),
-            Route("/v1/avatars/{id}/idle", avatars.idle_loop),
-            Route("/v1/avatars/{id}/idle.segments", avatars.idle_segments),
-            WebSocketRoute("/v1/sessions", self._sessions.serve),
-            Route("/v1/sessions/schema.json", openapi.answer_session_schema),
-            Route("/v1/videos", videos.create, methods=post, middleware=limit),
-            Route("/v1/prerender", videos.prerender, methods=post, middleware=limit),
-            Route("/v1/videos/{id}/captions.vtt", videos.captions),
-            Route("/v1/audio/speech", self._speech.create, methods=post, middleware=limit),
-            Route("/api/core/tts/synthesize/", interview.synthesize, methods=post, middleware=limit),
-            Route("/api/core/interview/video/generate/", interview.video, methods=post, middleware=limit),
-            Route("/generate", interview.generate, methods=post, middleware=limit),
-            Route("/idle", interview.idle_of_image, methods=post, middleware=limit),
+            route("/health", self._health.read, ANYBODY),
+            route("/openapi.json", openapi.answer, ANYBODY),
+            route("/v1/voices", list_voices, use),
+            route("/v1/avatars", avatars.list, use),
+            route("/v1/avatars", avatars.create, manage, "POST", clip_limit),
+            route("/v1/avatars/{id}", avatars.read, use),
+            route("/v1/avatars/{id}", avatars.delete, manage, "DELETE"),
+            route("/v1/avatars/{id}/portrait", avatars.portrait, use),
+            route("/v1/avatars/{id}/idle", avatars.idle_loop, use),
+            route("/v1/avatars/{id}/idle.segments", avatars.idle_segments, use),
+            socket_route("/v1/sessions", self._sessions.serve, speak),
+            route("/v1/sessions/schema.json", openapi.answer_session_schema, ANYBODY),
+            route("/v1/videos", videos.create, speak, "POST", limit),
+            route("/v1/prerender", videos.prerender, speak, "POST", limit),
+            route("/v1/videos/{id}/captions.vtt", videos.captions, speak),
+            route("/v1/audio/speech", self._speech.create, speak, "POST", limit),
+            route("/api/core/tts/synthesize/", interview.synthesize, speak, "POST", limit),
+            route("/api/core/interview/video/generate/", interview.video, speak, "POST", limit),
+            route("/generate", interview.generate, speak, "POST", limit),
+            route("/idle", interview.idle_of_image, speak, "POST", limit),
         ]

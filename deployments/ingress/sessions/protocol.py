@@ -52,6 +52,8 @@ class CloseCode(IntEnum):
     SLOW = 4007  # what was sent was not acknowledged in time
     FLOOD = 4008  # far more messages than limits.messages_per_s
     ORIGIN = 4009  # the page is of another origin than the service, and not of one in server.cors_origins
+    UNAUTHORIZED = 4010  # no key or token, or none that is valid; a fresh token may be
+    FORBIDDEN = 4011  # the key or token is not for this
     BUSY = 4013  # as many sessions as this service takes; try again later
 
 

@@ -51,6 +51,16 @@ class RefusedError(Exception):
         self.code, self.kind = code, kind
 
 
+async def turn_away(socket: WebSocket, error: RefusedError) -> None:
+    """Tell why, and close. socket: accepted."""
+    said = p.Failure(code=error.kind, message=str(error), closing=error.code, retry_after_s=2.0 if error.code == p.CloseCode.BUSY else None)
+    try:
+        await socket.send_text(said.model_dump_json(exclude_none=True))
+        await socket.close(error.code, error.code.name.lower())
+    except (RuntimeError, WebSocketDisconnect):
+        pass  # it is gone already
+
+
 class Sessions:
     """`serve` is the endpoint of `WS /v1/sessions`.
 
@@ -109,10 +119,10 @@ class Sessions:
             code = gone.code
         except RefusedError as error:
             code = error.code
-            await self._turn_away(socket, error)
+            await turn_away(socket, error)
         except Exception:
             logger.exception("a session failed")
-            await self._turn_away(socket, RefusedError(p.CloseCode.FAILED, "the service failed on this session; its log has the details", "failed"))
+            await turn_away(socket, RefusedError(p.CloseCode.FAILED, "the service failed on this session; its log has the details", "failed"))
         finally:
             self._metrics.closed(code)
             self._count()
@@ -232,14 +242,6 @@ class Sessions:
                 session_s=limits.session_s,
             ),
         )
-
-    async def _turn_away(self, socket: WebSocket, error: RefusedError) -> None:
-        said = p.Failure(code=error.kind, message=str(error), closing=error.code, retry_after_s=2.0 if error.code == p.CloseCode.BUSY else None)
-        try:
-            await socket.send_text(said.model_dump_json(exclude_none=True))
-            await socket.close(error.code, error.code.name.lower())
-        except (RuntimeError, WebSocketDisconnect):
-            pass  # it is gone already
 
     def _watch(self, socket: WebSocket) -> None:
         """Find out when this replica is stopped. socket: came in where it listens."""
