@@ -13,11 +13,11 @@ from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from configs.models import AppConfig
 from deployments.ingress import idle_bundle
-from deployments.ingress.answers import begun, is_known, told
+from deployments.ingress.answers import Streamed, begun, is_known, told
 from deployments.ingress.bodies import AvatarBody, exactly_one, parse
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.uploads import read_body
@@ -74,7 +74,7 @@ class Avatars:
         if NDJSON in request.headers.get("accept", ""):
             _, steps = await begun(steps)  # what is wrong before any work begins has its own status
             headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-            return StreamingResponse(_lines(steps), media_type=NDJSON, headers=headers)
+            return Streamed(_lines(steps), media_type=NDJSON, headers=headers)
         meta = await _made(steps)
         return JSONResponse(meta.to_json(), status_code=201, headers={"Location": f"/v1/avatars/{meta.id}"})
 
@@ -118,7 +118,7 @@ async def _made(preparation: Preparation) -> AvatarMeta:
     return made
 
 
-async def _lines(preparation: Preparation) -> AsyncIterator[bytes]:
+async def _lines(preparation: Preparation) -> AsyncGenerator[bytes, None]:
     """One JSON object a line; the last is the avatar or an error, with the status that it would have had."""
     async with aclosing(preparation):
         try:

@@ -16,11 +16,12 @@ from deployments.ingress import cors, openapi, page
 from deployments.ingress.access import ANYBODY, Gate, KnowCaller, route, socket_route
 from deployments.ingress.answers import HANDLERS
 from deployments.ingress.avatars import Avatars
-from deployments.ingress.body_limit import BodyLimit
+from deployments.ingress.body_limit import BodyLimit, HeldBytes
 from deployments.ingress.boundary import Boundary
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.health import Health
 from deployments.ingress.interview import Interview
+from deployments.ingress.patience import Patience
 from deployments.ingress.session_avatar import session_avatar
 from deployments.ingress.sessions.registry import Sessions
 from deployments.ingress.speech import Speech, list_voices
@@ -51,16 +52,22 @@ class Ingress:
             self._sessions.configure(config)
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        server = self._config.server
-        middleware = [Middleware(Boundary, server=server), *cors.middleware(server.cors_origins), Middleware(KnowCaller, gate=self._gate)]
+        config, server = self._config, self._config.server
+        middleware = [
+            Middleware(Patience, limits=config.limits, most=config.open_requests, free=frozenset({"/health"})),
+            Middleware(Boundary, server=server),
+            *cors.middleware(server.cors_origins),
+            Middleware(KnowCaller, gate=self._gate),
+        ]
         return Starlette(routes=[*self.routes(), *page.routes()], exception_handlers=HANDLERS, middleware=middleware)
 
     def routes(self) -> list[BaseRoute]:
         """Every call of the API; `openapi.document` tells the same."""
         avatars, videos, interview = self._avatars, self._videos, self._interview
         limits = self._config.limits
-        limit = Middleware(BodyLimit, most=limits.max_body_bytes)
-        clip_limit = Middleware(BodyLimit, most=max(limits.max_clip_bytes, limits.max_body_bytes))
+        together = HeldBytes(limits.held_bytes)
+        limit = Middleware(BodyLimit, most=limits.max_body_bytes, together=together)
+        clip_limit = Middleware(BodyLimit, most=max(limits.max_clip_bytes, limits.max_body_bytes), together=together)
         speak, manage, use = ("speak",), ("avatars",), ("speak", "avatars")
         return [
             route("/health", self._health.read, ANYBODY),

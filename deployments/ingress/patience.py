@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import anyio
@@ -31,7 +32,7 @@ class TooSlowError(RequestError):
 
 
 @dataclass(eq=False)
-class _Place:
+class Place:
     """cut: ends the request. since: from when the service waits for the caller; None = it does not. begun: the answer has."""
 
     cut: anyio.CancelScope
@@ -44,6 +45,19 @@ class _Place:
         self.cut.cancel()
 
 
+CURRENT: ContextVar[Place | None] = ContextVar("place", default=None)  # of the request that is worked on
+
+
+def give_up_one(places: Iterable[Place]) -> Place | None:
+    """End the request that has kept the service waiting longest; None: none has for `YIELDS_S`."""
+    now = time.monotonic()
+    longest = min((place for place in places if place.since is not None), key=lambda place: place.since or now, default=None)
+    if longest is None or longest.since is None or now - longest.since < YIELDS_S:
+        return None
+    longest.end("the service is full, and this caller kept it waiting longest")
+    return longest
+
+
 class Patience:
     """ASGI middleware of the whole application.
 
@@ -53,13 +67,14 @@ class Patience:
 
     def __init__(self, app: ASGIApp, limits: LimitsConfig, most: int, free: frozenset[str]) -> None:
         self._app, self._limits, self._most, self._free = app, limits, most, free
-        self._places: set[_Place] = set()
+        self._places: set[Place] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         with anyio.CancelScope() as cut:
-            place = _Place(cut)
+            place = Place(cut)
+            CURRENT.set(place)
             if scope["path"] not in self._free and not self._take(place):
                 most = f"{self._most} requests are open, the most of one ingress replica"
                 return await _refuse(scope, receive, send, BusyError(f"{most}; try again in a moment"))
@@ -73,20 +88,16 @@ class Patience:
                 with anyio.move_on_after(YIELDS_S):
                     await _refuse(scope, receive, send, TooSlowError(place.why))
 
-    def _take(self, place: _Place) -> bool:
+    def _take(self, place: Place) -> bool:
         """Whether there is a place, perhaps by taking another's."""
         if len(self._places) >= self._most:
-            now = time.monotonic()
-            waited_for = [other for other in self._places if other.since is not None and now - other.since > YIELDS_S]
-            if not waited_for:
+            if (given_up := give_up_one(self._places)) is None:
                 return False
-            longest = min(waited_for, key=lambda other: other.since or now)
-            self._places.discard(longest)
-            longest.end("the service is full, and this caller kept it waiting longest")
+            self._places.discard(given_up)
         self._places.add(place)
         return True
 
-    def _receiving(self, receive: Receive, place: _Place) -> Receive:
+    def _receiving(self, receive: Receive, place: Place) -> Receive:
         began, received, complete = time.monotonic(), 0, False
 
         async def patient() -> Message:
@@ -110,7 +121,7 @@ class Patience:
 
         return patient
 
-    def _sending(self, send: Send, place: _Place) -> Send:
+    def _sending(self, send: Send, place: Place) -> Send:
         async def patient(message: Message) -> None:
             place.begun = True
             for piece in _pieces(message):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TypeVar
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from configs.models import AppConfig
-from deployments.ingress.answers import begun
+from deployments.ingress.answers import Streamed, begun
 from deployments.ingress.avatars import Avatars
 from deployments.ingress.bodies import PrerenderBody, VideoBody, exactly_one, parse
 from deployments.ingress.captions import CaptionsStore, utterance_id
@@ -78,7 +78,7 @@ class Videos:
         first, fragments = await self._begun(video, body, self._graph.stream(video))
         head = _head(first)
         headers = await self._headers(video, body, head)
-        return StreamingResponse(_data(fragments), media_type=f'video/mp4; codecs="{head.codecs}"', headers=headers)
+        return Streamed(_data(fragments), media_type=f'video/mp4; codecs="{head.codecs}"', headers=headers)
 
     async def _film(self, video: VideoRequest, body: VideoBody) -> Response:
         first, parts = await self._begun(video, body, self._graph.film(video))
@@ -120,7 +120,7 @@ def _head(first: Fragment) -> FragmentHead:
     return first.head
 
 
-async def _data(fragments: Items[Fragment]) -> AsyncIterator[bytes]:
+async def _data(fragments: Items[Fragment]) -> AsyncGenerator[bytes, None]:
     async with aclosing(fragments):
         async for fragment in fragments:
             yield fragment.data + STREAM_END if fragment.final else fragment.data

@@ -31,6 +31,7 @@ OWNER = "owner"  # the file in it that has the number of its process
 ALIVE = "alive.lock"  # the one that is locked for as long as that lives
 DAEMONS = ("gcs_server", "raylet")
 LOOK_S = 0.5
+UNREAD_LATER_S = 10.0
 
 RAYS_LIST = "prom_metrics_service_discovery.json"  # of a cluster's nodes, kept up to date in its temporary folder
 
@@ -59,7 +60,7 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         if temp is not None:
             (temp / OWNER).write_text(str(os.getpid()))
             alive.enter_context(FileLock(temp / ALIVE))
-            if config.server.fast_transport and (launcher := haproxy.write_launcher(temp)) is not None:
+            if config.server.fast_transport and (launcher := haproxy.write_launcher(temp, _haproxy_settings(config))) is not None:
                 flags[haproxy.BINARY] = str(launcher)
         os.environ.update(flags)
         shutil.rmtree(log_dir(port), ignore_errors=True)
@@ -75,6 +76,12 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         if chosen is not None:
             os.environ[haproxy.BINARY] = chosen
         alive.close()
+
+
+def _haproxy_settings(config: AppConfig) -> haproxy.Settings:
+    limits = config.limits
+    # The service itself shall be the first to cut: it says why, and frees what it made.
+    return haproxy.Settings(limits.request_s, limits.unread_s + UNREAD_LATER_S, limits.connections_per_address, config.server.trusted_proxies)
 
 
 def wait_for_loss() -> NoReturn:

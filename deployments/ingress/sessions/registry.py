@@ -8,8 +8,10 @@ import hmac
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -21,6 +23,7 @@ from deployments.ingress.sessions.draining import draining_period_s, until_drain
 from deployments.ingress.sessions.metrics import SessionMetrics
 from deployments.ingress.sessions.origin import refused_origin
 from deployments.ingress.sessions.session import Film, Session, SessionAvatar
+from museserve.access.caller import Caller
 from museserve.errors import MuseserveError, RequestError
 from museserve.messages import CallIds, ServiceInfo
 from museserve.speech.request import parse_delivery
@@ -28,6 +31,7 @@ from museserve.speech.request import parse_delivery
 logger = logging.getLogger("ray.serve")
 
 SWEEP_S = 1.0
+MOST_STARTING = 16  # connections that wait for their first message, of `configs.models.SPARE_REQUESTS`
 GRACE_S = 2.0  # from the loss of a connection to its last message
 # Of connections. 1005, "no code", is also what Ray Serve says when it does not know, so it counts as lost.
 ENDING = frozenset({p.CloseCode.NORMAL, p.CloseCode.FLOOD, p.CloseCode.TOO_BIG, p.CloseCode.EXPIRED, p.CloseCode.RESTART})
@@ -35,12 +39,18 @@ ENDING = frozenset({p.CloseCode.NORMAL, p.CloseCode.FLOOD, p.CloseCode.TOO_BIG, 
 
 @dataclass
 class LiveSession:
-    """A session with the connection that has it. lost: since when it has none."""
+    """A session with the connection that has it. owner: the key or address that began it. lost: since when it has none."""
 
     session: Session
     ready: p.Ready
+    owner: str
     connection: Connection | None = None
     lost: float = 0.0
+
+
+def _owner(socket: WebSocket) -> str:
+    caller: Caller | None = getattr(socket.state, "caller", None)
+    return caller.key if caller is not None and caller.key else socket.client.host if socket.client is not None else ""
 
 
 class RefusedError(Exception):
@@ -78,6 +88,8 @@ class Sessions:
         self._app, self._config = config, config.sessions
         self._film, self._open_avatar, self._info = film, open_avatar, info
         self._live: dict[str, LiveSession] = {}
+        self._entering = 0
+        self._starting: list[asyncio.Future[None]] = []  # connections whose first message has not come, the oldest first
         self._metrics = SessionMetrics()
         self._sweeper: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -135,16 +147,26 @@ class Sessions:
             raise RefusedError(p.CloseCode.ORIGIN, message, "origin")
         try:
             first = p.parse_query(dict(socket.query_params)) or p.parse_first(await self._first_text(socket))
-            return self._resumed(first) if isinstance(first, p.Resume) else await self._new(first)
+            return self._resumed(first) if isinstance(first, p.Resume) else await self._new(first, _owner(socket))
         except MuseserveError as error:
             raise RefusedError(p.CloseCode.BAD_START, str(error), error.code) from None
 
     async def _first_text(self, socket: WebSocket) -> str:
         receiving = asyncio.create_task(socket.receive())
-        await asyncio.wait({receiving}, timeout=self._config.start_s)
+        given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if len(self._starting) >= MOST_STARTING:
+            self._starting.pop(0).set_result(None)
+        self._starting.append(given_up)
+        either: set[asyncio.Future[Any]] = {receiving, given_up}
+        try:
+            await asyncio.wait(either, timeout=self._config.start_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if given_up in self._starting:
+                self._starting.remove(given_up)
         if not receiving.done():
             receiving.cancel()
-            raise RefusedError(p.CloseCode.START_TIMEOUT, f"no start or resume came within {self._config.start_s:g} s")
+            within = "before others needed the place" if given_up.done() else f"within {self._config.start_s:g} s"
+            raise RefusedError(p.CloseCode.START_TIMEOUT, f"no start or resume came {within}")
         message = receiving.result()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code") or 1005)
@@ -155,23 +177,38 @@ class Sessions:
             raise RefusedError(p.CloseCode.TOO_BIG, f"a message of {len(text):,} is longer than the {self._config.message_bytes:,} accepted")
         return text
 
-    async def _new(self, start: p.Start) -> LiveSession:
+    async def _new(self, start: p.Start, owner: str) -> LiveSession:
         if self._ends_at is not None:
             message = "this replica is being stopped; connect again, and another one answers"
             raise RefusedError(p.CloseCode.RESTART, message, "moving")
-        if self.live >= self._config.max_sessions:
-            raise RefusedError(p.CloseCode.BUSY, f"{self.live} sessions are live, the most this service takes; try again in a moment", "busy")
         parse_delivery(start.voice, start.speed, start.language)
-        avatar = await self._open_avatar(start.avatar or self._app.avatars.default)
-        info = await self._info()
+        if self.live + self._entering >= self._config.max_sessions and not await self._give_up_lost():
+            raise RefusedError(p.CloseCode.BUSY, f"{self.live} sessions are live, the most this service takes; try again in a moment", "busy")
+        self._entering += 1
+        try:
+            avatar = await self._open_avatar(start.avatar or self._app.avatars.default)
+            info = await self._info()
+        finally:
+            self._entering -= 1
         name = f"s_{secrets.token_hex(8)}"
         logs.carry(CallIds(session=name))
         session = Session(start, avatar, self._app, self._film, self._metrics, name)
-        live = LiveSession(session, self._ready(session, avatar, info), lost=time.monotonic())
+        live = LiveSession(session, self._ready(session, avatar, info), owner, lost=time.monotonic())
         self._live[session.id] = live
         if self._sweeper is None or self._sweeper.done():
             self._sweeper = asyncio.create_task(self._sweep())
         return live
+
+    async def _give_up_lost(self) -> bool:
+        """Free a seat that nobody sits in: of the owner who has most of those, the one left longest ago. Whether there was one."""
+        left = [live for live in self._live.values() if live.connection is None]
+        if not left:
+            return False
+        seats = Counter(live.owner for live in left)
+        given_up = min(left, key=lambda live: (-seats[live.owner], live.lost))
+        logger.info("session %s was without a connection for %.0f s, and gives its seat up", given_up.session.id, time.monotonic() - given_up.lost)
+        await self._end(given_up)
+        return True
 
     def _resumed(self, wanted: p.Resume) -> LiveSession:
         live = self._live.get(wanted.session)

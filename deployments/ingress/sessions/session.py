@@ -16,7 +16,17 @@ from configs.models import AppConfig
 from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.outbox import Outbox
 from deployments.ingress.sessions.utterance import QueuedUtterance, UtteranceCaptions
-from museserve.errors import AudioError, BusyError, ConflictError, EngineError, MuseserveError, PayloadTooLargeError, RequestError, TextError
+from museserve.errors import (
+    AudioError,
+    BusyError,
+    ConflictError,
+    EngineError,
+    MuseserveError,
+    PayloadTooLargeError,
+    RequestError,
+    TextError,
+    without_paths,
+)
 from museserve.media.fragments import moved
 from museserve.messages import Delivery, Fragment, FragmentHead, SpeechRequest, VideoRequest
 from museserve.pipeline.idle_phase import grid_of, idle_frame
@@ -69,13 +79,14 @@ class SessionAvatar:
 class Run:
     """Where a part of an utterance goes: it begins with frame `first`, drawn on idle frame `phase`.
 
-    received: its frames that the client has already. continues: without a gap, so that it needs no `started`.
+    received: its frames that the client has already, as it says (claimed). continues: without a gap, so that it needs no `started`.
     """
 
     first: int
     phase: int
     received: int = 0
     continues: bool = False
+    claimed: bool = False
 
 
 class Session:
@@ -328,6 +339,9 @@ class Session:
                 if not isinstance(error, MuseserveError):
                     logger.error("utterance failed in session %s", self.id, exc_info=error)
                     error = EngineError("the service failed on this utterance; its log has the details")
+                elif not isinstance(error, RequestError):
+                    logger.warning("session %s: %s: %s", self.id, error.code, error)
+                    error = without_paths(error)
                 self._fail(queued, error)
 
     async def _speak(self, queued: QueuedUtterance) -> None:
@@ -393,7 +407,7 @@ class Session:
         received, queued.received = queued.received, None
         if received is not None:
             part = received.part
-            return Run(part.first_frame, part.phase % self._loop_frames, received.frames - part.first_frame)
+            return Run(part.first_frame, part.phase % self._loop_frames, received.frames - part.first_frame, claimed=True)
         first = queued.frames
         named = queued.phase if first == 0 or queued.waiting or self._ahead_s() <= 0 else None
         continues = queued.told and not queued.waiting and named is None
@@ -424,11 +438,19 @@ class Session:
         )
 
     def _request(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes, run: Run) -> VideoRequest:
-        name, avatar, begun = secrets.token_hex(8), self._avatar.id, run.first > 0
-        if isinstance(part, bytes):
-            return VideoRequest(name, avatar, audio=part, phase=run.phase, first_frame=run.received, begun=begun, session=self.id)
-        speech = speech_of(part, queued.delivery) if isinstance(part, str) else part
-        return VideoRequest(name, avatar, speech, phase=run.phase, first_frame=run.received, begun=begun, session=self.id)
+        audio = part if isinstance(part, bytes) else None
+        speech = None if isinstance(part, bytes) else speech_of(part, queued.delivery) if isinstance(part, str) else part
+        return VideoRequest(
+            secrets.token_hex(8),
+            self._avatar.id,
+            speech,
+            audio,
+            phase=run.phase,
+            first_frame=run.received,
+            begun=run.first > 0,
+            claimed=run.claimed,
+            session=self.id,
+        )
 
     def _say_started(self, queued: QueuedUtterance, run: Run, head: FragmentHead) -> None:
         grid = (grid_of(run.phase, self._loop_frames) - run.first) % self._loop_frames
