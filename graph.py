@@ -62,6 +62,8 @@ def check_cluster(config: AppConfig) -> None:
         for key, scale in (("ingress", config.deployments.ingress), ("mux", config.deployments.mux))
         if scale.graceful_shutdown_timeout_s < longest
     ]
+    if config.access.auth is None:
+        wrong.append("access.auth does not say who may use it: keys = who has one (museserve keys create), none = whoever reaches it")
     if wrong:
         raise ConfigError("this configuration is for one machine (museserve serve):\n  " + "\n  ".join(wrong))
 

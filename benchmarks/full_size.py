@@ -109,7 +109,7 @@ def measure(folder: Path, scratch: Path, threads: int) -> dict[str, Any]:
     results["weights_gb"] = round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e9, 2)
     config = configured(folder, str(scratch / "home"), threads)
     write_avatars(config)
-    local._rehearse = lambda url: None  # three sentences at seconds a frame
+    local._rehearse = lambda url, access: None  # three sentences at seconds a frame
     memory = Memory()
     memory.start()
     began = time.perf_counter()

@@ -37,18 +37,19 @@ class Viewing:
         return max((at - began - media for at, media in self.fragments if media >= SEGMENT_S), default=-1.0)
 
 
-def watch(url: str, body: dict[str, object], seen: Viewing | None = None, silence_s: float = 120.0) -> Viewing:
+def watch(url: str, body: dict[str, object], seen: Viewing | None = None, silence_s: float = 120.0, key: str = "") -> Viewing:
     """Ask for a streamed video and read it to its end.
 
-    silence_s: after which a connection is given up.
+    silence_s: after which a connection is given up. key: of a service that asks for one.
     seen: filled in as the video comes, for whoever wants to know what came before a stream was cut.
     Raises OSError, http.client.HTTPException: no connection, or it was lost.
     """
     place = urlsplit(url)
     seen = Viewing() if seen is None else seen
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
     began = time.perf_counter()
     with closing(http.client.HTTPConnection(place.hostname or "", place.port, timeout=silence_s)) as connection:
-        connection.request("POST", "/v1/videos", json.dumps(body), {"Content-Type": "application/json"})
+        connection.request("POST", "/v1/videos", json.dumps(body), headers)
         with connection.getresponse() as answer:
             seen.status, seen.headers = answer.status, {k.lower(): v for k, v in answer.getheaders()}
             try:

@@ -4,6 +4,8 @@
 #
 # MUSESERVE_CONFIG          the configuration: its name, or a file that is mounted
 # MUSESERVE_SETTINGS        keys of it that shall differ, such as "avatars.uri=s3://bucket/avatars cache.enabled=false"
+# MUSESERVE_AUTH            who may use it, where the configuration is one that ships: none = whoever reaches it; keys =
+#                           who has one, made by `museserve keys create TENANT --file /var/lib/museserve/keys/keys.json`
 # MUSESERVE_PORT            where HTTP is answered
 # MUSESERVE_DRAIN_S         how long videos that are being made may take when the service is told to stop
 # MUSESERVE_DASHBOARD_HOST  where Ray's dashboard listens: nowhere else by default, because who reaches it can run code
@@ -28,7 +30,7 @@ dashboard=http://127.0.0.1:8265 health=http://127.0.0.1:$port/health
 get() { wget -q -T 5 -t 1 -O - "$1"; } # by default wget waits for minutes, and tries again
 stop() { # when the videos that are being made are sent; Serve's own shutdown would cut them
   local end=$((SECONDS + ${MUSESERVE_DRAIN_S:-45}))
-  while ((SECONDS < end)) && [[ $(get "$health") == *'"live_utterances":'[1-9]* ]]; do
+  while ((SECONDS < end)) && [[ $(get "$health") == *'"busy":true'* ]]; do
     sleep 1
   done
   kill -TERM "$node"
@@ -49,7 +51,9 @@ done
 settings=()
 if [[ $config != *.* ]]; then # those that ship name no place for what is kept, and end longer streams than a cluster may
   settings=("avatars.uri=$MUSESERVE_HOME/avatars" "cache.uri=$MUSESERVE_HOME/utterances" "weights.uri=$MUSESERVE_HOME/models"
+    "access.keys_file=$MUSESERVE_HOME/keys/keys.json" "server.hosts=[museserve]"
     deployments.{ingress,mux}.graceful_shutdown_timeout_s=900)
+  [[ -z ${MUSESERVE_AUTH:-} ]] || settings+=("access.auth=$MUSESERVE_AUTH")
 fi
 read -ra chosen <<<"${MUSESERVE_SETTINGS:-}"
 for setting in "${settings[@]}" "${chosen[@]}"; do

@@ -15,6 +15,7 @@ from museserve.errors import ConfigError
 from museserve.timebase import SEGMENT_FRAMES
 
 CONFIG_DIR = Path(__file__).parent
+ORIGIN = r"^https?://([a-z0-9.\-]+|\[[0-9a-f:]+\])(:\d+)?$"  # as browsers say it
 SPANS_DIR = "MUSESERVE_SPANS_DIR"
 SPARE_REQUESTS = 24  # of an ingress replica's
 
@@ -198,7 +199,7 @@ class AvatarConfig(StrictModel):
     copies: Path | None = Field(None, description="where files of a remote `uri` are copied to; None = the user's cache folder")
     copies_bytes: int = Field(2 * 2**30, ge=2**20, description="of these copies; versions that were used longest ago go first")
     current_ttl_s: float = Field(3.0, ge=0, le=3_600, description="how long a replica knows what is current at a remote `uri` before it looks again")
-    max_avatars: int = Field(200, ge=2)
+    max_avatars: int = Field(200, ge=2, description="of each tenant; without keys there is one")
     default: str = "interviewer_woman"
     clip: ClipConfig = ClipConfig()
 
@@ -308,7 +309,7 @@ class ServerConfig(StrictModel):
     @classmethod
     def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
-            if origin != "*" and not re.fullmatch(r"https?://[a-z0-9.\-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?", origin):
+            if origin != "*" and not re.fullmatch(ORIGIN, origin):
                 raise ValueError(f"an origin is scheme://host or scheme://host:port in small letters, without a path, or *; got {origin!r}")
         return origins
 

@@ -16,7 +16,7 @@ from deployments import logs, tracing
 from deployments.live import LiveConfig
 from museserve.errors import ConflictError
 from museserve.messages import PreparationProgress
-from musetalk.avatars.format import AvatarMeta
+from musetalk.avatars.format import AvatarMeta, name_of
 from musetalk.avatars.preparation import AvatarPreparation
 from musetalk.avatars.progress import Progress
 from musetalk.avatars.stores import shipped_store
@@ -92,7 +92,7 @@ class FacePrep:
         """
         self._preparation.check(avatar_id, gender, clip=clip)
         if avatar_id in self._making:
-            raise ConflictError(f"avatar {avatar_id!r} is being prepared just now; wait for it or choose another id")
+            raise ConflictError(f"avatar {name_of(avatar_id)!r} is being prepared just now; wait for it or choose another id")
         self._making.add(avatar_id)
         loop, caller = asyncio.get_running_loop(), Caller()
         told: asyncio.Queue[PreparationProgress | None] = asyncio.Queue()

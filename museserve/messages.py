@@ -257,6 +257,7 @@ class VideoRequest:
     begun: it goes on with what somebody watches already, so it is not refused for want of room, as with a first_frame.
     claimed: that is so by the word of the client alone, so it may still be refused.
     session: the conversation that it is part of, if any.
+    tenant: who it is made for; the cache gives nobody what another one asked for.
     """
 
     utterance: str
@@ -271,6 +272,7 @@ class VideoRequest:
     begun: bool = False
     claimed: bool = False
     session: str = ""
+    tenant: str = ""
 
     @property
     def ids(self) -> CallIds:

@@ -10,7 +10,7 @@ import { InterviewView } from "./page/interview-view.js";
 import { Interviewers } from "./page/interviewers.js";
 import { QuestionList } from "./page/question-list.js";
 import { QUESTIONS, ROLES } from "./page/questions.js";
-import { requestJson } from "./page/service.js";
+import { requestJson, typedKey } from "./page/service.js";
 import { recall, remember } from "./page/settings.js";
 import { notices, Stage } from "./page/stage.js";
 import { language, LANGUAGES, setLanguage, t } from "./page/texts.js";
@@ -167,7 +167,9 @@ async function start() {
   list.show(recall("questions", QUESTIONS[interviewLanguage][role]));
   applyLanguage();
   try {
-    const [health, voices] = await Promise.all([requestJson("health"), requestJson("v1/voices")]);
+    const voices = await requestJson("v1/voices"); // which asks for a key where one is needed; /health tells little without
+    player.token = typedKey();
+    const health = await requestJson("health");
     details.service = { health, voices: voices.data };
     await interviewers.load(recall("avatar", health.default_avatar));
     notices.clear("start");

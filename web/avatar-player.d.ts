@@ -20,6 +20,10 @@ export type PlayerState =
 /** How pictures come: through a media source, or as one finished mp4 an utterance where the browser has none. */
 export type Mode = "stream" | "file";
 
+/** A session token of the service, or what gets one from the page's own backend: it is asked again for every session,
+ * connection and finished video. null = the service asks for none. */
+export type Token = string | null | (() => string | null | Promise<string | null>);
+
 export interface SpeakOptions {
   /** Exactly one of `text`, `audio` and `deltas`. */
   text?: string;
@@ -120,7 +124,7 @@ export interface NoticeDetail {
 }
 
 /** `code` is the service's code of the error, or `unreachable`, `unsupported`, `media`, `closed`, `interrupted`,
- * `bad_call`. */
+ * `bad_call`. `unauthorized` also where the page got no token. */
 export declare class PlayerError extends Error {
   readonly code: string;
   /** The utterance, where it is one's. */
@@ -208,6 +212,9 @@ export declare class AvatarPlayer extends HTMLElement {
   motion: "auto" | "on" | "off";
   muted: boolean;
   label: string;
+
+  /** Set it before `connect`. A property alone: a token does not belong into a page. Default null. */
+  token: Token;
 
   readonly state: PlayerState;
   readonly mode: Mode | null;

@@ -4,6 +4,7 @@
 import { voiceSettingsOf, WithAttributes } from "./player/attributes.js";
 import { Captions } from "./player/captions.js";
 import { Conversation } from "./player/conversation.js";
+import { Credentials } from "./player/credentials.js";
 import { jsonPost, messageOf, PlayerError, request } from "./player/errors.js";
 import { Files } from "./player/files.js";
 import { mediaSourceClass } from "./player/media.js";
@@ -13,7 +14,7 @@ import { checked, Utterance } from "./player/utterance.js";
 import { View } from "./player/view.js";
 import { VoiceActivity } from "./player/voice-activity.js";
 /** @import { AvatarPlayer as Declared, EndedDetail, NoticeDetail, PlayerState } from "./avatar-player.d.ts" */
-/** @import { SpeakOptions, VoiceActivityOptions } from "./avatar-player.d.ts" */
+/** @import { SpeakOptions, Token, VoiceActivityOptions } from "./avatar-player.d.ts" */
 /** @import { Nothing, PersonState, Transport, TransportHooks } from "./player/types.d.ts" */
 
 /** @typedef {"off" | "connecting" | "open" | "lost" | "failed"} ConnectionState */
@@ -47,6 +48,9 @@ export class AvatarPlayer extends WithAttributes {
   /** @type {Utterance[]} */ #utterances = [];
   /** @type {Utterance | null} */ #heard = null; // the one that is heard
   /** @type {VoiceActivity | null} */ #voiceActivity = null;
+  /** @type {Token} */ #token = null;
+  #credentials = new Credentials(null);
+  /** @type {string | null} */ #portraitUrl = null; // where it was fetched with a token
   #locked = false; // sound waits for a gesture, and that was told
   /** @type {(() => void) | null} */ #restoreSound = null;
 
@@ -107,6 +111,16 @@ export class AvatarPlayer extends WithAttributes {
     return this.#state;
   }
 
+  get token() {
+    return this.#token;
+  }
+
+  set token(token) {
+    this.#token = token;
+    this.#credentials = new Credentials(token);
+    this.#showPortrait();
+  }
+
   get mode() {
     return this.#transport?.mode ?? null;
   }
@@ -154,7 +168,8 @@ export class AvatarPlayer extends WithAttributes {
     const Way = mediaSourceClass() ? Conversation : Files;
     const start = { ...voiceSettingsOf(this), ...(this.avatar && { avatar: this.avatar }) };
     const { video } = this.#view;
-    const options = { base: this.address("/"), start, video, quality: this.#quality, hooks: this.#hooks };
+    const shared = { credentials: this.#credentials, video, quality: this.#quality, hooks: this.#hooks };
+    const options = { base: this.address("/"), start, ...shared };
     /** @type {Transport} */ const transport = (this.#transport = new Way(options));
     transport.opened.catch(() => {}); // told by the event `error`
     return transport;
@@ -218,7 +233,7 @@ export class AvatarPlayer extends WithAttributes {
   /** @param {string[]} texts */
   async prerender(texts) {
     const body = { texts, ...voiceSettingsOf(this), ...(this.avatar && { avatar: this.avatarId }) };
-    await request(this.address("/v1/prerender"), jsonPost(body));
+    await request(this.address("/v1/prerender"), jsonPost(body), this.#credentials, true);
     for (const text of texts) this.#transport?.markCached?.({ text, ...voiceSettingsOf(this) });
   }
 
@@ -393,7 +408,19 @@ export class AvatarPlayer extends WithAttributes {
 
   #showPortrait(avatar = this.avatarId) {
     if (!this.isConnected || !avatar) return;
-    this.#view.portrait.src = this.address(`/v1/avatars/${encodeURIComponent(avatar)}/portrait`);
+    const address = this.address(`/v1/avatars/${encodeURIComponent(avatar)}/portrait`);
+    if (this.#token) this.#fetchPortrait(address);
+    else this.#view.portrait.src = address;
+  }
+
+  /** An element cannot show a token itself. @param {string} address */
+  async #fetchPortrait(address) {
+    const credentials = this.#credentials;
+    const response = await request(address, undefined, credentials).catch(() => null); // the session tells why
+    const picture = await response?.blob().catch(() => null);
+    if (!picture || credentials !== this.#credentials || !this.isConnected) return;
+    if (this.#portraitUrl) URL.revokeObjectURL(this.#portraitUrl);
+    this.#portraitUrl = this.#view.portrait.src = URL.createObjectURL(picture);
   }
 
   #restoreWhenCut() {

@@ -1,4 +1,4 @@
-import type { AvatarPlayer, NoticeDetail } from "./avatar-player.js";
+import type { AvatarPlayer, NoticeDetail, Token } from "./avatar-player.js";
 
 export interface TTSOptions {
   /** Default "nova". */
@@ -9,6 +9,8 @@ export interface TTSOptions {
   player?: AvatarPlayer | null;
   /** Address of the service; absent = the player's, or where the script came from. */
   src?: string;
+  /** Absent = the player's. */
+  token?: Token;
   onStart?: (text: string) => void;
   onEnd?: (text: string) => void;
   onError?: (error: Error, text: string) => void;

@@ -1,6 +1,7 @@
 // The interview app's TTSManager: a queue of texts, spoken one after the other. With a player the avatar speaks;
 // where it cannot, sound alone does.
 
+import { Credentials } from "./player/credentials.js";
 import { jsonPost, messageOf, PlayerError, request } from "./player/errors.js";
 /** @import { TTSManager as Declared, TTSOptions as Options } from "./tts.d.ts" */
 /** @import { Nothing } from "./player/types.d.ts" */
@@ -25,6 +26,7 @@ const REFUSALS = ["bad_call", "bad_request", "text_too_long"];
 export class TTSManager {
   #player;
   #src;
+  #token;
   /** @type {{ text: string, options: SpeakOptions, resolve: () => void, reject: (reason: unknown) => void }[]} */
   #queue = [];
   /** @type {AbortController | null} */ #current = null; // stops what is heard
@@ -33,11 +35,12 @@ export class TTSManager {
   #on;
 
   /** @param {Options} [options] */
-  constructor({ voice = "nova", speed = 1.1, player = null, src, onStart, onEnd, onError, onNotice } = {}) {
+  constructor({ voice = "nova", speed = 1.1, player = null, src, token, onStart, onEnd, onError, onNotice } = {}) {
     this.voice = voice;
     this.speed = speed;
     this.#player = player;
     this.#src = src ?? (player?.src || ORIGIN);
+    this.#token = token;
     this.#on = { start: onStart, end: onEnd, error: onError, notice: onNotice };
   }
 
@@ -136,7 +139,8 @@ export class TTSManager {
   /** @param {Speech} speech @param {AbortSignal} signal */
   async #heard(speech, signal) {
     const address = new URL("/api/core/tts/synthesize/", this.#src).href;
-    const response = await request(address, { ...jsonPost(speech), signal });
+    const credentials = new Credentials(this.#token ?? this.#player?.token ?? null);
+    const response = await request(address, { ...jsonPost(speech), signal }, credentials, true);
     const url = URL.createObjectURL(await response.blob());
     const audio = this.#element();
     try {

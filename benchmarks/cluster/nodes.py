@@ -232,7 +232,7 @@ class Cluster:
         streams on each LipSync. settings: KEY=VALUE.
         """
         ours = [f"avatars.uri={self.shared}/avatars", f"cache.uri={self.shared}/cache", "cache.enabled=false", "server.log_format=text"]
-        ours.append("capacity.lipsync_streams=20")
+        ours += ["capacity.lipsync_streams=20", "access.auth=none"]
         document = serve_document(load_config("cluster", parse_overrides([*ours, *settings])), port=PORT)
         document["applications"][0]["import_path"] = import_path
         return document

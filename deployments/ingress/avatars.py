@@ -17,17 +17,18 @@ from starlette.responses import JSONResponse, Response
 
 from configs.models import AppConfig
 from deployments.ingress import idle_bundle
+from deployments.ingress.access import caller_of
 from deployments.ingress.answers import Streamed, begun, is_known, told
 from deployments.ingress.bodies import AvatarBody, exactly_one, parse
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.uploads import read_body
-from museserve.errors import ConflictError, PayloadTooLargeError, RequestError
+from museserve.access.caller import Caller
+from museserve.errors import ConflictError, ForbiddenError, PayloadTooLargeError, RequestError, UnknownAvatarError
 from museserve.messages import PreparationProgress
-from musetalk.avatars.builtin import resolve
-from musetalk.avatars.format import Avatar, AvatarMeta
+from musetalk.avatars.builtin import BUILTIN, resolve
+from musetalk.avatars.format import ONE_OFF, Avatar, AvatarMeta, id_of, name_of, tenant_of
 from musetalk.avatars.stores import open_store
 
-TEMPORARY = "tmp-"
 NDJSON = "application/x-ndjson"
 Preparation = AsyncGenerator[PreparationProgress | AvatarMeta, None]
 
@@ -35,28 +36,46 @@ Preparation = AsyncGenerator[PreparationProgress | AvatarMeta, None]
 class Avatars:
     def __init__(self, config: AppConfig, graph: GraphClient) -> None:
         self._limits, self._graph = config.limits, graph
+        self._default = resolve(config.avatars.default)
+        self._everyones = frozenset((*BUILTIN, self._default))
         self._store = open_store(config.avatars)
 
-    async def open(self, name: str, version: str | None = None) -> Avatar:
-        """An avatar by the name that a request gives it. Raises UnknownAvatarError, EngineError."""
-        return await asyncio.to_thread(self._store.load, resolve(name), version)
+    def id_for(self, caller: Caller, name: str | None) -> str:
+        """The id of what a caller names so; None = the default. Raises UnknownAvatarError, ForbiddenError."""
+        wanted = resolve(name) if name is not None else caller.avatar or self._default
+        if caller.avatar and wanted != caller.avatar:
+            raise ForbiddenError(f"this session token is for the avatar {caller.avatar!r} alone")
+        tenant = "" if wanted in self._everyones else caller.tenant
+        if wanted.startswith(ONE_OFF):
+            raise UnknownAvatarError(f"{wanted[:80]!r} is no avatar that can be asked for: it belongs to one request")
+        return id_of(tenant, wanted)
 
-    async def meta(self, name: str) -> AvatarMeta:
-        return (await self.open(name)).meta
+    async def open(self, caller: Caller, name: str | None, version: str | None = None) -> Avatar:
+        """An avatar by the name that a request gives it. Raises UnknownAvatarError, ForbiddenError, EngineError."""
+        return await asyncio.to_thread(self._store.load, self.id_for(caller, name), version)
+
+    async def meta(self, caller: Caller, name: str | None) -> AvatarMeta:
+        return (await self.open(caller, name)).meta
 
     @asynccontextmanager
-    async def temporary(self, image: bytes) -> AsyncIterator[str]:
-        """The id of an avatar that is made of a portrait for one request, and deleted after it."""
-        avatar_id = f"{TEMPORARY}{hashlib.sha256(image).hexdigest()[:12]}-{secrets.token_hex(4)}"
-        await _made(self._graph.prepare(image, avatar_id, avatar_id, "female"))
+    async def temporary(self, caller: Caller, image: bytes) -> AsyncIterator[Avatar]:
+        """An avatar that is made of a portrait for one request, and deleted after it. Nobody else can name it."""
+        name = f"{ONE_OFF}{hashlib.sha256(image).hexdigest()[:12]}-{secrets.token_hex(4)}"
+        made = await _made(self._graph.prepare(image, id_of(caller.tenant, name), name, "female"))
         try:
-            yield avatar_id
+            yield await asyncio.to_thread(self._store.load, made.id, made.version)
         finally:
-            await asyncio.to_thread(self._store.delete, avatar_id)
+            await asyncio.to_thread(self._store.delete, made.id)
 
     async def list(self, request: Request) -> Response:
-        avatars = await asyncio.to_thread(self._store.list)
-        return JSONResponse({"data": [meta.to_json() for meta in avatars if not meta.id.startswith(TEMPORARY)]})
+        caller = caller_of(request)
+        avatars = await asyncio.to_thread(self._store.list, lambda avatar_id: self._is_seen(caller, avatar_id))
+        return JSONResponse({"data": [meta.to_json() for meta in avatars]})
+
+    def _is_seen(self, caller: Caller, avatar_id: str) -> bool:
+        name = name_of(avatar_id)
+        mine = tenant_of(avatar_id) == caller.tenant and not name.startswith(ONE_OFF)
+        return (mine or avatar_id in self._everyones) and caller.avatar in ("", name)
 
     async def create(self, request: Request) -> Response:
         upload = await read_body(request, ["image", "video"])
@@ -65,24 +84,28 @@ class Avatars:
         exactly_one(image=image, video=clip)
         if image is not None and len(image) > (most := self._limits.max_body_bytes):
             raise PayloadTooLargeError(f"the picture is {len(image):,} bytes; at most {most:,} are accepted")
-        if body.id is not None and body.id.startswith(TEMPORARY):
-            raise RequestError(f"ids that begin with {TEMPORARY!r} are the service's own; choose another")
-        if body.id is not None and await asyncio.to_thread(self._store.exists, body.id):
+        if body.id is not None and body.id.startswith(ONE_OFF):
+            raise RequestError(f"ids that begin with {ONE_OFF!r} are the service's own; choose another")
+        avatar_id = id_of(caller_of(request).tenant, body.id or _slug(body.name))
+        if body.id is not None and (resolve(body.id) in self._everyones or await asyncio.to_thread(self._store.exists, avatar_id)):
             raise ConflictError(f"avatar {body.id!r} exists; delete it first or choose another id")
-        avatar_id = body.id or _slug(body.name)
         steps = self._graph.prepare(image or clip or b"", avatar_id, body.name, body.gender, clip is not None)
         if NDJSON in request.headers.get("accept", ""):
             _, steps = await begun(steps)  # what is wrong before any work begins has its own status
             headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
             return Streamed(_lines(steps), media_type=NDJSON, headers=headers)
         meta = await _made(steps)
-        return JSONResponse(meta.to_json(), status_code=201, headers={"Location": f"/v1/avatars/{meta.id}"})
+        return JSONResponse(meta.to_json(), status_code=201, headers={"Location": f"/v1/avatars/{name_of(meta.id)}"})
 
     async def read(self, request: Request) -> Response:
-        return JSONResponse((await self.meta(request.path_params["id"])).to_json())
+        return JSONResponse((await self.meta(caller_of(request), request.path_params["id"])).to_json())
 
     async def delete(self, request: Request) -> Response:
-        await asyncio.to_thread(self._store.delete, request.path_params["id"])
+        caller, name = caller_of(request), request.path_params["id"]
+        avatar_id = self.id_for(caller, name)
+        if tenant_of(avatar_id) != caller.tenant:
+            raise ConflictError(f"{name!r} is everyone's and is not deleted")
+        await asyncio.to_thread(self._store.delete, avatar_id)
         return Response(status_code=204)
 
     async def portrait(self, request: Request) -> Response:
@@ -97,8 +120,10 @@ class Avatars:
     async def _file(self, request: Request, media_type: str, read: Callable[[Avatar], bytes]) -> Response:
         """What `read` gives of the avatar, unless the caller has it. What names its version never changes."""
         version = request.query_params.get("version")
-        avatar = await self.open(request.path_params["id"], version)
-        caching = "no-cache" if version is None else "public, max-age=31536000, immutable"
+        caller = caller_of(request)
+        avatar = await self.open(caller, request.path_params["id"], version)
+        whose = "private" if caller.tenant else "public"  # no proxy in between gives it to somebody without a key
+        caching = "no-cache" if version is None else f"{whose}, max-age=31536000, immutable"
         headers = {"ETag": f'"{avatar.ref.version}"', "Cache-Control": caching}
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from configs.models import ORIGIN
 from museserve.errors import RequestError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -78,6 +79,15 @@ class AvatarBody(Body):
     id: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="derived from the name when absent")
     name: str = Field("", max_length=100)
     gender: Literal["female", "male"] = "female"
+
+
+class TokenBody(Body):
+    """`POST /v1/sessions/tokens`."""
+
+    avatar: str | None = Field(None, description="the only one that it may use; all of the tenant's when absent")
+    origin: str | None = Field(None, pattern=ORIGIN, description="of the pages that may use it, such as https://app.example.com; all when absent")
+    seconds: int | None = Field(None, ge=5, description="how long it lets anybody in; `access.token_s` when absent, `access.token_max_s` at most")
+    uses: int = Field(1, ge=1, le=100, description="sessions and videos that may be begun with it; going on with a session counts as none")
 
 
 class ImageBody(Body):

@@ -67,7 +67,7 @@ class Boundary:
 
     def _known(self, host: str) -> bool:
         name = host_name(host)
-        return "*" in self._hosts or name in LOCAL or name in self._hosts or name == "" or _is_address(name)
+        return "*" in self._hosts or name in LOCAL or name in self._hosts or host == "" or _is_address(name)
 
 
 def host_name(host: str) -> str:

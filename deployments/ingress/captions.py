@@ -74,40 +74,40 @@ class CaptionsStore:
     """
 
     def __init__(self, shared: BlobStore | None = None) -> None:
-        self._kept: OrderedDict[str, Captions] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], Captions] = OrderedDict()
         self._shared = shared
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="captions")
 
-    def keep(self, utterance: str) -> Captions:
-        captions = self._kept[utterance] = Captions(lambda text: self._share(utterance, text))
+    def keep(self, tenant: str, utterance: str) -> Captions:
+        captions = self._kept[tenant, utterance] = Captions(lambda text: self._share(_key(tenant, utterance), text))
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return captions
 
-    def drop(self, utterance: str) -> None:
-        self._kept.pop(utterance, None)
+    def drop(self, tenant: str, utterance: str) -> None:
+        self._kept.pop((tenant, utterance), None)
 
-    async def webvtt(self, utterance: str) -> str:
-        """Waits until every word is known. Raises HTTPException 404; StoreError."""
-        captions = self._kept.get(utterance)
-        text = await captions.webvtt() if captions else await self._of_others(utterance)
+    async def webvtt(self, tenant: str, utterance: str) -> str:
+        """Waits until every word is known. Those of other tenants are not there. Raises HTTPException 404; StoreError."""
+        captions = self._kept.get((tenant, utterance))
+        text = await captions.webvtt() if captions else await self._of_others(tenant, utterance)
         if text is None:
             kept = f"the last {KEPT} of this replica are" + (", and those of all while the cache has room" if self._shared else "")
             raise HTTPException(404, f"no captions are kept for utterance {utterance!r}; {kept}")
         return text
 
-    def _share(self, utterance: str, text: str) -> None:
+    def _share(self, key: str, text: str) -> None:
         """In a thread: nobody waits for it."""
         if self._shared is not None:
-            self._threads.submit(self._shared.put, _key(utterance), text.encode())
+            self._threads.submit(self._shared.put, key, text.encode())
 
-    async def _of_others(self, utterance: str) -> str | None:
+    async def _of_others(self, tenant: str, utterance: str) -> str | None:
         known = UTTERANCE.fullmatch(utterance)
         if self._shared is None or known is None:
             return None
         until, look_s, loop = int(known[1], 16) + WAIT_S, LOOK_S, asyncio.get_running_loop()
         while True:
-            if (blob := await loop.run_in_executor(self._threads, self._shared.get, _key(utterance))) is not None:
+            if (blob := await loop.run_in_executor(self._threads, self._shared.get, _key(tenant, utterance))) is not None:
                 return blob.decode()
             if self._shared.away:
                 raise StoreError("the store of captions does not answer; try again in a moment")
@@ -117,5 +117,5 @@ class CaptionsStore:
             look_s = min(2 * look_s, LOOK_MOST_S)
 
 
-def _key(utterance: str) -> str:
-    return blob_key("captions", utterance)
+def _key(tenant: str, utterance: str) -> str:
+    return blob_key("captions", tenant, utterance)

@@ -19,7 +19,7 @@ from deployments.remote import answered, pulled, repulled, retried
 from deployments.so_far import FilmSoFar
 from museserve.errors import BusyError, EngineError
 from museserve.messages import FilmHead, Fragment, PreparationProgress, ServiceInfo, SpeechRequest, VideoRequest
-from musetalk.avatars.format import AvatarMeta
+from musetalk.avatars.format import AvatarMeta, name_of
 
 logger = logging.getLogger("ray.serve")
 
@@ -116,7 +116,7 @@ class GraphClient:
         self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool = False
     ) -> AsyncGenerator[PreparationProgress | AvatarMeta, None]:
         """The steps of an avatar's preparation and, at last, what is known of it. Raises as `FacePrep.prepare`."""
-        return pulled(self._face_prep.prepare.remote(data, avatar_id, name or avatar_id, gender, clip))
+        return pulled(self._face_prep.prepare.remote(data, avatar_id, name or name_of(avatar_id), gender, clip))
 
     def _repulled(self, ask: Callable[[float | None], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
         return repulled(ask, "mux", tries=TRIES, timeout_s=self._patience_s, on_retry=self._lost)

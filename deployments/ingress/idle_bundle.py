@@ -9,7 +9,7 @@ from typing import Any
 from museserve.errors import EngineError
 from museserve.media.codecs import codecs_of
 from museserve.timebase import FPS, OUTPUT_RATE, SEGMENT_FRAMES
-from musetalk.avatars.format import Avatar, StoredIdle
+from musetalk.avatars.format import Avatar, StoredIdle, name_of
 
 LENGTH = struct.Struct(">I")
 
@@ -17,13 +17,13 @@ LENGTH = struct.Struct(">I")
 def stored_idle(avatar: Avatar) -> StoredIdle:
     """Raises EngineError when the avatar was saved without one."""
     if avatar.idle is None:
-        raise EngineError(f"avatar {avatar.ref.id!r} was saved without an idle loop; prepare it again")
+        raise EngineError(f"avatar {name_of(avatar.ref.id)!r} was saved without an idle loop; prepare it again")
     return avatar.idle
 
 
 def idle_url(avatar: Avatar) -> str:
     """Names the version, so that what it gives never changes."""
-    return f"/v1/avatars/{avatar.ref.id}/idle.segments?version={avatar.ref.version}"
+    return f"/v1/avatars/{name_of(avatar.ref.id)}/idle.segments?version={avatar.ref.version}"
 
 
 def media_of(avatar: Avatar) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def packed(avatar: Avatar) -> bytes:
     """u32 length of the index, the index as JSON, the init segment, the segments in order; each segment begins at decode time 0."""
     idle = stored_idle(avatar)
     index = {
-        "avatar": avatar.ref.id,
+        "avatar": name_of(avatar.ref.id),
         "version": avatar.ref.version,
         "frames": avatar.meta.n_frames,
         **media_of(avatar),

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from configs.models import AppConfig
 from deployments import logs, tracing
 from deployments.ingress import cors, openapi, page
-from deployments.ingress.access import ANYBODY, Gate, KnowCaller, route, socket_route
+from deployments.ingress.access import ANYBODY, MANAGE, SPEAK, USE, Gate, KnowCaller, route, socket_route
 from deployments.ingress.answers import HANDLERS
 from deployments.ingress.avatars import Avatars
 from deployments.ingress.body_limit import BodyLimit, HeldBytes
@@ -25,6 +25,7 @@ from deployments.ingress.patience import Patience
 from deployments.ingress.session_avatar import session_avatar
 from deployments.ingress.sessions.registry import Sessions
 from deployments.ingress.speech import Speech, list_voices
+from deployments.ingress.tokens import Tokens
 from deployments.ingress.videos import Videos
 from deployments.live import LiveConfig
 
@@ -42,7 +43,8 @@ class Ingress:
         self._speech = Speech(config, graph)
         self._videos = Videos(config, graph, self._avatars)
         self._interview = Interview(config, self._avatars, self._videos, self._speech)
-        self._sessions = Sessions(config, graph.stream, partial(session_avatar, self._avatars), graph.info)
+        self._sessions = Sessions(config, graph.stream, partial(session_avatar, self._avatars), graph.info, self._gate.use, self._gate.still_in)
+        self._tokens = Tokens(config, self._gate, self._avatars)
         self._health = Health(config, graph, self._sessions)
 
     def reconfigure(self, user_config: Any) -> None:
@@ -68,26 +70,26 @@ class Ingress:
         together = HeldBytes(limits.held_bytes)
         limit = Middleware(BodyLimit, most=limits.max_body_bytes, together=together)
         clip_limit = Middleware(BodyLimit, most=max(limits.max_clip_bytes, limits.max_body_bytes), together=together)
-        speak, manage, use = ("speak",), ("avatars",), ("speak", "avatars")
         return [
             route("/health", self._health.read, ANYBODY),
             route("/openapi.json", openapi.answer, ANYBODY),
-            route("/v1/voices", list_voices, use),
-            route("/v1/avatars", avatars.list, use),
-            route("/v1/avatars", avatars.create, manage, "POST", clip_limit),
-            route("/v1/avatars/{id}", avatars.read, use),
-            route("/v1/avatars/{id}", avatars.delete, manage, "DELETE"),
-            route("/v1/avatars/{id}/portrait", avatars.portrait, use),
-            route("/v1/avatars/{id}/idle", avatars.idle_loop, use),
-            route("/v1/avatars/{id}/idle.segments", avatars.idle_segments, use),
-            socket_route("/v1/sessions", self._sessions.serve, speak),
+            route("/v1/voices", list_voices, USE),
+            route("/v1/avatars", avatars.list, USE),
+            route("/v1/avatars", avatars.create, MANAGE, "POST", clip_limit),
+            route("/v1/avatars/{id}", avatars.read, USE),
+            route("/v1/avatars/{id}", avatars.delete, MANAGE, "DELETE"),
+            route("/v1/avatars/{id}/portrait", avatars.portrait, USE),
+            route("/v1/avatars/{id}/idle", avatars.idle_loop, USE),
+            route("/v1/avatars/{id}/idle.segments", avatars.idle_segments, USE),
+            socket_route("/v1/sessions", self._sessions.serve, SPEAK),
+            route("/v1/sessions/tokens", self._tokens.create, SPEAK, "POST", limit),
             route("/v1/sessions/schema.json", openapi.answer_session_schema, ANYBODY),
-            route("/v1/videos", videos.create, speak, "POST", limit),
-            route("/v1/prerender", videos.prerender, speak, "POST", limit),
-            route("/v1/videos/{id}/captions.vtt", videos.captions, speak),
-            route("/v1/audio/speech", self._speech.create, speak, "POST", limit),
-            route("/api/core/tts/synthesize/", interview.synthesize, speak, "POST", limit),
-            route("/api/core/interview/video/generate/", interview.video, speak, "POST", limit),
-            route("/generate", interview.generate, speak, "POST", limit),
-            route("/idle", interview.idle_of_image, speak, "POST", limit),
+            route("/v1/videos", videos.create, SPEAK, "POST", limit),
+            route("/v1/prerender", videos.prerender, SPEAK, "POST", limit),
+            route("/v1/videos/{id}/captions.vtt", videos.captions, SPEAK),
+            route("/v1/audio/speech", self._speech.create, SPEAK, "POST", limit),
+            route("/api/core/tts/synthesize/", interview.synthesize, SPEAK, "POST", limit),
+            route("/api/core/interview/video/generate/", interview.video, SPEAK, "POST", limit),
+            route("/generate", interview.generate, SPEAK, "POST", limit),
+            route("/idle", interview.idle_of_image, SPEAK, "POST", limit),
         ]

@@ -9,12 +9,14 @@ from starlette.responses import Response
 
 from configs.models import AppConfig
 from deployments.ingress import bodies
+from deployments.ingress.access import caller_of
 from deployments.ingress.avatars import Avatars
 from deployments.ingress.bodies import SpeechBody, VideoBody, exactly_one, parse
 from deployments.ingress.idle_bundle import stored_idle
 from deployments.ingress.speech import Speech
 from deployments.ingress.uploads import read_body, read_media
 from deployments.ingress.videos import Videos
+from musetalk.avatars.format import Avatar
 
 
 class Interview:
@@ -27,29 +29,31 @@ class Interview:
 
     async def video(self, request: Request) -> Response:
         upload = await read_body(request, ["audio"])
-        body = parse(bodies.InterviewBody, upload.fields)
+        body, caller = parse(bodies.InterviewBody, upload.fields), caller_of(request)
         if body.status == "idle":
-            return await self._idle(body.avatar_type)
+            return _idle(await self._avatars.open(caller, body.avatar_type))
         audio = upload.files.get("audio")
         exactly_one(text=body.text, audio_path=body.audio_path, audio=audio)
         if body.audio_path is not None:
-            audio = await asyncio.to_thread(read_media, body.audio_path, self._limits)
+            audio = await asyncio.to_thread(read_media, body.audio_path, self._limits, caller.tenant)
         manner = {"voice": body.voice, "speed": body.speed}
-        spoken = VideoBody(text=body.text, avatar=body.avatar_type, stream=False, **manner)
-        return await self._videos.answer(spoken, audio)
+        spoken = VideoBody(text=body.text, stream=False, **manner)
+        return await self._videos.answer(caller, spoken, audio, await self._avatars.meta(caller, body.avatar_type))
 
     async def generate(self, request: Request) -> Response:
         upload = await read_body(request, ["image", "audio"])
         parse(bodies.ImageBody, upload.fields)
         image, audio = upload.file("image"), upload.file("audio")
-        async with self._avatars.temporary(image) as avatar_id:
-            return await self._videos.answer(VideoBody(avatar=avatar_id, stream=False), audio)
+        caller = caller_of(request)
+        async with self._avatars.temporary(caller, image) as avatar:
+            return await self._videos.answer(caller, VideoBody(stream=False), audio, avatar.meta)
 
     async def idle_of_image(self, request: Request) -> Response:
         upload = await read_body(request, ["image"])
         parse(bodies.ImageBody, upload.fields)
-        async with self._avatars.temporary(upload.file("image")) as avatar_id:
-            return await self._idle(avatar_id)
+        async with self._avatars.temporary(caller_of(request), upload.file("image")) as avatar:
+            return _idle(avatar)
 
-    async def _idle(self, avatar: str) -> Response:
-        return Response(stored_idle(await self._avatars.open(avatar))["mp4"], media_type="video/mp4")
+
+def _idle(avatar: Avatar) -> Response:
+    return Response(stored_idle(avatar)["mp4"], media_type="video/mp4")

@@ -20,6 +20,8 @@ PROGRESS = (
     "that it would have had. Without that header the avatar comes as 201 when it is ready. Whoever hangs up before leaves nothing behind"
 )
 BINARY = {"type": "string", "format": "binary"}
+KEY = {"type": "http", "scheme": "bearer", "description": "a key, or a session token; only where access.auth is keys"}
+OPEN = ("/health", "/openapi.json", "/v1/sessions/schema.json")  # without a key
 SOCKET = "text frames: #/components/schemas of SessionClientMessage and SessionServerMessage; binary frames: 20 bytes of header and a fragment"
 ERROR = {
     "type": "object",
@@ -68,6 +70,13 @@ def document() -> dict[str, Any]:
             "get": _operation("Its idle loop as a player keeps it", {"200": _binary("application/octet-stream"), **found}),
         },
         "/v1/sessions": {"get": _operation("A live conversation over a WebSocket", {"101": {"description": SOCKET}})},
+        "/v1/sessions/tokens": {
+            "post": _operation(
+                "A session token for a browser",
+                {"201": _json("token, expires_at, uses"), **found, "409": _failure("access.auth is none")},
+                body=_json_body(bodies.TokenBody),
+            )
+        },
         "/v1/sessions/schema.json": {"get": _operation("The messages of a conversation as JSON schema", {"200": _json("JSON schema 2020-12")})},
         "/v1/videos": {
             "post": _operation(
@@ -109,12 +118,25 @@ def document() -> dict[str, Any]:
         },
         "/idle": {"post": _operation("The idle loop of a portrait", {"200": _binary(MP4)}, body=_multipart(bodies.ImageBody, "image"))},
     }
+    for path, item in paths.items():
+        for verb, operation in item.items():
+            if path in OPEN:
+                operation["security"] = []
+            elif verb != "parameters":
+                operation["responses"] |= {
+                    "401": _failure("no key that is valid"),
+                    "403": _failure("the key lacks the scope; or a page of another site"),
+                }
     client, server, messages = message_schemas("#/components/schemas/{model}")
     return {
         "openapi": "3.1.0",
         "info": {"title": "museserve", "version": museserve.__version__, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
         "paths": paths,
-        "components": {"schemas": {"Error": ERROR, **messages, "SessionClientMessage": {"oneOf": client}, "SessionServerMessage": {"oneOf": server}}},
+        "security": [{"key": []}],
+        "components": {
+            "securitySchemes": {"key": KEY},
+            "schemas": {"Error": ERROR, **messages, "SessionClientMessage": {"oneOf": client}, "SessionServerMessage": {"oneOf": server}},
+        },
     }
 
 

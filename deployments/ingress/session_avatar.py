@@ -8,18 +8,20 @@ from deployments.ingress.avatars import Avatars
 from deployments.ingress.idle_bundle import idle_url, media_of, stored_idle
 from deployments.ingress.sessions.protocol import Idle, Media
 from deployments.ingress.sessions.session import SessionAvatar
-from musetalk.avatars.format import Avatar
+from museserve.access.caller import Caller
+from musetalk.avatars.format import Avatar, name_of
 
 
-async def session_avatar(avatars: Avatars, name: str) -> SessionAvatar:
-    """Raises UnknownAvatarError, EngineError."""
-    return await asyncio.to_thread(_of, await avatars.open(name))
+async def session_avatar(avatars: Avatars, caller: Caller, name: str | None) -> SessionAvatar:
+    """Raises UnknownAvatarError, ForbiddenError, EngineError."""
+    return await asyncio.to_thread(_of, await avatars.open(caller, name))
 
 
 def _of(avatar: Avatar) -> SessionAvatar:
     meta = avatar.meta
     return SessionAvatar(
         id=meta.id,
+        name=name_of(meta.id),
         version=meta.version,
         gender=meta.gender,
         init=stored_idle(avatar)["init"],

@@ -49,15 +49,15 @@ async def read_body(request: Request, files: Iterable[str] = ()) -> Upload:
     raise UnsupportedMediaTypeError(f"content type {kind or '(none)'!r} is not accepted; send application/json or multipart/form-data")
 
 
-def read_media(name: str, limits: LimitsConfig) -> bytes:
-    """The bytes of `audio_path`, which must lie inside the media root, links resolved.
+def read_media(name: str, limits: LimitsConfig, tenant: str = "") -> bytes:
+    """The bytes of `audio_path`, which must lie inside the media root, links resolved; a tenant has a folder of its name in it.
 
     Raises:
         MediaPathError, PayloadTooLargeError
     """
     if limits.media_root is None:
         raise MediaPathError("audio_path is not accepted: no limits.media_root is configured; upload `audio` instead")
-    root = limits.media_root.resolve()
+    root = (limits.media_root / tenant).resolve()
     try:
         path = (root / name).resolve(strict=True)
     except (OSError, ValueError, RuntimeError):

@@ -10,17 +10,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from configs.models import AppConfig
+from deployments.ingress.access import caller_of
 from deployments.ingress.answers import Streamed, begun
 from deployments.ingress.avatars import Avatars
 from deployments.ingress.bodies import PrerenderBody, VideoBody, exactly_one, parse
 from deployments.ingress.captions import CaptionsStore, utterance_id
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.uploads import read_body
+from museserve.access.caller import Caller
 from museserve.errors import ConflictError, RequestError
 from museserve.media.fragments import STREAM_END
 from museserve.messages import FilmHead, Fragment, FragmentHead, SpeechRequest, VideoRequest
 from museserve.runtime.blob_store import BlobStore
 from museserve.speech.request import parse_delivery, parse_speech
+from musetalk.avatars.format import AvatarMeta
 
 T = TypeVar("T")
 Items = AsyncGenerator[T, None]
@@ -39,32 +42,34 @@ class Videos:
         body = parse(VideoBody, upload.fields)
         audio = upload.files.get("audio")
         exactly_one(text=body.text, audio=audio)
-        return await self.answer(body, audio)
+        caller = caller_of(request)
+        return await self.answer(caller, body, audio, await self._avatars.meta(caller, body.avatar))
 
-    async def answer(self, body: VideoBody, audio: bytes | None) -> Response:
-        """The video of `body.text` or of the recording `audio`, one of which is given."""
+    async def answer(self, caller: Caller, body: VideoBody, audio: bytes | None, meta: AvatarMeta) -> Response:
+        """The video of `body.text` or of the recording `audio`, one of which is given, with an avatar that the caller may use."""
         _check_captions(body, audio)
-        meta = await self._avatars.meta(body.avatar or self._config.avatars.default)
         speech = None if body.text is None else self._speech(body.text, body, meta.gender)
         track = body.captions == "track"
-        video = VideoRequest(utterance_id(body.captions != "none"), meta.id, speech, audio, paced=body.stream, text_track=track)
+        name, tenant = utterance_id(body.captions != "none"), caller.tenant
+        video = VideoRequest(name, meta.id, speech, audio, paced=body.stream, text_track=track, tenant=tenant)
         return await (self._stream(video, body) if body.stream else self._film(video, body))
 
     async def captions(self, request: Request) -> Response:
         """Answers once every word is known, which is long before the last picture is sent."""
-        text = await self._captions.webvtt(request.path_params["id"])
+        text = await self._captions.webvtt(caller_of(request).tenant, request.path_params["id"])
         return Response(text, media_type="text/vtt; charset=utf-8", headers={"Cache-Control": "no-store"})
 
     async def prerender(self, request: Request) -> Response:
         """Speak texts into the cache, one after the other, and say what was there already."""
         body = parse(PrerenderBody, (await read_body(request)).fields)
-        meta = await self._avatars.meta(body.avatar or self._config.avatars.default)
+        caller = caller_of(request)
+        meta = await self._avatars.meta(caller, body.avatar)
         speeches = [self._speech(text, body, meta.gender) for text in body.texts]
         if not self._config.cache.enabled:
             raise ConflictError("the cache is off (cache.enabled); nothing can be prerendered")
         done = []
         for speech in speeches:
-            video = VideoRequest(utterance_id(captions=False), meta.id, speech, paced=False, keep=True)
+            video = VideoRequest(utterance_id(captions=False), meta.id, speech, paced=False, keep=True, tenant=caller.tenant)
             fragments = [fragment async for fragment in self._graph.stream(video)]
             frames = sum(fragment.n_frames for fragment in fragments)
             done.append({"text": speech.text, "cache": CACHE_SAYS[_head(fragments[0]).cached], "frames": frames})
@@ -90,9 +95,9 @@ class Videos:
         if body.captions == "none":
             return await begun(items)
         try:
-            return await begun(self._captions.keep(video.utterance).heard(items))
+            return await begun(self._captions.keep(video.tenant, video.utterance).heard(items))
         except BaseException:
-            self._captions.drop(video.utterance)
+            self._captions.drop(video.tenant, video.utterance)
             raise
 
     async def _headers(self, video: VideoRequest, body: VideoBody, head: FragmentHead) -> dict[str, str]:

@@ -14,11 +14,12 @@ import secrets
 import time
 from dataclasses import dataclass
 
-from museserve.access.caller import Caller
+from museserve.access.caller import Caller, Scope
 from museserve.errors import UnauthorizedError
 
 PREFIX = "mst_"
-SCOPES = frozenset({"speak"})
+SCOPES: frozenset[Scope] = frozenset({"speak"})
+OPERATOR = "operator"  # stands for a key where who has the file itself makes a token, to try the service
 
 
 @dataclass(frozen=True)

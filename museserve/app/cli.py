@@ -44,8 +44,12 @@ app.add_typer(avatar_app, name="avatar")
 weights_app = typer.Typer(help="List, download and verify MuseTalk's model files.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(weights_app, name="weights")
 
+keys_app = typer.Typer(help="Make, list and revoke the keys of access.auth: keys.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(keys_app, name="keys")
+
 Gender = Literal["female", "male"]
 Purpose = Literal["v15", "v1", "restore", "taesd", "all"]
+KeysFileOption = Annotated[Path | None, typer.Option("--file", help="the keys' file", show_default="access.keys_file of the configuration")]
 ConfigOption = Annotated[str, typer.Option("--config", "-c", help=CONFIG_HELP)]
 AvatarOption = Annotated[str, typer.Option(help="id of an avatar, or man / woman", show_default="the configured one")]
 VoiceOption = Annotated[str, typer.Option(help="id of a voice; auto = one that fits the avatar")]
@@ -117,13 +121,14 @@ def prerender(
     url: Annotated[
         str, typer.Option(help="let a running service do it, e.g. http://127.0.0.1:8001", show_default="done here, no service needed")
     ] = "",
+    key: Annotated[str, typer.Option(envvar="MUSESERVE_KEY", help="of a service that asks for one", show_default=False)] = "",
     config: ConfigOption = "local",
 ) -> None:
     """Film utterances into the cache, so that they are there at once when they are asked for with the same voice and speed."""
     settings = _config(config)
     texts = _lines(questions)
     if url:
-        made = _prerender_there(url, texts, {"avatar": avatar or None, "voice": voice, "speed": speed, "language": language})
+        made = _prerender_there(url, key, texts, {"avatar": avatar or None, "voice": voice, "speed": speed, "language": language})
     else:
         if not settings.cache.enabled:
             raise RequestError("the cache is off in this configuration (cache.enabled); nothing can be prerendered")
@@ -137,10 +142,14 @@ def serve(
     config: ConfigOption = "local",
     host: Annotated[str | None, typer.Option(help="address to listen on", show_default="from the configuration")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="0 = any free one", show_default="from the configuration")] = None,
+    auth: Annotated[
+        Literal["none", "keys"] | None,
+        typer.Option(help="who may use it: whoever reaches it, or who has a key (museserve keys)", show_default="from the configuration"),
+    ] = None,
 ) -> None:
     """Run the service until Ctrl-C."""
     over = {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
-    settings = _config(config, {"server": over})
+    settings = _config(config, {"server": over, **({"access": {"auth": auth}} if auth else {})})
     _log_to_stderr(settings.server.log_level, settings.server.log_format)
     began = time.perf_counter()
     _note("starting the service ...")
@@ -158,7 +167,7 @@ def serve(
     with running(settings) as url:
         with suppress(KeyboardInterrupt):  # what follows may take its time; a second Ctrl-C ends it at once
             stop_when_told()  # Ray has put a handler of its own in its place
-            typer.echo(_ready(url, time.perf_counter() - began))
+            typer.echo(_ready(url, time.perf_counter() - began, settings.access.auth == "keys"))
             sys.stdout.flush()
             wait_for_loss()
         _note("stopping ...")
@@ -211,7 +220,7 @@ def add_avatar(
     source: Annotated[
         Path, typer.Argument(help="a portrait: one face from the front, mouth closed; or a clip, which MuseTalk alone can draw", show_default=False)
     ],
-    avatar_id: Annotated[str, typer.Option("--id", help="a-z, 0-9, - and _", show_default="from the file's name")] = "",
+    avatar_id: Annotated[str, typer.Option("--id", help="a-z, 0-9, - and _; TENANT.ID = of a tenant", show_default="from the file's name")] = "",
     name: Annotated[str, typer.Option(help="what people see", show_default="the id")] = "",
     gender: Annotated[Gender, typer.Option(help="which voice fits")] = "female",
     config: ConfigOption = "local",
@@ -248,6 +257,50 @@ def delete_avatar(avatar_id: Annotated[str, typer.Argument(metavar="ID", show_de
     """Delete an avatar that was added."""
     _store(_config(config)).delete(avatar_id)
     _note(f"{avatar_id} is deleted")
+
+
+@keys_app.command("create")
+def make_key(
+    tenant: Annotated[str, typer.Argument(help="whose avatars, captions and cached utterances it reaches: a-z, 0-9, - and _", show_default=False)],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="what it may do: speak, avatars (make and delete them), metrics; can be given again", show_default="speak and avatars"),
+    ] = None,
+    days: Annotated[float | None, typer.Option(help="how long it is valid", show_default="until it is revoked")] = None,
+    name: Annotated[str, typer.Option(help="a note of what it is for")] = "",
+    file: KeysFileOption = None,
+    config: ConfigOption = "local",
+) -> None:
+    """Make a key and print it, this once: only its hash is kept. A running service knows it within a second."""
+    from museserve.access.keys import create_key
+
+    path = file or _config(config).access.keys_path
+    key, stored = create_key(path, tenant, scope or ["speak", "avatars"], days, name)
+    typer.echo(key)
+    _note(f"{stored.id} of {tenant}, for {', '.join(sorted(stored.scopes))}, is kept in {path}; the older keys of {tenant} stay valid until revoked")
+
+
+@keys_app.command("list")
+def list_keys(file: KeysFileOption = None, config: ConfigOption = "local") -> None:
+    """Print every key: id, tenant, scopes, state, until when, what for. The keys themselves are not kept."""
+    from museserve.access.keys import read_keys
+
+    for key in read_keys(file or _config(config).access.keys_path).keys:
+        until = key.expires.isoformat() if key.expires else "-"
+        typer.echo(f"{key.id}  {key.tenant:<24} {','.join(sorted(key.scopes)):<24} {key.state:<8} {until:<26} {key.name}".rstrip())
+
+
+@keys_app.command("revoke")
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="as `keys list` prints it", show_default=False)],
+    file: KeysFileOption = None,
+    config: ConfigOption = "local",
+) -> None:
+    """Let a key in no more, nor the session tokens that were made with it. Its sessions end within seconds."""
+    from museserve.access.keys import revoke_key
+
+    stored = revoke_key(file or _config(config).access.keys_path, key_id)
+    _note(f"{stored.id} of {stored.tenant} is revoked")
 
 
 @weights_app.command("list")
@@ -404,11 +457,11 @@ def _prerender_here(settings: AppConfig, avatar: str, speeches: list[SpeechReque
         yield speech.text, was_there, fragments[-1].total_frames or 0
 
 
-def _prerender_there(url: str, texts: list[str], manner: dict[str, Any]) -> Iterator[tuple[str, bool, int]]:
+def _prerender_there(url: str, key: str, texts: list[str], manner: dict[str, Any]) -> Iterator[tuple[str, bool, int]]:
     """Through `POST /v1/prerender`, a text at a time, so that each is told when it is done."""
     import httpx2
 
-    with httpx2.Client(timeout=600) as client:
+    with httpx2.Client(timeout=600, headers={"Authorization": f"Bearer {key}"} if key else {}) as client:
         for text in texts:
             try:
                 answer = client.post(f"{url.rstrip('/')}/v1/prerender", json={"texts": [text], **manner})
@@ -458,11 +511,12 @@ def _bar(**style: Any) -> Iterator[Callable[..., None]]:
         yield show
 
 
-def _ready(url: str, took_s: float) -> str:
+def _ready(url: str, took_s: float, keys: bool) -> str:
+    bearer = ' -H "Authorization: Bearer $MUSESERVE_KEY"' if keys else ""
     return f"""
 museserve is ready after {took_s:.1f} s: open {url}/
 
-  curl -sS {url}/v1/videos -H 'Content-Type: application/json' -d '{{"text": "{EXAMPLE}"}}' -o out.mp4
+  curl -sS {url}/v1/videos{bearer} -H 'Content-Type: application/json' -d '{{"text": "{EXAMPLE}"}}' -o out.mp4
 
 Ctrl-C stops it."""
 

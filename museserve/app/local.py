@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -19,9 +20,11 @@ import httpx2
 import psutil
 from filelock import FileLock, Timeout
 
-from configs.models import SPANS_DIR, AppConfig, cache_dir
+from configs.models import SPANS_DIR, AccessConfig, AppConfig, cache_dir
+from museserve.access import tokens
+from museserve.access.keys import Keys, read_keys
 from museserve.app import haproxy
-from museserve.app.ray_flags import free_port, node_flags, one_machine_flags
+from museserve.app.ray_flags import RAY_TOKEN, free_port, node_flags, one_machine_flags
 from museserve.errors import ConfigError, EngineUnavailableError
 from museserve.runtime import cpu
 from musetalk.choice import check_choice
@@ -47,6 +50,10 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         EngineUnavailableError: a deployment cannot start; the message has its reason.
     """
     check_choice(config)
+    if config.server.public:
+        config.access.check_said(f"server.host is {config.server.host}, which other machines may reach")
+    if config.access.auth == "keys":
+        Keys(config.access.keys_path)
     _clear_dead()
     port = config.server.port or free_port()
     _check_free(config.server.host, port, "server.port")
@@ -59,6 +66,9 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         flags = node_flags(config.server) | one_machine_flags(config.server, temp)
         if temp is not None:
             (temp / OWNER).write_text(str(os.getpid()))
+            (temp / RAY_TOKEN).touch(mode=0o600)
+            (temp / RAY_TOKEN).write_text(secrets.token_hex(32))
+            os.environ.pop("RAY_AUTH_TOKEN", None)  # it would go before the file
             alive.enter_context(FileLock(temp / ALIVE))
             if config.server.fast_transport and (launcher := haproxy.write_launcher(temp, _haproxy_settings(config))) is not None:
                 flags[haproxy.BINARY] = str(launcher)
@@ -167,7 +177,7 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
         except RuntimeError as error:
             raise EngineUnavailableError(_reason(error)) from None
         url = f"http://{config.server.host}:{port}"
-        _rehearse(url)
+        _rehearse(url, config.access)
         yield url
     finally:
         started = _descendants(str(Path(ray.__file__).parent))
@@ -265,11 +275,18 @@ def _enough_gpus(config: AppConfig, there: int) -> int:
     return there
 
 
-def _rehearse(url: str) -> None:
+def _rehearse(url: str, access: AccessConfig) -> None:
     """Speak one short sentence in each of the shipped voices, so that the first caller finds every connection open."""
     for avatar, text in (("woman", "Ready."), ("man", "Ready."), ("woman", "준비됐습니다.")):
         body = {"text": text, "avatar": avatar, "stream": False}
-        httpx2.post(f"{url}/v1/videos", json=body, timeout=120).raise_for_status()
+        headers = {"Authorization": f"Bearer {_operators_token(access)}"} if access.auth == "keys" else {}
+        httpx2.post(f"{url}/v1/videos", json=body, headers=headers, timeout=120).raise_for_status()
+
+
+def _operators_token(access: AccessConfig) -> str:
+    """For one video. Who can read the keys' file can make it."""
+    secret = bytes.fromhex(read_keys(access.keys_path).token_secret)
+    return tokens.mint(secret, tokens.Grant("", tokens.OPERATOR, int(time.time()) + access.token_s, uses=1))
 
 
 def _reason(error: RuntimeError) -> str:

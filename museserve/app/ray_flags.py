@@ -14,6 +14,7 @@ from configs.models import ServerConfig
 from museserve.errors import ConfigError
 
 REPLICA_PORTS = 64  # of ingress replicas: more than run at once, those that end included
+RAY_TOKEN = "ray-token"  # the file in a service's folder by which its Ray knows its own
 GRPC_CAP = 128 * 2**20  # one upload travels in one message
 
 
@@ -58,9 +59,13 @@ def one_machine_flags(server: ServerConfig, folder: Path | None) -> dict[str, st
     """
     # Draining is for load balancers in front of a cluster; here it only delays Ctrl-C.
     flags = {
+        # Whatever the user's environment says: some ports of Ray listen on every address, and run code for whoever has the token.
+        "RAY_AUTH_MODE": "token",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1",
     }
+    if folder is not None:
+        flags["RAY_AUTH_TOKEN_PATH"] = str(folder / RAY_TOKEN)
     if server.fast_transport and folder is not None:
         # Two services on one machine must not share HAProxy's files and ports.
         files = {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "admin.sock", "METRICS_SOCKET_PATH": "metrics.sock"}

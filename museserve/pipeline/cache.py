@@ -70,10 +70,14 @@ class UtteranceCache:
         avatar: AvatarRef,
         lipsync: EngineInfo,
         phase: int,
+        tenant: str = "",
     ) -> CacheKeys:
-        """speech, lipsync: what runs, as the engines tell it. phase: the idle frame that the utterance begins on."""
+        """speech, lipsync: what runs, as the engines tell it. phase: the idle frame that the utterance begins on.
+
+        tenant: whose entries they are. Others make their own, so that nobody can tell by the time what another one has said.
+        """
         text = json.dumps(asdict(request), sort_keys=True)
-        spoken = blob_key(self._speech_settings, speech.engine, speech.model, speech.version, text)
+        spoken = blob_key(self._speech_settings, speech.engine, speech.model, speech.version, text, *([tenant] if tenant else []))
         if phase % SEGMENT_FRAMES:
             return CacheKeys(spoken, None)
         filmed = blob_key(self._film_settings, spoken, avatar.id, avatar.version, lipsync.name, lipsync.version, phase)

@@ -138,7 +138,7 @@ class VideoPipeline:
         if self._cache is None or request.speech is None:
             return _Lookup(began, lipsync, avatar)
         speech_info = await self._engines.speech()
-        keys = self._cache.keys(request.speech, speech_info, avatar.ref, lipsync.info, request.phase)
+        keys = self._cache.keys(request.speech, speech_info, avatar.ref, lipsync.info, request.phase, request.tenant)
         fragments = await asyncio.to_thread(self._cache.fragments, keys)
         speech = None if fragments is not None else await asyncio.to_thread(self._cache.speech, keys)
         keep = (request.keep or speech is not None) and request.first_frame == 0  # a part is not kept

@@ -24,7 +24,11 @@ FORMAT = 1  # of the files below; an avatar of another format is prepared again
 Gender = Literal["female", "male"]
 Source = Literal["portrait", "clip"]
 
-ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")  # what callers name an avatar by
+# A tenant's avatars lie in the store by its name and theirs, with a dot between; those of nobody in particular by theirs alone.
+ID_PATTERN = re.compile(rf"(?:[a-z0-9][a-z0-9_-]{{0,31}}\.)?{NAME_PATTERN.pattern}")
+ONE_OFF = "tmp-"  # names that begin so are of avatars that live as long as one request
+ACCEPTED = "1 to 64 of a-z, 0-9, '-' and '_' are accepted, beginning with a letter or digit"
 VERSION_PATTERN = re.compile(r"[0-9a-f]{16}")
 
 
@@ -68,7 +72,8 @@ class AvatarMeta(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """What callers of the API see: all but how it is stored."""
-        return self.model_dump(mode="json", exclude={"format", "settings", "boxes", "idle_segments", "crf", "files"})
+        told = self.model_dump(mode="json", exclude={"format", "settings", "boxes", "idle_segments", "crf", "files"})
+        return told | {"id": name_of(self.id)}
 
 
 class StoredIdle(TypedDict):
@@ -151,6 +156,23 @@ def to_png(rgb: ByteArray) -> bytes:
     return data.tobytes()
 
 
+def tenant_of(avatar_id: str) -> str:
+    """Whose avatar it is; "" = nobody's in particular."""
+    return avatar_id.rpartition(".")[0]
+
+
+def name_of(avatar_id: str) -> str:
+    """What its tenant calls it."""
+    return avatar_id.rpartition(".")[2]
+
+
+def id_of(tenant: str, name: str) -> str:
+    """The id of what a tenant calls `name`. Raises UnknownAvatarError: it cannot be a name."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise UnknownAvatarError(f"{name[:80]!r} is not an avatar id: {ACCEPTED}")
+    return f"{tenant}.{name}" if tenant else name
+
+
 def check_id(avatar_id: str) -> str:
     """The id itself.
 
@@ -158,9 +180,7 @@ def check_id(avatar_id: str) -> str:
         UnknownAvatarError: it cannot be one, so no such avatar exists; nothing was looked up.
     """
     if not isinstance(avatar_id, str) or not ID_PATTERN.fullmatch(avatar_id):
-        raise UnknownAvatarError(
-            f"{str(avatar_id)[:80]!r} is not an avatar id: 1 to 64 of a-z, 0-9, '-' and '_' are accepted, beginning with a letter or digit"
-        )
+        raise UnknownAvatarError(f"{str(avatar_id)[:80]!r} is not an avatar id: {ACCEPTED}")
     return avatar_id
 
 

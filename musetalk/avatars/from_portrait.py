@@ -20,7 +20,7 @@ from musetalk.animator.render import idle_loop
 from musetalk.animator.rig import VERSION, Rig
 from musetalk.avatars.assembly import PartsEncoder, encode_and_save, version_for
 from musetalk.avatars.builtin import BUILTIN, resolve, shipped_digest, shipped_facts, shipped_portrait
-from musetalk.avatars.format import AvatarSource, EngineParts, check_id, content_version, to_png
+from musetalk.avatars.format import AvatarSource, EngineParts, check_id, content_version, name_of, to_png
 from musetalk.avatars.progress import Progress, Steps
 from musetalk.avatars.store import AvatarStore
 from musetalk.faces.framing import frame_portrait, read_portrait
@@ -177,8 +177,8 @@ def check_request(avatar_id: str, gender: str) -> None:
         check_id(avatar_id)
     except UnknownAvatarError as error:
         raise RequestError(str(error)) from None
-    if resolve(avatar_id) in BUILTIN:
-        raise ConflictError(f"{avatar_id!r} ships with the project; choose another id")
+    if resolve(name_of(avatar_id)) in BUILTIN:
+        raise ConflictError(f"{name_of(avatar_id)!r} ships with the project; choose another id")
     if gender not in ("female", "male"):
         raise RequestError(f"gender is {gender!r}; female and male are accepted")
 

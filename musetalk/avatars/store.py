@@ -20,7 +20,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import astuple
@@ -37,11 +37,13 @@ from museserve.errors import ConflictError, EngineError, StoreError, UnknownAvat
 from museserve.messages import AvatarRef
 from museserve.runtime import storage
 from musetalk.avatars import arrow_file
+from musetalk.avatars.builtin import BUILTIN
 from musetalk.avatars.copies import LocalCopies, mapped
 from musetalk.avatars.current import CurrentVersions
 from musetalk.avatars.format import (
     FORMAT,
     ID_PATTERN,
+    ONE_OFF,
     VERSION_PATTERN,
     Avatar,
     AvatarMeta,
@@ -49,6 +51,8 @@ from musetalk.avatars.format import (
     StoredFile,
     check_content,
     check_id,
+    name_of,
+    tenant_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -61,6 +65,7 @@ KEPT_VERSIONS = 2  # the current one, and the one before it that live utterances
 OBJECT_STORES = storage.OBJECT_STORES
 BLOCK = 16 * 2**20  # of one request to a remote store
 TOUCH_S = 60.0  # between two marks that a version is in use
+TOLD_IDS = 20  # of those that one may have meant
 TELL_S = 60.0  # between two log lines about one trouble
 
 
@@ -71,7 +76,7 @@ class AvatarStore:
         uri: folder, or a `pyarrow.fs` URI (file://, s3://, gs://); "" = the user's cache folder.
         cache_bytes: open avatars are dropped, least recently used first, above this many bytes of opened files. Mapped files count
             in full, although processes share their pages. The avatar in use is always kept.
-        max_avatars: `save` of a further id is refused.
+        max_avatars: of one tenant; `save` of a further id is refused.
         ttl_s: how long it is taken for known which version is current in a remote store; a folder is looked at each time.
         copies: where files of a remote store are copied to, up to copies_bytes; None = they are read into memory.
         filesystem: a `pyarrow.fs.FileSystem` to use instead of the one `uri` names; `uri` is then a path in it.
@@ -133,8 +138,14 @@ class AvatarStore:
         """What is known of the current version; at most one small read. Raises as `load`."""
         meta = self._current.get(check_id(avatar_id))
         if meta is None:
-            raise UnknownAvatarError(f"there is no avatar {avatar_id!r}; known: {', '.join(self.ids()[:20]) or 'none'}")
+            raise UnknownAvatarError(f"there is no avatar {name_of(avatar_id)!r}; known: {', '.join(self._known(avatar_id)) or 'none'}")
         return meta
+
+    def _known(self, avatar_id: str) -> list[str]:
+        """What whoever asks for this id may have meant: nothing of other tenants, and nothing that is one request's."""
+        tenant = tenant_of(avatar_id)
+        names = [name_of(known) for known in self.ids() if tenant_of(known) == tenant or known in BUILTIN]
+        return [name for name in names if not name.startswith(ONE_OFF)][:TOLD_IDS]
 
     def exists(self, avatar_id: str) -> bool:
         """Looked up anew. Raises EngineError."""
@@ -154,8 +165,10 @@ class AvatarStore:
         names = (path.parent.name for path in paths if path.name == CURRENT)
         return sorted(name for name in names if ID_PATTERN.fullmatch(name))
 
-    def list(self) -> list[AvatarMeta]:
-        """Every avatar's current version, built-in ones first, then by id. One that is damaged is left out and told in the log.
+    def list(self, wanted: Callable[[str], bool] = lambda avatar_id: True) -> list[AvatarMeta]:
+        """The current version of every avatar whose id is `wanted`, built-in ones first, then by id.
+
+        One that is damaged is left out and told in the log.
 
         Raises:
             StoreError: the store cannot be read.
@@ -163,6 +176,7 @@ class AvatarStore:
         names = self.ids()
         if self._copies is not None:
             self._copies.keep_only(names)
+        names = [name for name in names if wanted(name)]
         if not names:
             return []
         with ThreadPoolExecutor(min(16, len(names))) as pool:
@@ -171,7 +185,7 @@ class AvatarStore:
 
     def check_room(self, avatar_id: str) -> None:
         """Raises ConflictError when one more avatar does not fit. An id that exists always fits."""
-        names = self.ids()
+        names = [name for name in self.ids() if tenant_of(name) == tenant_of(avatar_id)]
         if avatar_id not in names and len(names) >= self._max_avatars:
             raise ConflictError(f"the store holds {len(names)} avatars and at most {self._max_avatars} are kept: delete one first")
 

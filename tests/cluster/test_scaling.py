@@ -43,6 +43,7 @@ def document(folder: Any, **changed: Any) -> dict[str, Any]:
             "avatars": {"uri": str(folder / "avatars")},
             "cache": {"uri": str(folder / "cache"), "enabled": False},
             "server": {"log_format": "text"},
+            "access": {"auth": "none"},
             "capacity": {"lipsync_streams": 5, "spare_replicas": 0, "window_s": 5.0, **changed.pop("capacity", {})},
             "deployments": {
                 **{key: scale for key in ("ingress", "tts", "face_prep")},

@@ -1,7 +1,7 @@
 // Choose who asks: portraits of the service's avatars, the shipped ones and those that people made.
 
 import { el, icon, make } from "./dom.js";
-import { avatarUrl, request, requestJson } from "./service.js";
+import { avatarUrl, request, requestJson, showPicture } from "./service.js";
 import { t } from "./texts.js";
 /** @import { Avatar } from "./types.d.ts" */
 
@@ -53,8 +53,8 @@ export class Interviewers {
       this.choose(one.id);
       this.#focusChosen();
     });
-    const source = avatarUrl(one.id, "/portrait");
-    const picture = make("img", { src: source, alt: "", width: 96, height: 96, decoding: "async" });
+    const picture = make("img", { alt: "", width: 96, height: 96, decoding: "async" });
+    showPicture(picture, avatarUrl(one.id, "/portrait")).catch(() => {}); // its name is there
     const kind = t(one.gender === "male" ? "man" : "woman");
     const name = one.builtin ? kind[0].toUpperCase() + kind.slice(1) : one.name;
     const label = make("label", { className: "person" }, radio, picture, make("span", {}, name));

@@ -1,5 +1,6 @@
 // Asks the service, and tells in its own words what it refused.
 
+import { el } from "./dom.js";
 import { t } from "./texts.js";
 
 /** What went wrong, fit to be shown. `reason` is the service's own sentence where it gave one. */
@@ -7,12 +8,50 @@ export class ServiceError extends Error {
   reason = "";
 }
 
-/** A response with a 2xx status. Throws ServiceError; an abort goes through as it is.
+let key = ""; // typed in where the service asks for one
+
+/** What `player.token` is. */
+export const typedKey = () => key || null;
+
+/** @param {RequestInit} [options] @returns {RequestInit | undefined} */
+const withKey = (options) =>
+  key ? { ...options, headers: { ...options?.headers, Authorization: `Bearer ${key}` } } : options;
+
+/** Whether somebody typed a key in. @returns {Promise<boolean>} */
+function askForKey() {
+  const dialog = el("ask-key");
+  dialog.returnValue = el("key").value = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    const answered = () => {
+      key = dialog.returnValue ? el("key").value.trim() : "";
+      el("key").value = "";
+      resolve(key !== "");
+    };
+    dialog.addEventListener("close", answered, { once: true });
+  });
+}
+
+/** A picture of the service: an element cannot show a key itself.
+ * @param {HTMLImageElement} image @param {string} url */
+export async function showPicture(image, url) {
+  if (!key) {
+    image.src = url;
+    return;
+  }
+  const address = URL.createObjectURL(await (await request(url)).blob());
+  image.addEventListener("load", () => URL.revokeObjectURL(address), { once: true });
+  image.src = address;
+}
+
+/** A response with a 2xx status; a key is asked for where one is needed. Throws ServiceError; an abort goes through as
+ * it is.
  * @param {string} path @param {RequestInit} [options] */
 export async function request(path, options) {
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetch(path, withKey(options));
+    while (response.status === 401 && (await askForKey())) response = await fetch(path, withKey(options));
   } catch (error) {
     if (options?.signal?.aborted) throw error;
     throw new ServiceError(t("e_network"), { cause: error });

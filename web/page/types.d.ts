@@ -15,6 +15,8 @@ export interface PageElements {
   preview: HTMLImageElement;
   begin: HTMLButtonElement;
   confirm: HTMLDialogElement;
+  "ask-key": HTMLDialogElement;
+  key: HTMLInputElement;
   "notice-act": HTMLButtonElement;
   details: HTMLDetailsElement;
   say: HTMLFormElement;

@@ -1,10 +1,13 @@
 // One session over as many connections as it takes: heartbeats, acknowledgements, resuming, close codes.
 
-import { PlayerError } from "./errors.js";
+import { messageOf, PlayerError } from "./errors.js";
 import { parseFragment } from "./wire.js";
+/** @import { Credentials } from "./credentials.js" */
 /** @import { Bytes, ClientMessage, ConnectionHooks, Failure, Ready, ServerMessage } from "./types.d.ts" */
 /** @import { Timer, TransportOptions } from "./types.d.ts" */
 
+const SUBPROTOCOL = "museserve.v1";
+const BEARER = "museserve.bearer."; // a page cannot give its WebSocket headers
 const ACK_MS = 250;
 const ACK_BYTES = 2 ** 18;
 const PONG_MS = 4_000; // a connection that does not answer for so long is dead, though nobody said so
@@ -19,6 +22,7 @@ const BUSY_S = 2; // unless the service says how long to wait
 const ABNORMAL = 1006; // the browser's code of a connection that was lost
 const EXPIRED = 4003; // nothing was said for a long time
 const UNKNOWN_SESSION = 4004; // the service, or this part of it, does not have it
+const UNAUTHORIZED = 4010; // the token is used up, too old, or none
 
 // Close codes after which nothing is to be tried again, and why. The others: resume where that makes sense, else a
 // new session.
@@ -27,6 +31,7 @@ const UNKNOWN_SESSION = 4004; // the service, or this part of it, does not have 
   4005: "the session's token was not accepted",
   4006: "another page went on with this session",
   4009: "this page's origin is not accepted by the service",
+  4011: "the token is not for this",
 };
 const NEW_SESSION = new Set([1001, 1009, 1011, 1012, 4001, EXPIRED, UNKNOWN_SESSION, 4008, 4013]);
 const WAIT_FIRST = new Set([4008, 4013]); // wait before trying again
@@ -48,13 +53,16 @@ export class Connection {
   #lostAt = 0;
   #patient; // however many tries the first session takes
   #closed = false;
+  #credentials;
+  /** @type {Promise<string> | null} */ #asked = null; // a token that is on its way
   /** @type {Failure | null} */ #closingError = null; // the service's reason before it closed
   #established = false; // `ready` came on this connection ...
   #catchingUp = false; // ... and not yet all that was missed
 
   /** @param {URL} url @param {TransportOptions["start"]} start @param {ConnectionHooks} hooks
-   * @param {boolean} patient the service is known to be there */
-  constructor(url, start, hooks, patient) {
+   * @param {boolean} patient the service is known to be there @param {Credentials} credentials */
+  constructor(url, start, hooks, patient, credentials) {
+    this.#credentials = credentials;
     this.#url = url;
     this.#start = start;
     this.#hooks = hooks;
@@ -89,10 +97,26 @@ export class Connection {
     clearTimeout(this.#retryTimer);
     this.#retryTimer = undefined;
     this.#established = false;
-    const socket = new WebSocket(this.#url);
+    this.#closingError = null;
+    const asked = (this.#asked = this.#credentials.fresh());
+    asked.then(
+      (token) => {
+        if (asked === this.#asked && !this.#closed) this.#dial(token);
+      },
+      (error) => {
+        if (asked !== this.#asked || this.#closed) return;
+        this.#closingError = { type: "error", seq: 0, code: "unauthorized", message: messageOf(error) };
+        this.#closedWith(UNAUTHORIZED);
+      },
+    );
+  }
+
+  /** @param {string} bearer */
+  #dial(bearer) {
+    this.#asked = null;
+    const socket = new WebSocket(this.#url, bearer ? [SUBPROTOCOL, BEARER + bearer] : []);
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
-    this.#closingError = null;
     const slow = setTimeout(() => {
       if (socket === this.#socket) this.#drop(socket);
     }, CONNECT_MS);
@@ -228,6 +252,9 @@ export class Connection {
     /** @type {(kind: string, message: string) => PlayerError} */
     const refusal = (kind, message) => new PlayerError(reason?.code ?? kind, reason?.message ?? message, more);
     if (code in FINAL) return refusal("closed", FINAL[code]);
+    if (code === UNAUTHORIZED && (!this.#credentials.renewable || this.#tries >= FIRST_TRIES)) {
+      return refusal("unauthorized", "the service did not accept the token");
+    }
     const lostMs = this.#lostAt === 0 ? 0 : performance.now() - this.#lostAt;
     const patienceMs = Math.max(1000 * (this.#session?.limits.resume_s || RESUME_S), GIVE_UP_MS);
     if (lostMs > patienceMs || (!this.#patient && this.#tries >= FIRST_TRIES)) {

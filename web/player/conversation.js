@@ -33,6 +33,7 @@ export class Conversation {
   #hooks;
   #address;
   #start;
+  #credentials;
   /** @type {Connection} */ #connection;
   /** @type {Connection | null} */ #next = null; // to where the session moves, until it answers
   /** From where it moved, and what still comes from there: by the numbers of that session.
@@ -50,12 +51,13 @@ export class Conversation {
   #statsTimer;
 
   /** @param {TransportOptions} options */
-  constructor({ base, start, video, quality, hooks }) {
+  constructor({ base, start, credentials, video, quality, hooks }) {
     this.#base = base;
     this.#video = video;
     this.#quality = quality;
     this.#hooks = hooks;
     this.#start = start;
+    this.#credentials = credentials;
     this.#address = new URL("/v1/sessions", base);
     this.#address.protocol = this.#address.protocol.replace("http", "ws");
     this.#outgoing = new Outgoing(
@@ -139,6 +141,7 @@ export class Conversation {
         },
       },
       patient,
+      this.#credentials,
     );
     return connection;
   }
@@ -174,7 +177,7 @@ export class Conversation {
     }
     if (this.#idleUrl !== ready.idle.url) {
       this.#idleUrl = ready.idle.url;
-      await this.#show(await loadIdle(new URL(ready.idle.url, this.#base).href));
+      await this.#show(await loadIdle(new URL(ready.idle.url, this.#base).href, this.#credentials));
     }
     if (anew) {
       this.#outgoing.catchUp();

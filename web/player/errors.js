@@ -1,5 +1,6 @@
 // What went wrong, for programs (`code`) and for people (`message`).
 
+/** @import { Credentials } from "./credentials.js" */
 /** @import { PlayerError as Declared } from "../avatar-player.d.ts" */
 
 /** @implements {Declared} */
@@ -29,12 +30,16 @@ export function jsonPost(body) {
   return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
 }
 
-/** A successful response, or a PlayerError with the service's own words.
- * @param {string} url @param {RequestInit} [options] */
-export async function request(url, options) {
+/** A successful response, or a PlayerError with the service's own words. `begins`: as `Credentials.on` has it.
+ * @param {string} url @param {RequestInit} [options] @param {Credentials} [credentials] @param {boolean} [begins] */
+export async function request(url, options, credentials, begins) {
+  const shown = credentials ? await credentials.on(options, begins) : options;
   let response;
   try {
-    response = await fetch(url, options);
+    response = await fetch(url, shown);
+    if (response.status === 401 && credentials?.renewable && !begins) { // the last one has become too old
+      response = await fetch(url, await credentials.on(options, true));
+    }
   } catch (error) {
     if (options?.signal?.aborted) throw error;
     throw new PlayerError("unreachable", `the service at ${new URL(url).origin} cannot be reached`, { cause: error });

@@ -16,6 +16,7 @@ export class Files {
   timeline = null;
   #base;
   #start;
+  #credentials;
   #video;
   #hooks;
   /** @type {Utterance[]} */ #queue = [];
@@ -28,9 +29,10 @@ export class Files {
   #timer;
 
   /** @param {TransportOptions} options */
-  constructor({ base, start, video, hooks }) {
+  constructor({ base, start, credentials, video, hooks }) {
     this.#base = base;
     this.#start = start;
+    this.#credentials = credentials;
     this.#video = video;
     this.#hooks = hooks;
     this.#timer = setInterval(() => this.#follow(), TICK_MS);
@@ -76,13 +78,13 @@ export class Files {
   }
 
   async #open() {
-    const health = await (await request(new URL("/health", this.#base).href)).json();
+    const health = await (await this.#get("/health")).json();
     /** @type {string} */ const wanted = this.#start.avatar ?? health.default_avatar;
     /** @type {{ id: string }[]} */
-    const avatars = (await (await request(new URL("/v1/avatars", this.#base).href)).json()).data;
+    const avatars = (await (await this.#get("/v1/avatars")).json()).data;
     this.#avatar = avatars.find(({ id }) => id === wanted || id === `interviewer_${wanted}`)?.id ?? wanted;
     const idle = `/v1/avatars/${encodeURIComponent(this.#avatar)}/idle`;
-    this.#idleUrl = URL.createObjectURL(await (await request(new URL(idle, this.#base).href)).blob());
+    this.#idleUrl = URL.createObjectURL(await (await this.#get(idle)).blob());
     await this.#idle();
     const lips = { name: health.engine.name, reason: health.engine.reason };
     const speech = { name: health.speech.engine, reason: health.speech.reason };
@@ -90,6 +92,11 @@ export class Files {
     this.#hooks.notice("file_mode", "this browser has no media source: every answer is made whole before it plays");
     this.#hooks.ready(detail);
     return detail;
+  }
+
+  /** @param {string} path @param {RequestInit} [options] */
+  #get(path, options) {
+    return request(new URL(path, this.#base).href, options, this.#credentials);
   }
 
   #idle() {
@@ -120,10 +127,11 @@ export class Files {
 
   /** @param {Utterance} utterance @param {AbortSignal} signal */
   async #play(utterance, signal) {
-    const response = await request(new URL("/v1/videos", this.#base).href, { ...this.#postOf(utterance), signal });
+    const post = { ...this.#postOf(utterance), signal };
+    const response = await request(new URL("/v1/videos", this.#base).href, post, this.#credentials, true);
     const film = await response.blob();
     const captions = `/v1/videos/${encodeURIComponent(response.headers.get("X-Utterance-Id") ?? "")}/captions.vtt`;
-    const vtt = await (await request(new URL(captions, this.#base).href, { signal })).text();
+    const vtt = await (await this.#get(captions, { signal })).text();
     signal.throwIfAborted();
     utterance.cues = parseVtt(vtt);
     if (this.#talkUrl) URL.revokeObjectURL(this.#talkUrl);

@@ -3,6 +3,7 @@
 
 import type { AvatarPlayer, Cue, EndedDetail, Mode, NoticeDetail } from "../avatar-player.d.ts";
 import type { ReadyDetail, SpeakOptions, Word } from "../avatar-player.d.ts";
+import type { Credentials } from "./credentials.js";
 import type { PlayerError } from "./errors.js";
 import type { Quality } from "./quality.js";
 import type { Run } from "./slots.js";
@@ -52,6 +53,7 @@ export interface TransportOptions {
   /** Address of the service. */
   base: string;
   start: VoiceSettings & { avatar?: string };
+  credentials: Credentials;
   video: HTMLVideoElement;
   quality: Quality;
   hooks: TransportHooks;

@@ -1,6 +1,7 @@
 // The bytes of a session: fragments with their header, and the idle loop in one response. Layouts: docs/sessions.md.
 
 import { PlayerError, request } from "./errors.js";
+/** @import { Credentials } from "./credentials.js" */
 /** @import { Fragment, IdleLoop } from "./types.d.ts" */
 
 const HEADER_BYTES = 20;
@@ -30,20 +31,21 @@ export function parseFragment(message) {
 /** @type {Map<string, Promise<IdleLoop>>} a URL names a version: what it gives never changes */
 const loops = new Map();
 
-/** The idle loop: its index with `init` and `segments` as bytes. Fetched once a page. @param {string} url */
-export function loadIdle(url) {
+/** The idle loop: its index with `init` and `segments` as bytes. Fetched once a page.
+ * @param {string} url @param {Credentials} credentials */
+export function loadIdle(url, credentials) {
   let loading = loops.get(url);
   if (!loading) {
-    loading = fetchIdle(url);
+    loading = fetchIdle(url, credentials);
     loops.set(url, loading);
     loading.catch(() => loops.delete(url));
   }
   return loading;
 }
 
-/** @param {string} url */
-async function fetchIdle(url) {
-  const body = await (await request(url)).arrayBuffer();
+/** @param {string} url @param {Credentials} credentials */
+async function fetchIdle(url, credentials) {
+  const body = await (await request(url, undefined, credentials)).arrayBuffer();
   const length = new DataView(body).getUint32(0);
   /** @type {{ codecs: string, frames: number, init: number, segments: number[] }} */
   const index = JSON.parse(new TextDecoder().decode(new Uint8Array(body, 4, length)));

@@ -1,10 +1,17 @@
-"""Which pages may open a session's WebSocket: the service's own, and those of `server.cors_origins`."""
+"""What the handshake of a session's WebSocket tells of the page: those of the service and of `server.cors_origins` may open one."""
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 
 from starlette.websockets import WebSocket
+
+SUBPROTOCOL = "museserve.v1"
+
+
+def subprotocol_of(socket: WebSocket) -> str | None:
+    """What the handshake is answered with: never the one that carries a key."""
+    return SUBPROTOCOL if SUBPROTOCOL in socket.scope.get("subprotocols", ()) else None
 
 
 def refused_origin(socket: WebSocket, origins: tuple[str, ...]) -> str | None:

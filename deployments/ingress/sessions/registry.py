@@ -21,10 +21,10 @@ from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.connection import Connection
 from deployments.ingress.sessions.draining import draining_period_s, until_draining
 from deployments.ingress.sessions.metrics import SessionMetrics
-from deployments.ingress.sessions.origin import refused_origin
+from deployments.ingress.sessions.origin import refused_origin, subprotocol_of
 from deployments.ingress.sessions.session import Film, Session, SessionAvatar
 from museserve.access.caller import Caller
-from museserve.errors import MuseserveError, RequestError
+from museserve.errors import ForbiddenError, MuseserveError, RequestError, UnauthorizedError
 from museserve.messages import CallIds, ServiceInfo
 from museserve.speech.request import parse_delivery
 
@@ -34,7 +34,7 @@ SWEEP_S = 1.0
 MOST_STARTING = 16  # connections that wait for their first message, of `configs.models.SPARE_REQUESTS`
 GRACE_S = 2.0  # from the loss of a connection to its last message
 # Of connections. 1005, "no code", is also what Ray Serve says when it does not know, so it counts as lost.
-ENDING = frozenset({p.CloseCode.NORMAL, p.CloseCode.FLOOD, p.CloseCode.TOO_BIG, p.CloseCode.EXPIRED, p.CloseCode.RESTART})
+ENDING = frozenset({p.CloseCode.NORMAL, p.CloseCode.FLOOD, p.CloseCode.TOO_BIG, p.CloseCode.EXPIRED, p.CloseCode.RESTART, p.CloseCode.UNAUTHORIZED})
 
 
 @dataclass
@@ -43,14 +43,10 @@ class LiveSession:
 
     session: Session
     ready: p.Ready
+    caller: Caller
     owner: str
     connection: Connection | None = None
     lost: float = 0.0
-
-
-def _owner(socket: WebSocket) -> str:
-    caller: Caller | None = getattr(socket.state, "caller", None)
-    return caller.key if caller is not None and caller.key else socket.client.host if socket.client is not None else ""
 
 
 class RefusedError(Exception):
@@ -75,18 +71,22 @@ class Sessions:
     """`serve` is the endpoint of `WS /v1/sessions`.
 
     Args:
-        film: one utterance as fragments; open_avatar: an avatar by name; info: what runs.
+        film: one utterance as fragments; open_avatar: an avatar by the name that a caller gives it; info: what runs.
+        use: counts that a caller begins a session; raises UnauthorizedError. still_in: whether one who was let in may stay.
     """
 
     def __init__(
         self,
         config: AppConfig,
         film: Film,
-        open_avatar: Callable[[str], Awaitable[SessionAvatar]],
+        open_avatar: Callable[[Caller, str | None], Awaitable[SessionAvatar]],
         info: Callable[[], Awaitable[ServiceInfo]],
+        use: Callable[[Caller], None] = lambda caller: None,
+        still_in: Callable[[Caller], bool] = lambda caller: True,
     ) -> None:
         self._app, self._config = config, config.sessions
         self._film, self._open_avatar, self._info = film, open_avatar, info
+        self._use, self._still_in = use, still_in
         self._live: dict[str, LiveSession] = {}
         self._entering = 0
         self._starting: list[asyncio.Future[None]] = []  # connections whose first message has not come, the oldest first
@@ -122,7 +122,7 @@ class Sessions:
             raise
 
     async def _serve(self, socket: WebSocket) -> None:
-        await socket.accept()
+        await socket.accept(subprotocol_of(socket))
         code: int = p.CloseCode.FAILED
         try:
             live = await self._admit(socket)
@@ -147,7 +147,13 @@ class Sessions:
             raise RefusedError(p.CloseCode.ORIGIN, message, "origin")
         try:
             first = p.parse_query(dict(socket.query_params)) or p.parse_first(await self._first_text(socket))
-            return self._resumed(first) if isinstance(first, p.Resume) else await self._new(first, _owner(socket))
+            caller: Caller = socket.state.caller
+            owner = caller.key or (socket.client.host if socket.client is not None else "")
+            return self._resumed(first, caller) if isinstance(first, p.Resume) else await self._new(first, caller, owner)
+        except UnauthorizedError as error:
+            raise RefusedError(p.CloseCode.UNAUTHORIZED, str(error), error.code) from None
+        except ForbiddenError as error:
+            raise RefusedError(p.CloseCode.FORBIDDEN, str(error), error.code) from None
         except MuseserveError as error:
             raise RefusedError(p.CloseCode.BAD_START, str(error), error.code) from None
 
@@ -177,7 +183,7 @@ class Sessions:
             raise RefusedError(p.CloseCode.TOO_BIG, f"a message of {len(text):,} is longer than the {self._config.message_bytes:,} accepted")
         return text
 
-    async def _new(self, start: p.Start, owner: str) -> LiveSession:
+    async def _new(self, start: p.Start, caller: Caller, owner: str) -> LiveSession:
         if self._ends_at is not None:
             message = "this replica is being stopped; connect again, and another one answers"
             raise RefusedError(p.CloseCode.RESTART, message, "moving")
@@ -186,14 +192,15 @@ class Sessions:
             raise RefusedError(p.CloseCode.BUSY, f"{self.live} sessions are live, the most this service takes; try again in a moment", "busy")
         self._entering += 1
         try:
-            avatar = await self._open_avatar(start.avatar or self._app.avatars.default)
+            avatar = await self._open_avatar(caller, start.avatar)
             info = await self._info()
         finally:
             self._entering -= 1
+        self._use(caller)
         name = f"s_{secrets.token_hex(8)}"
         logs.carry(CallIds(session=name))
-        session = Session(start, avatar, self._app, self._film, self._metrics, name)
-        live = LiveSession(session, self._ready(session, avatar, info), owner, lost=time.monotonic())
+        session = Session(start, avatar, self._app, self._film, self._metrics, name, caller.tenant)
+        live = LiveSession(session, self._ready(session, avatar, info), caller, owner, lost=time.monotonic())
         self._live[session.id] = live
         if self._sweeper is None or self._sweeper.done():
             self._sweeper = asyncio.create_task(self._sweep())
@@ -210,9 +217,10 @@ class Sessions:
         await self._end(given_up)
         return True
 
-    def _resumed(self, wanted: p.Resume) -> LiveSession:
+    def _resumed(self, wanted: p.Resume, caller: Caller) -> LiveSession:
         live = self._live.get(wanted.session)
-        if live is None or (live.connection is not None and live.connection.closing in ENDING):  # one on its way out is no longer here
+        foreign = live is not None and live.caller.tenant != caller.tenant
+        if live is None or foreign or (live.connection is not None and live.connection.closing in ENDING):  # one on its way out is no longer here
             raise RefusedError(
                 p.CloseCode.UNKNOWN_SESSION, f"there is no session {wanted.session!r} here, or no longer; start anew", "unknown_session"
             )
@@ -257,7 +265,7 @@ class Sessions:
         return p.Ready(
             session=session.id,
             token=session.token,
-            avatar=avatar.id,
+            avatar=avatar.name,
             avatar_version=avatar.version,
             voice=session.start.voice,
             lips=p.Engine(name=engine.name, reason=engine.reason),
@@ -306,7 +314,12 @@ class Sessions:
             now = time.monotonic()
             for live in list(self._live.values()):
                 session = live.session
-                if now - session.began > self._config.session_s or now - session.last_active > self._config.idle_s:
+                if not self._still_in(live.caller):
+                    if live.connection is not None:
+                        live.connection.close(p.CloseCode.UNAUTHORIZED)
+                    else:
+                        await self._end(live)
+                elif now - session.began > self._config.session_s or now - session.last_active > self._config.idle_s:
                     if live.connection is not None:
                         live.connection.close(p.CloseCode.EXPIRED)  # which ends it
                     else:

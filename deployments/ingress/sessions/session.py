@@ -65,9 +65,10 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class SessionAvatar:
-    """What a session must know of its avatar. init: the init segment that the client has."""
+    """What a session must know of its avatar. name: what its caller calls it; init: the init segment that the client has."""
 
     id: str
+    name: str
     version: str
     gender: str
     init: bytes
@@ -92,12 +93,13 @@ class Run:
 class Session:
     """`handle` and `handle_bytes` take what a client sends and never wait; what is to be sent comes out of `outbox`. End it with `aclose`."""
 
-    def __init__(self, start: p.Start, avatar: SessionAvatar, config: AppConfig, film: Film, observer: Observer, name: str) -> None:
+    def __init__(self, start: p.Start, avatar: SessionAvatar, config: AppConfig, film: Film, observer: Observer, name: str, tenant: str = "") -> None:
         self.id = name
         self.token = secrets.token_urlsafe(24)
         self.start = start
         self.outbox = Outbox(config.sessions.window_bytes, keep=start.resumable)
         self.began = self.last_active = time.monotonic()
+        self.tenant = tenant
         self._avatar, self._config, self._film, self._observer = avatar, config, film, observer
         self._loop_frames = avatar.idle.frames
         self._queue: list[QueuedUtterance] = []
@@ -439,7 +441,7 @@ class Session:
 
     def _request(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes, run: Run) -> VideoRequest:
         audio = part if isinstance(part, bytes) else None
-        speech = None if isinstance(part, bytes) else speech_of(part, queued.delivery) if isinstance(part, str) else part
+        speech = speech_of(part, queued.delivery) if isinstance(part, str) else None if isinstance(part, bytes) else part
         return VideoRequest(
             secrets.token_hex(8),
             self._avatar.id,
@@ -450,6 +452,7 @@ class Session:
             begun=run.first > 0,
             claimed=run.claimed,
             session=self.id,
+            tenant=self.tenant,
         )
 
     def _say_started(self, queued: QueuedUtterance, run: Run, head: FragmentHead) -> None:

@@ -52,8 +52,8 @@ async def seen(items: AsyncIterator[Fragment]) -> None:
 async def test_another_replica_waits_for_the_words_while_the_stream_runs(replicas: Replicas) -> None:
     here, elsewhere = replicas
     go_on, utterance = asyncio.Event(), utterance_id(captions=True)
-    stream = asyncio.create_task(seen(here.keep(utterance).heard(video(go_on))))
-    asked = [asyncio.create_task(replica.webvtt(utterance)) for replica in replicas]
+    stream = asyncio.create_task(seen(here.keep("acme", utterance).heard(video(go_on))))
+    asked = [asyncio.create_task(replica.webvtt("acme", utterance)) for replica in replicas]
     await asyncio.sleep(0.5)
     assert not any(task.done() for task in asked)
     go_on.set()
@@ -66,10 +66,25 @@ async def test_another_replica_waits_for_the_words_while_the_stream_runs(replica
 async def test_what_was_spoken_of_a_stream_that_was_cut_is_captioned(replicas: Replicas) -> None:
     here, elsewhere = replicas
     utterance = utterance_id(captions=True)
-    async with aclosing(here.keep(utterance).heard(video(asyncio.Event()))) as items:
+    async with aclosing(here.keep("acme", utterance).heard(video(asyncio.Event()))) as items:
         await anext(items)
-    text = await asyncio.wait_for(elsewhere.webvtt(utterance), 20)
+    text = await asyncio.wait_for(elsewhere.webvtt("acme", utterance), 20)
     assert "Good" in text and "morning" not in text
+
+
+async def test_other_tenants_do_not_see_them(replicas: Replicas) -> None:
+    here, elsewhere = replicas
+    go_on, utterance = asyncio.Event(), utterance_id(captions=True)
+    go_on.set()
+    stream = asyncio.create_task(seen(here.keep("acme", utterance).heard(video(go_on))))
+    assert "Good morning." in await asyncio.wait_for(elsewhere.webvtt("acme", utterance), 20)
+    for replica in replicas:
+        for tenant in ("other", ""):
+            task = asyncio.create_task(replica.webvtt(tenant, utterance))
+            _, waiting = await asyncio.wait({task}, timeout=0.5)
+            assert waiting, "as long as for an utterance that never was"
+            task.cancel()
+    stream.cancel()
 
 
 async def test_who_never_was_is_not_waited_for(replicas: Replicas) -> None:
@@ -77,14 +92,14 @@ async def test_who_never_was_is_not_waited_for(replicas: Replicas) -> None:
     old, future = (f"{int(time.time() + shift):08x}" + 16 * "a" for shift in (-1_000, 10_000))
     for utterance in ("none", utterance_id(captions=False), old, future, "../" + 21 * "a"):
         with pytest.raises(HTTPException, match="no captions are kept for utterance .*those of all") as failed:
-            await asyncio.wait_for(elsewhere.webvtt(utterance), 10)
+            await asyncio.wait_for(elsewhere.webvtt("acme", utterance), 10)
         assert failed.value.status_code == 404
 
 
 async def test_a_replica_that_died_is_waited_for_a_while(replicas: Replicas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captions, "WAIT_S", 1.0)
     with pytest.raises(HTTPException):
-        await asyncio.wait_for(replicas[1].webvtt(utterance_id(captions=True)), 20)
+        await asyncio.wait_for(replicas[1].webvtt("acme", utterance_id(captions=True)), 20)
 
 
 async def test_a_refused_request_leaves_nothing(replicas: Replicas, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,19 +110,19 @@ async def test_a_refused_request_leaves_nothing(replicas: Replicas, monkeypatch:
     monkeypatch.setattr(captions, "WAIT_S", 0.5)
     utterance = utterance_id(captions=True)
     with pytest.raises(ValueError):
-        await seen(replicas[0].keep(utterance).heard(refused()))
+        await seen(replicas[0].keep("acme", utterance).heard(refused()))
     with pytest.raises(HTTPException):
-        await asyncio.wait_for(replicas[1].webvtt(utterance), 20)
+        await asyncio.wait_for(replicas[1].webvtt("acme", utterance), 20)
 
 
 async def test_without_a_cache_only_the_same_replica_knows() -> None:
     here, elsewhere = CaptionsStore(), CaptionsStore()
     utterance, go_on = utterance_id(captions=True), asyncio.Event()
     go_on.set()
-    stream = asyncio.create_task(seen(here.keep(utterance).heard(video(go_on))))
-    assert "Good morning." in await asyncio.wait_for(here.webvtt(utterance), 5)
+    stream = asyncio.create_task(seen(here.keep("acme", utterance).heard(video(go_on))))
+    assert "Good morning." in await asyncio.wait_for(here.webvtt("acme", utterance), 5)
     with pytest.raises(HTTPException, match="the last 512 of this replica are$"):
-        await elsewhere.webvtt(utterance)
+        await elsewhere.webvtt("acme", utterance)
     stream.cancel()
 
 
@@ -117,4 +132,4 @@ async def test_a_store_that_is_away_is_no_captions_that_never_were(tmp_path: Pat
     here = CaptionsStore(BlobStore(server.uri(f"{server.new_bucket()}/cache"), 2**20, 0))
     server.kill()
     with pytest.raises(StoreError, match="try again in a moment"):
-        await here.webvtt(utterance_id(captions=True))
+        await here.webvtt("acme", utterance_id(captions=True))

@@ -323,3 +323,24 @@ def test_a_start_that_is_stopped_leaves_nothing_behind(number: signal.Signals, t
     assert process.wait(60) in (130, signal.SIGTERM)  # ours, or that of Ray's own handler
     assert not [path for path in mine if path.exists()]
     assert not psutil.wait_procs(started, timeout=10)[1]
+
+
+def test_keys_are_made_listed_and_revoked(museserve, tmp_path: Path) -> None:
+    made = museserve("keys", "create", "acme", "--scope", "speak", "--days", "30", "--name", "backend", "--file", tmp_path / "keys.json")
+    assert made.returncode == 0 and made.stdout.startswith("msk_") and len(made.stdout.strip()) == 60
+    key_id = made.stdout[4:16]
+    listed = museserve("keys", "list", "--file", tmp_path / "keys.json").stdout
+    assert key_id in listed and "acme" in listed and "speak" in listed and "valid" in listed and "backend" in listed
+    assert made.stdout.strip()[17:] not in listed + made.stderr
+    assert museserve("keys", "revoke", key_id, "--file", tmp_path / "keys.json").returncode == 0
+    assert "revoked" in museserve("keys", "list", "--file", tmp_path / "keys.json").stdout
+    assert_refused(museserve("keys", "revoke", "000000000000", "--file", tmp_path / "keys.json"), key_id)
+    assert_refused(museserve("keys", "create", "Acme", "--file", tmp_path / "other.json"), "Acme")
+
+
+def test_a_service_that_others_reach_does_not_start_before_somebody_says_who_may_use_it(museserve, tmp_path: Path) -> None:
+    said = museserve("serve", "--host", "0.0.0.0", "--port", 0)
+    assert said.returncode == 1 and said.stdout == ""
+    assert "server.host is 0.0.0.0" in said.stderr and "access.auth" in said.stderr and "museserve keys create" in said.stderr
+    said = museserve("serve", "--auth", "keys", "--port", 0, env={"MUSESERVE_HOME": str(tmp_path)})
+    assert said.returncode == 1 and "keys.json" in said.stderr and "museserve keys create" in said.stderr

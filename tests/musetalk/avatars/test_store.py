@@ -174,7 +174,9 @@ def test_built_in_avatars_are_not_deleted(store):
     assert store.exists("anna")
 
 
-@pytest.mark.parametrize("bad", ["", "..", ".", "../anna", "a/b", "a\\b", "/etc", "Anna", "anna.json", "-x", "é", "a\n", "a" * 65, "a\0", None, 7])
+@pytest.mark.parametrize(
+    "bad", ["", "..", ".", "../anna", "a/b", "a\\b", "/etc", "Anna", "anna.", "acme.-x", ".anna", "a.b.c", "-x", "é", "a\n", "a" * 65, "a\0", None, 7]
+)
 def test_only_plain_names_are_ids(local, bad):
     store = local
     store.save(make())
@@ -198,6 +200,29 @@ def test_the_message_for_an_unknown_avatar_lists_the_known(store):
     store.save(make("ben"))
     with pytest.raises(UnknownAvatarError, match="no avatar 'anna'; known: ben"):
         store.load("anna")
+
+
+def test_a_tenant_hears_of_nothing_but_its_own_and_the_shipped(store):
+    for avatar_id in ("ben", "acme.anna", "other.ben", "acme.tmp-1", "interviewer_woman"):
+        store.save(make(avatar_id, builtin=avatar_id.startswith("inter")))
+    with pytest.raises(UnknownAvatarError, match="no avatar 'ben'; known: anna, interviewer_woman$"):
+        store.load("acme.ben")
+    with pytest.raises(UnknownAvatarError, match="no avatar 'anna'; known: ben, interviewer_woman$"):
+        store.load("anna")
+    assert [meta.id for meta in store.list(lambda avatar_id: avatar_id.startswith("acme."))] == ["acme.anna", "acme.tmp-1"]
+    assert store.meta("acme.anna").to_json()["id"] == "anna"
+    store.delete("acme.anna")
+    assert store.exists("other.ben") and store.exists("ben")
+
+
+def test_a_tenant_that_has_all_it_may_takes_no_room_from_others(tmp_path):
+    store = AvatarStore(str(tmp_path), max_avatars=2)
+    for avatar_id in ("acme.one", "acme.two", "other.one", "one", "two"):
+        store.save(make(avatar_id))
+    for full in ("acme.three", "three"):
+        with pytest.raises(ConflictError, match="2 avatars and at most 2"):
+            store.save(make(full))
+    store.save(make("other.two"))
 
 
 def test_a_full_store_refuses_new_ids_only(tmp_path):

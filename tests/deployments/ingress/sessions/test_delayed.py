@@ -19,7 +19,7 @@ from museserve.timebase import FPS
 from tests.live import soon
 
 AVATAR = SessionAvatar(
-    *("woman", "1", "female", b"init"),
+    *("woman", "woman", "1", "female", b"init"),
     p.Idle(url="/idle", frames=256, segments=32),
     p.Media(codecs="avc1", width=512, height=512, fps=25, segment_frames=8, audio_rate=48_000),
 )
