@@ -75,7 +75,7 @@ def test_what_a_parser_prints_is_no_answer_and_it_has_no_keys(readers: Readers, 
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     assert readers.array(AudioError, "it", hostile.shouts, b"").shape == (3,)
     seen = readers.array(AudioError, "it", hostile.looks_around, b"")
-    assert "OPENAI_API_KEY" not in seen["environment"]  # type: ignore[call-overload]
+    assert "OPENAI_API_KEY" not in seen["environment"]
 
 
 def test_one_is_killed_beside_another_that_goes_on_and_none_is_left(readers: Readers) -> None:
