@@ -216,6 +216,19 @@ class WeightsConfig(StrictModel):
     copies: Path | None = Field(None, description="where files of a remote `uri` are copied to; None = the user's cache folder")
 
 
+class QuotaConfig(StrictModel):
+    """What one key may use of one ingress replica, in whose memory it is counted. None = no limit."""
+
+    requests_per_min: int | None = Field(None, ge=1, description="over HTTP, and sessions that begin; not /health")
+    live_utterances: int | None = Field(None, ge=1, description="made at once, those of sessions too")
+    chars_per_min: int | None = Field(None, ge=1, description="of texts that are spoken")
+    chars_per_day: int | None = Field(None, ge=1)
+    preparations_per_day: int | None = Field(None, ge=1, description="of avatars, those of /generate and /idle too")
+    upload_bytes_per_day: int | None = Field(None, ge=1, description="of all bodies, and recordings of sessions")
+    avatars: int | None = Field(None, ge=0, description="that the tenant may have in the store")
+    avatar_bytes: int | None = Field(None, ge=0, description="that these may have; each takes about 100 MB at 512 pixels")
+
+
 class LimitsConfig(StrictModel):
     max_body_bytes: int = Field(32 * 2**20, ge=1_024)
     max_clip_bytes: int = Field(128 * 2**20, ge=1_024, description="longest body with a clip that becomes an avatar")
@@ -229,6 +242,9 @@ class LimitsConfig(StrictModel):
     connections_per_address: int = Field(
         512, ge=0, description="of one address to this machine's HAProxy; more are cut. 0 = any number, where a load balancer is in front"
     )
+    quota: QuotaConfig = QuotaConfig()
+    quotas: dict[str, QuotaConfig] = Field({}, description="by the id of a key: what is set here counts for it instead of `quota`")
+    quota_by_address: bool = Field(False, description="where access.auth is none: `quota` is what each client address may use")
     media_root: Path | None = Field(None, description="folder that `audio_path` is read from; None refuses audio_path")
     max_utterance_s: float = Field(900.0, gt=1, description="longest spoken utterance")
 

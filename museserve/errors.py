@@ -72,6 +72,11 @@ class PayloadTooLargeError(RequestError):
     code = "payload_too_large"
 
 
+class QuotaError(RequestError):
+    status = 429
+    code = "quota_exceeded"  # of the caller's key; with when to come again
+
+
 class ConflictError(RequestError):
     status = 409
     code = "conflict"  # e.g. deleting a built-in avatar

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments import quotas
 from museserve.errors import BusyError, PayloadTooLargeError
 
 
@@ -31,7 +32,7 @@ class HeldBytes:
 class BodyLimit:
     """ASGI middleware of a route: reading more than `most` bytes raises PayloadTooLargeError, which is answered with 413.
 
-    Reading more than all requests together may hold raises BusyError.
+    Reading more than all requests together may hold raises BusyError, more than the caller's key may send QuotaError.
     """
 
     def __init__(self, app: ASGIApp, most: int, together: HeldBytes) -> None:
@@ -42,6 +43,7 @@ class BodyLimit:
         declared = int(length) if length.isdigit() else 0
         if declared > self._most:
             raise PayloadTooLargeError(f"the body is {declared:,} bytes; at most {self._most:,} are accepted")
+        quotas.charge("upload_bytes", declared)
         self._together.take(declared)
         received, taken = 0, declared
 
@@ -52,6 +54,7 @@ class BodyLimit:
             if received > self._most:
                 raise PayloadTooLargeError(f"the body is longer than the {self._most:,} bytes accepted")
             if received > taken:
+                quotas.charge("upload_bytes", received - taken)
                 self._together.take(received - taken)
                 taken = received
             return message

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from ray.serve.handle import DeploymentHandle
 
-from deployments import logs, tracing
+from deployments import logs, quotas, tracing
 from deployments.ingress import patience
 from deployments.metrics import takeovers
 from deployments.remote import answered, pulled, repulled, retried
@@ -139,9 +139,10 @@ class GraphClient:
         if place is not None:
             self._places.add(place)
         try:
-            async with aclosing(items):
-                async for item in items:
-                    yield item
+            with quotas.living():
+                async with aclosing(items):
+                    async for item in items:
+                        yield item
         finally:
             self.live -= 1
             if place is not None:

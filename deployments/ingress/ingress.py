@@ -22,12 +22,16 @@ from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.health import Health
 from deployments.ingress.interview import Interview
 from deployments.ingress.patience import Patience
+from deployments.ingress.rate_limit import RateLimit
 from deployments.ingress.session_avatar import session_avatar
 from deployments.ingress.sessions.registry import Sessions
 from deployments.ingress.speech import Speech, list_voices
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.videos import Videos
 from deployments.live import LiveConfig
+from deployments.quotas import Quotas
+
+FREE = frozenset({"/health"})  # needs no place, and counts for no quota
 
 
 class Ingress:
@@ -38,6 +42,7 @@ class Ingress:
         tracing.join_serve()
         self._config, self._live_config = config, LiveConfig("ingress", config)
         self._gate = Gate(config.access)
+        self._quotas = Quotas(config.limits)
         graph = self._graph = GraphClient(mux, face_prep, config.limits.max_live_utterances, config.mux.segment_timeout_s)
         self._avatars = Avatars(config, graph)
         self._speech = Speech(config, graph)
@@ -52,14 +57,16 @@ class Ingress:
         if (config := self._live_config.changed(user_config)) is not None:
             self._graph.configure(config.limits.max_live_utterances, config.mux.segment_timeout_s)
             self._sessions.configure(config)
+            self._quotas.configure(config.limits)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         config, server = self._config, self._config.server
         middleware = [
-            Middleware(Patience, limits=config.limits, most=config.open_requests, free=frozenset({"/health"})),
+            Middleware(Patience, limits=config.limits, most=config.open_requests, free=FREE),
             Middleware(Boundary, server=server),
             *cors.middleware(server.cors_origins),
             Middleware(KnowCaller, gate=self._gate),
+            Middleware(RateLimit, quotas=self._quotas, free=FREE),
         ]
         return Starlette(routes=[*self.routes(), *page.routes()], exception_handlers=HANDLERS, middleware=middleware)
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from configs.models import AppConfig
+from deployments import quotas
 from deployments.ingress.answers import Streamed, begun
 from deployments.ingress.bodies import SpeechBody, parse
 from deployments.ingress.graph_client import GraphClient
@@ -28,6 +29,7 @@ class Speech:
     async def answer(self, body: SpeechBody) -> Response:
         delivery = parse_delivery(body.voice, body.speed, body.language)
         speech = parse_speech(body.input, delivery, self._max_chars)
+        quotas.charge("chars", len(speech.text))
         began = time.perf_counter()
         _, pieces = await begun(self._graph.speak(speech, body.response_format))
         timing = {"Server-Timing": f"tts;dur={(time.perf_counter() - began) * 1e3:.1f}"}

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from configs.models import AppConfig
+from deployments import quotas
 from deployments.ingress.access import caller_of
 from deployments.ingress.answers import Streamed, begun
 from deployments.ingress.avatars import Avatars
@@ -77,7 +78,9 @@ class Videos:
 
     def _speech(self, text: str, body: VideoBody | PrerenderBody, gender: str) -> SpeechRequest:
         delivery = parse_delivery(body.voice, body.speed, body.language, gender)
-        return parse_speech(text, delivery, self._config.speech.max_text_chars)
+        speech = parse_speech(text, delivery, self._config.speech.max_text_chars)
+        quotas.charge("chars", len(speech.text))
+        return speech
 
     async def _stream(self, video: VideoRequest, body: VideoBody) -> Response:
         first, fragments = await self._begun(video, body, self._graph.stream(video))

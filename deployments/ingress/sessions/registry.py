@@ -16,7 +16,7 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from configs.models import AppConfig
-from deployments import logs
+from deployments import logs, quotas
 from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.connection import Connection
 from deployments.ingress.sessions.draining import draining_period_s, until_draining
@@ -24,7 +24,7 @@ from deployments.ingress.sessions.metrics import SessionMetrics
 from deployments.ingress.sessions.origin import refused_origin, subprotocol_of
 from deployments.ingress.sessions.session import Film, Session, SessionAvatar
 from museserve.access.caller import Caller
-from museserve.errors import ForbiddenError, MuseserveError, RequestError, UnauthorizedError
+from museserve.errors import ForbiddenError, MuseserveError, QuotaError, RequestError, UnauthorizedError
 from museserve.messages import CallIds, ServiceInfo
 from museserve.speech.request import parse_delivery
 
@@ -52,14 +52,15 @@ class LiveSession:
 class RefusedError(Exception):
     """A connection that gets no session."""
 
-    def __init__(self, code: p.CloseCode, message: str, kind: str = "bad_start") -> None:
+    def __init__(self, code: p.CloseCode, message: str, kind: str = "bad_start", retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.code, self.kind = code, kind
+        self.retry_after_s = retry_after_s if code != p.CloseCode.BUSY else retry_after_s or 2.0
 
 
 async def turn_away(socket: WebSocket, error: RefusedError) -> None:
     """Tell why, and close. socket: accepted."""
-    said = p.Failure(code=error.kind, message=str(error), closing=error.code, retry_after_s=2.0 if error.code == p.CloseCode.BUSY else None)
+    said = p.Failure(code=error.kind, message=str(error), closing=error.code, retry_after_s=error.retry_after_s)
     try:
         await socket.send_text(said.model_dump_json(exclude_none=True))
         await socket.close(error.code, error.code.name.lower())
@@ -148,8 +149,12 @@ class Sessions:
         try:
             first = p.parse_query(dict(socket.query_params)) or p.parse_first(await self._first_text(socket))
             caller: Caller = socket.state.caller
+            quotas.CURRENT.set(socket.state.usage)
+            quotas.charge("requests")
             owner = caller.key or (socket.client.host if socket.client is not None else "")
             return self._resumed(first, caller) if isinstance(first, p.Resume) else await self._new(first, caller, owner)
+        except QuotaError as error:
+            raise RefusedError(p.CloseCode.BUSY, str(error), error.code, error.retry_after_s) from None
         except UnauthorizedError as error:
             raise RefusedError(p.CloseCode.UNAUTHORIZED, str(error), error.code) from None
         except ForbiddenError as error:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from configs.models import AppConfig
+from deployments import quotas
 from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.outbox import Outbox
 from deployments.ingress.sessions.utterance import QueuedUtterance, UtteranceCaptions
@@ -23,6 +24,7 @@ from museserve.errors import (
     EngineError,
     MuseserveError,
     PayloadTooLargeError,
+    QuotaError,
     RequestError,
     TextError,
     without_paths,
@@ -158,6 +160,12 @@ class Session:
         if queued is None or queued.audio is None:
             self._refuse(OutOfPlaceError('a binary message came, but no recording was announced; send {"type":"speak","audio":true} first'), None)
             return
+        try:
+            quotas.charge("upload_bytes", len(data))
+        except QuotaError as error:
+            self._uploading, self._refused_upload = None, queued.id
+            self._fail(queued, error)
+            return
         queued.audio += data
         limit = self._config.sessions.audio_bytes
         if len(queued.audio) > limit:
@@ -214,6 +222,7 @@ class Session:
         speech = None if message.text is None else parse_speech(message.text, delivery, most)
         queued = QueuedUtterance(name, self._n + 1, delivery, speech, queued_at=time.monotonic())
         if message.text is not None:
+            quotas.charge("chars", len(message.text))
             queued.chars = (0, len(message.text))
         elif message.deltas:
             queued.deltas = TextDeltas(most, begin=received.part.chars if (received := message.received) else None)
@@ -246,6 +255,7 @@ class Session:
         queued = self._find(message.id)
         if queued.deltas is None:
             raise OutOfPlaceError(f"utterance {message.id!r} was not announced with deltas")
+        quotas.charge("chars", len(message.delta))
         queued.deltas.add(message.delta, flush=message.flush, final=message.final)
         self._continued(queued, message.phase)
         self.outbox.say(p.Accepted(what="text", id=queued.id, pending_chars=queued.deltas.pending_chars))
