@@ -30,7 +30,9 @@ from deployments.ingress.tokens import Tokens
 from deployments.ingress.videos import Videos
 from deployments.live import LiveConfig
 from deployments.quotas import Quotas
+from museserve.runtime import malloc
 
+LARGEST_BLOCK, KEPT_BYTES = 2**20, 16 * 2**20  # of the heap: what uploads had goes back to the system
 FREE = frozenset({"/health"})  # needs no place, and counts for no quota
 
 
@@ -40,6 +42,7 @@ class Ingress:
     def __init__(self, config: AppConfig, mux: DeploymentHandle[Any], face_prep: DeploymentHandle[Any]) -> None:
         logs.join_serve()
         tracing.join_serve()
+        malloc.keep_freed(LARGEST_BLOCK, KEPT_BYTES)
         self._config, self._live_config = config, LiveConfig("ingress", config)
         self._gate = Gate(config.access)
         self._quotas = Quotas(config.limits)
