@@ -225,8 +225,8 @@ class QuotaConfig(StrictModel):
     chars_per_day: int | None = Field(None, ge=1)
     preparations_per_day: int | None = Field(None, ge=1, description="of avatars, those of /generate and /idle too")
     upload_bytes_per_day: int | None = Field(None, ge=1, description="of all bodies, and recordings of sessions")
-    avatars: int | None = Field(None, ge=0, description="that the tenant may have in the store")
-    avatar_bytes: int | None = Field(None, ge=0, description="that these may have; each takes about 100 MB at 512 pixels")
+    avatars: int | None = Field(None, ge=0, description="that the tenant may have in the store, also without keys")
+    avatar_bytes: int | None = Field(10 * 2**30, ge=0, description="of these together; each takes about 100 MB at 512 pixels")
 
 
 class LimitsConfig(StrictModel):

@@ -26,6 +26,7 @@ POLICIES: dict[str, tuple[Charge, str, int]] = {
     "upload-bytes-day": ("upload_bytes", "upload_bytes_per_day", 86_400),
 }
 KEPT = 10_000  # keys or addresses whose counts are remembered
+KEY = "key "  # and its id: whose counts they are
 RETRY_S = 2  # where a place is wanted that an utterance has
 
 
@@ -97,25 +98,29 @@ class Quotas:
         """What was used stays used."""
         self._config = config
         for who, usage in self._used.items():
-            usage.quota = self._quota(who)
+            usage.quota = self.quota(_key(who))
 
     def of(self, key: str, address: str) -> Usage | None:
         """key: "" where there are none. None: nothing is limited."""
-        who = f"key {key}" if key else f"address {address}" if self._config.quota_by_address else ""
+        who = f"{KEY}{key}" if key else f"address {address}" if self._config.quota_by_address else ""
         if not who:
             return None
         usage = self._used.get(who)
         if usage is None:
-            usage = self._used[who] = Usage(self._quota(who))
+            usage = self._used[who] = Usage(self.quota(key))
             while len(self._used) > KEPT:
                 self._used.popitem(last=False)
         self._used.move_to_end(who)
         return usage
 
-    def _quota(self, who: str) -> QuotaConfig:
-        own = self._config.quotas.get(who.removeprefix("key ")) if who.startswith("key ") else None
-        everyones = self._config.quota
+    def quota(self, key: str) -> QuotaConfig:
+        """What a key may; "" = whoever has none."""
+        own, everyones = self._config.quotas.get(key), self._config.quota
         return everyones if own is None else everyones.model_copy(update=own.model_dump(exclude_unset=True))
+
+
+def _key(who: str) -> str:
+    return who.removeprefix(KEY) if who.startswith(KEY) else ""
 
 
 CURRENT: ContextVar[Usage | None] = ContextVar("usage", default=None)

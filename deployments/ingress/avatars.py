@@ -15,7 +15,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from configs.models import AppConfig
+from configs.models import AppConfig, QuotaConfig
 from deployments import quotas
 from deployments.ingress import idle_bundle
 from deployments.ingress.access import caller_of
@@ -91,7 +91,7 @@ class Avatars:
         avatar_id = id_of(caller_of(request).tenant, body.id or _slug(body.name))
         if body.id is not None and (resolve(body.id) in self._everyones or await asyncio.to_thread(self._store.exists, avatar_id)):
             raise ConflictError(f"avatar {body.id!r} exists; delete it first or choose another id")
-        await self._check_stored(caller_of(request))
+        await self._check_stored(caller_of(request), request.state.quota)
         quotas.charge("preparations")
         steps = self._graph.prepare(image or clip or b"", avatar_id, body.name, body.gender, clip is not None)
         if NDJSON in request.headers.get("accept", ""):
@@ -101,13 +101,12 @@ class Avatars:
         meta = await _made(steps)
         return JSONResponse(meta.to_json(), status_code=201, headers={"Location": f"/v1/avatars/{name_of(meta.id)}"})
 
-    async def _check_stored(self, caller: Caller) -> None:
+    async def _check_stored(self, caller: Caller, quota: QuotaConfig) -> None:
         """Raises ConflictError: the tenant has as many avatars as its key may. Those that are being made do not count yet."""
-        usage = quotas.CURRENT.get()
-        if usage is None or (usage.quota.avatars is None and usage.quota.avatar_bytes is None):
+        most, most_bytes = quota.avatars, quota.avatar_bytes
+        if most is None and most_bytes is None:
             return
         own = await asyncio.to_thread(self._store.list, lambda avatar_id: tenant_of(avatar_id) == caller.tenant and avatar_id not in self._everyones)
-        most, most_bytes = usage.quota.avatars, usage.quota.avatar_bytes
         held = sum(file.bytes for meta in own for file in meta.files.values())
         if (most is not None and len(own) >= most) or (most_bytes is not None and held >= most_bytes):
             allowed = [f"{most:,} avatars"] * (most is not None) + [f"{most_bytes or 0:,} bytes"] * (most_bytes is not None)

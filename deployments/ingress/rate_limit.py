@@ -23,8 +23,9 @@ class RateLimit:
             return await self._app(scope, receive, send)
         connection = HTTPConnection(scope)
         address = connection.client.host if connection.client is not None else ""
-        usage = self._quotas.of(caller_of(connection).key, address)
-        scope["state"]["usage"] = usage
+        key = caller_of(connection).key
+        usage = self._quotas.of(key, address)
+        scope["state"] |= {"usage": usage, "quota": self._quotas.quota(key)}
         if usage is None or scope["type"] == "websocket" or scope["path"] in self._free:
             return await self._app(scope, receive, send)
 
