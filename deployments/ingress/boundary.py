@@ -57,9 +57,11 @@ class Boundary:
             raise ForbiddenError(f"this service is not asked for as {host[:100]!r}; server.hosts names the hosts that it is")
         if method in SAFE or "*" in self._origins:
             return
-        origin = headers.get("origin")
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if site in ("same-origin", "none"):  # the browser knows, also where a proxy has changed the host
+            return
         if origin is None:
-            foreign = headers.get("sec-fetch-site", "none") in ("cross-site", "same-site")
+            foreign = site is not None  # a program says neither
         else:
             foreign = origin not in self._origins and urlsplit(origin).netloc.lower() != host.lower()
         if foreign:

@@ -149,6 +149,9 @@ def prerender(
     url: Annotated[
         str, typer.Option(help="let a running service do it, e.g. http://127.0.0.1:8001", show_default="done here, no service needed")
     ] = "",
+    tenant: Annotated[
+        str, typer.Option(help="whose cache it is for, where the service asks for keys and no --url is given", show_default=False)
+    ] = "",
     key: Annotated[str, typer.Option(envvar="MUSESERVE_KEY", help="of a service that asks for one", show_default=False)] = "",
     config: ConfigOption = "local",
 ) -> None:
@@ -160,7 +163,9 @@ def prerender(
     else:
         if not settings.cache.enabled:
             raise RequestError("the cache is off in this configuration (cache.enabled); nothing can be prerendered")
-        made = _prerender_here(settings, avatar or settings.avatars.default, [_speech(text, voice, speed, language, settings) for text in texts])
+        made = _prerender_here(
+            settings, tenant, avatar or settings.avatars.default, [_speech(text, voice, speed, language, settings) for text in texts]
+        )
     for text, was_there, frames in made:
         typer.echo(f"{'there' if was_there else 'made':<6} {frames / FPS:6.2f} s  {text}")
 
@@ -471,15 +476,18 @@ def _lines(questions: Path) -> list[str]:
     return texts
 
 
-def _prerender_here(settings: AppConfig, avatar: str, speeches: list[SpeechRequest]) -> Iterator[tuple[str, bool, int]]:
+def _prerender_here(settings: AppConfig, tenant: str, avatar: str, speeches: list[SpeechRequest]) -> Iterator[tuple[str, bool, int]]:
     from museserve.app.inprocess import LocalPipeline
     from museserve.messages import VideoRequest
-    from musetalk.avatars.builtin import resolve
+    from musetalk.avatars.builtin import BUILTIN, resolve
+    from musetalk.avatars.format import id_of
 
     local = LocalPipeline(settings, cache=True)
-    meta = local.store.meta(resolve(avatar))
+    name = resolve(avatar)
+    everyones = name in (*BUILTIN, resolve(settings.avatars.default))
+    meta = local.store.meta(id_of("" if everyones else tenant, name))
     for speech in speeches:
-        request = VideoRequest("", meta.id, replace(speech, gender=meta.gender), paced=False, keep=True)
+        request = VideoRequest("", meta.id, replace(speech, gender=meta.gender), paced=False, keep=True, tenant=tenant)
         fragments = asyncio.run(local.fragments(request))
         was_there = fragments[0].head is not None and fragments[0].head.cached == "segments"
         yield speech.text, was_there, fragments[-1].total_frames or 0

@@ -121,7 +121,8 @@ def test_captions_belong_to_whose_video_it_is(keyed: Keyed) -> None:
 
 
 def test_a_one_off_portrait_is_for_its_request_alone(keyed: Keyed) -> None:
-    speech = keyed.client("acme").post("/v1/audio/speech", json={"input": 3 * TEXT, "voice": "espeak-f", "response_format": "wav"}).content
+    with keyed.client("acme") as acme:
+        speech = acme.post("/v1/audio/speech", json={"input": 3 * TEXT, "voice": "espeak-f", "response_format": "wav"}).content
 
     async def watched() -> tuple[list[str], int]:
         headers = {tenant: {"Authorization": f"Bearer {keyed.keys[tenant]}"} for tenant in keyed.keys}

@@ -12,6 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from configs.models import AppConfig, ServerConfig, parse_config
 from deployments.ingress.ingress import Ingress
+from museserve.access.keys import create_key
 from museserve.errors import ConfigError
 
 PAGE = "https://app.example.com"
@@ -78,8 +79,15 @@ def test_pages_of_other_sites_change_nothing(served: Served, method: str, path: 
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"Origin": PAGE}, {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}, {"Origin": "http://127.0.0.1:8001"}, {"Sec-Fetch-Site": "none"}],
-    ids=["program", "listed", "listed-cross", "own", "typed"],
+    [
+        {},
+        {"Origin": PAGE},
+        {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://127.0.0.1:8001"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "https://in.front", "Sec-Fetch-Site": "same-origin"},
+    ],
+    ids=["program", "listed", "listed-cross", "own", "typed", "behind-a-proxy"],
 )
 def test_programs_and_pages_that_are_listed_may(served: Served, headers: dict[str, str]) -> None:
     assert served(cors_origins=[PAGE]).delete("/v1/avatars/anna", headers=headers).status_code == 404
@@ -91,6 +99,19 @@ def test_every_answer_says_what_it_is_and_who_may_embed_it(served: Served) -> No
         assert alone.get(path).headers["x-content-type-options"] == "nosniff"
         assert alone.get(path).headers["cross-origin-resource-policy"] == "same-origin"
         assert shared.get(path).headers["cross-origin-resource-policy"] == "cross-origin", "else its pages could show no portrait"
+
+
+def test_pages_that_are_listed_may_show_a_token_and_read_why_they_were_refused(tmp_path: Path) -> None:
+    create_key(tmp_path / "keys.json", "acme", ["speak"])
+    handle: Any = Handle()
+    access = {"auth": "keys", "keys_file": str(tmp_path / "keys.json")}
+    settings = {"avatars": {"uri": str(tmp_path)}, "cache": {"enabled": False}, "server": {"cors_origins": [PAGE]}, "access": access}
+    client = TestClient(Ingress(AppConfig.model_validate(settings), handle, handle).__serve_build_asgi_app__(), "http://127.0.0.1")
+    asked = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+    allowed = client.options("/v1/videos", headers=asked)
+    assert allowed.status_code == 200 and "authorization" in allowed.headers["access-control-allow-headers"].lower()
+    refused = client.post("/v1/videos", json={}, headers={"Origin": PAGE})
+    assert refused.status_code == 401 and refused.headers["access-control-allow-origin"] == PAGE
 
 
 @pytest.mark.parametrize("host", ["https://app.example.com", "app.example.com:443", "App.example.com", "", "a b", "-a"])
