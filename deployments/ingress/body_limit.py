@@ -40,7 +40,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = Headers(scope=scope).get("content-length", "")
-        declared = int(length) if length.isdigit() else 0
+        declared = int(length) if length.isdecimal() else 0
         if declared > self._most:
             raise PayloadTooLargeError(f"the body is {declared:,} bytes; at most {self._most:,} are accepted")
         quotas.charge("upload_bytes", declared)
