@@ -91,6 +91,7 @@ async def pulled(responses: Any, argument: object = None, within_s: float | None
                 item = waiting.result()
             finally:
                 waiting.cancel()
+                del waiting  # its error has this frame, and the frame all that was sent: megabytes that only the garbage collector would free
             if item is _END:
                 return
             began = None
