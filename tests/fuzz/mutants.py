@@ -34,7 +34,7 @@ EDGES = (
 )
 
 
-def _sound() -> Any:
+def sound() -> Any:
     return (0.3 * np.sin(np.arange(12_000) * 0.06)).astype(np.float32)
 
 
@@ -68,7 +68,7 @@ def _arrays() -> list[bytes]:
 
 
 MADE: dict[str, Callable[[], list[bytes]]] = {
-    "recording": lambda: [encoded(_sound(), kind) for kind in CODECS],
+    "recording": lambda: [encoded(sound(), kind) for kind in CODECS],
     "portrait": lambda: [
         _saved("PNG"),
         _saved("JPEG", progressive=True),
