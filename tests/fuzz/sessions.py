@@ -30,7 +30,7 @@ from tests.sounds import encoded
 
 ANSWER_S = 30.0
 OURS = {"internal", "engine_failed", "render_failed", "device_lost"}  # codes that no client can bring about
-SERVER: TypeAdapter[Any] = TypeAdapter(Annotated[Union[SERVER_MODELS], Field(discriminator="type")])  # noqa: UP007
+SERVER: TypeAdapter[Any] = TypeAdapter(Annotated[Union[SERVER_MODELS], Field(discriminator="type")])  # type: ignore[arg-type]  # noqa: UP007
 RECORDING = encoded(sound(), "wav")
 
 ids = st.sampled_from(["a", "b", "c", "q-1", "Q:2"])
