@@ -110,7 +110,7 @@ class Crowd:
 
 async def measure(args: argparse.Namespace, url: str, server: psutil.Process | None) -> dict[str, Any]:
     service = Service(url, args.key, secrets.token_hex(3), args.speech)
-    unmarked = await mark_avatars(service)
+    unmarked = await mark_avatars(service) if args.pictures else "not asked for"
     if unmarked:
         print(f"pictures are not judged: {unmarked}", flush=True)
     crowd = Crowd(service, args.clients, server)
@@ -160,6 +160,7 @@ def main() -> int:
     parser.add_argument("--config", type=Path, help="YAML for the service that is started")
     parser.add_argument("--clients", choices=tuple(KINDS), default="sessions")
     parser.add_argument("--speech", choices=("text", "recording", "both"), default="both")
+    parser.add_argument("--pictures", action=argparse.BooleanOptionalAction, default=True, help="make marked avatars, and delete them at the end")
     parser.add_argument("--first", type=int, default=1, help="clients of the first step")
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--most", type=int, default=32)

@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Annotated, Any, Union
 
 import hypothesis
@@ -125,6 +126,10 @@ class Judge:
             raise Wrong(f"{what}; before: {json.dumps(self.said[-6:])[:1_500]}")
 
 
+def _refuses(said: dict[str, Any], name: str | None) -> bool:
+    return said["type"] == "error" and said.get("id") in (None, name)
+
+
 class SessionMachine(RuleBasedStateMachine):
     """url, key: set by whoever runs it."""
 
@@ -135,6 +140,7 @@ class SessionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.socket: ClientConnection | None = None
+        self._connections = ExitStack()
         self.judge = Judge()
         self.ready: dict[str, Any] = {}
         self._number = 0
@@ -180,12 +186,18 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(name=consumes(utterances))
     def say_an_id_again(self, name: str) -> None:
+        """An id can be used once in a session; another session does not know it."""
+        used = name in self.judge.ids.values()
         self._send({"type": "speak", "id": name, "text": "Again."})
-        self._answer(lambda said: said["type"] == "error" and said["id"] == name and said["code"] in ("conflict", "queue_full"))
+        said = self._answer(lambda said: said["type"] in ("error", "queued") and said.get("id") == name)
+        if used and (said["type"] != "error" or said["code"] not in ("conflict", "queue_full")):
+            raise Wrong(f"{name} was used before: {said}")
 
     @rule(data=st.binary(max_size=64))
     def binary(self, data: bytes) -> None:
+        """It is refused, or it is a piece of the recording that is open, which is not answered."""
         self._raw(data)
+        self._ping()
 
     @rule(state=st.sampled_from(["listening", "thinking"]))
     def tell_state(self, state: str) -> None:
@@ -248,8 +260,9 @@ class SessionMachine(RuleBasedStateMachine):
             self._announce({"type": "speak", "id": name, "text": "Tell me about it. Then go on.", "received": received})
 
     def teardown(self) -> None:
-        if self.socket is not None:
-            self._end()
+        with self._connections:
+            if self.socket is not None:
+                self._end()
 
     def _end(self) -> None:
         assert self.socket is not None
@@ -273,7 +286,8 @@ class SessionMachine(RuleBasedStateMachine):
 
     def _ask(self, message: dict[str, Any], kind: str, name: str | None = None) -> dict[str, Any]:
         self._send(message)
-        return self._answer(lambda said: said["type"] in (kind, "error") and (name is None or said.get("id") == name))
+        # What is wrong in its form is refused before anybody knows whose it is.
+        return self._answer(lambda said: (said["type"] == kind and name in (None, said.get("id"))) or _refuses(said, name))
 
     def _ping(self) -> None:
         self._number += 1
@@ -284,7 +298,10 @@ class SessionMachine(RuleBasedStateMachine):
         asked = "&".join(f"{name}={value}" for name, value in query.items())
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else None
         address = f"{self.url.replace('http', 'ws', 1)}/v1/sessions" + (f"?{asked}" if asked else "")
-        self.socket = connect(address, max_size=None, compression=None, close_timeout=2, additional_headers=headers, open_timeout=ANSWER_S)
+        self._connections.close()
+        self.socket = self._connections.enter_context(
+            connect(address, max_size=None, compression=None, close_timeout=2, additional_headers=headers, open_timeout=ANSWER_S)
+        )
 
     def _send(self, message: dict[str, Any]) -> None:
         self._raw(json.dumps(message))
