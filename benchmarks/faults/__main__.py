@@ -27,7 +27,7 @@ import httpx
 import psutil
 import pytest
 
-from benchmarks.faults.inject import Injector, small_disk
+from benchmarks.faults.inject import DISK_BYTES, Injector, small_disk
 from benchmarks.faults.line import StoreLine
 from benchmarks.faults.mixed import Mixed
 from benchmarks.faults.observe import Held, files_below
@@ -50,7 +50,10 @@ def config(line_port: int, bucket: str, disk: Path | None) -> dict[str, Any]:
     query = f"endpoint_override=127.0.0.1:{line_port}&scheme=http&region={KEYS['AWS_DEFAULT_REGION']}"
     return {
         "server": {"port": 0, "dashboard_port": 0},
-        "avatars": {"uri": f"s3://{bucket}/avatars?{query}", **({"copies": str(disk / "copies")} if disk else {})},
+        "avatars": {
+            "uri": f"s3://{bucket}/avatars?{query}",
+            **({"copies": str(disk / "copies"), "copies_bytes": DISK_BYTES * 2 // 3} if disk else {}),
+        },
         "cache": {"uri": f"s3://{bucket}/cache?{query}"},
         "sessions": {"resume_s": RESUME_S},
         "capacity": {"lipsync_streams": 8},

@@ -22,14 +22,14 @@ from benchmarks.faults.plan import Fault
 from benchmarks.load.clients import KeyedLive, Service
 from tests.conftest import Service as Started
 
-DISK_BYTES = 2 * 2**30
+DISK_BYTES = 1_200 * 2**20  # copies of some avatars, 100 MB each, and uploads
 KEPT_FREE = 64 * 2**10
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Path | None]:
+def small_disk(folder: Path, size: int = DISK_BYTES) -> Iterator[Path | None]:
     """A file system of its own that can be filled; None where we may not mount one."""
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "museserve", str(folder)], capture_output=True, check=False)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "museserve", str(folder)], capture_output=True, check=False)
     if made.returncode:
         yield None
         return
@@ -113,7 +113,7 @@ class Injector:
         """Change some bytes of some entries, at their place or at their end."""
 
         def corrupt() -> str:
-            found = [each for each in self._store.get_file_info(pafs.FileSelector(f"{self._bucket}/cache", True, True)) if each.size > 64]
+            found = [each for each in self._store.get_file_info(pafs.FileSelector(f"{self._bucket}/cache", True, True)) if (each.size or 0) > 64]
             chosen = dice.sample(sorted(found, key=lambda each: each.path), min(5, len(found)))
             for entry in chosen:
                 with self._store.open_input_stream(entry.path) as stream:

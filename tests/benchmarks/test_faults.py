@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
+from pyarrow.fs import LocalFileSystem
 
+from benchmarks.faults.inject import Injector, small_disk
 from benchmarks.faults.line import Mode, StoreLine
 from benchmarks.faults.observe import trend
-from benchmarks.faults.plan import KINDS, QUIET_S, plan
+from benchmarks.faults.plan import KINDS, QUIET_S, Fault, plan
+from benchmarks.load.clients import Service
+from museserve.runtime import storage
+from tests.conftest import Service as Started
+from tests.object_store import ObjectStore
 
 GET, PUT = b"GET /x HTTP/1.1\r\n\r\n", b"PUT /x HTTP/1.1\r\n\r\n"
 
@@ -84,6 +91,60 @@ async def test_what_waits_on_a_silent_line_goes_on(line: StoreLine) -> None:
     assert not waiting.done()
     line.mode = "whole"
     assert (await waiting or b"").startswith(b"got")
+
+
+async def test_a_store_that_is_full_can_be_read_and_not_written(moto: ObjectStore, s3_keys: None) -> None:
+    made = StoreLine(moto.port)
+    await made.start()
+    store, _ = storage.resolve(moto.uri(moto.new_bucket()).replace(str(moto.port), str(made.port)), Path(), "cache.uri")
+    bucket = moto.new_bucket()
+
+    def write(text: bytes) -> None:
+        with store.open_output_stream(f"{bucket}/a") as out:
+            out.write(text)
+
+    def read() -> bytes:
+        with store.open_input_stream(f"{bucket}/a") as stream:
+            return bytes(stream.read())
+
+    await asyncio.to_thread(write, b"first")
+    made.mode = "full"
+    with pytest.raises(OSError):
+        await asyncio.to_thread(write, b"second")
+    assert await asyncio.to_thread(read) == b"first"
+    made.mode = "whole"
+    await asyncio.to_thread(write, b"third")
+    assert await asyncio.to_thread(read) == b"third"
+    await made.close()
+
+
+async def test_entries_of_the_cache_are_damaged_in_place(moto: ObjectStore, s3_keys: None) -> None:
+    store, bucket = moto.filesystem(), moto.new_bucket()
+    for n in range(8):
+        with store.open_output_stream(f"{bucket}/cache/k/{n}") as out:
+            out.write(bytes(200))
+    injector = Injector(Service(""), Started("", 0, Path(), Path(), Path()), StoreLine(0), store, bucket, None)
+    await injector.happen(Fault("corrupt cache", 0.0, 1.0, 7), lambda: 3.0)
+    assert injector.done[0]["what"] == "5 of 8 entries"
+    found = []
+    for n in range(8):
+        with store.open_input_stream(f"{bucket}/cache/k/{n}") as stream:
+            found.append(bytes(stream.read()))
+    assert sum(data != bytes(200) for data in found) == 5
+
+
+async def test_a_full_disk_is_full_and_then_is_not(tmp_path: Path) -> None:
+    with small_disk(tmp_path, 16 * 2**20) as disk:
+        if disk is None:
+            pytest.skip("no file system may be mounted here")
+        injector = Injector(Service(""), Started("", 0, Path(), Path(), Path()), StoreLine(0), LocalFileSystem(), "", disk)
+        happening = asyncio.create_task(injector.happen(Fault("disk full", 0.0, 1.0, 7), lambda: 3.0))
+        await asyncio.sleep(0.5)
+        with pytest.raises(OSError, match="No space left"):
+            (disk / "a").write_bytes(bytes(2**20))
+        await happening
+        (disk / "a").write_bytes(bytes(2**20))
+        assert not (disk / "filler").exists()
 
 
 def samples(growth_mib_h: float, level: float, seed: int, n: int = 240) -> list[tuple[float, float]]:

@@ -189,8 +189,9 @@ class SessionMachine(RuleBasedStateMachine):
         """An id can be used once in a session; another session does not know it."""
         used = name in self.judge.ids.values()
         self._send({"type": "speak", "id": name, "text": "Again."})
-        said = self._answer(lambda said: said["type"] in ("error", "queued") and said.get("id") == name)
-        if used and (said["type"] != "error" or said["code"] not in ("conflict", "queue_full")):
+        refused = ("conflict", "queue_full")  # other errors of it are about what it was used for before
+        said = self._answer(lambda said: said.get("id") == name and (said["type"] == "queued" or said.get("code") in refused))
+        if used and said["type"] == "queued":
             raise Wrong(f"{name} was used before: {said}")
 
     @rule(data=st.binary(max_size=64))
@@ -292,7 +293,7 @@ class SessionMachine(RuleBasedStateMachine):
     def _ping(self) -> None:
         self._number += 1
         self._send({"type": "ping", "t": self._number})
-        self._answer(lambda said: said["type"] == "pong" and said["t"] == self._number)
+        self._answer(lambda said: said["type"] == "pong" and said.get("t") == self._number)
 
     def _connect(self, query: dict[str, Any]) -> None:
         asked = "&".join(f"{name}={value}" for name, value in query.items())
