@@ -266,7 +266,7 @@ class Talker(Client):
         self._init = b""
         self.closes: list[int] = []
         self.resumed = self.begun_anew = 0
-        self.lost = ""
+        self.lost = self.lost_code = ""  # why there is no session: in words, and the type if there is one
         self.interrupt_after: Callable[[], float | None] = lambda: None  # seconds of speech after which it is told to stop
 
     async def run(self) -> None:
@@ -292,6 +292,12 @@ class Talker(Client):
                     self._init = await self._idle_init(self._ready["idle"]["url"])
                 return True
             await self._rest(1.0)
+        if not self.stop.is_set():  # nothing was to be had for so long: somebody was told why, or was not
+            end_as = "refused" if self.lost_code else "untyped"
+            now = time.perf_counter()
+            self.service.played.append(
+                Played(self.name, self.kind, "connect", asked=now - AWAY_S, over=now, end=end_as, code=self.lost_code, said=self.lost)
+            )
         return False
 
     async def _connect(self, **query: object) -> bool:
@@ -299,7 +305,7 @@ class Talker(Client):
         try:
             await live.__aenter__()
         except (OSError, WebSocketException) as error:
-            self.lost = f"{type(error).__name__}: {error}"
+            self.lost, self.lost_code = f"{type(error).__name__}: {error}", ""
             return False
         try:
             self._ready = await live.answer("ready", seconds=15)
@@ -308,7 +314,8 @@ class Talker(Client):
         except AssertionError:
             if live.close_code is not None:
                 self.closes.append(live.close_code)
-            self.lost = str([came.json for came in live.came][-1:])
+            said = [came.json for came in live.came if came.type == "error"][-1:]
+            self.lost, self.lost_code = str(said)[:300], str(said[0]["code"]) if said else ""
         await live.__aexit__(None, None, None)
         return False
 
