@@ -483,7 +483,7 @@ def load_config(source: str | Path = "local", overrides: dict[str, Any] | None =
     except OSError as error:
         shipped = ", ".join(sorted(p.stem for p in CONFIG_DIR.glob("*.yaml")))
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}. Shipped: {shipped}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # not UTF-8, a date that there is not, a thousand brackets
         raise ConfigError(f"{path} is not YAML: {error}") from None
     if not overrides:
         return parse_config(raw, str(path))
