@@ -94,12 +94,11 @@ class Router(FIFOMixin, RequestRouter):
         Where no other answers in the same time either, it is waited for: it is the machine that is busy, and to begin
         anew elsewhere would be more work for it.
         """
-        if not self.is_silent(replica):
-            others = [other for name, other in self.curr_replicas.items() if name != replica.replica_id and name not in self._silent]
-            asked = [replica, *random.sample(others, min(COMPARED, len(others)))]
-            there, *others_there = await asyncio.gather(*map(self._asked, asked))
-            if there or not any(others_there):
-                return True
+        others = [other for name, other in self.curr_replicas.items() if name != replica.replica_id and name not in self._silent]
+        asked = [replica, *random.sample(others, min(COMPARED, len(others)))]
+        there, *others_there = await asyncio.gather(*map(self._asked, asked))
+        if there or not any(others_there):
+            return True
         return not self.suspect(replica)
 
     def _watch(self, replica: ReplicaID) -> None:

@@ -202,7 +202,7 @@ class VAE(nn.Module):
         Returns:
             scaled latents (n, 8, 32, 32) float32: 0..3 of the face with its lower half black, 4..7 of the whole face.
         """
-        pixels = faces.permute(0, 3, 1, 2).float() / 255.0
+        pixels = faces.permute(0, 3, 1, 2).contiguous().float() / 255.0  # not channels last: see `networks._to_device`
         hidden = pixels.clone()
         hidden[:, :, pixels.shape[2] // 2 :] = 0.0  # before the normalisation, so black and not grey
         both = torch.cat([hidden, pixels]) * 2.0 - 1.0

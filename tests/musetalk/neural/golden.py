@@ -56,7 +56,7 @@ def reference() -> dict[str, Any]:
     vae.load_state_dict(weights(vae.state_dict()))
     latents, audio = unet_inputs()
     predicted = unet(latents, torch.tensor([0]), audio + sinusoids(AUDIO_TOKENS, 384)).sample
-    picture = face().permute(0, 3, 1, 2).float() / 255
+    picture = face().permute(0, 3, 1, 2).contiguous().float() / 255
     hidden = picture * (torch.arange(256) < 128)[:, None]
     encoded = torch.cat([vae.encode(p * 2 - 1).latent_dist.mode() * SCALE for p in (hidden, picture)], 1)
     decoded = vae.decode(encoded[:, 4:] / SCALE).sample[:, :, ::EVERY, ::EVERY]

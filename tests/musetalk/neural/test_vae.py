@@ -20,6 +20,7 @@ from musetalk.weights.checkpoint import load_into  # noqa: E402
 from tests.musetalk.neural.networks import FULL_VAE, TINY_VAE, apart, psnr, reference_vae  # noqa: E402
 
 FP32_LIMIT = 1e-4
+LATENTS_LIMIT = 1e-5  # with the channels last, which the reference must not be given either, half of them are 1e-3 apart
 HALF_PSNR_DB = 50
 LEGACY = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
@@ -48,11 +49,11 @@ def test_latents_agree_with_diffusers(reference: Any) -> None:
     pictures = faces(2)
     with torch.inference_mode():
         got = vae.encode_faces(pictures)
-        whole = pictures.permute(0, 3, 1, 2).float() / 255
+        whole = pictures.permute(0, 3, 1, 2).contiguous().float() / 255
         half = whole * (torch.arange(256) < 128)[None, None, :, None]
         want = [reference.encode(p * 2 - 1).latent_dist.mode() * SCALE for p in (half, whole)]
     assert got.shape == (2, 8, 32, 32) and got.dtype == torch.float32
-    assert apart(got, torch.cat(want, 1)) < FP32_LIMIT
+    assert apart(got, torch.cat(want, 1)) < LATENTS_LIMIT
 
 
 def test_the_same_face_has_the_same_latents_every_time(reference: Any) -> None:
@@ -133,7 +134,7 @@ def test_full_size_agrees_in_both_precisions() -> None:
     reference = reference_vae(FULL_VAE)
     vae = own_vae(reference.state_dict(), FULL_VAE)
     pictures = faces(1)
-    whole = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+    whole = pictures.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
     with torch.inference_mode():
         encoded = apart(vae.encode_faces(pictures)[:, 4:], reference.encode(whole).latent_dist.mode() * SCALE)
         latents = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(2))
