@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from configs.models import CapacityConfig
 from museserve.errors import BusyError
 from museserve.messages import VideoRequest
+from museserve.runtime.waiting import within
 
 logger = logging.getLogger("ray.serve")
 
@@ -178,11 +179,15 @@ class Admission:
 
         if self._waiting >= self._config.mux_streams:  # they would fill the replica's requests, and streams would queue behind
             raise self._full()
+
+        async def freed() -> None:
+            async with self._freed:
+                await self._freed.wait_for(free)
+
         self._waiting += 1
         try:
-            async with self._freed:
-                await asyncio.wait_for(self._freed.wait_for(free), self._config.wait_s)
-        except (TimeoutError, asyncio.TimeoutError):
+            await within(freed(), self._config.wait_s)
+        except TimeoutError:
             raise self._full() from None
         finally:
             self._waiting -= 1

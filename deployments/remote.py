@@ -20,6 +20,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from deployments import silence
 from museserve.errors import BusyError, DeviceLostError, EngineError, MuseserveError
 from museserve.messages import RenderRequest, SpeechWindow
+from museserve.runtime.waiting import heard, within
 
 logger = logging.getLogger("ray.serve")
 
@@ -40,6 +41,7 @@ LOST = (
 )
 FIRST_WAIT_S, WAIT_GROWTH = 0.05, 4  # before a call is sent again
 QUIET_S = 1.0  # a stream from which nothing came for so long: its replica is asked whether it is there
+PATIENCE = 3  # with a replica that says that it is there: to give it up would cut what it is late with
 _END = object()
 
 
@@ -70,19 +72,22 @@ async def pulled(responses: Any, argument: object = None, within_s: float | None
 
     Args:
         argument: the call's first: with it, a replica that falls silent is noticed and raises ConnectionError.
-        within_s: longest wait for the first item, after which TimeoutError is raised.
+        within_s: longest wait for the first item, after which TimeoutError is raised; `PATIENCE` times that where the
+            replica is known to be there.
     """
     items = aiter(responses)
     began: float | None = time.monotonic()
     try:
         while True:
             waiting = asyncio.ensure_future(_next(items))
+            waiting.add_done_callback(heard)
             try:
                 while not (await asyncio.wait({waiting}, timeout=QUIET_S))[0]:
-                    if began is not None and within_s is not None and time.monotonic() - began > within_s:
-                        raise TimeoutError(f"no answer within {within_s:.1f} s")
                     if argument is not None and not await silence.answers(argument):
                         raise ConnectionError("the replica is silent")
+                    patience = 1 if argument is None else PATIENCE
+                    if began is not None and within_s is not None and time.monotonic() - began > patience * within_s:
+                        raise TimeoutError(f"no answer within {patience * within_s:.1f} s")
                 item = waiting.result()
             finally:
                 waiting.cancel()
@@ -163,7 +168,7 @@ async def retried(
     """
     for attempt in range(1, tries + 1):
         try:
-            return await asyncio.wait_for(call(), timeout_s)
+            return await within(call(), timeout_s)
         except LOST as error:
             last: BaseException = error
         except (RayTaskError, MuseserveError) as error:  # which of them depends on the transport
@@ -237,7 +242,9 @@ class Hedges:
         began = time.monotonic()
 
         def send(argument: A) -> None:
-            under_way[asyncio.create_task(answered(call(argument)))] = time.monotonic()
+            task = asyncio.create_task(answered(call(argument)))
+            task.add_done_callback(heard)
+            under_way[task] = time.monotonic()
 
         send(argument)
         try:

@@ -25,6 +25,7 @@ logger = logging.getLogger("ray.serve")
 
 ASK_EVERY_S = 0.5  # a silent replica is asked whether it is back
 ASK_BACKOFF = 3  # eight times Serve's deadline for a queue length, of 0.1 s: a busy replica answers by then
+COMPARED = 2  # others that are asked, too, before one is called silent
 LOCAL_SHARE = 0.5  # of its requests at once, up to which a replica on the caller's node is preferred
 
 
@@ -87,9 +88,17 @@ class Router(FIFOMixin, RequestRouter):
         return others
 
     async def answers(self, replica: RunningReplica) -> bool:
-        """Also of a replica that is draining, which gets nothing new. Where there is no other, it is waited for."""
-        if not self.is_silent(replica) and await self._asked(replica):
-            return True
+        """Also of a replica that is draining, which gets nothing new.
+
+        Where no other answers in the same time either, it is waited for: it is the machine that is busy, and to begin
+        anew elsewhere would be more work for it.
+        """
+        if not self.is_silent(replica):
+            others = [other for name, other in self.curr_replicas.items() if name != replica.replica_id and name not in self._silent]
+            asked = [replica, *random.sample(others, min(COMPARED, len(others)))]
+            heard = {one.replica_id for one, length in await self._probe_queue_lens(asked, ASK_BACKOFF) if length is not None}
+            if replica.replica_id in heard or not heard:
+                return True
         return not self.suspect(replica)
 
     def _watch(self, replica: ReplicaID) -> None:

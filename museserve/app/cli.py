@@ -7,6 +7,7 @@ stderr; what the user can mend is one line and exit status 1.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import sys
@@ -109,6 +110,33 @@ def say(
     seconds = (fragments[-1].total_frames or 0) / meta.fps
     took = time.perf_counter() - loaded
     _note(f"{output}: {seconds:.2f} s of video in {took:.2f} s, after {loaded - began:.2f} s of loading; lips: {local.engine.info.name}")
+
+
+@app.command("spoken")
+def show_spoken(
+    text: Annotated[str, typer.Argument(help="what to look at; - reads it from stdin", show_default=False)],
+    voice: VoiceOption = "auto",
+    speed: SpeedOption = 1.1,
+    language: LanguageOption = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="print a list of clauses")] = False,
+    config: ConfigOption = "local",
+) -> None:
+    """Show what an offline voice makes of a text: each clause as written, as spoken, its phonemes, and what changed it."""
+    settings = _config(config)
+    request = _speech(sys.stdin.read() if text == "-" else text, voice, speed, language, settings)
+
+    from museserve.speech.spoken import spoken
+
+    clauses = list(spoken(request, settings.speech))
+    if as_json:
+        typer.echo(json.dumps([clause.to_json() for clause in clauses], ensure_ascii=False, indent=1))
+        return
+    for clause in clauses:
+        rows = [("written", clause.written), ("spoken", clause.spoken), ("pronounced", clause.pronounced), ("notice", clause.notice)]
+        rows += [("changed", f"{change.written!r} to {change.spoken!r} by {change.rule}") for change in clause.changes]
+        rows.append(("phonemes", " ".join(f"{symbol}@{start:.2f}" for symbol, start, _ in clause.phonemes)))
+        typer.echo(f"{clause.language}, {clause.voice}")
+        typer.echo("".join(f"  {name:<11}{value}\n" for name, value in rows if value))
 
 
 @app.command()

@@ -41,6 +41,9 @@ def node_flags(server: ServerConfig) -> dict[str, str]:
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
             "RAY_SERVE_LOG_TO_STDERR": "0",
             "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
+            # A dead HAProxy is started anew after three looks that miss it: by default half a minute, in which its
+            # node answers nobody.
+            "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
             # Each change of the ingress replicas replaces HAProxy. The old one keeps its connections for so long: by
             # default it cuts streams and sessions after two minutes. Four hours, as sessions.session_s.
             "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "14400",

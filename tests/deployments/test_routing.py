@@ -140,6 +140,17 @@ async def test_a_silent_replica_does_not_answer_and_a_draining_one_does() -> Non
     assert await silence.answers(Argument()), "of a call that waits for a replica nothing can be said"
 
 
+async def test_one_is_not_silent_where_no_other_answers_either() -> None:
+    near, far = Replica("near", HERE), Replica("far")
+    made = await router(near, far)
+    argument = Argument()
+    await send(made, argument)
+    near.queue = far.queue = None
+    assert await silence.answers(argument) and not silence.is_silent(argument)
+    far.queue = 0
+    assert not await silence.answers(argument) and silence.is_silent(argument)
+
+
 async def test_nothing_is_kept_of_calls_that_are_over() -> None:
     made = await router(Replica("near", HERE))
     await share(made)

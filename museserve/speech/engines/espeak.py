@@ -13,13 +13,17 @@ from museserve.speech.engines.postprocess import finish
 from museserve.speech.engines.resample import resample
 from museserve.speech.engines.voice_engine import SpeechMark, Synthesis
 from museserve.speech.engines.voices import Voice
+from museserve.speech.text.hangul import CODAS
 from museserve.speech.text.language import ESPEAK_NAMES
+from museserve.speech.text.pronounce_ko import pronounce
 from museserve.timebase import SPEECH_RATE
 
 NORMAL_WPM = 175
 SHIFT_S = -0.018  # measured against the sound by `tools.calibration`: -23 to -12 ms over two languages and two voices
 # Signs of single voices that are not IPA: espeak-ng's Korean writes its plain velar "q" and its voiced coronal "t-".
 _KOREAN = {"q": "k", "qʰ": "k"}
+# It gives a coda ㄷ a voice, and not a ㅅ, which at the end of a syllable is the same sound.
+_CODA_T, _CODA_S = CODAS.index("ㄷ"), CODAS.index("ㅅ")
 
 
 class EspeakEngine:
@@ -30,13 +34,20 @@ class EspeakEngine:
         library = espeak_library.load()
         tag = ESPEAK_NAMES.get(language, language)
         words_per_minute = round(NORMAL_WPM * voice.pace * speed)
-        rendition = library.synthesize(text, f"{tag}+{voice.variant}", min(max(words_per_minute, 80), 450), voice.pitch)
+        said = _korean(text) if language == "ko" else text  # as many characters
+        rendition = library.synthesize(said, f"{tag}+{voice.variant}", min(max(words_per_minute, 80), 450), voice.pitch)
         pcm = resample(rendition.pcm.astype(np.float32) / 32768.0, library.rate)
         phonemes = _phonemes(rendition, library.rate, language)
-        yield finish(pcm, phonemes, _marks(text, rendition, phonemes), voice.gain, SHIFT_S)
+        yield finish(pcm, phonemes, _marks(said, rendition, phonemes), voice.gain, SHIFT_S)
 
     def warm(self) -> None:
         espeak_library.load().synthesize("a", "en")
+
+
+def _korean(text: str) -> str:
+    """It reads Korean letter by letter, so it is given what is said."""
+    said = (ord(char) for char in pronounce(text))
+    return "".join(chr(code + _CODA_S - _CODA_T if 0xAC00 <= code <= 0xD7A3 and (code - 0xAC00) % 28 == _CODA_T else code) for code in said)
 
 
 def _phonemes(rendition: Rendition, rate: int, language: str) -> list[Phoneme]:

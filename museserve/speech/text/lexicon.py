@@ -56,6 +56,8 @@ class Lexicon:
 class LexiconSection:
     """The terms of one language; a `Finder` for `rewrite`."""
 
+    name = "lexicon"
+
     def __init__(self, terms: Mapping[str, str]) -> None:
         self.terms = dict(terms)
         self._folded: dict[str, str] = {}

@@ -20,22 +20,22 @@ _VERSIONED = r"(?<=\bv)|(?<=\bversion )|(?<=\bVersion )|(?<=\bPython )|(?<=\bJav
 def english_rules() -> tuple[Finder, ...]:
     any_sign = "|".join(re.escape(sign) for sign in sorted(_SIGNS, key=len, reverse=True))
     return (
-        Rule(r"(?:https?://|www\.)[^\s<>\"]+", _address),
-        Rule(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+", _mail),
-        Rule(r"\b([OΘΩ]) ?\(((?:[^()\n]|\([^()\n]*\)){1,40})\)", _order),
-        Rule(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]\w)|(?<![\w.])\d+(?:\.\d+){2,}", lambda m: " dot ".join(m[0].split("."))),
-        Rule(rf"(?:{_VERSIONED})(\d+)\.(\d+)(?![\d.]\d|\d)", lambda m: f"{m[1]} point {m[2]}"),
-        Rule(rf"\b([A-Za-z][\w-]{{0,63}})\.({_FILE_ENDINGS})\b(?!\.?\w)", _file),
-        Rule(r"(?<![\w.])(\d+(?:\.\d+)?)[xX](?![\w])", lambda m: f"{m[1]} times"),
-        Rule(r"(?<![\w.$£€¥₩])(\d+(?:\.\d+)?)([kKMB])(?=\s+[a-z]|[,.?!;:]|\s*$)", _thousands),
-        Rule(any_sign, lambda m: f" {_SIGNS[m[0]]} "),
-        Rule(r"(?<=[\w)])\s\*\s(?=[\w(])|(?<=\d)\*(?=\d)", " times "),
-        Rule(r"(?<=\w)\(\)", ""),
-        Rule(r"\s?#\s(?=\S)", ", "),
-        Rule(r"\b([A-Z]{1,4})/(?=[A-Z]{1,4}\b)", lambda m: f"{m[1]}, "),
-        Rule(r"\bs/he\b", "he or she", re.I),
-        Rule(r"[가-힣]+", lambda m: romanize(m[0])),
-        Rule(r"[\[\]{}<>\\^~`|](?!\d)", " "),
+        Rule("address", r"(?:https?://|www\.)[^\s<>\"]+", _address),
+        Rule("mail", r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+", _mail),
+        Rule("complexity", r"\b([OΘΩ]) ?\(((?:[^()\n]|\([^()\n]*\)){1,40})\)", _order),
+        Rule("dotted number", r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]\w)|(?<![\w.])\d+(?:\.\d+){2,}", lambda m: " dot ".join(m[0].split("."))),
+        Rule("version", rf"(?:{_VERSIONED})(\d+)\.(\d+)(?![\d.]\d|\d)", lambda m: f"{m[1]} point {m[2]}"),
+        Rule("file", rf"\b([A-Za-z][\w-]{{0,63}})\.({_FILE_ENDINGS})\b(?!\.?\w)", _file),
+        Rule("times", r"(?<![\w.])(\d+(?:\.\d+)?)[xX](?![\w])", lambda m: f"{m[1]} times"),
+        Rule("thousands", r"(?<![\w.$£€¥₩])(\d+(?:\.\d+)?)([kKMB])(?=\s+[a-z]|[,.?!;:]|\s*$)", _thousands),
+        Rule("sign", any_sign, lambda m: f" {_SIGNS[m[0]]} "),
+        Rule("star", r"(?<=[\w)])\s\*\s(?=[\w(])|(?<=\d)\*(?=\d)", " times "),
+        Rule("call", r"(?<=\w)\(\)", ""),
+        Rule("number sign", r"\s?#\s(?=\S)", ", "),
+        Rule("slash", r"\b([A-Z]{1,4})/(?=[A-Z]{1,4}\b)", lambda m: f"{m[1]}, "),
+        Rule("pronoun", r"\bs/he\b", "he or she", re.I),
+        Rule("Hangul", r"[가-힣]+", lambda m: romanize(m[0])),
+        Rule("mark", r"[\[\]{}<>\\^~`|](?!\d)", " "),
     )
 
 

@@ -87,38 +87,46 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
     """`known`: the lexicon's reading of a term, or None."""
     any_sign = "|".join(re.escape(sign) for sign in sorted(_SYMBOLS, key=len, reverse=True))
     return (
-        Rule(r"https?://[^\s가-힣]+|www\.[^\s가-힣]+|[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+", lambda m: _address(m, known), re.ASCII),
-        Rule(r"(?<![A-Za-z0-9])O ?\((?P<of>[^()\n가-힣]{1,40}(?:\([^()\n가-힣]{0,20}\)[^()\n가-힣]{0,20})?)\)", lambda m: "오 " + _formula(m["of"])),
-        Rule(_START + r"(?P<y>\d{4})[-./](?P<m>0?[1-9]|1[0-2])[-./](?P<d>[12]\d|3[01]|0?[1-9])(?![\d.]?\d)", _date),
-        Rule(_START + r"(?:0\d{1,2}[-. ]\d{3,4}[-. ]\d{4}|1[568]\d\d-\d{4}|01\d{8,9}|\d{3,6}(?:-\d{2,7}){2,})(?!\d)", _phone),
-        Rule(_START + r"(?P<h>[01]?\d|2[0-4]):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d))?(?![\d:])", _clock),
+        Rule("address", r"https?://[^\s가-힣]+|www\.[^\s가-힣]+|[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+", lambda m: _address(m, known), re.ASCII),
         Rule(
-            _START + r"(?P<a>\d+)(?:\s?:\s?|대)(?P<b>\d+)(?![\d:])", lambda m: f"{korean_numbers.number(m['a'])} 대 {korean_numbers.number(m['b'])}"
+            "complexity",
+            r"(?<![A-Za-z0-9])O ?\((?P<of>[^()\n가-힣]{1,40}(?:\([^()\n가-힣]{0,20}\)[^()\n가-힣]{0,20})?)\)",
+            lambda m: "오 " + _formula(m["of"]),
         ),
-        Rule(r"(?<![A-Za-z])[vV](?:er\.?\s?)?(?P<n>\d+(?:\.\d+)*)(?![\w])", lambda m: "버전 " + _dotted(m["n"]), re.ASCII),
-        Rule(_START + r"\d+(?:\.\d+){2,}", lambda m: _dotted(m[0])),
-        Rule(rf"{_START}(?P<a>{_NUM})\s?[~～∼〜–-]\s?(?P<b>{_NUM})(?P<space>\s?)(?P<unit>{_UNIT})(?![A-Za-z0-9])", _unit_range),
-        Rule(rf"{_START}(?P<a>{_NUM})\s?[~～∼〜–-]\s?(?P<b>{_NUM})(?![\d.]\d)(?=(?:\s?(?P<counter>{_COUNTERS}))?)", _range),
-        Rule(_START + r"(?P<a>\d+)/(?P<b>\d+)(?![\d/.])", _fraction),
-        Rule(rf"(?P<sign>[$₩￦€£¥￥])\s?(?P<n>{_NUM})(?P<big>[KMBkmb](?![A-Za-z])|\s?(?:천|백|십)?(?:만|억|조))?", _money),
-        Rule(r"(?<![\w)\]])[-−](?=\d)", "마이너스 "),
-        Rule(rf"{_START}(?P<n>{_NUM})(?P<space>\s?)(?P<unit>{_UNIT})(?![A-Za-z0-9])", _with_unit),
-        Rule(rf"{_START}(?P<n>{_NUM})(?=\s?(?P<counter>{_COUNTERS}))", _counted),
-        Rule(rf"(?<![가-힣])제\s?(?P<n>{_NUM})", lambda m: "제" + korean_numbers.number(m["n"])),
-        Rule(_NUM, _plain_number),
-        Rule(r"[A-Za-z][A-Za-z0-9]*(?:['’](?:s|t|re|ve|ll|d|m)\b)?(?:-\d+(?![\d.]))?", lambda m: _latin(m, known), re.ASCII),
-        Rule(r"\^(?P<n>\w+)", lambda m: _power(m["n"]), re.ASCII),
-        Rule(r"(?<=\w)\s?[~～∼〜]\s?(?=[\w$])", "에서 "),
-        Rule(r"(?<=[A-Za-z])#", " 샵 "),
-        Rule(r"(?<=[A-Z]{2}\s)\*", " "),  # SELECT * FROM
-        Rule(any_sign, _sign),
-        Rule(r"[½⅓¼¾⅔①-⑳]", _numeral),
-        Rule(r"[α-ωΑ-Ω]", lambda m: _GREEK.get(m[0].lower(), m[0])),
-        Rule(r"(?<=[A-Za-z0-9])\.(?=[A-Za-z0-9])", " 점 "),
-        Rule(r"\s[-–—]+\s|[–—]+", ", "),
-        Rule(r"(?<![)\]}”’»」』])[)\]}”’»」』]+(?=[가-힣])|(?<=\w)[\"'](?=[가-힣])", ""),  # the particle after a quotation belongs to its last word
-        Rule(r"…+|\.{2,}", ". "),
-        Rule(r"[-#\\^<>|~～∼〜`_*/\[\]{}()\"“”‘’'«»「」『』]+", " "),
+        Rule("date", _START + r"(?P<y>\d{4})[-./](?P<m>0?[1-9]|1[0-2])[-./](?P<d>[12]\d|3[01]|0?[1-9])(?![\d.]?\d)", _date),
+        Rule("phone", _START + r"(?:0\d{1,2}[-. ]\d{3,4}[-. ]\d{4}|1[568]\d\d-\d{4}|01\d{8,9}|\d{3,6}(?:-\d{2,7}){2,})(?!\d)", _phone),
+        Rule("time", _START + r"(?P<h>[01]?\d|2[0-4]):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d))?(?![\d:])", _clock),
+        Rule(
+            "ratio",
+            _START + r"(?P<a>\d+)(?:\s?:\s?|대)(?P<b>\d+)(?![\d:])",
+            lambda m: f"{korean_numbers.number(m['a'])} 대 {korean_numbers.number(m['b'])}",
+        ),
+        Rule("version", r"(?<![A-Za-z])[vV](?:er\.?\s?)?(?P<n>\d+(?:\.\d+)*)(?![\w])", lambda m: "버전 " + _dotted(m["n"]), re.ASCII),
+        Rule("dotted number", _START + r"\d+(?:\.\d+){2,}", lambda m: _dotted(m[0])),
+        Rule("range with unit", rf"{_START}(?P<a>{_NUM})\s?[~～∼〜–-]\s?(?P<b>{_NUM})(?P<space>\s?)(?P<unit>{_UNIT})(?![A-Za-z0-9])", _unit_range),
+        Rule("range", rf"{_START}(?P<a>{_NUM})\s?[~～∼〜–-]\s?(?P<b>{_NUM})(?![\d.]\d)(?=(?:\s?(?P<counter>{_COUNTERS}))?)", _range),
+        Rule("fraction", _START + r"(?P<a>\d+)/(?P<b>\d+)(?![\d/.])", _fraction),
+        Rule("money", rf"(?P<sign>[$₩￦€£¥￥])\s?(?P<n>{_NUM})(?P<big>[KMBkmb](?![A-Za-z])|\s?(?:천|백|십)?(?:만|억|조))?", _money),
+        Rule("minus", r"(?<![\w)\]])[-−](?=\d)", "마이너스 "),
+        Rule("unit", rf"{_START}(?P<n>{_NUM})(?P<space>\s?)(?P<unit>{_UNIT})(?![A-Za-z0-9])", _with_unit),
+        Rule("counter", rf"{_START}(?P<n>{_NUM})(?=\s?(?P<counter>{_COUNTERS}))", _counted),
+        Rule("ordinal", rf"(?<![가-힣])제\s?(?P<n>{_NUM})", lambda m: "제" + korean_numbers.number(m["n"])),
+        Rule("number", _NUM, _plain_number),
+        Rule("English", r"[A-Za-z][A-Za-z0-9]*(?:['’](?:s|t|re|ve|ll|d|m)\b)?(?:-\d+(?![\d.]))?", lambda m: _latin(m, known), re.ASCII),
+        Rule("power", r"\^(?P<n>\w+)", lambda m: _power(m["n"]), re.ASCII),
+        Rule("range sign", r"(?<=\w)\s?[~～∼〜]\s?(?=[\w$])", "에서 "),
+        Rule("sharp", r"(?<=[A-Za-z])#", " 샵 "),
+        Rule("star", r"(?<=[A-Z]{2}\s)\*", " "),  # SELECT * FROM
+        Rule("sign", any_sign, _sign),
+        Rule("numeral", r"[½⅓¼¾⅔①-⑳]", _numeral),
+        Rule("Greek", r"[α-ωΑ-Ω]", lambda m: _GREEK.get(m[0].lower(), m[0])),
+        Rule("dot", r"(?<=[A-Za-z0-9])\.(?=[A-Za-z0-9])", " 점 "),
+        Rule("dash", r"\s[-–—]+\s|[–—]+", ", "),
+        Rule(
+            "quotation", r"(?<![)\]}”’»」』])[)\]}”’»」』]+(?=[가-힣])|(?<=\w)[\"'](?=[가-힣])", ""
+        ),  # the particle after a quotation belongs to its last word
+        Rule("ellipsis", r"…+|\.{2,}", ". "),
+        Rule("mark", r"[-#\\^<>|~～∼〜`_*/\[\]{}()\"“”‘’'«»「」『』]+", " "),
     )
 
 

@@ -9,22 +9,35 @@ from typing import Protocol
 
 
 @dataclass(frozen=True)
+class Change:
+    """A stretch of the written text, what is said for it, and the rule that says so."""
+
+    written: str
+    spoken: str
+    rule: str
+
+
+@dataclass(frozen=True)
 class SpokenForm:
     """What an engine is given for a written text.
 
     words: (written word, (start, end) of its spoken form in `text`), in order, not overlapping.
     A written word may contain spaces when it is spoken as one ("O(n log n)"); a word that is not spoken, such as a lone dash,
-    is joined to the one before it.
+    is joined to the one before it. changes: in order.
     """
 
     text: str
     words: tuple[tuple[str, tuple[int, int]], ...]
+    changes: tuple[Change, ...] = ()
 
 
 Found = tuple[int, int, str]
 
 
 class Finder(Protocol):
+    @property
+    def name(self) -> str: ...
+
     def find(self, text: str, pos: int) -> Found | None:
         """The next replacement at or after `pos`: (start, end, spoken), start < end."""
 
@@ -32,7 +45,8 @@ class Finder(Protocol):
 class Rule:
     """Replaces what `pattern` matches with what `say` answers; None leaves the match alone."""
 
-    def __init__(self, pattern: str, say: Callable[[re.Match[str]], str | None] | str, flags: int = 0) -> None:
+    def __init__(self, name: str, pattern: str, say: Callable[[re.Match[str]], str | None] | str, flags: int = 0) -> None:
+        self.name = name
         self._pattern = re.compile(pattern, flags)
         self._say = say
 
@@ -49,21 +63,25 @@ def rewrite(text: str, rules: Sequence[Finder]) -> SpokenForm:
     """Apply `rules` from left to right, each to what is written (never to another's answer). Where two start together the earlier rule wins."""
     pending: list[Found | None] = [rule.find(text, 0) for rule in rules]
     out: list[tuple[str, int, int]] = []  # spoken letters, and the stretch of `text` they come from
+    changes: list[Change] = []
     pos = 0
     while True:
         best: Found | None = None
+        by = ""
         for i, found in enumerate(pending):
             if found is not None and found[0] < pos:
                 found = pending[i] = rules[i].find(text, pos)
             if found is not None and (best is None or found[0] < best[0]):
-                best = found
+                best, by = found, rules[i].name
         if best is None:
             break
+        changes.append(Change(text[best[0] : best[1]], best[2], by))
         out.extend((text[i], i, i + 1) for i in range(pos, best[0]))
         out.extend((char, best[0], best[1]) for char in best[2])
         pos = best[1]
     out.extend((text[i], i, i + 1) for i in range(pos, len(text)))
-    return _align(text, _squeeze(out))
+    form = _align(text, _squeeze(out))
+    return SpokenForm(form.text, form.words, tuple(changes))
 
 
 def _squeeze(out: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
