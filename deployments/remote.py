@@ -83,7 +83,7 @@ async def pulled(responses: Any, argument: object = None, within_s: float | None
             waiting.add_done_callback(heard)
             try:
                 while not (await asyncio.wait({waiting}, timeout=QUIET_S))[0]:
-                    if argument is not None and not await silence.answers(argument):
+                    if argument is not None and not await silence.answers(argument) and not waiting.done():
                         raise ConnectionError("the replica is silent")
                     patience = 1 if argument is None else PATIENCE
                     if began is not None and within_s is not None and time.monotonic() - began > patience * within_s:
