@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,8 +104,15 @@ def test_the_page_asks_whoever_uses_it_for_a_key(browser: Browser, keyed: tuple[
         page.wait_for_selector("#ask-key[open]")
         page.fill("#key", shown)
         page.press("#key", "Enter")
-    page.wait_for_function("!document.getElementById('begin').disabled")
-    page.wait_for_function("[...document.querySelectorAll('#interviewers img')].every((img) => img.naturalWidth > 0)")
-    page.wait_for_function("document.getElementById('player').state === 'idle'")
+    stage = Stage(page, context)
+    for condition in (
+        "!document.getElementById('begin').disabled",
+        "[...document.querySelectorAll('#interviewers img')].every((img) => img.naturalWidth > 0)",
+        "document.getElementById('player').state === 'idle'",
+    ):
+        deadline = time.monotonic() + 30
+        while not stage.js(condition):
+            assert time.monotonic() < deadline, condition
+            page.wait_for_timeout(50)
     assert page.evaluate("Object.values(localStorage).join() + document.documentElement.outerHTML").count(key) == 0
     context.close()
