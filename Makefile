@@ -16,7 +16,7 @@ MYPY_WITHOUT_TORCH = $(shell $(BIN)/python -c 'import torch' 2>/dev/null || \
 PIP = $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-slow check check-web fix bench bench-gpu bench-cluster docs doctor clean
+.PHONY: help run install test test-slow check check-web fix bench bench-gpu bench-cluster bench-load bench-faults fuzz audit docs doctor clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -58,7 +58,22 @@ bench-cluster: $(TEST_INSTALLED) ## losses, scaling, a redeploy and traffic of a
 	$(BIN)/python -m benchmarks.cluster redeploy
 	$(BIN)/python -m benchmarks.cluster bytes
 
-docs: $(TEST_INSTALLED) ## write docs/cli.md from the commands' own help
+bench-load: $(TEST_INSTALLED) ## live sessions until an objective breaks, and ten minutes below that; LOAD='--url http://... --key ...' for a service that runs
+	$(BIN)/python -m benchmarks.load --soak 10 $(LOAD)
+
+bench-faults: $(TEST_INSTALLED) ## two hours of mixed use with faults, all made from a seed; FAULTS='--minutes 10 --seed 2'
+	$(BIN)/python -m benchmarks.faults $(FAULTS)
+
+fuzz: $(TEST_INSTALLED) ## parsers, media files, requests and sessions, for an hour or more; FUZZ='media --media 500' for a part
+	@$(BIN)/python -c "import atheris" 2>/dev/null || $(PIP) install --editable '.[$(EXTRAS),fuzz]' || echo "atheris cannot be installed here"
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+audit: $(TEST_INSTALLED) ## known vulnerabilities of all pinned packages; needs api.osv.dev
+	@$(BIN)/python -c "import pip_audit" 2>/dev/null || $(PIP) install --editable '.[$(EXTRAS),audit]'
+	$(BIN)/pip-audit --strict --vulnerability-service osv --requirement constraints.txt --disable-pip --no-deps
+
+docs: $(TEST_INSTALLED) ## write docs/cli.md from the commands' own help, and docs/licences.md from what is installed
+	$(BIN)/python -m tests.licences >docs/licences.md
 	PYTHONPATH=. $(BIN)/typer museserve/app/cli.py utils docs --name museserve --title "The command line" --output docs/cli.md
 
 doctor: $(INSTALLED) ## look at every part of the installation

@@ -14,7 +14,10 @@ from museserve.errors import ConfigError
 # A key stands for all below it. Two deployments have some keys because the one must fit to the other; Mux has all of
 # `capacity` because it tells the autoscaling policy.
 LIVE: dict[str, tuple[str, ...]] = {
-    "ingress": ("server.log_level", "limits.max_live_utterances", "mux.segment_timeout_s", "capacity.wait_s"),
+    "ingress": (
+        *("server.log_level", "limits.max_live_utterances", "limits.quota", "limits.quotas", "limits.quota_by_address"),
+        *("mux.segment_timeout_s", "capacity.wait_s"),
+    ),
     "mux": (
         "server.log_level",
         *("mux.lead_s", "mux.segments_a_call", "mux.segments_in_flight", "mux.segment_timeout_s", "mux.retries"),

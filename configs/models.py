@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ from museserve.timebase import SEGMENT_FRAMES
 CONFIG_DIR = Path(__file__).parent
 ORIGIN = r"^https?://([a-z0-9.\-]+|\[[0-9a-f:]+\])(:\d+)?$"  # as browsers say it
 SPANS_DIR = "MUSESERVE_SPANS_DIR"
+SPARE_REQUESTS = 24  # of an ingress replica's
 
 
 class StrictModel(BaseModel):
@@ -215,12 +216,35 @@ class WeightsConfig(StrictModel):
     copies: Path | None = Field(None, description="where files of a remote `uri` are copied to; None = the user's cache folder")
 
 
+class QuotaConfig(StrictModel):
+    """What one key may use of one ingress replica, in whose memory it is counted. None = no limit."""
+
+    requests_per_min: int | None = Field(None, ge=1, description="over HTTP, and sessions that begin; not /health")
+    live_utterances: int | None = Field(None, ge=1, description="made at once, those of sessions too")
+    chars_per_min: int | None = Field(None, ge=1, description="of texts that are spoken")
+    chars_per_day: int | None = Field(None, ge=1)
+    preparations_per_day: int | None = Field(None, ge=1, description="of avatars, those of /generate and /idle too")
+    upload_bytes_per_day: int | None = Field(None, ge=1, description="of all bodies, and recordings of sessions")
+    avatars: int | None = Field(None, ge=0, description="that the tenant may have in the store, also without keys")
+    avatar_bytes: int | None = Field(10 * 2**30, ge=0, description="of these together; each takes about 100 MB at 512 pixels")
+
+
 class LimitsConfig(StrictModel):
     max_body_bytes: int = Field(32 * 2**20, ge=1_024)
     max_clip_bytes: int = Field(128 * 2**20, ge=1_024, description="longest body with a clip that becomes an avatar")
     max_audio_s: float = Field(600.0, gt=0.32)
     min_audio_s: float = Field(0.2, gt=0)
-    max_live_utterances: int = Field(32, ge=1, description="videos made at once by one ingress; more get 503 and Retry-After")
+    max_live_utterances: int = Field(32, ge=1, description="videos, and speech alone, made at once by one ingress; more get 503 and Retry-After")
+    held_bytes: int = Field(512 * 2**20, ge=1_024, description="of all uploads that one ingress has in hand; more get 503 before they are read")
+    request_s: float = Field(10.0, gt=0, description="longest pause in which nothing of a request comes; then it is answered with 408")
+    body_bytes_per_s: int = Field(16_384, ge=1, description="slowest body that is waited for, on average")
+    unread_s: float = Field(20.0, gt=0, description="a caller that reads nothing of its answer for so long is cut")
+    connections_per_address: int = Field(
+        512, ge=0, description="of one address to this machine's HAProxy; more are cut. 0 = any number, where a load balancer is in front"
+    )
+    quota: QuotaConfig = QuotaConfig()
+    quotas: dict[str, QuotaConfig] = Field({}, description="by the id of a key: what is set here counts for it instead of `quota`")
+    quota_by_address: bool = Field(False, description="where access.auth is none: `quota` is what each client address may use")
     media_root: Path | None = Field(None, description="folder that `audio_path` is read from; None refuses audio_path")
     max_utterance_s: float = Field(900.0, gt=1, description="longest spoken utterance")
 
@@ -293,6 +317,7 @@ class ServerConfig(StrictModel):
     hosts: tuple[str, ...] = Field(
         (), description="names by which this service is asked for, such as app.example.com; addresses and localhost always are; * = every name"
     )
+    trusted_proxies: tuple[str, ...] = Field((), description="addresses and networks whose X-Forwarded-For says who calls, such as 10.0.0.0/8")
     fast_transport: bool = Field(True, description="HAProxy and gRPC between replicas, instead of Ray Serve's default proxy and object store")
     dashboard_port: int = Field(8265, ge=0, le=65_535)
     log_format: Literal["text", "json"] = "text"
@@ -313,6 +338,13 @@ class ServerConfig(StrictModel):
             if host != "*" and not re.fullmatch(r"[a-z0-9]([a-z0-9.\-]*[a-z0-9])?", host):
                 raise ValueError(f"a host is a name in small letters, without scheme and port, or *; got {host!r}")
         return hosts
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            ip_network(proxy)  # its ValueError says what is wrong
+        return proxies
 
     @property
     def public(self) -> bool:
@@ -423,12 +455,18 @@ class AppConfig(StrictModel):
 
     @model_validator(mode="after")
     def _room_for_requests(self) -> AppConfig:
-        if self.sessions.max_sessions >= self.deployments.ingress.max_ongoing_requests:
+        if self.open_requests < 1:
             raise ValueError(
-                f"sessions.max_sessions ({self.sessions.max_sessions}) must be below deployments.ingress.max_ongoing_requests "
-                f"({self.deployments.ingress.max_ongoing_requests}): a session is one request for as long as it is open"
+                f"sessions.max_sessions ({self.sessions.max_sessions}) must be more than {SPARE_REQUESTS} below "
+                f"deployments.ingress.max_ongoing_requests ({self.deployments.ingress.max_ongoing_requests}): a session is one request for as "
+                "long as it is open"
             )
         return self
+
+    @property
+    def open_requests(self) -> int:
+        """Over HTTP at once, of one ingress replica: what sessions leave, but for some that are for /health and for sessions to be refused."""
+        return self.deployments.ingress.max_ongoing_requests - self.sessions.max_sessions - SPARE_REQUESTS
 
 
 def load_config(source: str | Path = "local", overrides: dict[str, Any] | None = None) -> AppConfig:
@@ -445,7 +483,7 @@ def load_config(source: str | Path = "local", overrides: dict[str, Any] | None =
     except OSError as error:
         shipped = ", ".join(sorted(p.stem for p in CONFIG_DIR.glob("*.yaml")))
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}. Shipped: {shipped}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # not UTF-8, a date that there is not, a thousand brackets
         raise ConfigError(f"{path} is not YAML: {error}") from None
     if not overrides:
         return parse_config(raw, str(path))

@@ -26,6 +26,7 @@ logger = logging.getLogger("ray.serve")
 ASK_S = 1.0  # between two looks at the board
 KEPT_S = 3.5  # what was posted so long ago belongs to a replica that is gone
 DECISION_S = 5.0  # until the autoscaler has seen the load, and a process for the replica runs
+CLAIMED = 0.5  # of the room again, for sessions that say that they come from a replica which was lost or is being stopped
 RETRY_S = 2  # for a caller, when no more replicas can come: an utterance may end
 
 
@@ -122,7 +123,8 @@ class Admission:
         """
         await self.look()
         if request.paced:
-            if not (request.begun or request.first_frame) and not self._holds(self.streams, self._elsewhere(films=False)):
+            goes_on = request.begun or request.first_frame > 0
+            if (request.claimed or not goes_on) and not self._holds(self.streams, self._elsewhere(films=False), over=goes_on):
                 raise self._full()
             self.streams += 1
         else:
@@ -156,17 +158,19 @@ class Admission:
         live = self.streams + room.streams_elsewhere
         return {"streams": room.streams, "live": live, "lipsync_replicas": room.lipsync_replicas, "mux_replicas": room.mux_replicas}
 
-    def _holds(self, here: int, elsewhere: int) -> bool:
+    def _holds(self, here: int, elsewhere: int, *, over: bool = False) -> bool:
         """Whether one more fits: into this replica, into its share of what LipSync draws, and into the whole.
 
-        The share is for what other Mux replicas admit at this moment.
+        The share is for what other Mux replicas admit at this moment. over: it says that it goes on with a stream of a
+        lost replica. That may be, and may not: it fits into `CLAIMED` of all that as well, which new streams leave free.
         """
-        if here >= self._config.mux_streams:
+        times = 1 + CLAIMED if over else 1.0
+        if here >= self._config.mux_streams * times:
             return False
         room = self.room
         if room is None:
             return True
-        return here < room.share and here + elsewhere < room.streams
+        return here < room.share * times and here + elsewhere < room.streams * times
 
     def _elsewhere(self, *, films: bool) -> int:
         if self.room is None:

@@ -117,6 +117,7 @@ class FacePrep:
             delivered = True  # whoever closes it from here on has been told of the avatar
             yield made
         finally:
+            del work  # its error has this frame, and the frame all of `data`
             if not delivered and caller.leave():
                 self._drop(avatar_id)
 

@@ -25,6 +25,7 @@ from deployments.policy import told_by_mux
 from deployments.remote import Hedges, answered, pulled, repulled, retried
 from deployments.so_far import SpeechSoFar
 from museserve.errors import BusyError, RenderError, RequestError, SpeechEngineError, StoreError
+from museserve.media.decode import decode_speech
 from museserve.media.speech_encode import SpeechEncoder
 from museserve.messages import (
     CacheHit,
@@ -48,6 +49,7 @@ from museserve.pipeline.utterance import Timings
 from museserve.pipeline.video import VideoPipeline
 from museserve.runtime import process
 from museserve.runtime.deadline_executor import DeadlineExecutor
+from museserve.runtime.foreign import READERS
 from musetalk.avatars.format import Avatar
 from musetalk.avatars.stores import shipped_store
 
@@ -67,6 +69,7 @@ class Mux:
         logs.join_serve()
         tracing.join_serve()
         process.tune_for_latency()
+        READERS.warm(decode_speech)
         store = shipped_store(config, config.mux.avatar_cache_bytes, use=Avatar.open)  # pages come into memory before anyone waits for them
         store.watch()
         self._config, self._live_config, self._metrics = config.mux, LiveConfig("mux", config), MuxMetrics()

@@ -83,7 +83,7 @@ async def pulled(responses: Any, argument: object = None, within_s: float | None
             waiting.add_done_callback(heard)
             try:
                 while not (await asyncio.wait({waiting}, timeout=QUIET_S))[0]:
-                    if argument is not None and not await silence.answers(argument):
+                    if argument is not None and not await silence.answers(argument) and not waiting.done():
                         raise ConnectionError("the replica is silent")
                     patience = 1 if argument is None else PATIENCE
                     if began is not None and within_s is not None and time.monotonic() - began > patience * within_s:
@@ -91,6 +91,7 @@ async def pulled(responses: Any, argument: object = None, within_s: float | None
                 item = waiting.result()
             finally:
                 waiting.cancel()
+                del waiting  # its error has this frame, and the frame all that was sent: megabytes that only the garbage collector would free
             if item is _END:
                 return
             began = None

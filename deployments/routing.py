@@ -20,11 +20,12 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.request_router import FIFOMixin, PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
 from deployments import silence
+from museserve.runtime.waiting import within
 
 logger = logging.getLogger("ray.serve")
 
 ASK_EVERY_S = 0.5  # a silent replica is asked whether it is back
-ASK_BACKOFF = 3  # eight times Serve's deadline for a queue length, of 0.1 s: a busy replica answers by then
+ANSWERS_IN_S = 3.0  # a replica that is there, however busy: to begin anew elsewhere is more work than to wait
 COMPARED = 2  # others that are asked, too, before one is called silent
 LOCAL_SHARE = 0.5  # of its requests at once, up to which a replica on the caller's node is preferred
 
@@ -96,8 +97,8 @@ class Router(FIFOMixin, RequestRouter):
         if not self.is_silent(replica):
             others = [other for name, other in self.curr_replicas.items() if name != replica.replica_id and name not in self._silent]
             asked = [replica, *random.sample(others, min(COMPARED, len(others)))]
-            heard = {one.replica_id for one, length in await self._probe_queue_lens(asked, ASK_BACKOFF) if length is not None}
-            if replica.replica_id in heard or not heard:
+            there, *others_there = await asyncio.gather(*map(self._asked, asked))
+            if there or not any(others_there):
                 return True
         return not self.suspect(replica)
 
@@ -117,8 +118,11 @@ class Router(FIFOMixin, RequestRouter):
             self._silent.pop(replica_id, None)
 
     async def _asked(self, replica: RunningReplica) -> bool:
-        ((_, queue_length),) = await self._probe_queue_lens([replica], ASK_BACKOFF)
-        return queue_length is not None
+        try:
+            await within(replica.get_queue_len(deadline_s=ANSWERS_IN_S), ANSWERS_IN_S)
+        except Exception:  # late, or an error of Ray's about an actor that is gone
+            return False
+        return True
 
     def _is_near(self, replica: RunningReplica) -> bool:
         if not self._local or replica.node_id != self._node:

@@ -57,7 +57,7 @@ class FilmSoFar:
 
     def request(self) -> VideoRequest:
         """For what is missing, from the border of its first segment on; a new object every time."""
-        return replace(self._request, first_frame=self._border)
+        return replace(self._request, first_frame=self._border, claimed=self._request.claimed and not self._begun)
 
     @property
     def _border(self) -> int:

@@ -6,6 +6,10 @@ Ray processes. `code` is the stable name that callers of the API see.
 
 from __future__ import annotations
 
+import re
+
+PATH = re.compile(r"(?<![\w.:/])(?:/[\w.+-]+){2,}")  # absolute, of two names at least; not of a URL
+
 
 class MuseserveError(Exception):
     """Base of all errors this project raises on purpose. The message says what was seen and what is accepted."""
@@ -68,6 +72,11 @@ class PayloadTooLargeError(RequestError):
     code = "payload_too_large"
 
 
+class QuotaError(RequestError):
+    status = 429
+    code = "quota_exceeded"  # of the caller's key; with when to come again
+
+
 class ConflictError(RequestError):
     status = 409
     code = "conflict"  # e.g. deleting a built-in avatar
@@ -115,3 +124,13 @@ class RenderError(EngineError):
 
 class ConfigError(MuseserveError):
     code = "bad_config"  # at start only
+
+
+def without_paths(error: MuseserveError) -> MuseserveError:
+    """The same error, with the names of files instead of where they lie: that is for the log alone."""
+    said = PATH.sub(lambda path: path[0].rsplit("/", 1)[1], str(error))
+    if said == str(error):
+        return error
+    told = type(error)(said)
+    told.retry_after_s = error.retry_after_s
+    return told

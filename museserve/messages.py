@@ -255,6 +255,7 @@ class VideoRequest:
     encoded. Frames, decode times, phase and words count from the utterance's start all the same; the first fragment has
     all words so far. At or beyond the end: one empty final fragment.
     begun: it goes on with what somebody watches already, so it is not refused for want of room, as with a first_frame.
+    claimed: that is so by the word of the client alone, so it may still be refused.
     session: the conversation that it is part of, if any.
     tenant: who it is made for; the cache gives nobody what another one asked for.
     """
@@ -269,6 +270,7 @@ class VideoRequest:
     text_track: bool = False
     first_frame: int = 0
     begun: bool = False
+    claimed: bool = False
     session: str = ""
     tenant: str = ""
 

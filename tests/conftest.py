@@ -77,7 +77,7 @@ def start(tmp: Path, config: dict[str, Any], module: str = "museserve.app.cli") 
     config = {
         **config,
         "limits": {**config.get("limits", {}), "media_root": str(media_root)},
-        "avatars": {**config.get("avatars", {}), "uri": str(home)},
+        "avatars": {"uri": str(home), **config.get("avatars", {})},
         "cache": {"uri": str(tmp / "utterances"), **config.get("cache", {})},
         "weights": {"uri": str(tmp / "models"), **config.get("weights", {})},
     }

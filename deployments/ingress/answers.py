@@ -6,12 +6,15 @@ import logging
 from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
+import anyio
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Match, Route
+from starlette.types import Send
 
 from deployments.remote import unwrap
-from museserve.errors import EngineError, MuseserveError, RequestError
+from museserve.errors import EngineError, MuseserveError, RequestError, without_paths
 
 logger = logging.getLogger("ray.serve")
 
@@ -35,16 +38,34 @@ def told(error: BaseException, what: str) -> MuseserveError:
     if not isinstance(error, MuseserveError):
         logger.error("request failed: %s", what, exc_info=error)
         return EngineError("the service failed on this request; the log has the details")
-    if not isinstance(error, RequestError):
-        logger.warning("%s: %s: %s", what, error.code, error)
-    return error
+    if isinstance(error, RequestError):
+        return error
+    logger.warning("%s: %s: %s", what, error.code, error)
+    return without_paths(error)
 
 
 async def answer_http_error(request: Request, error: HTTPException) -> Response:
     named = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+    headers = dict(error.headers or {})
+    if error.status_code == 405:  # a path's methods are routes of their own, and the first of them has answered
+        routes = [route for route in request.app.routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE]
+        headers["Allow"] = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
     plain = error.detail in ("Not Found", "Method Not Allowed")
     message = f"{error.detail}: {request.method} {request.url.path}" if plain else error.detail
-    return JSONResponse({"error": {"code": named, "message": message}}, error.status_code, error.headers)
+    return JSONResponse({"error": {"code": named, "message": message}}, error.status_code, headers)
+
+
+class Streamed(StreamingResponse):
+    """Closes what it streams as soon as it is cut, instead of leaving that to Python's garbage collection."""
+
+    body_iterator: AsyncGenerator[bytes, None]
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.body_iterator.aclose()
 
 
 HANDLERS: dict[Any, Any] = {MuseserveError: answer_error, HTTPException: answer_http_error, Exception: answer_error}

@@ -12,12 +12,13 @@ from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
-from configs.models import AppConfig
+from configs.models import AppConfig, QuotaConfig
+from deployments import quotas
 from deployments.ingress import idle_bundle
 from deployments.ingress.access import caller_of
-from deployments.ingress.answers import begun, is_known, told
+from deployments.ingress.answers import Streamed, begun, is_known, told
 from deployments.ingress.bodies import AvatarBody, exactly_one, parse
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.uploads import read_body
@@ -69,6 +70,7 @@ class Avatars:
     @asynccontextmanager
     async def temporary(self, caller: Caller, image: bytes) -> AsyncIterator[Avatar]:
         """An avatar that is made of a portrait for one request, and removed after it. Nobody else can name it."""
+        quotas.charge("preparations")
         name = f"{ONE_OFF}{secrets.token_hex(16)}"
         avatar_id = id_of(caller.tenant, name)
         held = self._store.one_off(avatar_id)
@@ -101,11 +103,13 @@ class Avatars:
         avatar_id = id_of(caller_of(request).tenant, body.id or _slug(body.name))
         if body.id is not None:
             await asyncio.to_thread(self._check_free, avatar_id)
+        await self._check_stored(caller_of(request), request.state.quota)
+        quotas.charge("preparations")
         steps = self._graph.prepare(image or clip or b"", avatar_id, body.name, body.gender, clip is not None)
         if NDJSON in request.headers.get("accept", ""):
             _, steps = await begun(steps)  # what is wrong before any work begins has its own status
             headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-            return StreamingResponse(_lines(steps), media_type=NDJSON, headers=headers)
+            return Streamed(_lines(steps), media_type=NDJSON, headers=headers)
         meta = await _made(steps)
         return JSONResponse(meta.to_json(), status_code=201, headers={"Location": f"/v1/avatars/{name_of(meta.id)}"})
 
@@ -120,6 +124,17 @@ class Avatars:
             taken = "exists and is damaged"
         if taken:
             raise ConflictError(f"avatar {name!r} {taken}; delete it first or choose another id")
+
+    async def _check_stored(self, caller: Caller, quota: QuotaConfig) -> None:
+        """Raises ConflictError: the tenant has as many avatars as its key may. Those that are being made do not count yet."""
+        most, most_bytes = quota.avatars, quota.avatar_bytes
+        if most is None and most_bytes is None:
+            return
+        own = await asyncio.to_thread(self._store.list, lambda avatar_id: tenant_of(avatar_id) == caller.tenant and avatar_id not in self._everyones)
+        held = sum(file.bytes for meta in own for file in meta.files.values())
+        if (most is not None and len(own) >= most) or (most_bytes is not None and held >= most_bytes):
+            allowed = [f"{most:,} avatars"] * (most is not None) + [f"{most_bytes or 0:,} bytes"] * (most_bytes is not None)
+            raise ConflictError(f"{len(own):,} avatars of {held:,} bytes are stored, and {' and '.join(allowed)} may be; delete one first")
 
     async def read(self, request: Request) -> Response:
         return JSONResponse((await self.meta(caller_of(request), request.path_params["id"])).to_json())
@@ -178,7 +193,7 @@ async def _made(preparation: Preparation) -> AvatarMeta:
     return made
 
 
-async def _lines(preparation: Preparation) -> AsyncIterator[bytes]:
+async def _lines(preparation: Preparation) -> AsyncGenerator[bytes, None]:
     """One JSON object a line; the last is the avatar or an error, with the status that it would have had."""
     async with aclosing(preparation):
         try:

@@ -11,6 +11,8 @@ EXPOSED = (
     "ETag",
     "Link",
     "Location",
+    "RateLimit",
+    "RateLimit-Policy",
     "Retry-After",
     "Server-Timing",
     "X-Cache",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -11,7 +12,8 @@ from typing import Any, TypeVar
 
 from ray.serve.handle import DeploymentHandle
 
-from deployments import logs, tracing
+from deployments import logs, quotas, tracing
+from deployments.ingress import patience
 from deployments.metrics import takeovers
 from deployments.remote import answered, pulled, repulled, retried, unwrap
 from deployments.so_far import FilmSoFar
@@ -25,6 +27,7 @@ T = TypeVar("T")
 
 TRIES = 4  # Mux replicas in a row that bring nothing
 CLEAR_S = 60.0  # longest wait for all of them to clear the cache
+GIVES_UP_S, GIVES_UP_TRIES = 0.01, 50  # for a request that was cut to end what was made for it
 INFO_S = 5.0  # longest wait for one of them to say what runs
 
 
@@ -42,6 +45,7 @@ class GraphClient:
         self._info: ServiceInfo | None = None
         self._takeovers = takeovers("mux")
         self.live = 0
+        self._places: set[patience.Place] = set()  # of the requests over HTTP among them
 
     def configure(self, max_live: int, patience_s: float) -> None:
         self._max_live, self._patience_s = max_live, patience_s
@@ -51,6 +55,17 @@ class GraphClient:
         info: ServiceInfo = await retried(lambda: answered(self._mux.info.remote()), "mux", tries=TRIES, timeout_s=INFO_S)
         self._info = info
         return info
+
+    async def info_within(self, seconds: float) -> ServiceInfo:
+        """Asked for anew, or what was known last where that takes longer."""
+        if self._info is None:
+            return await self.ask_info()
+        asking = asyncio.create_task(self.ask_info())
+        await asyncio.wait({asking}, timeout=seconds)
+        if not asking.done():
+            asking.cancel()
+            return self._info
+        return await asking
 
     async def info(self) -> ServiceInfo:
         """The same, as it was known last."""
@@ -105,7 +120,7 @@ class GraphClient:
                     begun = True
                     yield piece
 
-        return self._repulled(ask)
+        return self._placed(self._repulled(ask))
 
     def prepare(
         self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool = False
@@ -119,11 +134,35 @@ class GraphClient:
     def _lost(self) -> None:
         self._takeovers.inc(tags={"lost": "mux"})
 
-    async def _counted(self, request: VideoRequest, video: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    async def _placed(self, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        """Counted among what is made at once. Raises BusyError when there is no room."""
+        if self.live >= self._max_live and patience.give_up_one(self._places):
+            for _ in range(GIVES_UP_TRIES):
+                await asyncio.sleep(GIVES_UP_S)
+                if self.live < self._max_live:
+                    break
         if self.live >= self._max_live:
-            most = f"{self.live} videos are being made, the most this service takes at once"
+            most = f"{self.live} videos and speeches are being made, the most this service takes at once"
             raise BusyError(f"{most}; try again in a moment")
+        place = patience.CURRENT.get()
         self.live += 1
+        if place is not None:
+            self._places.add(place)
+        try:
+            with quotas.living():
+                async with aclosing(items):
+                    async for item in items:
+                        yield item
+        finally:
+            self.live -= 1
+            if place is not None:
+                self._places.discard(place)
+
+    def _counted(self, request: VideoRequest, video: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        return self._placed(self._told(request, video))
+
+    async def _told(self, request: VideoRequest, video: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+        """With a span and a line in the log."""
         logs.carry(request.ids)
         began, first_ms, ended = time.perf_counter(), -1.0, "broken off"
         try:
@@ -140,7 +179,6 @@ class GraphClient:
                         yield item
             ended = "whole"
         finally:
-            self.live -= 1
             logger.info("video: first answer after %.0f ms, %s after %.2f s", first_ms, ended, time.perf_counter() - began)
 
 

@@ -16,17 +16,24 @@ from deployments.ingress import cors, openapi, page
 from deployments.ingress.access import ANYBODY, MANAGE, SPEAK, USE, Gate, KnowCaller, route, socket_route
 from deployments.ingress.answers import HANDLERS
 from deployments.ingress.avatars import Avatars
-from deployments.ingress.body_limit import BodyLimit
+from deployments.ingress.body_limit import BodyLimit, HeldBytes
 from deployments.ingress.boundary import Boundary
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.health import Health
 from deployments.ingress.interview import Interview
+from deployments.ingress.patience import Patience
+from deployments.ingress.rate_limit import RateLimit
 from deployments.ingress.session_avatar import session_avatar
 from deployments.ingress.sessions.registry import Sessions
 from deployments.ingress.speech import Speech, list_voices
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.videos import Videos
 from deployments.live import LiveConfig
+from deployments.quotas import Quotas
+from museserve.runtime import malloc
+
+LARGEST_BLOCK, KEPT_BYTES = 2**20, 16 * 2**20  # of the heap: what uploads had goes back to the system
+FREE = frozenset({"/health"})  # needs no place, and counts for no quota
 
 
 class Ingress:
@@ -35,8 +42,10 @@ class Ingress:
     def __init__(self, config: AppConfig, mux: DeploymentHandle[Any], face_prep: DeploymentHandle[Any]) -> None:
         logs.join_serve()
         tracing.join_serve()
+        malloc.keep_freed(LARGEST_BLOCK, KEPT_BYTES)
         self._config, self._live_config = config, LiveConfig("ingress", config)
         self._gate = Gate(config.access)
+        self._quotas = Quotas(config.limits)
         graph = self._graph = GraphClient(mux, face_prep, config.limits.max_live_utterances, config.mux.segment_timeout_s)
         self._avatars = Avatars(config, graph)
         self._speech = Speech(config, graph)
@@ -53,18 +62,26 @@ class Ingress:
         if (config := self._live_config.changed(user_config)) is not None:
             self._graph.configure(config.limits.max_live_utterances, config.mux.segment_timeout_s)
             self._sessions.configure(config)
+            self._quotas.configure(config.limits)
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        server = self._config.server
-        middleware = [Middleware(Boundary, server=server), *cors.middleware(server.cors_origins), Middleware(KnowCaller, gate=self._gate)]
+        config, server = self._config, self._config.server
+        middleware = [
+            Middleware(Patience, limits=config.limits, most=config.open_requests, free=FREE),
+            Middleware(Boundary, server=server),
+            *cors.middleware(server.cors_origins),
+            Middleware(KnowCaller, gate=self._gate),
+            Middleware(RateLimit, quotas=self._quotas, free=FREE),
+        ]
         return Starlette(routes=[*self.routes(), *page.routes()], exception_handlers=HANDLERS, middleware=middleware)
 
     def routes(self) -> list[BaseRoute]:
         """Every call of the API; `openapi.document` tells the same."""
         avatars, videos, interview = self._avatars, self._videos, self._interview
         limits = self._config.limits
-        limit = Middleware(BodyLimit, most=limits.max_body_bytes)
-        clip_limit = Middleware(BodyLimit, most=max(limits.max_clip_bytes, limits.max_body_bytes))
+        together = HeldBytes(limits.held_bytes)
+        limit = Middleware(BodyLimit, most=limits.max_body_bytes, together=together)
+        clip_limit = Middleware(BodyLimit, most=max(limits.max_clip_bytes, limits.max_body_bytes), together=together)
         return [
             route("/health", self._health.read, ANYBODY),
             route("/openapi.json", openapi.answer, ANYBODY),

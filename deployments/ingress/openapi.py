@@ -165,6 +165,7 @@ def _operation(summary: str, responses: dict[str, Any], body: dict[str, Any] | N
     made["responses"] = {**responses, "default": _failure("what was wrong")}
     if body is not None:
         made["requestBody"] = {"required": True, "content": body}
+        made["responses"] |= {"408": _failure("the body came too slowly"), "429": _failure("the quota of the key; see RateLimit and Retry-After")}
         made["responses"] |= {"400": _failure("bad input"), "413": _failure("body too large"), "415": _failure("content type not accepted")}
     return made
 

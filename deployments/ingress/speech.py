@@ -6,10 +6,11 @@ import time
 from dataclasses import asdict
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from configs.models import AppConfig
-from deployments.ingress.answers import begun
+from deployments import quotas
+from deployments.ingress.answers import Streamed, begun
 from deployments.ingress.bodies import SpeechBody, parse
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.uploads import read_body
@@ -28,10 +29,11 @@ class Speech:
     async def answer(self, body: SpeechBody) -> Response:
         delivery = parse_delivery(body.voice, body.speed, body.language)
         speech = parse_speech(body.input, delivery, self._max_chars)
+        quotas.charge("chars", len(speech.text))
         began = time.perf_counter()
         _, pieces = await begun(self._graph.speak(speech, body.response_format))
         timing = {"Server-Timing": f"tts;dur={(time.perf_counter() - began) * 1e3:.1f}"}
-        return StreamingResponse(pieces, media_type=CONTENT_TYPES[body.response_format], headers=timing)
+        return Streamed(pieces, media_type=CONTENT_TYPES[body.response_format], headers=timing)
 
 
 async def list_voices(request: Request) -> Response:

@@ -8,11 +8,12 @@ from typing import TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from configs.models import AppConfig
+from deployments import quotas
 from deployments.ingress.access import caller_of
-from deployments.ingress.answers import begun
+from deployments.ingress.answers import Streamed, begun
 from deployments.ingress.avatars import Avatars
 from deployments.ingress.bodies import PrerenderBody, VideoBody, exactly_one, parse
 from deployments.ingress.captions import CaptionsStore, utterance_id
@@ -101,7 +102,9 @@ class Videos:
 
     def _speech(self, text: str, body: VideoBody | PrerenderBody, gender: str) -> SpeechRequest:
         delivery = parse_delivery(body.voice, body.speed, body.language, gender)
-        return parse_speech(text, delivery, self._config.speech.max_text_chars)
+        speech = parse_speech(text, delivery, self._config.speech.max_text_chars)
+        quotas.charge("chars", len(speech.text))
+        return speech
 
     async def _stream(self, video: VideoRequest, body: VideoBody, meta: AvatarMeta) -> Response:
         first, fragments = await self._begun(video, body, self._graph.stream(video))
@@ -114,7 +117,7 @@ class Videos:
             data = self._manifests.signed(video.tenant, video.utterance, data, origin)
             url = f"/v1/videos/{video.utterance}/manifest.c2pa"
             headers["Link"] = ", ".join(filter(None, [headers.get("Link"), f'<{url}>; rel="c2pa-manifest"; type="{C2PA}"']))
-        return StreamingResponse(data, media_type=f'video/mp4; codecs="{head.codecs}"', headers=headers)
+        return Streamed(data, media_type=f'video/mp4; codecs="{head.codecs}"', headers=headers)
 
     async def _film(self, video: VideoRequest, body: VideoBody) -> Response:
         first, parts = await self._begun(video, body, self._graph.film(video))

@@ -35,6 +35,7 @@ ALIVE = "alive.lock"  # the one that is locked for as long as that lives
 DAEMONS = ("gcs_server", "raylet")
 TEMPORARY = "TMPDIR"
 LOOK_S = 0.5
+UNREAD_LATER_S = 10.0
 
 RAYS_LIST = "prom_metrics_service_discovery.json"  # of a cluster's nodes, kept up to date in its temporary folder
 
@@ -73,7 +74,7 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
             alive.enter_context(FileLock(temp / ALIVE))
             (temp / "tmp").mkdir()  # uploads and films on their way: they go with the service, even if it is killed
             flags[TEMPORARY] = str(temp / "tmp")
-            if config.server.fast_transport and (launcher := haproxy.write_launcher(temp)) is not None:
+            if config.server.fast_transport and (launcher := haproxy.write_launcher(temp, _haproxy_settings(config))) is not None:
                 flags[haproxy.BINARY] = str(launcher)
         os.environ.update(flags)
         shutil.rmtree(log_dir(port), ignore_errors=True)
@@ -92,6 +93,12 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         os.umask(mask)
         tempfile.tempdir = None  # else this process goes on using what is no longer there
         alive.close()
+
+
+def _haproxy_settings(config: AppConfig) -> haproxy.Settings:
+    limits = config.limits
+    # The service itself shall be the first to cut: it says why, and frees what it made.
+    return haproxy.Settings(limits.request_s, limits.unread_s + UNREAD_LATER_S, limits.connections_per_address, config.server.trusted_proxies)
 
 
 def wait_for_loss() -> NoReturn:

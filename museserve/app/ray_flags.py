@@ -47,6 +47,9 @@ def node_flags(server: ServerConfig) -> dict[str, str]:
             # Each change of the ingress replicas replaces HAProxy. The old one keeps its connections for so long: by
             # default it cuts streams and sessions after two minutes. Four hours, as sessions.session_s.
             "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "14400",
+            # Of a caller that sends or reads nothing: an hour by default. Longer than sessions.silent_s, by which the
+            # service ends WebSockets itself. `museserve serve` sets shorter ones (museserve/app/haproxy.py).
+            "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "120",
             # Ray's default, which sessions are told: how long a stopping ingress replica serves on before it closes
             # their connections. They need one or two seconds of it to move, more where a new replica has to start
             # first. graceful_shutdown_timeout_s and cluster/kuberay (drain.sh) are longer.

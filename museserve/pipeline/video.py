@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
 from configs.models import AppConfig, MuxConfig
-from museserve.errors import RequestError
+from museserve.errors import AudioError, RequestError
 from museserve.media.decode import decode_speech
 from museserve.media.label import Label, check_label, label_for
 from museserve.media.mp4 import to_mp4
@@ -25,6 +25,7 @@ from museserve.pipeline.cache import CacheKeys, UtteranceCache, recording, repla
 from museserve.pipeline.engines import Engines, FilmedAvatar, LipSync, OpenAvatar, Place
 from museserve.pipeline.utterance import Timings, UtterancePipeline, UtterancePlan
 from museserve.runtime.deadline_executor import DeadlineExecutor
+from museserve.runtime.foreign import READERS
 from museserve.timebase import FPS, SEGMENT_FRAMES, SPEECH_RATE
 
 UPLOAD_CHUNK = 2 * SPEECH_RATE
@@ -226,9 +227,8 @@ class VideoPipeline:
 
     async def _uploaded(self, audio: bytes) -> AsyncIterator[SpeechChunk]:
         limits = self._limits
-        pcm = await asyncio.get_running_loop().run_in_executor(
-            self._executor, lambda: decode_speech(audio, min_s=limits.min_audio_s, max_s=limits.max_audio_s)
-        )
+        lengths = {"min_s": limits.min_audio_s, "max_s": limits.max_audio_s}
+        pcm = await asyncio.to_thread(READERS.array, AudioError, "the recording", decode_speech, audio, **lengths)
         for start in range(0, len(pcm), UPLOAD_CHUNK):
             chunk = pcm[start : start + UPLOAD_CHUNK]
             yield SpeechChunk(start, chunk, final=start + UPLOAD_CHUNK >= len(pcm), engine="upload")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from museserve.errors import ClipError, EngineError
 from museserve.media.clip import ClipInfo, read_clip
 from museserve.media.idle_loop import IdleLoop, encode_idle
 from museserve.messages import AvatarRef, ByteArray
+from museserve.runtime.foreign import READERS
 from museserve.runtime.versions import stamp
 from museserve.timebase import FPS, SEGMENT_FRAMES
 from musetalk.avatars.assembly import PartsEncoder, encode_and_save
@@ -178,7 +180,8 @@ def _seen(data: bytes, limits: ClipConfig, tick: Callable[[float], None]) -> tup
     most = limits.max_s * FPS
 
     def read() -> Iterator[ByteArray]:
-        info.append((yield from read_clip(data, limits)))
+        fields = yield from _read(data, limits)
+        info.append(ClipInfo(**{**fields, "source": tuple(fields["source"])}))
 
     def frames() -> Iterator[ByteArray]:
         for n, rgb in enumerate(read()):
@@ -192,13 +195,18 @@ def _seen(data: bytes, limits: ClipConfig, tick: Callable[[float], None]) -> tup
     return info[0], track.faces, assess_clip(info[0], track, samples, limits)
 
 
+def _read(data: bytes, limits: ClipConfig) -> Generator[ByteArray, None, dict[str, Any]]:
+    """`read_clip` in a process of its own; the fields of what it returns."""
+    return READERS.items(ClipError, "the clip", read_clip, data, limits)
+
+
 def _cut_all(
     data: bytes, limits: ClipConfig, square: Square, size: int, n: int, poster: int, tick: Callable[[float], None]
 ) -> tuple[ByteArray, ByteArray]:
     """The second reading: the background, I420 uint8 (n, size * 3 // 2, size), and one of its frames in RGB."""
     background = np.empty((n, size * 3 // 2, size), np.uint8)
     picture = np.empty((size, size, 3), np.uint8)
-    for i, rgb in zip(range(n), read_clip(data, limits), strict=False):
+    for i, rgb in zip(range(n), _read(data, limits), strict=False):
         cut = rgb[square.y : square.y + square.side, square.x : square.x + square.side]
         fitted = np.asarray(cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if square.side > size else cv2.INTER_CUBIC), np.uint8)
         background[i] = cv2.cvtColor(fitted, cv2.COLOR_RGB2YUV_I420)

@@ -9,6 +9,7 @@ from configs.models import MediaConfig
 from museserve.errors import ConflictError, EngineError, ImageError, RequestError, StoreError, UnknownAvatarError
 from museserve.media.idle_loop import encode_idle
 from museserve.messages import ANIMATOR, MUSETALK, AvatarRef, ByteArray, FloatArray
+from museserve.runtime.foreign import READERS
 from museserve.runtime.versions import stamp
 from musetalk.animator.render import idle_loop
 from musetalk.animator.rig import VERSION, Rig
@@ -54,7 +55,7 @@ def prepare_portrait(
     store.check_room(id)
     steps = Steps(progress)
     with steps("read", 0.0, 0.05):
-        picture = read_portrait(data, max_pixels)
+        picture = READERS.array(ImageError, "the picture", read_portrait, data, max_pixels)
     with steps("find the face", 0.05, 0.1):
         face, report = assess_portrait(picture, find_faces(picture))
     with steps("frame", 0.1, 0.15):

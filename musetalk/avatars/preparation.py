@@ -7,13 +7,15 @@ from typing import Any
 
 from configs.models import AppConfig, MediaConfig
 from museserve.errors import EngineUnavailableError, MuseserveError
-from museserve.media.clip import is_clip
+from museserve.media.clip import is_clip, read_clip
 from museserve.messages import ANIMATOR, MUSETALK, AvatarRef
+from museserve.runtime.foreign import READERS
 from musetalk.avatars import from_clip, from_portrait
 from musetalk.avatars.assembly import PartsEncoder
 from musetalk.avatars.format import AvatarMeta
 from musetalk.avatars.progress import Progress, Steps
 from musetalk.avatars.store import AvatarStore
+from musetalk.faces.framing import read_portrait
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ class AvatarPreparation:
     def __init__(self, config: AppConfig, store: AvatarStore, networks: PartsEncoder | None, reason: str) -> None:
         self._config, self._media, self._store = config.avatars, config.mux.media, store
         self._networks, self._reason = networks, reason
+        READERS.warm(read_portrait, read_clip)
 
     def check(self, avatar_id: str, gender: str, *, clip: bool) -> None:
         """What can be refused before any work.

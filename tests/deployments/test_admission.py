@@ -68,6 +68,20 @@ async def test_as_many_as_are_drawn_in_time(quick: None) -> None:
         assert mux.streams == 5
 
 
+async def test_who_only_says_that_it_goes_on_gets_half_of_the_room_again(quick: None) -> None:
+    claims = replace(STREAM, first_frame=64, claimed=True)
+    async with left(Graph(4.0)) as graph:
+        mux = graph.mux()
+        await graph.enter(mux, STREAM, 4)
+        await graph.enter(mux, claims, 2)
+        with pytest.raises(BusyError):
+            await graph.enter(mux, claims)
+        with pytest.raises(BusyError):
+            await graph.enter(mux, replace(claims, begun=True))  # that, too, is by its word: a part's number
+        await graph.enter(mux, replace(STREAM, first_frame=64))  # the service itself knows: a Mux was lost
+        assert mux.streams == 7
+
+
 async def test_a_place_is_given_back(quick: None) -> None:
     async with left(Graph(1.0)) as graph:
         mux = graph.mux()

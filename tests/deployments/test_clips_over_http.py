@@ -53,7 +53,7 @@ class Handle:
 def client(prep: FacePrep) -> httpx.AsyncClient:  # noqa: F811
     folder = Path(prep._store.uri).parent
     app = Ingress(config(folder, "musetalk"), Handle(), Handle(prep)).__serve_build_asgi_app__()  # type: ignore[arg-type]
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://test")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://localhost")
 
 
 async def test_a_clip_becomes_an_avatar_with_its_progress(client: httpx.AsyncClient, clip: bytes) -> None:  # noqa: F811

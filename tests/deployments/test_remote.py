@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncGenerator, Awaitable
 from typing import Any
 
@@ -10,7 +12,7 @@ from ray.serve.exceptions import BackPressureError
 
 from deployments import remote, silence
 from deployments.remote import Hedges, pulled, repulled
-from museserve.errors import BusyError, RenderError, TextError
+from museserve.errors import BusyError, RenderError, RequestError, TextError
 from museserve.messages import SpeechWindow
 
 WINDOW = SpeechWindow(0, np.zeros(0, np.float32), 0, 8)
@@ -74,6 +76,32 @@ async def test_our_own_errors_are_not_repeated() -> None:
         async for _ in repulled(ask, "mux", tries=3, timeout_s=9):
             pass
     assert len(asked) == 1
+
+
+async def test_what_was_sent_is_freed_with_the_error_that_it_got() -> None:
+    class Sent:
+        """A call that failed, with what it was called with."""
+
+        def __aiter__(self) -> Sent:
+            return self
+
+        async def __anext__(self) -> int:
+            raise RequestError("no")
+
+        def cancel(self) -> None: ...
+
+    gc.disable()
+    try:
+        kept = weakref.ref(sent := Sent())
+        try:
+            await anext(pulled(sent))
+        except RequestError as error:
+            assert str(error) == "no"
+        del sent
+        await asyncio.sleep(0)
+        assert kept() is None, "it waits for the garbage collector"
+    finally:
+        gc.enable()
 
 
 async def test_after_a_loss_nobody_waits_for_ever() -> None:

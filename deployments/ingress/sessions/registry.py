@@ -8,13 +8,15 @@ import hmac
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from configs.models import AppConfig
-from deployments import logs
+from deployments import logs, quotas
 from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.connection import Connection
 from deployments.ingress.sessions.draining import draining_period_s, until_draining
@@ -22,7 +24,7 @@ from deployments.ingress.sessions.metrics import SessionMetrics
 from deployments.ingress.sessions.origin import refused_origin, subprotocol_of
 from deployments.ingress.sessions.session import Film, Session, SessionAvatar, Signing
 from museserve.access.caller import Caller
-from museserve.errors import ForbiddenError, MuseserveError, RequestError, UnauthorizedError
+from museserve.errors import ForbiddenError, MuseserveError, QuotaError, RequestError, UnauthorizedError
 from museserve.media.provenance import Origin, Signer
 from museserve.messages import CallIds, ServiceInfo
 from museserve.speech.request import parse_delivery
@@ -30,6 +32,7 @@ from museserve.speech.request import parse_delivery
 logger = logging.getLogger("ray.serve")
 
 SWEEP_S = 1.0
+MOST_STARTING = 16  # connections that wait for their first message, of `configs.models.SPARE_REQUESTS`
 GRACE_S = 2.0  # from the loss of a connection to its last message
 # Of connections. 1005, "no code", is also what Ray Serve says when it does not know, so it counts as lost.
 ENDING = frozenset({p.CloseCode.NORMAL, p.CloseCode.FLOOD, p.CloseCode.TOO_BIG, p.CloseCode.EXPIRED, p.CloseCode.RESTART, p.CloseCode.UNAUTHORIZED})
@@ -37,11 +40,12 @@ ENDING = frozenset({p.CloseCode.NORMAL, p.CloseCode.FLOOD, p.CloseCode.TOO_BIG, 
 
 @dataclass
 class LiveSession:
-    """A session with the connection that has it. lost: since when it has none."""
+    """A session with the connection that has it. owner: the key or address that began it. lost: since when it has none."""
 
     session: Session
     ready: p.Ready
     caller: Caller
+    owner: str
     connection: Connection | None = None
     lost: float = 0.0
 
@@ -49,14 +53,15 @@ class LiveSession:
 class RefusedError(Exception):
     """A connection that gets no session."""
 
-    def __init__(self, code: p.CloseCode, message: str, kind: str = "bad_start") -> None:
+    def __init__(self, code: p.CloseCode, message: str, kind: str = "bad_start", retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.code, self.kind = code, kind
+        self.retry_after_s = retry_after_s if code != p.CloseCode.BUSY else retry_after_s or 2.0
 
 
 async def turn_away(socket: WebSocket, error: RefusedError) -> None:
     """Tell why, and close. socket: accepted."""
-    said = p.Failure(code=error.kind, message=str(error), closing=error.code, retry_after_s=2.0 if error.code == p.CloseCode.BUSY else None)
+    said = p.Failure(code=error.kind, message=str(error), closing=error.code, retry_after_s=error.retry_after_s)
     try:
         await socket.send_text(said.model_dump_json(exclude_none=True))
         await socket.close(error.code, error.code.name.lower())
@@ -88,6 +93,8 @@ class Sessions:
         self._film, self._open_avatar, self._info = film, open_avatar, info
         self._use, self._still_in = use, still_in
         self._live: dict[str, LiveSession] = {}
+        self._entering = 0
+        self._starting: list[asyncio.Future[None]] = []  # connections whose first message has not come, the oldest first
         self._metrics = SessionMetrics()
         self._sweeper: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -146,7 +153,12 @@ class Sessions:
         try:
             first = p.parse_query(dict(socket.query_params)) or p.parse_first(await self._first_text(socket))
             caller: Caller = socket.state.caller
-            return self._resumed(first, caller) if isinstance(first, p.Resume) else await self._new(first, caller)
+            quotas.CURRENT.set(socket.state.usage)
+            quotas.charge("requests")
+            owner = caller.key or (socket.client.host if socket.client is not None else "")
+            return self._resumed(first, caller) if isinstance(first, p.Resume) else await self._new(first, caller, owner)
+        except QuotaError as error:
+            raise RefusedError(p.CloseCode.BUSY, str(error), error.code, error.retry_after_s) from None
         except UnauthorizedError as error:
             raise RefusedError(p.CloseCode.UNAUTHORIZED, str(error), error.code) from None
         except ForbiddenError as error:
@@ -156,10 +168,20 @@ class Sessions:
 
     async def _first_text(self, socket: WebSocket) -> str:
         receiving = asyncio.create_task(socket.receive())
-        await asyncio.wait({receiving}, timeout=self._config.start_s)
+        given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if len(self._starting) >= MOST_STARTING:
+            self._starting.pop(0).set_result(None)
+        self._starting.append(given_up)
+        either: set[asyncio.Future[Any]] = {receiving, given_up}
+        try:
+            await asyncio.wait(either, timeout=self._config.start_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if given_up in self._starting:
+                self._starting.remove(given_up)
         if not receiving.done():
             receiving.cancel()
-            raise RefusedError(p.CloseCode.START_TIMEOUT, f"no start or resume came within {self._config.start_s:g} s")
+            within = "before others needed the place" if given_up.done() else f"within {self._config.start_s:g} s"
+            raise RefusedError(p.CloseCode.START_TIMEOUT, f"no start or resume came {within}")
         message = receiving.result()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code") or 1005)
@@ -170,25 +192,40 @@ class Sessions:
             raise RefusedError(p.CloseCode.TOO_BIG, f"a message of {len(text):,} is longer than the {self._config.message_bytes:,} accepted")
         return text
 
-    async def _new(self, start: p.Start, caller: Caller) -> LiveSession:
+    async def _new(self, start: p.Start, caller: Caller, owner: str) -> LiveSession:
         if self._ends_at is not None:
             message = "this replica is being stopped; connect again, and another one answers"
             raise RefusedError(p.CloseCode.RESTART, message, "moving")
-        if self.live >= self._config.max_sessions:
-            raise RefusedError(p.CloseCode.BUSY, f"{self.live} sessions are live, the most this service takes; try again in a moment", "busy")
         parse_delivery(start.voice, start.speed, start.language)
-        avatar = await self._open_avatar(caller, start.avatar)
-        info = await self._info()
+        if self.live + self._entering >= self._config.max_sessions and not await self._give_up_lost():
+            raise RefusedError(p.CloseCode.BUSY, f"{self.live} sessions are live, the most this service takes; try again in a moment", "busy")
+        self._entering += 1
+        try:
+            avatar = await self._open_avatar(caller, start.avatar)
+            info = await self._info()
+        finally:
+            self._entering -= 1
         self._use(caller)
         name = f"s_{secrets.token_hex(8)}"
         logs.carry(CallIds(session=name))
         signing = None if self._signer is None else Signing(self._signer, info.lipsync.name)
         session = Session(start, avatar, self._app, self._film, self._metrics, name, caller.tenant, signing)
-        live = LiveSession(session, self._ready(session, avatar, info), caller, lost=time.monotonic())
+        live = LiveSession(session, self._ready(session, avatar, info), caller, owner, lost=time.monotonic())
         self._live[session.id] = live
         if self._sweeper is None or self._sweeper.done():
             self._sweeper = asyncio.create_task(self._sweep())
         return live
+
+    async def _give_up_lost(self) -> bool:
+        """Free a seat that nobody sits in: of the owner who has most of those, the one left longest ago. Whether there was one."""
+        left = [live for live in self._live.values() if live.connection is None]
+        if not left:
+            return False
+        seats = Counter(live.owner for live in left)
+        given_up = min(left, key=lambda live: (-seats[live.owner], live.lost))
+        logger.info("session %s was without a connection for %.0f s, and gives its seat up", given_up.session.id, time.monotonic() - given_up.lost)
+        await self._end(given_up)
+        return True
 
     def _resumed(self, wanted: p.Resume, caller: Caller) -> LiveSession:
         live = self._live.get(wanted.session)

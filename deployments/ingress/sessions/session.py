@@ -14,10 +14,22 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from configs.models import AppConfig
+from deployments import quotas
 from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.outbox import Outbox
 from deployments.ingress.sessions.utterance import QueuedUtterance, UtteranceCaptions
-from museserve.errors import AudioError, BusyError, ConflictError, EngineError, MuseserveError, PayloadTooLargeError, RequestError, TextError
+from museserve.errors import (
+    AudioError,
+    BusyError,
+    ConflictError,
+    EngineError,
+    MuseserveError,
+    PayloadTooLargeError,
+    QuotaError,
+    RequestError,
+    TextError,
+    without_paths,
+)
 from museserve.media.fragments import moved
 from museserve.media.provenance import Origin, SentStream, Signer
 from museserve.messages import Delivery, Fragment, FragmentHead, SpeechRequest, VideoRequest
@@ -81,13 +93,14 @@ class Signing:
 class Run:
     """Where a part of an utterance goes: it begins with frame `first`, drawn on idle frame `phase`.
 
-    received: its frames that the client has already. continues: without a gap, so that it needs no `started`.
+    received: its frames that the client has already, as it says (claimed). continues: without a gap, so that it needs no `started`.
     """
 
     first: int
     phase: int
     received: int = 0
     continues: bool = False
+    claimed: bool = False
 
 
 class Session:
@@ -170,6 +183,12 @@ class Session:
         if queued is None or queued.audio is None:
             self._refuse(OutOfPlaceError('a binary message came, but no recording was announced; send {"type":"speak","audio":true} first'), None)
             return
+        try:
+            quotas.charge("upload_bytes", len(data))
+        except QuotaError as error:
+            self._uploading, self._refused_upload = None, queued.id
+            self._fail(queued, error)
+            return
         queued.audio += data
         limit = self._config.sessions.audio_bytes
         if len(queued.audio) > limit:
@@ -228,6 +247,7 @@ class Session:
         speech = None if message.text is None else parse_speech(message.text, delivery, most)
         queued = QueuedUtterance(name, self._n + 1, delivery, speech, queued_at=time.monotonic())
         if message.text is not None:
+            quotas.charge("chars", len(message.text))
             queued.chars = (0, len(message.text))
         elif message.deltas:
             queued.deltas = TextDeltas(most, begin=received.part.chars if (received := message.received) else None)
@@ -260,6 +280,7 @@ class Session:
         queued = self._find(message.id)
         if queued.deltas is None:
             raise OutOfPlaceError(f"utterance {message.id!r} was not announced with deltas")
+        quotas.charge("chars", len(message.delta))
         queued.deltas.add(message.delta, flush=message.flush, final=message.final)
         self._continued(queued, message.phase)
         self.outbox.say(p.Accepted(what="text", id=queued.id, pending_chars=queued.deltas.pending_chars))
@@ -358,6 +379,9 @@ class Session:
                 if not isinstance(error, MuseserveError):
                     logger.error("utterance failed in session %s", self.id, exc_info=error)
                     error = EngineError("the service failed on this utterance; its log has the details")
+                elif not isinstance(error, RequestError):
+                    logger.warning("session %s: %s: %s", self.id, error.code, error)
+                    error = without_paths(error)
                 self._fail(queued, error)
 
     async def _speak(self, queued: QueuedUtterance) -> None:
@@ -437,7 +461,7 @@ class Session:
         received, queued.received = queued.received, None
         if received is not None:
             part = received.part
-            return Run(part.first_frame, part.phase % self._loop_frames, received.frames - part.first_frame)
+            return Run(part.first_frame, part.phase % self._loop_frames, received.frames - part.first_frame, claimed=True)
         first = queued.frames
         named = queued.phase if first == 0 or queued.waiting or self._ahead_s() <= 0 else None
         continues = queued.told and not queued.waiting and named is None
@@ -478,6 +502,7 @@ class Session:
             phase=run.phase,
             first_frame=run.received,
             begun=run.first > 0,
+            claimed=run.claimed,
             session=self.id,
             tenant=self.tenant,
         )

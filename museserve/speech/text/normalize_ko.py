@@ -10,7 +10,9 @@ import unicodedata
 from collections.abc import Callable
 
 from museserve.speech.text import korean_numbers
-from museserve.speech.text.rewrite import Finder, Rule
+from museserve.speech.text.hanja import HANJA, read_hanja
+from museserve.speech.text.latex import plain_formula
+from museserve.speech.text.rewrite import Finder, Rule, rewrite
 from museserve.speech.text.tables import table
 from museserve.speech.text.transliterate import LETTERS, say_identifier
 
@@ -49,9 +51,13 @@ _COUNTERS = "|".join(
     counter + (f"(?!{_NOT_BEFORE[counter]})" if counter in _NOT_BEFORE else "")
     for counter in sorted(korean_numbers.NATIVE_COUNTERS, key=len, reverse=True)
 )
+# What may follow a counter that stands apart from its number: else it is the beginning of another word, as in "Java 8 개발".
+_AFTER_COUNTER = "씩 째 쯤 정도 이상 이하 미만 간 동안 중 만에 짜리 들 당 가량 전 후 내 마다 안 반 이었 였 입 인 이라 이나 이든 입니".split()
+_COUNTER_ENDS = rf"(?![가-힣])|(?=(?:{'|'.join(sorted({*_AFTER_COUNTER, *_PARTICLES[0], *_PARTICLES[1]}, key=len, reverse=True))}))"
 _UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
 _NUMBERED = re.compile(r"(?:문제|질문|문항|선택지|보기|포트|출구|항목|예제|슬라이드|노드|서버)\s?$")
-_NUMBERS = re.compile(r"번\s?(?:문제|질문|문항|선택지|출구|버스|포트|선수|항목|슬라이드|예제|노드|서버)")
+_NAMED_VERSION = re.compile(r"(?:Java|iOS|Android|Windows|Vue|React|Angular|Spring|Node|Python|자바|파이썬|안드로이드|윈도우)\s$", re.I)
+_NUMBERS = re.compile(r"번\s?(?:오류|에러|코드|상태|응답|문제|질문|문항|선택지|출구|버스|포트|선수|항목|슬라이드|예제|노드|서버)")
 _VERSIONED = re.compile(
     r"(?:버전|파이썬|자바|노드|루비|파이토치|텐서플로|Python|Java|Node(?:\.js)?|Ruby|Go|PyTorch|TLS|HTTP|PHP|Kotlin|Spring Boot)\s?$", re.I
 )
@@ -79,6 +85,10 @@ def plain_latin(text: str) -> str:
 def _plain_char(char: str) -> str:
     if char.isdecimal():
         return str(unicodedata.decimal(char))
+    if "₀" <= char <= "₉":
+        return str(unicodedata.digit(char))
+    if "Ⅰ" <= char <= "ⅿ" or "\u3200" <= char <= "\u33ff" or char == "ℓ":  # numbers, and signs that have a reading of their own
+        return char
     folded = unicodedata.normalize("NFKD", char)[0]
     return folded if folded.isascii() and folded.isalpha() else char
 
@@ -93,6 +103,41 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
             r"(?<![A-Za-z0-9])O ?\((?P<of>[^()\n가-힣]{1,40}(?:\([^()\n가-힣]{0,20}\)[^()\n가-힣]{0,20})?)\)",
             lambda m: "오 " + _formula(m["of"]),
         ),
+        Rule("formula", r"\$(?P<tex>[^$\n가-힣]{1,120})\$", lambda m: _tex(m["tex"], known)),
+        Rule("formula", r"\\(?:frac|sqrt|times|cdot|leq?|geq?|neq?)\b[^\s가-힣]*", lambda m: _tex(m[0], known)),
+        Rule(
+            "comparison",
+            r"(?<![A-Za-z0-9_.])(?P<a>[A-Za-z0-9_.]{1,40}) ?(?P<op><=|>=|[<>≤≥]) ?(?P<b>[A-Za-z0-9_.]{0,40}[A-Za-z0-9_])"
+            r"(?P<tail>이고|고|일 때|이면|면|인|입니다|이다)?",
+            lambda m: _comparison(m, known),
+            re.ASCII,
+        ),
+        Rule("date", _START + r"(?P<y>(?:19|20)\d{2})\. (?P<m>0?[1-9]|1[0-2])\. (?P<d>[12]\d|3[01]|0?[1-9])\.?(?!\d)", _date),
+        Rule(
+            "month",
+            _START + r"(?P<y>(?:19|20)\d{2})[./-](?P<m>0[1-9]|1[0-2]|[1-9])\s?[~～∼〜–-]\s?"
+            r"(?P<y2>(?:19|20)\d{2})[./-](?P<m2>0[1-9]|1[0-2]|[1-9])(?![\d.]\d|\d)",
+            _months,
+        ),
+        Rule(
+            "month",
+            _START + r"(?P<y>(?:19|20)\d{2})[./](?P<m>0[1-9]|1[0-2](?=\s?[~～∼〜–-]|월|부터|까지))(?![\d./]\d|\d)",
+            lambda m: f"{_year(m['y'])} {_month(m['m'])}",
+        ),
+        Rule("date", r"(?<![\d./])(?P<m>0?[1-9]|1[0-2])/(?P<d>[12]\d|3[01]|0?[1-9])\s?\((?P<weekday>[월화수목금토일])\)", _day),
+        Rule("date", _START + r"(?P<y>\d{2})\.(?P<m>0?[1-9]|1[0-2])\.(?P<d>0[1-9]|[12]\d|3[01])\.?(?![\d.]?\d)", _short_date),
+        Rule("quarter", _START + r"(?P<q>[1-4])/4\s?(?=분기)", lambda m: korean_numbers.sino(int(m["q"])) + "사"),
+        Rule("phone", r"\(0\d{1,2}\)\s?\d{3,4}[-. ]\d{4}(?!\d)|(?<!\d)0\d{1,2}\)\s?\d{3,4}[-. ]\d{4}(?!\d)", _phone),
+        Rule(
+            "phone",
+            r"(?<!\w)\+(?P<country>\d{1,3})[- ]?(?P<rest>\(?\d{1,4}\)?(?:[- ]\d{2,4}){1,3})(?!\d)",
+            lambda m: f"국가번호 {korean_numbers.one_by_one(m['country'])}, {_groups(m['rest'])}",
+        ),
+        Rule("Hanja", r"(?<=[가-힣])\s?[(（]\s?(?:[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+\s?)+[)）]", ""),
+        Rule("Hanja", HANJA.pattern, lambda m: read_hanja(m[0])),
+        Rule("Roman numeral", "[Ⅰ-Ⅻⅰ-ⅻ]", lambda m: korean_numbers.sino(int(unicodedata.numeric(m[0])))),
+        Rule("power", "(?<=[0-9A-Za-z가-힣])[⁻⁺]?[⁰¹²³⁴-⁹]+(?![A-Za-z])", _superscript),
+        Rule("sign", r"[△▽▼]\s?(?=\d)", "마이너스 "),
         Rule("date", _START + r"(?P<y>\d{4})[-./](?P<m>0?[1-9]|1[0-2])[-./](?P<d>[12]\d|3[01]|0?[1-9])(?![\d.]?\d)", _date),
         Rule("phone", _START + r"(?:0\d{1,2}[-. ]\d{3,4}[-. ]\d{4}|1[568]\d\d-\d{4}|01\d{8,9}|\d{3,6}(?:-\d{2,7}){2,})(?!\d)", _phone),
         Rule("time", _START + r"(?P<h>[01]?\d|2[0-4]):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d))?(?![\d:])", _clock),
@@ -109,7 +154,7 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
         Rule("money", rf"(?P<sign>[$₩￦€£¥￥])\s?(?P<n>{_NUM})(?P<big>[KMBkmb](?![A-Za-z])|\s?(?:천|백|십)?(?:만|억|조))?", _money),
         Rule("minus", r"(?<![\w)\]])[-−](?=\d)", "마이너스 "),
         Rule("unit", rf"{_START}(?P<n>{_NUM})(?P<space>\s?)(?P<unit>{_UNIT})(?![A-Za-z0-9])", _with_unit),
-        Rule("counter", rf"{_START}(?P<n>{_NUM})(?=\s?(?P<counter>{_COUNTERS}))", _counted),
+        Rule("counter", rf"(?<!\+){_START}(?P<n>{_NUM})(?=(?P<counter>{_COUNTERS})|\s(?P<apart>{_COUNTERS})(?:{_COUNTER_ENDS}))", _counted),
         Rule("ordinal", rf"(?<![가-힣])제\s?(?P<n>{_NUM})", lambda m: "제" + korean_numbers.number(m["n"])),
         Rule("number", _NUM, _plain_number),
         Rule("English", r"[A-Za-z][A-Za-z0-9]*(?:['’](?:s|t|re|ve|ll|d|m)\b)?(?:-\d+(?![\d.]))?", lambda m: _latin(m, known), re.ASCII),
@@ -123,7 +168,7 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
         Rule("dot", r"(?<=[A-Za-z0-9])\.(?=[A-Za-z0-9])", " 점 "),
         Rule("dash", r"\s[-–—]+\s|[–—]+", ", "),
         Rule(
-            "quotation", r"(?<![)\]}”’»」』])[)\]}”’»」』]+(?=[가-힣])|(?<=\w)[\"'](?=[가-힣])", ""
+            "quotation", r"(?<![>)\]}”’»」』])[>)\]}”’»」』]+(?=[가-힣])|(?<=\w)[\"'](?=[가-힣])", ""
         ),  # the particle after a quotation belongs to its last word
         Rule("ellipsis", r"…+|\.{2,}", ". "),
         Rule("mark", r"[-#\\^<>|~～∼〜`_*/\[\]{}()\"“”‘’'«»「」『』]+", " "),
@@ -184,7 +229,57 @@ def _latin(match: re.Match[str], known: Callable[[str], str | None]) -> str:
 
 
 def _date(match: re.Match[str]) -> str:
-    return f"{korean_numbers.sino(int(match['y']))}년 {_month(match['m'])} {korean_numbers.sino(int(match['d']))}일"
+    return f"{_year(match['y'])} {_month(match['m'])} {korean_numbers.sino(int(match['d']))}일"
+
+
+def _short_date(match: re.Match[str]) -> str | None:
+    if _VERSIONED.search(match.string, max(0, match.start() - NAMED_CHARS), match.start()):
+        return None
+    return _date(match)
+
+
+def _day(match: re.Match[str]) -> str:
+    return f"{_month(match['m'])} {korean_numbers.sino(int(match['d']))}일 {match['weekday']}요일"
+
+
+def _months(match: re.Match[str]) -> str:
+    return f"{_year(match['y'])} {_month(match['m'])}에서 {_year(match['y2'])} {_month(match['m2'])}"
+
+
+def _year(digits: str) -> str:
+    return korean_numbers.sino(int(digits)) + "년"
+
+
+def _superscript(match: re.Match[str]) -> str:
+    digits = "".join(str(unicodedata.digit(char)) for char in match[0] if char not in "⁻⁺")
+    if "⁻" in match[0]:
+        return f"의 마이너스 {korean_numbers.number(digits)} 제곱"
+    return _power(digits)
+
+
+def _comparison(match: re.Match[str], known: Callable[[str], str | None]) -> str | None:
+    """i < n이고 -> 아이가 엔보다 작고."""
+    a, b = (rewrite(match[side], korean_rules(known)).text for side in "ab")
+    if not a or not b:
+        return None
+    stem, is_equal = ("작" if match["op"] in ("<", "<=", "≤") else "크"), match["op"] in ("<=", ">=", "≤", "≥")
+    tail = {"이고": "고", "고": "고", "일 때": "을 때", "이면": "으면", "면": "으면", "인": "은", "입니다": "습니다"}.get(match["tail"] or "", "다")
+    if is_equal:
+        stem = {"작": "작거나 같", "크": "크거나 같"}[stem]
+    elif stem == "크":
+        tail = {"을 때": "ㄹ 때", "으면": "면", "은": "ㄴ", "습니다": "ㅂ니다"}.get(tail, tail)
+    said = stem + tail
+    for jamo, whole in (("크ㄹ", "클"), ("크ㄴ", "큰"), ("크ㅂ", "큽")):
+        said = said.replace(jamo, whole)
+    ends_open = "가" <= a[-1] <= "힣" and (ord(a[-1]) - 0xAC00) % 28 == 0
+    return f"{a}{'가' if ends_open else '이'} {b}보다 {said}"
+
+
+def _tex(formula: str, known: Callable[[str], str | None]) -> str | None:
+    """A formula of LaTeX; None where it is none, as between two prices in dollars."""
+    if not re.search(r"[\\^_{}=]", formula):
+        return None
+    return rewrite(plain_formula(formula, lambda a, b: f"{b} 분의 {a}"), korean_rules(known)).text
 
 
 def _month(digits: str) -> str:
@@ -192,7 +287,11 @@ def _month(digits: str) -> str:
 
 
 def _phone(match: re.Match[str]) -> str:
-    return ", ".join(korean_numbers.one_by_one(group) for group in re.findall(r"\d+", match[0]))
+    return _groups(match[0])
+
+
+def _groups(digits: str) -> str:
+    return ", ".join(korean_numbers.one_by_one(group) for group in re.findall(r"\d+", digits))
 
 
 def _clock(match: re.Match[str]) -> str:
@@ -243,9 +342,13 @@ def _with_unit(match: re.Match[str]) -> str:
     return f"{scale}{korean_numbers.counted(match['n'], unit)} {unit}"
 
 
-def _counted(match: re.Match[str]) -> str:
-    counter, text = match["counter"], match.string
-    if counter == "번" and (_NUMBERED.search(text, max(0, match.start() - NAMED_CHARS), match.start()) or _NUMBERS.match(text, match.end())):
+def _counted(match: re.Match[str]) -> str | None:
+    counter, text = match["counter"] or match["apart"], match.string
+    if match["apart"] and _NAMED_VERSION.search(text, max(0, match.start() - NAMED_CHARS), match.start()):
+        return None
+    if counter == "번" and (
+        len(match["n"]) >= 3 or _NUMBERED.search(text, max(0, match.start() - NAMED_CHARS), match.start()) or _NUMBERS.match(text, match.end())
+    ):
         return korean_numbers.number(match["n"]) + " "
     return korean_numbers.counted(match["n"], counter) + " "
 

@@ -43,7 +43,7 @@ class Finder(Protocol):
 
 
 class Rule:
-    """Replaces what `pattern` matches with what `say` answers; None leaves the match alone."""
+    """Replaces what `pattern` matches with what `say` answers, a text as it is with the pattern's groups in {}; None leaves the match alone."""
 
     def __init__(self, name: str, pattern: str, say: Callable[[re.Match[str]], str | None] | str, flags: int = 0) -> None:
         self.name = name
@@ -52,7 +52,7 @@ class Rule:
 
     def find(self, text: str, pos: int) -> Found | None:
         while match := self._pattern.search(text, pos):
-            spoken = self._say if isinstance(self._say, str) else self._say(match)
+            spoken = self._say.format(**match.groupdict()) if isinstance(self._say, str) else self._say(match)
             if spoken is not None and match.end() > match.start():
                 return match.start(), match.end(), spoken
             pos = match.start() + 1

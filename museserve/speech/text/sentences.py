@@ -34,6 +34,7 @@ class Clause:
     pause_s: float
 
 
+_DATE = re.compile(r"(?<!\d)(?:19|20)\d\d\.(?: ?\d{1,2}\.){0,2}$")  # 2026. 12. 4.
 _CLOSERS = "\"'”’»)\\]}」』】"
 _END = re.compile(rf"(?:[.!?…]+|(?P<wide>[。！？]+))[{_CLOSERS}]*")
 _NEWLINES = re.compile(r"\n[ \n]*")
@@ -183,6 +184,8 @@ def _is_end(text: str, start: int, match: re.Match[str]) -> bool:
         return False
     if not after.isspace():  # "했습니다.그리고": no space, still an end; "3.14", "main.py", "U.S.A" are not
         return _is_wide(before) and (_is_wide(after) or after.isupper()) and not signs.startswith("..")
+    if signs == "." and _DATE.search(text[max(start, at - 12) : end]):
+        return False
     if signs.rstrip(_CLOSERS) == "." or signs.startswith("."):
         head = text[max(start, at - 24) : at + 1]
         if len(signs.rstrip("\"'”’»)]}」』】")) == 1 and (

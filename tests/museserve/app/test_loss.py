@@ -111,11 +111,12 @@ def test_a_killed_service_holds_no_port_and_one_without_its_store_ends(tmp_path:
         assert until(lambda: not service.left()), service.left()
 
 
-def test_haproxy_listens_and_obeys_here_alone() -> None:
+def test_haproxy_listens_and_obeys_here_alone(tmp_path: Path) -> None:
     from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 
-    changed = haproxy.changed(HAPROXY_CONFIG_TEMPLATE)
+    settings = haproxy.Settings(10, 30, 100, ())
+    changed = haproxy.changed(HAPROXY_CONFIG_TEMPLATE, settings, tmp_path)
     assert "bind *:" not in changed and "bind :" not in changed and "mode 666" not in changed
-    assert haproxy.changed(changed) == changed
+    assert haproxy.changed(changed, settings, tmp_path) == changed
     with pytest.raises(ValueError, match="writes it in another way"):
-        haproxy.changed("global\n")
+        haproxy.changed("global\n", settings, tmp_path)

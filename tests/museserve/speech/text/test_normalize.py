@@ -167,9 +167,9 @@ def test_korean_questions(written: str, spoken: str) -> None:
         ("What does 안녕 mean?", "What does annyeong mean?"),
         ("Is CI/CD on K8s hard?", "Is C I, C D on koober netties hard?"),
         # the voice reads these itself
-        ("It costs $5.5M, 99.9% or 1/2, in 2024.", "It costs $5.5M, 99.9% or 1/2, in 2024."),
-        ("A REST API on AWS with SQL and 16ms for 5GB", "A REST API on AWS with SQL and 16ms for 5GB"),
-        ("3-5 years since March 5th at 10:30 AM", "3-5 years since March 5th at 10:30 AM"),
+        ("It costs $5.5M, 99.9% or 1/2, in 2024.", "It costs 5.5 million dollars, 99.9% or one half, in 2024."),
+        ("A REST API on AWS with SQL and 16ms for 5GB", "A REST API on AWS with SQL and 16 milliseconds for 5 gigabytes"),
+        ("3-5 years since March 5th at 10:30 AM", "3 to 5 years since March 5th at 10:30 AM"),
     ],
 )
 def test_english(written: str, spoken: str) -> None:
