@@ -14,7 +14,8 @@ import numpy as np
 import psutil
 
 REPLICA = re.compile(r"^ray::ServeReplica:museserve:(\w+)")
-YOUNG_S = 60.0  # a process fills its pools and caches for so long
+YOUNG_S = 300.0  # a process fills its pools and caches for so long
+LONG_S = 900.0  # a trend over less tells nothing of a leak
 FEWEST = 8  # samples of a process that tell a trend
 LEAK_MIB_H = 30.0  # a trend whose lower bound is above this is a leak
 LEAK_NUMBER_H = 30.0  # the same of threads and open files
@@ -58,12 +59,15 @@ class Held:
                 what: trend([[(sample.at, float(getattr(sample, what))) for sample in samples] for samples in runs])
                 for what in ("memory_mib", "threads", "files")
             }
-            told[name] = {"processes": len(runs), "samples": sum(map(len, runs)), **rates}
+            seconds = max(samples[-1].at - samples[0].at for samples in runs)
+            told[name] = {"processes": len(runs), "samples": sum(map(len, runs)), "longest_s": round(seconds), **rates}
         return told
 
     def leaks(self) -> list[str]:
         found = []
         for name, rates in self.trends().items():
+            if rates["longest_s"] < LONG_S:
+                continue
             for what, most in (("memory_mib", LEAK_MIB_H), ("threads", LEAK_NUMBER_H), ("files", LEAK_NUMBER_H)):
                 rate = rates[what]
                 if rate["low"] > most:

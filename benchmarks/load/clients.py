@@ -329,12 +329,16 @@ class Talker(Client):
         played = self._begin(wish)
         judge = Judge(played, self._init, self._free_at)
         name = wish.key.replace("/", ".")
-        try:
-            await self._ask(wish, name)
+        while not played.end:
+            live = self._live
+            assert live is not None
+            try:
+                await self._ask(wish, name)
+            except (ConnectionClosed, OSError):
+                await self._come_back(judge, await live.closed())
+                continue  # where the session goes on, it is asked for again
             played.asked = time.perf_counter()
             await self._hear(judge, name)
-        except (ConnectionClosed, OSError) as error:
-            played.end, played.said = "cut", f"{type(error).__name__}: {error}"
         self._over(judge, wish)
         if wish.text and played.end == "whole" and played.words != wish.text:
             played.order.append(f"captions say {played.words[:80]!r}")
@@ -401,7 +405,8 @@ class Talker(Client):
             if played.end:
                 return
             if stop_after is not None and not told and played.began is not None and time.perf_counter() - played.began > stop_after:
-                await live.send(type="interrupt", id=name)
+                with suppress(ConnectionClosed):  # what follows sees it
+                    await live.send(type="interrupt", id=name)
                 told = True
             if live.close_code is not None:
                 await self._come_back(judge, live.close_code)
@@ -411,7 +416,8 @@ class Talker(Client):
                 with suppress(AssertionError):
                     await live.until(partial(_has_news, live), 0.25 if stop_after else HEARTBEAT_S)
                 if not live.came and live.close_code is None and not played.end:
-                    await live.send(type="ping")
+                    with suppress(ConnectionClosed):
+                        await live.send(type="ping")
 
     async def _come_back(self, judge: Judge, code: int) -> None:
         """Resume the session; or give this utterance up, with the close code as its type, and let `run` begin anew."""

@@ -250,7 +250,7 @@ class SessionMachine(RuleBasedStateMachine):
     @rule()
     def take_over(self) -> None:
         """Begin anew and go on behind what came of a whole text, as a player does whose replica was killed."""
-        before, known = self.judge, [n for n, part in self.judge.parts.items() if part["chars"] == [0, len("Tell me about it. Then go on.")]]
+        before, known = self.judge, [n for n, part in self.judge.parts.items() if part.get("chars") == [0, len("Tell me about it. Then go on.")]]
         self._end()
         self.judge = Judge()
         self._connect({"avatar": self.ready["avatar"], "captions": "false"})
