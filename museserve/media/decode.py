@@ -180,7 +180,7 @@ class _Collected:
         if not self._parts:
             return np.zeros(0, np.float32)
         sides = np.concatenate([np.broadcast_to(part, (2, part.shape[1])) if self._is_stereo else part for part in self._parts], 1)
-        mean = sides.mean(axis=0, dtype=np.float32)
+        mean: FloatArray = sides.mean(axis=0, dtype=np.float32)
         levels = np.sqrt(np.square(sides).mean(axis=1))
         if np.sqrt(np.square(mean).mean()) < OPPOSED * levels.max():
             return np.ascontiguousarray(sides[int(levels.argmax())])
@@ -197,7 +197,7 @@ class _Collected:
     def _resample(self, frame: av.AudioFrame | None) -> None:
         assert self._resampler is not None
         for out in self._resampler.resample(frame):
-            pcm = np.nan_to_num(out.to_ndarray(), posinf=1.0, neginf=-1.0)
+            pcm: FloatArray = np.nan_to_num(out.to_ndarray().astype(np.float32, copy=False), posinf=1.0, neginf=-1.0)
             self._parts.append(pcm)
             self._samples += pcm.shape[1]
 
