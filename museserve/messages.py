@@ -87,7 +87,9 @@ class Delivery:
 
 @dataclass(frozen=True)
 class SpeechRequest:
-    """One utterance to synthesise: `text` in NFC, trimmed, with something to speak; the other fields as in `Delivery`.
+    """One utterance to synthesise: `text` in NFC, trimmed, with something to speak; instructions: how, for a provider that understands them.
+
+    The other fields are those of `Delivery`.
 
     Whoever constructs one has parsed it, as `speech.request.parse_speech` does: nobody checks it again.
     """
@@ -97,6 +99,7 @@ class SpeechRequest:
     speed: float = 1.1
     language: str = "auto"
     gender: str = "female"
+    instructions: str = ""
 
     @property
     def delivery(self) -> Delivery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from museserve.errors import EngineError, MuseserveError, RequestError, without_
 logger = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
@@ -75,6 +77,28 @@ def is_known(request: Request, etag: str) -> bool:
     """Whether the caller has what `etag` names: one of a list, weak or strong (RFC 9110, 13.1.2)."""
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     return etag in known or known == ["*"]
+
+
+def whole(request: Request, data: bytes, media_type: str, headers: dict[str, str]) -> Response:
+    """All of `data`, or the one range of it that the caller asks for (RFC 9110, 14): Safari plays no video from a server that knows none.
+
+    headers: with the ETag that `If-Range` is held against. Several ranges, and ranges that make no sense, get the whole.
+    """
+    headers = headers | {"Accept-Ranges": "bytes"}
+    asked, condition = _RANGE.fullmatch(request.headers.get("range", "")), request.headers.get("if-range")
+    if asked is None or asked.groups() == ("", "") or (condition is not None and condition != headers.get("ETag")):
+        return Response(data, media_type=media_type, headers=headers)
+    first, last = asked.groups()
+    start = int(first) if first else max(0, len(data) - int(last))
+    end = min(int(last), len(data) - 1) if first and last else len(data) - 1
+    if first and last and int(last) < start:
+        return Response(data, media_type=media_type, headers=headers)
+    if start >= len(data):
+        raise HTTPException(
+            416, f"there are {len(data):,} bytes, and the range begins behind them", headers | {"Content-Range": f"bytes */{len(data)}"}
+        )
+    headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
+    return Response(data[start : end + 1], 206, media_type=media_type, headers=headers)
 
 
 async def begun(items: AsyncGenerator[T, None]) -> tuple[T, AsyncGenerator[T, None]]:

@@ -18,7 +18,7 @@ from configs.models import AppConfig, QuotaConfig
 from deployments import quotas
 from deployments.ingress import idle_bundle
 from deployments.ingress.access import caller_of
-from deployments.ingress.answers import Streamed, begun, is_known, told
+from deployments.ingress.answers import Streamed, begun, is_known, told, whole
 from deployments.ingress.bodies import AvatarBody, exactly_one, parse
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.uploads import read_body
@@ -171,7 +171,7 @@ class Avatars:
         headers = {"ETag": f'"{avatar.ref.version}"', "Cache-Control": caching}
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
-        return Response(await asyncio.to_thread(read, avatar), media_type=media_type, headers=headers)
+        return whole(request, await asyncio.to_thread(read, avatar), media_type, headers)
 
 
 async def _left(entering: asyncio.Task[None], held: AbstractContextManager[None]) -> None:

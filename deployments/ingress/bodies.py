@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from configs.models import ORIGIN
 from museserve.errors import RequestError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def _voice_id(voice: Any) -> Any:
+    """OpenAI's clients may name a voice as {"id": ...}."""
+    return voice["id"] if isinstance(voice, dict) and voice.keys() == {"id"} else voice
+
+
+Voice = Annotated[str, BeforeValidator(_voice_id)]
 
 
 class Body(BaseModel):
@@ -21,7 +29,7 @@ class VideoBody(Body):
 
     text: str | None = Field(None, description="what to say")
     avatar: str | None = Field(None, description="id of an avatar; the configured default when absent")
-    voice: str = Field("auto", description="a voice of `GET /v1/voices`; auto = one that fits the avatar")
+    voice: Voice = Field("auto", description="a voice of `GET /v1/voices`; auto = one that fits the avatar")
     speed: float = Field(1.1, ge=0.25, le=4)
     language: str = Field("auto", description="BCP 47 tag, or auto")
     stream: bool = Field(True, description="fragmented mp4 as it is made, paced to real time, ended by an mfra box; false = one finished mp4")
@@ -41,15 +49,18 @@ class PrerenderBody(Body):
 
 
 class SpeechBody(Body):
-    """`POST /v1/audio/speech`, OpenAI's contract. `model` and `instructions` reach an OpenAI engine only through the configuration."""
+    """`POST /v1/audio/speech`, OpenAI's contract.
 
-    model: str = Field("tts-1", description="accepted for compatibility")
+    wav and flac are sent as they are made, so their headers say "until the end" instead of a length.
+    """
+
+    model: str = Field("tts-1", description="accepted for compatibility; the configuration says what speaks")
     input: str
-    voice: str = "nova"
+    voice: Voice = Field("nova", description="a voice of `GET /v1/voices`, also as an object with its `id`")
     response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "mp3"
     speed: float = Field(1.0, ge=0.25, le=4)
-    instructions: str | None = None
-    stream_format: Literal["audio"] = "audio"
+    instructions: str | None = Field(None, max_length=4_096, description="how to speak, for a provider that understands it; offline voices do not")
+    stream_format: Literal["audio", "sse"] = Field("audio", description="sse = events speech.audio.delta with base64, then speech.audio.done")
     language: str = Field("auto", description="an extension: BCP 47 tag, or auto")
 
 
@@ -95,9 +106,9 @@ class ImageBody(Body):
 
 
 def parse(model: type[Model], fields: dict[str, Any]) -> Model:
-    """Raises RequestError naming every field that is wrong."""
+    """A field that is null is absent. Raises RequestError naming every field that is wrong."""
     try:
-        return model.model_validate(fields)
+        return model.model_validate({name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors())
         raise RequestError(f"{faults}. Accepted fields: {', '.join(model.model_fields)}") from None

@@ -1,10 +1,15 @@
-"""`/v1/audio/speech` and `/v1/voices`: speech alone, by OpenAI's contract."""
+"""`/v1/audio/speech`, `/v1/audio/voices`, `/v1/models` and `/v1/voices`: speech alone, by OpenAI's contract."""
 
 from __future__ import annotations
 
+import base64
+import json
 import time
-from dataclasses import asdict
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import asdict, replace
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -28,12 +33,49 @@ class Speech:
 
     async def answer(self, body: SpeechBody) -> Response:
         delivery = parse_delivery(body.voice, body.speed, body.language)
-        speech = parse_speech(body.input, delivery, self._max_chars)
+        speech = replace(parse_speech(body.input, delivery, self._max_chars), instructions=body.instructions or "")
         quotas.charge("chars", len(speech.text))
         began = time.perf_counter()
         _, pieces = await begun(self._graph.speak(speech, body.response_format))
         timing = {"Server-Timing": f"tts;dur={(time.perf_counter() - began) * 1e3:.1f}"}
+        if body.stream_format == "sse":
+            return Streamed(_events(pieces), media_type="text/event-stream", headers=timing | {"Cache-Control": "no-store"})
         return Streamed(pieces, media_type=CONTENT_TYPES[body.response_format], headers=timing)
+
+
+async def _events(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """OpenAI's events; tokens are not counted here."""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode()})
+    yield _event({"type": "speech.audio.done", "usage": {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}})
+
+
+def _event(told: dict[str, object]) -> bytes:
+    return f"data: {json.dumps(told)}\n\n".encode()
+
+
+MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")  # that clients of OpenAI's ask for; all are spoken alike
+MODELS_SINCE = 1_764_374_400  # some date has to stand there
+
+
+def _model(name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": MODELS_SINCE, "owned_by": "museserve"}
+
+
+async def list_models(request: Request) -> Response:
+    return JSONResponse({"object": "list", "data": [_model(name) for name in MODELS]})
+
+
+async def read_model(request: Request) -> Response:
+    if (name := request.path_params["id"]) not in MODELS:
+        raise HTTPException(404, f"there is no model {name[:80]!r}; there are {', '.join(MODELS)}")
+    return JSONResponse(_model(name))
+
+
+async def list_openai_voices(request: Request) -> Response:
+    """As web clients of OpenAI-compatible servers ask for them."""
+    return JSONResponse({"voices": [{"id": voice.id, "name": voice.id} for voice in voices.list_voices()]})
 
 
 async def list_voices(request: Request) -> Response:

@@ -87,6 +87,8 @@ async def _form(request: Request, files: set[str]) -> Upload:
         for name, value in form.multi_items():
             if name in fields or name in uploads:
                 raise RequestError(f"field {name!r} was sent more than once")
+            if value == "" or (isinstance(value, UploadFile) and not value.filename and not value.size):
+                continue  # browsers send a field that was left empty, too
             if isinstance(value, UploadFile):
                 if name not in files:
                     accepted = f"accepted files: {', '.join(sorted(files))}" if files else "no files are accepted here"

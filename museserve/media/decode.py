@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -31,15 +32,19 @@ CODECS = (
 PROBE = {"format_whitelist": FORMATS, "codec_whitelist": CODECS, "protocol_whitelist": "none"}
 MAX_CHANNELS = 16
 MIN_RATE, MAX_RATE = 4_000, 768_000
+MAX_TRACKS = 4  # of which the first is taken in which something is heard
+OPPOSED = 0.4  # where the mean of both sides has less of the louder side's level, they cancel each other
+GAP_S, LONGEST_GAP_S = 0.1, 30.0  # a pause for which a codec sent no packets; what is longer is a clock that jumped
 SILENT_RMS = 10 ** (-54 / 20)  # of the loudest 20 ms; a whisper into a phone is 10 dB above
 WINDOW = SPEECH_RATE // 50
 
 
 def decode_speech(source: bytes | Path, *, min_s: float, max_s: float) -> FloatArray:
-    """The first audio stream of a recording, or of a video file.
+    """The first audio stream of a recording, or of a video file, in which anything is heard.
 
-    Stereo becomes the mean of both sides; samples beyond full scale bring the whole down to it. A recording with damaged
-    parts gives what could be decoded of it, as long as that is at least `min_s` and the larger part.
+    Stereo becomes the mean of both sides, or the louder one where they cancel each other; samples beyond full scale bring the
+    whole down to it. Pauses for which no packets were sent are silence. A recording with damaged parts gives what could be
+    decoded of it, as long as that is at least `min_s` and the larger part.
 
     Args:
         source: the file's bytes, or its path on this machine.
@@ -51,9 +56,12 @@ def decode_speech(source: bytes | Path, *, min_s: float, max_s: float) -> FloatA
     """
     file: BinaryIO = source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
     with closing(file):
-        if not file.read(1):
+        signature = file.read(4)
+        if not signature:
             raise AudioError("the recording is empty (0 bytes)")
         file.seek(0)
+        if signature == b"RIFX":
+            file = io.BytesIO(_little_endian(file.read()))
         pcm, damaged = _decode(file, max_s)
     seconds = len(pcm) / SPEECH_RATE
     if damaged and seconds < min_s:
@@ -70,6 +78,26 @@ def decode_speech(source: bytes | Path, *, min_s: float, max_s: float) -> FloatA
 
 def _decode(file: BinaryIO, max_s: float) -> tuple[FloatArray, int]:
     """All of the stream up to `max_s`, and how many of its packets were damaged."""
+    first, tracks = _decode_track(file, max_s, 0)
+    if _is_heard(first[0]):
+        return first
+    for track in range(1, min(tracks, MAX_TRACKS)):
+        file.seek(0)
+        try:
+            other, _ = _decode_track(file, max_s, track)
+        except AudioError:
+            continue
+        if _is_heard(other[0]):
+            return other
+    return first
+
+
+def _is_heard(pcm: FloatArray) -> bool:
+    return len(pcm) > 0 and _loudest(pcm) >= SILENT_RMS
+
+
+def _decode_track(file: BinaryIO, max_s: float, track: int) -> tuple[tuple[FloatArray, int], int]:
+    """One of the audio streams as `_decode` gives it, and how many there are."""
     try:
         container = av.open(cast(Any, file), "r", options=PROBE, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
@@ -78,7 +106,7 @@ def _decode(file: BinaryIO, max_s: float) -> tuple[FloatArray, int]:
         if not container.streams.audio:
             kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
             raise AudioError(f"the file has no audio stream (streams: {kinds})")
-        stream = container.streams.audio[0]
+        stream = container.streams.audio[track]
         _check_parameters(stream)
         sound = _Collected(max_s)
         good = damaged = 0
@@ -86,7 +114,7 @@ def _decode(file: BinaryIO, max_s: float) -> tuple[FloatArray, int]:
             good, damaged = good + ok, damaged + (not ok)
         if damaged > good:
             raise AudioError(f"the recording is damaged: {damaged} of {good + damaged} packets could not be decoded")
-        return sound.finish(), damaged
+        return (sound.finish(), damaged), len(container.streams.audio)
 
 
 def _packets(container: av.container.InputContainer, stream: AudioStream, sound: _Collected) -> Iterator[bool]:
@@ -117,6 +145,7 @@ class _Collected:
         self._limit = round(max_s * SPEECH_RATE)
         self._parts: list[FloatArray] = []
         self._samples = 0
+        self._ended_s: float | None = None  # the last frame, by the recording's clock
         self._shape: tuple[str, str, int] | None = None
         self._resampler: av.AudioResampler | None = None
 
@@ -127,14 +156,39 @@ class _Collected:
             self._flush()
             layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
             self._shape, self._resampler = shape, av.AudioResampler(format="fltp", layout=layout, rate=SPEECH_RATE)
-        frame.pts = None  # gaps in a recording's clock are of no interest: the samples are the time
+        self._keep_gap(frame)
+        frame.pts = None  # else the samples are the time
         self._resample(frame)
         if self._samples > self._limit:
             raise AudioError(f"the recording is longer than {self._max_s:g} s, the longest accepted")
 
+    def _keep_gap(self, frame: av.AudioFrame) -> None:
+        """Silence where the clock went on without packets, as Opus and AAC do in a pause."""
+        begins_s, ended_s = frame.time, self._ended_s
+        self._ended_s = None if begins_s is None else begins_s + frame.samples / frame.sample_rate
+        if begins_s is None or ended_s is None or not GAP_S < begins_s - ended_s <= LONGEST_GAP_S:
+            return
+        self._flush()
+        self._shape = frame.format.name, frame.layout.name, frame.sample_rate
+        layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
+        self._resampler = av.AudioResampler(format="fltp", layout=layout, rate=SPEECH_RATE)
+        self._parts.append(np.zeros((1, round((begins_s - ended_s) * SPEECH_RATE)), np.float32))
+        self._samples += self._parts[-1].shape[1]
+
     def finish(self) -> FloatArray:
         self._flush()
-        return np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)
+        if not self._parts:
+            return np.zeros(0, np.float32)
+        sides = np.concatenate([np.broadcast_to(part, (2, part.shape[1])) if self._is_stereo else part for part in self._parts], 1)
+        mean: FloatArray = sides.mean(axis=0, dtype=np.float32)
+        levels = np.sqrt(np.square(sides).mean(axis=1))
+        if np.sqrt(np.square(mean).mean()) < OPPOSED * levels.max():
+            return np.ascontiguousarray(sides[int(levels.argmax())])
+        return mean
+
+    @property
+    def _is_stereo(self) -> bool:
+        return any(len(part) == 2 for part in self._parts)
 
     def _flush(self) -> None:
         if self._resampler is not None:
@@ -143,9 +197,9 @@ class _Collected:
     def _resample(self, frame: av.AudioFrame | None) -> None:
         assert self._resampler is not None
         for out in self._resampler.resample(frame):
-            pcm = np.nan_to_num(out.to_ndarray().mean(axis=0, dtype=np.float32), posinf=1.0, neginf=-1.0)
+            pcm: FloatArray = np.nan_to_num(out.to_ndarray().astype(np.float32, copy=False), posinf=1.0, neginf=-1.0)
             self._parts.append(pcm)
-            self._samples += len(pcm)
+            self._samples += pcm.shape[1]
 
 
 def _check_parameters(stream: AudioStream) -> None:
@@ -169,6 +223,23 @@ def _loudest(pcm: FloatArray) -> float:
     whole = len(centred) // WINDOW * WINDOW
     windows = centred[:whole].reshape(-1, WINDOW) if whole else centred[None]
     return float(np.sqrt(np.square(windows).mean(axis=1).max()))
+
+
+def _little_endian(rifx: bytes) -> bytes:
+    """A RIFX recording, a WAV of big-endian machines, as the WAV that decoders know. Anything that is not PCM stays as it is."""
+    kept, at, width = [b"RIFF", struct.pack("<I", max(0, len(rifx) - 8)), rifx[8:12]], 12, 2
+    while at + 8 <= len(rifx):
+        kind, size = rifx[at : at + 4], int.from_bytes(rifx[at + 4 : at + 8], "big")
+        body = rifx[at + 8 : at + 8 + size]
+        if kind == b"fmt " and len(body) >= 16:
+            values = struct.unpack(">HHIIHH", body[:16])
+            width, body = values[5] // 8, struct.pack("<HHIIHH", *values) + body[16:]
+        elif kind == b"data" and width in (2, 3, 4, 8):
+            whole = len(body) // width * width
+            body = np.frombuffer(body[:whole], np.uint8).reshape(-1, width)[:, ::-1].tobytes()
+        kept += [kind, struct.pack("<I", len(body)), body, b"\0" * (len(body) % 2)]
+        at += 8 + size + size % 2
+    return b"".join(kept)
 
 
 def _reason(error: Exception) -> str:

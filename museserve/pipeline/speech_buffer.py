@@ -8,6 +8,8 @@ from museserve.messages import FloatArray, Phoneme, SpeechChunk, SpeechWindow, W
 from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for, whole_segments
 
 LEVEL_WINDOW = SPEECH_RATE // 40  # 25 ms
+FOLLOWED = 160  # windows, 4 s, whose level lips follow
+LOWEST = 10 ** (-18 / 20)  # of the whole recording's level: what is quieter is no longer the voice
 STRETCH_FRAMES = 8 * SEGMENT_FRAMES
 CLOSING_FRAMES = 6  # what a mouth needs to come to rest after the last sound
 
@@ -45,10 +47,24 @@ class SpeechBuffer:
     @property
     def level(self) -> float:
         """95th percentile of the 25 ms RMS so far, over windows that are not silent; 0.0 before any."""
-        if not self._powers:
-            return 0.0
-        rms = np.sqrt(np.concatenate(self._powers))
-        loud = rms[rms > rms.max() * 0.01]
+        return self._level_of(np.concatenate(self._powers) if self._powers else np.zeros(0, np.float32))
+
+    def _level_until(self, sample: int) -> float:
+        """The level around a stretch that reaches to `sample`.
+
+        A voice of ours keeps its level. In a recording somebody turns away, or the phone is put down: there it is that of the last
+        seconds, so that lips open as far as they do.
+        """
+        if self._knows_phonemes or not self._powers:
+            return self.level
+        powers = np.concatenate(self._powers)
+        until = max(sample // LEVEL_WINDOW, FOLLOWED)
+        return max(self._level_of(powers[max(0, until - FOLLOWED) : until]), LOWEST * self._level_of(powers))
+
+    @staticmethod
+    def _level_of(powers: FloatArray) -> float:
+        rms = np.sqrt(powers)
+        loud = rms[rms > rms.max(initial=0.0) * 0.01]
         return float(np.percentile(loud, 95)) if len(loud) else 0.0
 
     def append(self, chunk: SpeechChunk) -> None:
@@ -85,7 +101,7 @@ class SpeechBuffer:
             first_frame=first,
             n_frames=end_frame - first,
             phonemes=tuple(p for p in self._phonemes if p.end > start and p.start < reach) if self._knows_phonemes else None,
-            level=self.level,
+            level=self._level_until(reach),
             final=self.final and reach == self.samples,
         )
         self._next_frame = end_frame

@@ -145,7 +145,7 @@ class Synthesizer:
             group_start, sound = position, list[FloatArray]()
             try:
                 text = request.text[group[0].start : group[-1].end]
-                async with aclosing(engine.stream(text, voice, request.speed)) as sounds:
+                async with aclosing(engine.stream(text, voice, request.speed, request.instructions)) as sounds:
                     async for pcm in sounds:
                         sound.append(pcm)
                         pending.append(pcm)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms
 
 from museserve.errors import ImageError
 from museserve.messages import ByteArray, FloatArray
@@ -17,6 +18,17 @@ from musetalk.faces.mediapipe import Face
 
 ACCEPTED = "PNG, JPEG and WebP are accepted"
 MIN_SIDE = 128
+MAX_PROFILE = 2**19  # bytes of a colour profile, as it is in the file and inflated; those of cameras have a few hundred to thousands
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 BACKDROP = (214, 217, 220)  # behind transparent pictures: a neutral light grey
 
 SIGNATURES = (
@@ -65,13 +77,45 @@ def read_portrait(data: bytes, max_pixels: int = 40_000_000) -> ByteArray:
     kind = _kind(data)
     _check_size(*_header_size(kind, data), max_pixels)
     try:
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+        with Image.open(io.BytesIO(_pictures_alone(data) if kind == "PNG" else data), formats=[kind]) as image:
             _check_size(*image.size, max_pixels)
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            return np.ascontiguousarray(_to_rgb(upright))
+            return np.ascontiguousarray(_to_rgb(_upright(image)))
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, IndexError, KeyError, Image.DecompressionBombError) as error:
         raise ImageError(f"the {kind} picture is damaged or incomplete ({error}); {ACCEPTED}") from None
+
+
+def _pictures_alone(png: bytes) -> bytes:
+    """Without text, profiles of more than `MAX_PROFILE` and what else editors leave in: Pillow refuses more than a megabyte of it."""
+    kept, at = [png[:8]], 8
+    while at + 12 <= len(png):
+        size = int.from_bytes(png[at : at + 4], "big")
+        kind, end = png[at + 4 : at + 8], at + 12 + size
+        is_needed = kind[:1].isupper() or kind in (b"tRNS", b"eXIf", b"gAMA", b"sRGB", b"cHRM", b"acTL", b"fcTL", b"fdAT")
+        if is_needed or (kind == b"iCCP" and size <= MAX_PROFILE and _profile_is_small(png[at + 8 : at + 8 + size])):
+            kept.append(png[at:end])
+        at = end
+    return b"".join([*kept, png[at:]])
+
+
+def _profile_is_small(chunk: bytes) -> bool:
+    """Of a colour profile: name, zero, method, deflated bytes."""
+    try:
+        inflate = zlib.decompressobj()
+        inflate.decompress(chunk[chunk.index(b"\0") + 2 :], MAX_PROFILE)
+    except (zlib.error, ValueError):
+        return False
+    return inflate.eof
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says. Pillow's own way writes all other tags anew, and fails on those of an unusual type."""
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+    except (OSError, ValueError, SyntaxError, TypeError, struct.error, KeyError):
+        return image
+    turned = TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turned is None else image.transpose(turned)
 
 
 def _kind(data: bytes) -> str:

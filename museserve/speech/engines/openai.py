@@ -39,13 +39,14 @@ class OpenAIEngine:
             await self._client.close()
             self._client = None
 
-    async def stream(self, text: str, voice: str, speed: float) -> AsyncGenerator[FloatArray, None]:
+    async def stream(self, text: str, voice: str, speed: float, instructions: str = "") -> AsyncGenerator[FloatArray, None]:
         """Sound as it arrives: float32 (n,) at `SPEECH_RATE`, never empty.
 
         Args:
             text: at most `MAX_CHARS` characters.
             voice: a name that the server knows.
             speed: 0.25 to 4.
+            instructions: how to speak; "" = as configured.
         Raises:
             SpeechEngineError: no answer, a refusal, or a stream that broke off. Tries again, as often as configured, until the first sound.
         """
@@ -53,7 +54,7 @@ class OpenAIEngine:
         while True:
             heard = 0
             try:
-                async with aclosing(self._answer(text, voice, speed)) as sounds:
+                async with aclosing(self._answer(text, voice, speed, instructions)) as sounds:
                     async for pcm in sounds:
                         heard += len(pcm)
                         yield pcm
@@ -64,7 +65,7 @@ class OpenAIEngine:
                     raise SpeechEngineError(f"the speech provider's stream broke off {after}: {error}") from error
                 tries_left -= 1
 
-    async def _answer(self, text: str, voice: str, speed: float) -> AsyncGenerator[FloatArray, None]:
+    async def _answer(self, text: str, voice: str, speed: float, instructions: str) -> AsyncGenerator[FloatArray, None]:
         """Raises SpeechEngineError for an answer that is no sound, _BrokenStreamError for a sound that ends too early."""
         config = self._config
         request = self._connected().audio.speech.with_streaming_response.create(
@@ -73,7 +74,7 @@ class OpenAIEngine:
             voice=voice,
             response_format="pcm",
             speed=speed,
-            instructions=config.instructions if config.instructions is not None else openai.omit,
+            instructions=instructions or (config.instructions if config.instructions is not None else openai.omit),
         )
         try:
             async with request as response:

@@ -250,3 +250,75 @@ def test_bad_and_good_input_leave_no_file_behind(tmp_path: Path, monkeypatch: py
     assert [p.name for p in tmp_path.iterdir()] == ["upload"]
     if open_before is not None:
         assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+def muxed(container: str, tracks: list[np.ndarray], codec: str = "pcm_s16le", rate: int = 48_000, starts: tuple[float, ...] = ()) -> bytes:
+    """tracks: int16 (channels, n), an audio stream each; starts: of each, where several stand for one stream with gaps, in seconds."""
+    out = io.BytesIO()
+    with av.open(out, "w", format=container) as file:
+        layouts = ["mono" if len(track) == 1 else "stereo" for track in tracks]
+        streams: list[Any] = []
+        for layout in layouts[: 1 if starts else None]:
+            stream: Any = file.add_stream(codec, rate=rate)
+            stream.codec_context.layout = layout
+            streams.append(stream)
+        for number, (track, layout) in enumerate(zip(tracks, layouts, strict=True)):
+            stream = streams[0 if starts else number]
+            for at in range(0, track.shape[1], 960):
+                part = np.ascontiguousarray(track[:, at : at + 960].T).reshape(1, -1)
+                frame = av.AudioFrame.from_ndarray(part, format="s16", layout=layout)
+                frame.sample_rate, frame.pts = rate, at + round((starts[number] if starts else 0) * rate)
+                file.mux(stream.encode(frame))
+        for stream in streams:
+            file.mux(stream.encode(None))
+    return out.getvalue()
+
+
+def tone(seconds: float, level: float = 0.3, rate: int = 48_000) -> np.ndarray:
+    return (level * np.sin(2 * np.pi * 440 * np.arange(round(rate * seconds)) / rate) * 32_767).astype(np.int16)[None]
+
+
+def rms(pcm: np.ndarray) -> float:
+    return float(np.sqrt(np.square(pcm, dtype=np.float64).mean()))
+
+
+@pytest.mark.parametrize("other", [-1.0, -0.9])
+def test_sides_that_cancel_each_other_are_heard(other: float) -> None:
+    side = tone(1)
+    pcm = decode_speech(muxed("wav", [np.concatenate([side, (side * other).astype(np.int16)])]), min_s=0.2, max_s=60)
+    assert rms(pcm) == pytest.approx(0.3 / 2**0.5, rel=0.02)
+
+
+def test_other_stereo_is_the_mean_of_both_sides() -> None:
+    side = tone(1)
+    pcm = decode_speech(muxed("wav", [np.concatenate([side, side // 2])]), min_s=0.2, max_s=60)
+    assert rms(pcm) == pytest.approx(0.75 * 0.3 / 2**0.5, rel=0.02)
+
+
+def test_the_first_track_in_which_anything_is_heard_is_taken() -> None:
+    tracks = [tone(1, 0.0), tone(1.5), tone(2, 0.6)]
+    pcm = decode_speech(muxed("mov", tracks), min_s=0.2, max_s=60)
+    assert len(pcm) == 36_000 and rms(pcm) == pytest.approx(0.3 / 2**0.5, rel=0.02)
+    assert "silent" in refused(muxed("mov", [tone(1, 0.0), tone(1, 0.0)]))
+
+
+@pytest.mark.parametrize(("container", "codec"), [("webm", "libopus"), ("matroska", "pcm_s16le"), ("mp4", "aac")])
+def test_a_pause_without_packets_is_silence(container: str, codec: str) -> None:
+    pcm = decode_speech(muxed(container, [tone(1), tone(1)], codec, starts=(0.0, 3.0)), min_s=0.2, max_s=60)
+    assert len(pcm) / 24_000 == pytest.approx(4, abs=0.1)
+    assert rms(pcm[30_000:66_000]) < 0.01 and rms(pcm[74_000:90_000]) > 0.15
+
+
+def test_a_clock_that_jumps_is_no_pause() -> None:
+    pcm = decode_speech(muxed("matroska", [tone(1), tone(1)], starts=(0.0, 4_000.0)), min_s=0.2, max_s=60)
+    assert len(pcm) / 24_000 == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(16, ">i2"), (32, ">i4"), (8, "u1")])
+def test_a_wav_of_big_endian_machines(bits: int, kind: str) -> None:
+    level = np.sin(2 * np.pi * 440 * np.arange(24_000) / 24_000) * 0.3
+    samples = ((level * 127 + 128) if bits == 8 else level * (2 ** (bits - 1) - 1)).astype(kind).tobytes()
+    header = struct.pack(">HHIIHH", 1, 1, 24_000, 24_000 * bits // 8, bits // 8, bits)
+    body = b"WAVEfmt " + struct.pack(">I", 16) + header + b"data" + struct.pack(">I", len(samples)) + samples
+    pcm = decode_speech(b"RIFX" + struct.pack(">I", len(body)) + body, min_s=0.2, max_s=60)
+    assert np.abs(pcm - level).max() < (0.02 if bits == 8 else 1e-3)

@@ -83,3 +83,28 @@ def test_stretches_may_begin_with_any_segment(n: int, segment: int, context_s: f
             assert speech.start <= max(0, speech.first_frame * SPEECH_SAMPLES_PER_FRAME - round(context_s * SPEECH_RATE))
             seen.extend(range(speech.first_frame, speech.first_frame + speech.n_frames))
     assert seen == list(range(first, whole_segments(frames_for(n) + CLOSING_FRAMES)))
+
+
+@pytest.mark.parametrize(("phonemes", "expected"), [(None, 0.1), ((), 0.4)])
+def test_lips_follow_the_level_of_a_recording_but_not_a_voice(phonemes: tuple[Phoneme, ...] | None, expected: float) -> None:
+    """Whoever turns away from the microphone still opens the mouth; a voice of ours is quiet where it means to be."""
+    buffer = SpeechBuffer(0.5, 0.2)
+    samples = np.arange(6 * SPEECH_RATE)
+    loud = np.sin(2 * np.pi * 200 * samples / SPEECH_RATE).astype(np.float32)
+    pcm = np.concatenate([0.4 * loud, 0.1 * loud])
+    buffer.append(SpeechChunk(0, pcm, phonemes, final=True))
+    levels = []
+    while (window := buffer.take()) is not None:
+        levels.append(window.level)
+    assert levels[0] == pytest.approx(0.4 / np.sqrt(2), rel=0.02)
+    assert levels[-1] == pytest.approx(expected / np.sqrt(2), rel=0.02)
+
+
+def test_the_quiet_end_of_a_recording_is_not_turned_up_into_speech() -> None:
+    buffer = SpeechBuffer(0.5, 0.2)
+    noise = np.random.default_rng(0).normal(0, 1, 6 * SPEECH_RATE).astype(np.float32)
+    buffer.append(SpeechChunk(0, np.concatenate([0.2 * noise, 0.002 * noise]), None, final=True))
+    levels = []
+    while (window := buffer.take()) is not None:
+        levels.append(window.level)
+    assert levels[-1] > 0.02, "40 dB below the voice is the room"

@@ -250,3 +250,45 @@ def test_a_photo_of_nothing_but_the_face_is_refused():
     picture = woman()[270:680, 330:700]
     with pytest.raises(ImageError, match="cut too close: 3. % .* leave room"):
         frame_portrait(picture, find_faces(picture)[0], 512)
+
+
+def exif(orientation: int, entries: list[tuple[int, int, int, bytes]]) -> bytes:
+    """A block of TIFF tags (tag, type, count, four bytes), big-endian, beside the orientation."""
+    rows = sorted([(0x0112, 3, 1, struct.pack(">HH", orientation, 0)), *entries])
+    tags = b"".join(struct.pack(">HHI", tag, kind, count) + value for tag, kind, count, value in rows)
+    return b"Exif\0\0MM\0*" + struct.pack(">IH", 8, len(rows)) + tags + struct.pack(">I", 0)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        (0x011A, 2, 4, b"300\0"),  # a resolution as text
+        (0x0131, 5, 1, struct.pack(">I", 8)),  # the software as a rational number
+        (0x0128, 2, 2, b"2\0\0\0"),  # the unit of resolution as text
+        (0x0132, 12, 1, struct.pack(">I", 8)),  # a date as a double
+    ],
+)
+def test_tags_of_unusual_types_leave_a_photo_upright(small, odd):
+    turned = np.ascontiguousarray(np.rot90(small, 1))  # as a camera that was held on its side stores it
+    data = encoded(turned, "JPEG", quality=95, exif=exif(6, [odd]))
+    assert difference(read_portrait(data), small) < 3
+
+
+def png_with(data: bytes, kind: bytes, body: bytes) -> bytes:
+    """`data` with a chunk of this kind behind its header."""
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return data[:33] + chunk + data[33:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b"<history/>" * 300_000),
+        (b"zTXt", b"Comment\0\0" + zlib.compress(b"much " * 1_000_000)),
+        (b"tEXt", b"Comment\0" + b"much " * 500_000),
+        (b"iCCP", b"profile\0\0" + zlib.compress(bytes(3_000_000))),
+        (b"prVt", bytes(2_000_000)),
+    ],
+)
+def test_long_text_and_profiles_in_a_png_are_left_out(small, kind, body):
+    assert difference(read_portrait(png_with(encoded(small, "PNG"), kind, body)), small) == 0
