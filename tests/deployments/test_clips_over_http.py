@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,20 @@ from deployments.face_prep import FacePrep
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, while it is imported
     from deployments.ingress.ingress import Ingress
+from museserve.messages import ServiceInfo, SpeechInfo
 from tests.deployments.test_face_prep import clip, config, prep  # noqa: F401
+from tests.fakes import INFO
 from tests.museserve.media.films import film, marked, sound_only
 
 
 class Call:
-    """A streamed call to another deployment."""
+    """A call to another deployment, streamed or not."""
 
-    def __init__(self, items: AsyncGenerator[Any, None]) -> None:
+    def __init__(self, items: Any) -> None:
         self._items = items
+
+    def __await__(self) -> Any:
+        return self._items.__await__()
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self._items
@@ -49,10 +54,17 @@ class Handle:
         return type("Method", (), {"remote": staticmethod(lambda *given: Call(method(*given)))})
 
 
+class Mux:
+    """Says what runs, and is asked for nothing else here."""
+
+    async def info(self) -> ServiceInfo:
+        return ServiceInfo(INFO, SpeechInfo("offline", "configured", "1", ("hibari",)), {})
+
+
 @pytest.fixture
 def client(prep: FacePrep) -> httpx.AsyncClient:  # noqa: F811
     folder = Path(prep._store.uri).parent
-    app = Ingress(config(folder, "musetalk"), Handle(), Handle(prep)).__serve_build_asgi_app__()  # type: ignore[arg-type]
+    app = Ingress(config(folder, "musetalk"), Handle(Mux()), Handle(prep)).__serve_build_asgi_app__()  # type: ignore[arg-type]
     return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://localhost")
 
 
