@@ -197,6 +197,7 @@ def test_one_off_avatars_are_nobody_elses_and_go_when_their_ingress_died(watched
     assert not (watched.service.home / mine).exists(), "swept by the ingress that lives"
 
 
+@pytest.mark.slow  # replicas look every half minute
 def test_deleted_avatars_leave_the_replicas(watched: Watched) -> None:
     with watched.client as client:
         assert client.post("/v1/avatars", files={"image": PORTRAIT.read_bytes()}, data={"id": "short"}).status_code == 201
@@ -243,6 +244,7 @@ def _speech(client: httpx.Client) -> bytes:
     return client.post("/v1/audio/speech", json={"input": "Recorded.", "response_format": "wav"}).content
 
 
+@pytest.mark.slow  # starts two services
 def test_a_restart_after_a_kill_serves_no_one_off(tmp_path: Path) -> None:
     """Ingress and all die while /generate works: what it left is not served after the restart, and its temporary files are gone."""
     process, service = start(tmp_path, {**CONFIG, "deployments": {"lipsync": {"num_cpus": 0.2}}})
