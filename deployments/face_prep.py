@@ -16,6 +16,7 @@ from deployments import logs, tracing
 from deployments.live import LiveConfig
 from museserve.errors import ConflictError
 from museserve.messages import PreparationProgress
+from museserve.runtime.malloc import Tidy
 from musetalk.avatars.format import AvatarMeta, name_of
 from musetalk.avatars.preparation import AvatarPreparation
 from musetalk.avatars.progress import Progress
@@ -68,6 +69,7 @@ class FacePrep:
         self._preparation = AvatarPreparation(config, self._store, networks, reason)
         self._live_config = LiveConfig("face_prep", config)
         self._making: set[str] = set()
+        self._tidy = Tidy()
         if networks is not None:
             prepare_shipped(config, self._store, networks)
             # Seconds for each avatar, so the shipped ones serve meanwhile; whoever asks for another is told.
@@ -91,6 +93,7 @@ class FacePrep:
         Raises:
             ImageError, ClipError, RequestError, ConflictError. EngineUnavailableError: a clip, and MuseTalk does not run here.
         """
+        self._tidy.soon()  # also after a refusal
         self._preparation.check(avatar_id, gender, clip=clip)
         if avatar_id in self._making:
             raise ConflictError(f"avatar {name_of(avatar_id)!r} is being prepared just now; wait for it or choose another id")
@@ -117,6 +120,7 @@ class FacePrep:
             delivered = True  # whoever closes it from here on has been told of the avatar
             yield made
         finally:
+            self._tidy.soon()
             del work  # its error has this frame, and the frame all of `data`
             if not delivered and caller.leave():
                 self._drop(avatar_id)

@@ -7,6 +7,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments import quotas
 from museserve.errors import BusyError, PayloadTooLargeError
+from museserve.runtime.malloc import Tidy
+
+LARGE = 2**20  # bytes of a body, whose memory is given back after it
+TIDY = Tidy()
 
 
 class HeldBytes:
@@ -63,3 +67,5 @@ class BodyLimit:
             await self._app(scope, counted, send)
         finally:
             self._together.give_back(taken)
+            if taken >= LARGE:
+                TIDY.soon()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
+import gc
 import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of mallopt
@@ -28,6 +30,29 @@ def trim() -> None:
     """Return the pages that nothing lies on; takes tens of milliseconds, for which no thread gets memory."""
     if (libc := _glibc()) is not None:
         libc.malloc_trim(0)
+
+
+class Tidy:
+    """Gives back what large requests had, once nothing of them is needed: one sweep for all that end within `AFTER_S`.
+
+    Ray keeps the errors of failed calls in cycles, arguments and all, until Python's garbage collector comes by, which in a
+    process that nobody calls it does not; and pieces of a body lie scattered on the heaps of several threads.
+    """
+
+    AFTER_S = 1.0
+
+    def __init__(self) -> None:
+        self._due: asyncio.TimerHandle | None = None
+
+    def soon(self) -> None:
+        """To be called in a running loop."""
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(self.AFTER_S, self._sweep)
+
+    def _sweep(self) -> None:
+        self._due = None
+        gc.collect()
+        asyncio.get_running_loop().run_in_executor(None, trim)
 
 
 def _glibc() -> ctypes.CDLL | None:
