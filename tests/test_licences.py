@@ -31,10 +31,13 @@ KINDS = (
 )
 # What looks like a secret and is none: names of secrets, passwords of examples and tests.
 NO_SECRETS = {
+    ("cluster/kuberay/base/rayservice.yaml", "Secret Keyword"),  # the name of a Secret
     ("cluster/kuberay/overlays/production/kustomization.yaml", "Secret Keyword"),
     ("tests/cluster/test_containers.py", "Secret Keyword"),
     ("tests/cluster/test_serve_config.py", "Basic Auth Credentials"),
     ("tests/configs/test_models.py", "Secret Keyword"),
+    ("tests/deployments/test_kept.py", "Secret Keyword"),
+    ("tests/museserve/access/test_keys.py", "Secret Keyword"),
     ("tests/museserve/speech/engines/test_openai.py", "Secret Keyword"),
     ("tests/museserve/speech/test_synthesizer.py", "Secret Keyword"),
 }

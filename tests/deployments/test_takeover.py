@@ -153,7 +153,8 @@ async def test_a_session_goes_on_speaking(pairs: Service) -> None:
         assert [m["frames"] for m in live.of("finished")] == [len(frames)] and len(live.of("started")) == 1
 
 
-@pytest.mark.parametrize("deployment", ["LipSync", *(pytest.param(name, marks=pytest.mark.slow) for name in ("TTS", "Mux"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("deployment", ["LipSync", "TTS", "Mux"])
 def test_a_replica_that_falls_silent_holds_nobody_up(pairs: Service, deployment: str) -> None:
     """Stopped, as a node without its network: no connection is closed, and nothing answers."""
     watching = viewers(pairs, 4, f"Silent {deployment}")

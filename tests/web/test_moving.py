@@ -59,6 +59,7 @@ def test_a_killed_replica_is_a_hiccup_in_mid_sentence(stage: Stage, replicated: 
     assert len(replicated.service.replicas("Ingress")) == 2
 
 
+@pytest.mark.slow  # the whole of a redeploy
 def test_a_redeploy_is_not_noticed(stage: Stage, replicated: Replicated) -> None:
     text = " ".join([LONG] * 8)
     before = replicated.service.replicas("Ingress")

@@ -343,7 +343,7 @@ def away(server: ObjectStore, how: str) -> None:
     server.kill() if how == "killed" else server.freeze()
 
 
-@pytest.mark.parametrize("how", ["killed", "frozen"])
+@pytest.mark.parametrize("how", ["killed", pytest.param("frozen", marks=pytest.mark.slow)])
 def test_known_avatars_go_on_while_the_store_is_away(server: ObjectStore, tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
     """Also in a process that starts meanwhile on the same machine; all else fails within seconds, and names no address."""
     running = own(server, tmp_path)
