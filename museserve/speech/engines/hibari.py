@@ -28,7 +28,8 @@ from museserve.timebase import SPEECH_RATE
 SPECTRUM = ("lh", "theta", "ln", "lr", "phi", "f0")  # what `dsp.synth` takes
 DURATIONS = "/Clip_output_0"  # frames a symbol, of `FRAME` samples
 FRAME = SPEECH_RATE // 40  # samples, 25 ms
-SHIFT_S = -0.050  # the sound runs ahead of the labels; measured by `tools.calibration`
+# Seconds by which the sound runs ahead of the labels, a part of it with every label's length; measured by `tools.calibration`.
+SHIFT_S, SHIFT_BY_LENGTH_S = -0.020, -0.031
 MAX_SYMBOLS = 400  # what the network was made for
 _ASSETS = Path(hibari.__file__).parent / "assets"
 
@@ -85,7 +86,7 @@ class HibariEngine:
         if not pcms:
             yield Synthesis(np.zeros(0, np.float32), ())
             return
-        yield finish(np.concatenate(pcms), phonemes, marks, voice.gain, SHIFT_S)
+        yield finish(np.concatenate(pcms), phonemes, marks, voice.gain, SHIFT_S + SHIFT_BY_LENGTH_S / speed)
 
     def _loaded(self) -> tuple[ort.InferenceSession, G2P]:
         with self._lock:

@@ -33,6 +33,7 @@ def warm_normalizer(lexicon: Lexicon) -> None:
 @lru_cache(256)
 def _rules(language: str, lexicon: Lexicon) -> tuple[Finder, ...]:
     terms = lexicon.section(language)
-    if language == "ko":
-        return (terms, *korean_rules(terms.spoken))
-    return (terms, *english_rules()) if language == "en" else (terms,)
+    if language not in ("ko", "en"):
+        return (terms,)
+    addresses, *others = korean_rules(terms.spoken) if language == "ko" else english_rules()
+    return (addresses, terms, *others)  # the https of an address is no term

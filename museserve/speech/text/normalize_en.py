@@ -87,7 +87,10 @@ def english_rules() -> tuple[Finder, ...]:
         Rule("abbreviation", r"(?<=[a-z] )(?:St|Ave|Rd|Blvd)\.(?! [A-Z])", lambda m: _ABBREVIATED[m[0][:-1]]),
         Rule("digits", r"\d{16,}", lambda m: " ".join(m[0])),
         Rule("number", r"(?<![\w.])\d{1,3}(?:_\d{3})+(?![\w])", lambda m: m[0].replace("_", ",")),
-        Rule("comparison", r"(?<=[\w)\]\"]) ?(?P<sign><=|>=|[<>]) ?(?=[\w(])", lambda m: f" {_COMPARED[m['sign']]} "),
+        Rule("comparison", r"(?<=[\w)\]\"]) ?(?P<sign><=|>=|[<>]) ?(?=[\w(])", _comparison),
+        Rule("minus", r"(?<![\w)\]-])[-−](?=\d)", "minus "),
+        Rule("mark", rf"{_START}(?P<a>\d{{3}}|\d{{1,3}}\.\d{{1,2}})/(?P<b>\d{{3,4}}|\d{{1,3}}\.\d{{1,2}})(?![\w/]|[.,]\d)", "{a} out of {b}"),
+        Rule("per", r"(?<=[a-z])/(?=(?:second|minute|hour|day|week|month|quarter|year|user|person)\b)", " per "),
         Rule("complexity", r"\b([OΘΩ]) ?\(((?:[^()\n]|\([^()\n]*\)){1,40})\)", _order),
         Rule("dotted number", r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]\w)|(?<![\w.])\d+(?:\.\d+){2,}", lambda m: " dot ".join(m[0].split("."))),
         Rule("version", rf"(?:{_VERSIONED})(\d+)\.(\d+)(?![\d.]\d|\d)", lambda m: f"{m[1]} point {m[2]}"),
@@ -155,6 +158,11 @@ def _unit(match: re.Match[str]) -> str:
         first = {"feet": "foot", "degrees": "degree"}.get(first, first.removesuffix("s") if first != "hertz" else first)
         said = f"{first} {rest}".strip()
     return f"{match['n']} {said}"
+
+
+def _comparison(match: re.Match[str]) -> str:
+    begins = match.string[: match.start()].endswith((" is", " are", " was", " were", " be"))
+    return f" {'' if begins else 'is '}{_COMPARED[match['sign']]} "
 
 
 def _tex(formula: str) -> str | None:

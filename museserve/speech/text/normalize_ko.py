@@ -24,6 +24,7 @@ _PARTICLES = (
     "입니다 이에요 예요 이죠 인가요 일까요 인데 인지 이지만 하고 씩 만큼 정도로 이상은 이랑 랑".split(),
 )
 _IS_PARTICLE = frozenset(_PARTICLES[0]).union(_PARTICLES[1])
+_PARTICLE_RUN = re.compile(rf"(?:{'|'.join(sorted(_IS_PARTICLE, key=len, reverse=True))})[{_PARTICLES[0]}]?")
 
 _NUM = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 _START = r"(?<![\d.])"
@@ -150,6 +151,7 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
         Rule("dotted number", _START + r"\d+(?:\.\d+){2,}", lambda m: _dotted(m[0])),
         Rule("range with unit", rf"{_START}(?P<a>{_NUM})\s?[~～∼〜–-]\s?(?P<b>{_NUM})(?P<space>\s?)(?P<unit>{_UNIT})(?![A-Za-z0-9])", _unit_range),
         Rule("range", rf"{_START}(?P<a>{_NUM})\s?[~～∼〜–-]\s?(?P<b>{_NUM})(?![\d.]\d)(?=(?:\s?(?P<counter>{_COUNTERS}))?)", _range),
+        Rule("mark", _START + r"(?P<a>\d+\.\d+)\s?/\s?(?P<b>\d+\.\d+)(?![\d/.]\d|\d)", _mark),
         Rule("fraction", _START + r"(?P<a>\d+)/(?P<b>\d+)(?![\d/.])", _fraction),
         Rule("money", rf"(?P<sign>[$₩￦€£¥￥])\s?(?P<n>{_NUM})(?P<big>[KMBkmb](?![A-Za-z])|\s?(?:천|백|십)?(?:만|억|조))?", _money),
         Rule("minus", r"(?<![\w)\]])[-−](?=\d)", "마이너스 "),
@@ -319,6 +321,11 @@ def _range(match: re.Match[str]) -> str:
     return f"{korean_numbers.number(match['a'])}에서 {_said_number(match, match['b'], match.end('b'))}"
 
 
+def _mark(match: re.Match[str]) -> str:
+    """4.1/4.5, a mark out of the best one."""
+    return f"{korean_numbers.number(match['b'])} 만점에 {korean_numbers.number(match['a'])}"
+
+
 def _fraction(match: re.Match[str]) -> str:
     above, below = match["a"], match["b"]
     if len(above) <= 3 and len(below) <= 3 and 0 < int(above) < int(below):
@@ -370,7 +377,7 @@ def _said_number(match: re.Match[str], digits: str, end: int) -> str:
             return "시" if digits == "10" else "유"
         if _MAGNITUDE.match(after):
             return "" if said == "일" and after[0] in "만천백십" else said
-        if after[0] in "월일" or (after[0] == "년" and len(digits) == 4) or after in _IS_PARTICLE:
+        if after[0] in "월일등여" or (after[0] == "년" and len(digits) == 4) or _PARTICLE_RUN.fullmatch(after):
             return said
         return said + " "
     if end < len(text) and text[end].isascii() and text[end].isalpha():

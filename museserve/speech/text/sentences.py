@@ -34,6 +34,7 @@ class Clause:
     pause_s: float
 
 
+_SPACES, _SIGNS = re.compile(r"\s+"), re.compile(r"[/_.,;:|+=&?-]+")
 _DATE = re.compile(r"(?<!\d)(?:19|20)\d\d\.(?: ?\d{1,2}\.){0,2}$")  # 2026. 12. 4.
 _CLOSERS = "\"'”’»)\\]}」』】"
 _END = re.compile(rf"(?:[.!?…]+|(?P<wide>[。！？]+))[{_CLOSERS}]*")
@@ -246,6 +247,9 @@ def _first_cut(sentence: str, first_chars: int) -> int:
         for borders in (strong, weak):
             if cuts := within(borders, limit):
                 return cuts[-1] if limit < 2 * first_chars else cuts[0]
+    if not within([match.end() for match in _SPACES.finditer(sentence)], 2 * first_chars):  # an address, or what is no word
+        if cuts := within([match.end() for match in _SIGNS.finditer(sentence)], 1.25 * first_chars):
+            return cuts[-1]
     return 0
 
 

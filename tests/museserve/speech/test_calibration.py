@@ -21,14 +21,18 @@ VOICES = [
 ]
 
 
-@pytest.mark.parametrize("speed", [1.0, 1.1])
+@pytest.mark.parametrize("speed", [0.5, 0.75, 1.0, 1.1, 1.5, 2.0, 2.5])
 @pytest.mark.parametrize(("voice", "language", "texts"), VOICES, ids=[f"{voice.name}-{language}" for voice, language, _ in VOICES])
 def test_phonemes_fit_the_sound(request: pytest.FixtureRequest, voice: Voice, language: str, texts: tuple[str, ...], speed: float) -> None:
-    fits = calibration.measure(request.getfixturevalue(voice.engine), voice, language, texts, speed)
+    engine = request.getfixturevalue(voice.engine)
+    slowest, fastest = engine.speeds
+    if not slowest <= speed <= fastest:
+        pytest.skip(f"{voice.name} does not speak so fast")
+    fits = calibration.measure(engine, voice, language, texts, speed)
     trusted = [fit for fit in fits if fit.r >= calibration.LOOSE]
     assert len(trusted) >= 6
     assert abs(calibration.median_offset_s(fits)) <= 0.015
-    assert np.median([fit.r_as_is for fit in fits]) >= 0.5
+    assert np.median([fit.r_as_is for fit in fits]) >= (0.5 if 0.75 <= speed <= 1.5 else 0.4)
 
 
 @pytest.mark.parametrize("moved_ms", [-60, 35, 80])

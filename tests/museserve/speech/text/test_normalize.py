@@ -160,7 +160,7 @@ def test_korean_questions(written: str, spoken: str) -> None:
         ("Mail me@example.com", "Mail me at example dot com"),
         ("Open main.py, then run it.", "Open main dot pie, then run it."),
         ("From A -> B", "From A to B"),
-        ("if x <= y", "if x less than or equal to y"),
+        ("if x <= y", "if x is less than or equal to y"),
         ("Python 3.11 or v2.0", "Python 3 point 11 or v2 point 0"),
         ("at 192.168.0.1", "at 192 dot 168 dot 0 dot 1"),
         ("call getUserName()", "call getUserName"),

@@ -156,3 +156,10 @@ def test_pieces_cover_every_letter_in_order(text: str, first_clause_chars: int, 
         assert 0 <= clause.pause_s <= PAUSE_PARAGRAPH_S
         at = clause.end
     assert not any(char.isalnum() for char in text[at:])
+
+
+@pytest.mark.parametrize("token", ["a/" * 120, "https://example.com/" + "abcdef/" * 40, "a_b_c_" * 40 + "d"])
+def test_a_long_token_begins_with_a_short_clause(token: str) -> None:
+    """Else whoever sends an address of a thousand letters hears nothing for seconds."""
+    first, *rest = split(token, 48, 240)
+    assert 12 <= len(first.text) <= 60 and "".join(clause.text for clause in (first, *rest)) == token

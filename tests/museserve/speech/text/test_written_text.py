@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from museserve.speech.text import sentences
@@ -73,9 +75,9 @@ def test_korean(written: str, spoken: str) -> None:
     ("written", "spoken"),
     [
         ("About 2~4 weeks, 10–12 people, 2015-2019.", "About 2 to 4 weeks, 10 to 12 people, twenty fifteen to twenty nineteen."),
-        ("It is 2 < 3 and n >= 10.", "It is 2 less than 3 and n greater than or equal to 10."),
+        ("What if 2 < 3 and n >= 10?", "What if 2 is less than 3 and n is greater than or equal to 10?"),
         ("It handles 10³ and 2¹⁰ rows.", "It handles 10 cubed and 2 to the power of 10 rows."),
-        ("<b>Bold</b> &quot;R&amp;D&quot; &lt; 5", 'Bold "R&D" less than 5'),
+        ("<b>Bold</b> &quot;R&amp;D&quot; &lt; 5", 'Bold "R&D" is less than 5'),
         (r"Is $\frac{n}{2}$ or $x^2$ larger?", "Is n over 2 or x to the power of 2 larger?"),
         ("Call 02-345-6789 or +1 555 010 9999.", "Call 0 2, 3 4 5, 6 7 8 9 or plus 1, 5 5 5, 0 1 0, 9 9 9 9."),
         ("I am 6'1\" and paid US$1.50, €3M and ₩45,000.", "I am 6 feet 1 inch and paid 1 dollar and 50 cents, 3 million euros and 45,000 won."),
@@ -100,3 +102,14 @@ def test_words_of_what_is_marked_up_are_shown_as_they_are_read() -> None:
     (clause,) = sentences.split("<p>R&amp;D <b>팀</b>을 소개해 주세요</p>")
     assert clause.text == "R&D 팀을 소개해 주세요"
     assert [word for word, _ in normalize(clause.text, "ko", LEXICON).words] == ["R&D", "팀을", "소개해", "주세요"]
+
+
+def corpus(name: str) -> list[list[str]]:
+    lines = (Path(__file__).parent / "corpus" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return [line.split("\t") for line in lines if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("name", ["ko", "en"])
+def test_interview_questions(name: str) -> None:
+    wrong = {written: said(written) for written, spoken in corpus(name) if said(written) != spoken}
+    assert not wrong and len(corpus(name)) >= 100
