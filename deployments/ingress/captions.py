@@ -79,6 +79,7 @@ class CaptionsStore:
     def __init__(self, shared: BlobStore | None = None) -> None:
         self._kept: OrderedDict[tuple[str, str], Captions] = OrderedDict()
         self._shared = shared
+        self._cleared: dict[str, float] = {}  # by tenant: the second of its last clearing
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="captions")
 
     def keep(self, tenant: str, utterance: str) -> Captions:
@@ -90,6 +91,7 @@ class CaptionsStore:
         """Of this replica; those in the shared store are cleared with it."""
         for kept in [kept for kept in self._kept if kept[0] == tenant]:
             del self._kept[kept]
+        self._cleared[tenant] = time.time()
 
     def _drop_old(self) -> None:
         while self._kept and (len(self._kept) > KEPT or time.monotonic() - next(iter(self._kept.values())).began > KEPT_S):
@@ -124,8 +126,8 @@ class CaptionsStore:
                 return blob.decode()
             if self._shared.away:
                 raise StoreError("the store of captions does not answer; try again in a moment")
-            if not 0 < until - time.time() < 2 * WAIT_S:
-                return None  # over for long, or not an id of ours
+            if not 0 < until - time.time() < 2 * WAIT_S or until - WAIT_S <= self._cleared.get(tenant, 0.0):
+                return None  # over for long, cleared, or not an id of ours
             await asyncio.sleep(look_s)
             look_s = min(2 * look_s, LOOK_MOST_S)
 

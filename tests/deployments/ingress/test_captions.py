@@ -133,3 +133,13 @@ async def test_a_store_that_is_away_is_no_captions_that_never_were(tmp_path: Pat
     server.kill()
     with pytest.raises(StoreError, match="try again in a moment"):
         await here.webvtt("acme", utterance_id(captions=True))
+
+
+async def test_what_was_cleared_is_not_waited_for(tmp_path: Path) -> None:
+    store = CaptionsStore(BlobStore(str(tmp_path), 2**20))
+    made = utterance_id(captions=True)
+    store.clear("acme")
+    began = time.monotonic()
+    with pytest.raises(HTTPException, match="no captions are kept"):
+        await store.webvtt("acme", made)
+    assert time.monotonic() - began < 5, "not as long as the words of a stream may take"
