@@ -401,7 +401,7 @@ class Load:
                 return seen
 
     def _run(self, call: Callable[..., object], *arguments: Any) -> None:
-        thread = threading.Thread(target=call, args=arguments)
+        thread = threading.Thread(target=call, args=arguments, daemon=True)
         self._threads.append(thread)
         thread.start()
 
