@@ -36,7 +36,7 @@ def english_rules() -> tuple[Finder, ...]:
     return (
         Rule("address", r"(?:https?://|www\.)[^\s<>\"]+", _address),
         Rule("mail", r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+", _mail),
-        Rule("formula", r"\$(?P<tex>[^$\n]{1,120})\$", lambda m: _tex(m["tex"])),
+        Rule("formula", r"\$(?=\S)(?P<tex>[^$\n]{1,120})(?<=\S)\$(?!\d)", lambda m: _tex(m["tex"])),
         Rule("formula", r"\\(?:frac|sqrt|times|cdot|leq?|geq?|neq?)\b\S*", lambda m: _tex(m[0])),
         Rule("date", rf"{_START}(?P<y>(?:19|20)\d\d)(?P<sign>[-./]){_MONTH}(?P=sign){_DAY}(?![\w/-]|[.,:]\d)", _date),
         Rule(
@@ -55,8 +55,8 @@ def english_rules() -> tuple[Finder, ...]:
         Rule("decade", r"(?<![\w.])(?P<y>1[5-9]\d0|20\d0)s\b", lambda m: english_numbers.decade(m["y"])),
         Rule(
             "money",
-            rf"(?<!\w)(?P<coin>US\$|[$€£₩￦¥￥]) ?(?P<n>{_NUMBER}) ?"
-            rf"(?P<big>(?:bn|[kKmMbBT])(?![A-Za-z])|(?:thousand|million|billion|trillion)\b)?{_END}",
+            rf"(?<!\w)(?P<coin>US\$|[$€£₩￦¥￥]) ?(?P<n>{_NUMBER})"
+            rf"(?: ?(?P<big>(?:bn|[kKmMbBT])(?![A-Za-z])|(?:thousand|million|billion|trillion)\b))?{_END}",
             _money,
         ),
         Rule(
@@ -87,7 +87,7 @@ def english_rules() -> tuple[Finder, ...]:
         Rule("abbreviation", r"(?<=[a-z] )(?:St|Ave|Rd|Blvd)\.(?! [A-Z])", lambda m: _ABBREVIATED[m[0][:-1]]),
         Rule("digits", r"\d{16,}", lambda m: " ".join(m[0])),
         Rule("number", r"(?<![\w.])\d{1,3}(?:_\d{3})+(?![\w])", lambda m: m[0].replace("_", ",")),
-        Rule("comparison", r"(?<=[\w)\]\"]) ?(?P<sign><=|>=|[<>]) ?(?=[\w(])", _comparison),
+        Rule("comparison", r"(?<=[\w)\]\"]) (?P<sign><=|>=|[<>]) (?=[\w(])|(?<=(?<!\w)\w)(?P<tight><=|>=|[<>])(?=\w\b(?!>))", _comparison),
         Rule("minus", r"(?<![\w)\]-])[-−](?=\d)", "minus "),
         Rule("mark", rf"{_START}(?P<a>\d{{3}}|\d{{1,3}}\.\d{{1,2}})/(?P<b>\d{{3,4}}|\d{{1,3}}\.\d{{1,2}})(?![\w/]|[.,]\d)", "{a} out of {b}"),
         Rule("per", r"(?<=[a-z])/(?=(?:second|minute|hour|day|week|month|quarter|year|user|person)\b)", " per "),
@@ -151,7 +151,9 @@ def _fraction(match: re.Match[str]) -> str:
     return english_numbers.fraction(above, below) if 0 < above < below < 10 else f"{above} {below}"
 
 
-def _unit(match: re.Match[str]) -> str:
+def _unit(match: re.Match[str]) -> str | None:
+    if match["unit"] == "s" and match[0][-2].isdecimal() and "." not in match["n"]:
+        return None  # people in their 20s, the iPhone 5s
     said = _UNITS[match["unit"]]
     if match["n"] == "1":
         first, _, rest = said.partition(" ")
@@ -162,7 +164,7 @@ def _unit(match: re.Match[str]) -> str:
 
 def _comparison(match: re.Match[str]) -> str:
     begins = match.string[: match.start()].endswith((" is", " are", " was", " were", " be"))
-    return f" {'' if begins else 'is '}{_COMPARED[match['sign']]} "
+    return f" {'' if begins else 'is '}{_COMPARED[match['sign'] or match['tight']]} "
 
 
 def _tex(formula: str) -> str | None:

@@ -104,11 +104,13 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
             r"(?<![A-Za-z0-9])O ?\((?P<of>[^()\n가-힣]{1,40}(?:\([^()\n가-힣]{0,20}\)[^()\n가-힣]{0,20})?)\)",
             lambda m: "오 " + _formula(m["of"]),
         ),
-        Rule("formula", r"\$(?P<tex>[^$\n가-힣]{1,120})\$", lambda m: _tex(m["tex"], known)),
+        Rule("formula", r"\$(?=\S)(?P<tex>[^$\n가-힣]{1,120})(?<=\S)\$(?!\d)", lambda m: _tex(m["tex"], known)),
         Rule("formula", r"\\(?:frac|sqrt|times|cdot|leq?|geq?|neq?)\b[^\s가-힣]*", lambda m: _tex(m[0], known)),
         Rule(
             "comparison",
-            r"(?<![A-Za-z0-9_.])(?P<a>[A-Za-z0-9_.]{1,40}) ?(?P<op><=|>=|[<>≤≥]) ?(?P<b>[A-Za-z0-9_.]{0,40}[A-Za-z0-9_])"
+            # Without spaces only single letters and numbers: Map<String, Integer> compares nothing.
+            r"(?<![A-Za-z0-9_.])(?P<a>[A-Za-z0-9_.]{1,40} (?=\S{1,2} )|(?:[A-Za-z]|[0-9.]{1,20}) ?(?=[<>≤≥]=?(?: |[A-Za-z](?![A-Za-z0-9_])|[0-9])))"
+            r"(?P<op><=|>=|[<>≤≥]) ?(?P<b>[A-Za-z0-9_.]{0,40}[A-Za-z0-9_])(?!>)"
             r"(?P<tail>이고|고|일 때|이면|면|인|입니다|이다)?",
             lambda m: _comparison(m, known),
             re.ASCII,
@@ -137,7 +139,7 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
         Rule("Hanja", r"(?<=[가-힣])\s?[(（]\s?(?:[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+\s?)+[)）]", ""),
         Rule("Hanja", HANJA.pattern, lambda m: read_hanja(m[0])),
         Rule("Roman numeral", "[Ⅰ-Ⅻⅰ-ⅻ]", lambda m: korean_numbers.sino(int(unicodedata.numeric(m[0])))),
-        Rule("power", "(?<=[0-9A-Za-z가-힣])[⁻⁺]?[⁰¹²³⁴-⁹]+(?![A-Za-z])", _superscript),
+        Rule("power", "(?<=[0-9A-Za-z가-힣])[⁻⁺]?[⁰¹²³⁴-⁹]+", _superscript),
         Rule("sign", r"[△▽▼]\s?(?=\d)", "마이너스 "),
         Rule("date", _START + r"(?P<y>\d{4})[-./](?P<m>0?[1-9]|1[0-2])[-./](?P<d>[12]\d|3[01]|0?[1-9])(?![\d.]?\d)", _date),
         Rule("phone", _START + r"(?:0\d{1,2}[-. ]\d{3,4}[-. ]\d{4}|1[568]\d\d-\d{4}|01\d{8,9}|\d{3,6}(?:-\d{2,7}){2,})(?!\d)", _phone),

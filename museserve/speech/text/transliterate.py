@@ -135,6 +135,7 @@ def _weak(span: tuple[int, int] | None, word: str) -> str:
 
 
 def _sounds(word: str) -> list[str]:
+    word = re.sub("c{2,}", "k", re.sub("cc(?=[eiy])", "ks", word))  # other doubled letters are one
     sounds: list[str] = []
     pos = 0
     while pos < len(word):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -269,6 +270,12 @@ def test_korean_leaves_no_digit_and_no_latin_letter(text: str) -> None:
 @given(st.text(alphabet="가나다뭘요 .,?!“”—…😀\n()#"))
 def test_korean_without_numbers_keeps_every_syllable(text: str) -> None:
     assert [char for char in korean(text) if char.isalpha()] == [char for char in text if char.isalpha()]
+
+
+@pytest.mark.parametrize("letters", ["aceksz", "aouchtq", "eiycgsh", "aebdfjlm", "ounprvwx"])
+def test_no_row_of_letters_is_an_error(letters: str) -> None:
+    for row in itertools.product(letters, repeat=4):
+        say_word("".join(row))
 
 
 @settings(max_examples=200)

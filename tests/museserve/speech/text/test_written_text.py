@@ -57,6 +57,7 @@ def said(text: str) -> str:
         # comparisons, formulas
         ("a >= 3이면 x < 10인", "에이가 삼보다 크거나 같으면 엑스가 십보다 작은"),
         ("n > 0일 때", "엔이 영보다 클 때"),
+        ("i<n인 동안 List<int>와 Map<String, Integer>를", "아이가 엔보다 작은 동안 리스트 인트와 맵 스트링, 인테저를"),
         (r"$x^2 + 1$과 $\frac{3}{4}$", "엑스 제곱 플러스 일과 사분의 삼"),
         (r"$\sqrt{n}$번", "루트 엔번"),
         ("가격은 $5, 배송은 $3입니다.", "가격은 오 달러, 배송은 삼 달러입니다."),
@@ -76,6 +77,9 @@ def test_korean(written: str, spoken: str) -> None:
     [
         ("About 2~4 weeks, 10–12 people, 2015-2019.", "About 2 to 4 weeks, 10 to 12 people, twenty fifteen to twenty nineteen."),
         ("What if 2 < 3 and n >= 10?", "What if 2 is less than 3 and n is greater than or equal to 10?"),
+        ("People in their 20s with an iPhone 5s waited 1.2s.", "People in their 20s with an iPhone 5s waited 1.2 seconds."),
+        ("Use Map<String, Integer> or List<int> while i<n.", "Use Map String, Integer or List int while i is less than n."),
+        ("It is $5 = ₩7,000, or $6.", "It is 5 dollars = 7,000 won, or 6 dollars."),
         ("It handles 10³ and 2¹⁰ rows.", "It handles 10 cubed and 2 to the power of 10 rows."),
         ("<b>Bold</b> &quot;R&amp;D&quot; &lt; 5", 'Bold "R&D" is less than 5'),
         (r"Is $\frac{n}{2}$ or $x^2$ larger?", "Is n over 2 or x to the power of 2 larger?"),
