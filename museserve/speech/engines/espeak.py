@@ -20,7 +20,7 @@ from museserve.timebase import SPEECH_RATE
 
 NORMAL_WPM = 175
 # Seconds by which the sound runs ahead of the events, by variant and times the normal pace; measured by `tools.calibration`
-# over two languages, to 5 ms.
+# over two languages, to 5 ms. A variant that was not measured takes those of its gender.
 SHIFT_SPEEDS = (0.5, 1.0, 1.5, 2.5)
 SHIFTS_S = {"f2": (-0.017, -0.016, -0.009, -0.001), "m3": (-0.038, -0.025, -0.018, -0.006)}
 # Signs of single voices that are not IPA: espeak-ng's Korean writes its plain velar "q" and its voiced coronal "t-".
@@ -41,7 +41,8 @@ class EspeakEngine:
         rendition = library.synthesize(said, f"{tag}+{voice.variant}", min(max(words_per_minute, 80), 450), voice.pitch)
         pcm = resample(rendition.pcm.astype(np.float32) / 32768.0, library.rate)
         phonemes = _phonemes(rendition, library.rate, language)
-        yield finish(pcm, phonemes, _marks(said, rendition, phonemes), voice.gain, float(np.interp(speed, SHIFT_SPEEDS, SHIFTS_S[voice.variant])))
+        shifts = SHIFTS_S.get(voice.variant, SHIFTS_S["m3" if voice.gender == "male" else "f2"])
+        yield finish(pcm, phonemes, _marks(said, rendition, phonemes), voice.gain, float(np.interp(speed, SHIFT_SPEEDS, shifts)))
 
     def warm(self) -> None:
         espeak_library.load().synthesize("a", "en")
