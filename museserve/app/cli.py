@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from museserve.app.commands import avatars, cache, keys, weights
-from museserve.app.terminal import ConfigOption, bar, call, log_to_stderr, note, read_file, settings_of, store_of
+from museserve.app.commands.terminal import ConfigOption, bar, call, log_to_stderr, note, read_file, settings_of, store_of
 from museserve.errors import MuseserveError, RequestError
 from museserve.timebase import FPS
 

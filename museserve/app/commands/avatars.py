@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from museserve.app.terminal import ConfigOption, bar, note, read_file, settings_of, store_of
+from museserve.app.commands.terminal import ConfigOption, bar, note, read_file, settings_of, store_of
 
 app = typer.Typer(help="Add, prepare, list and delete avatars.", no_args_is_help=True, rich_markup_mode=None)
 Gender = Literal["female", "male"]

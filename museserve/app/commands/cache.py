@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from museserve.app.terminal import ConfigOption, call, note, settings_of
+from museserve.app.commands.terminal import ConfigOption, call, note, settings_of
 
 app = typer.Typer(help="Look after what is kept of spoken texts.", no_args_is_help=True, rich_markup_mode=None)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from museserve.app.terminal import ConfigOption, note, settings_of
+from museserve.app.commands.terminal import ConfigOption, note, settings_of
 
 app = typer.Typer(help="Make, list and revoke the keys of access.auth: keys.", no_args_is_help=True, rich_markup_mode=None)
 KeysFileOption = Annotated[Path | None, typer.Option("--file", help="the keys' file", show_default="access.keys_file of the configuration")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from museserve.app.terminal import ConfigOption, bar, note, settings_of
+from museserve.app.commands.terminal import ConfigOption, bar, note, settings_of
 from museserve.errors import RequestError
 
 if TYPE_CHECKING:
