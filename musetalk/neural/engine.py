@@ -26,7 +26,7 @@ from musetalk.weights.folder import WeightsFolder
 
 logger = logging.getLogger(__name__)
 
-VERSION = "1"  # of what the same speech looks like, beside the version of the weights
+VERSION = "2"  # of what the same speech looks like, beside the version of the weights
 FADE_FRAMES = 3  # drawn mouths come and go over so many frames
 
 
@@ -54,7 +54,8 @@ class MuseTalk:
         device = devices.choose(config)
         dtype = devices.precision(config, device)
         devices.set_up(device, config.threads, config.memory_fraction or gpu_share or None)
-        self._listener = WhisperListener(read_whisper(weights), version=config.version, device=device, dtype=dtype)
+        hears_in = torch.float32 if device.type == "cpu" else dtype  # hearing is a hundredth of drawing: nothing is gained by less
+        self._listener = WhisperListener(read_whisper(weights), version=config.version, device=device, dtype=hears_in)
         unet = load_unet(weights, config.version, device, dtype)
         decode: nn.Module = load_taesd(weights, device, dtype) if config.decoder == "taesd" else load_vae(weights, device, dtype).decode_only()
         self._row_shape = (AUDIO_TOKENS, unet.config.cross_attention_dim)
