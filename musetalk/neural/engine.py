@@ -17,7 +17,7 @@ from museserve.errors import EngineError
 from museserve.messages import MUSETALK, ByteArray, Conditioning, EngineInfo, RenderRequest, SpeechWindow
 from musetalk.neural import device as devices
 from musetalk.neural.latents import LatentCache, LoadArrays
-from musetalk.neural.listening import WhisperListener
+from musetalk.neural.listening import PIECE_S, WhisperListener
 from musetalk.neural.networks import load_taesd, load_unet, load_vae, read_whisper
 from musetalk.neural.renderer import FaceRenderer
 from musetalk.neural.restore import Restorer
@@ -75,7 +75,9 @@ class MuseTalk:
         }
         name = devices.describe(device)
         version, listener = f"{config.version}-{VERSION}", self._listener
-        self.info = EngineInfo(MUSETALK, reason, version, name, listener.context_s, listener.lookahead_s, details, FADE_FRAMES, batches=True)
+        self.info = EngineInfo(
+            MUSETALK, reason, version, name, listener.context_s, listener.lookahead_s, details, FADE_FRAMES, batches=True, piece_s=PIECE_S
+        )
         logger.info("MuseTalk is warm after %.1f s on %s: %s", time.perf_counter() - began, name, details)
 
     def listen(self, speech: SpeechWindow) -> Conditioning:
