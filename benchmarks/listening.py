@@ -170,8 +170,9 @@ def main() -> None:
         row = measure(encoder, said, settings)
         report["measured"].append(row)
         shown = "".join(f"{row[n]['relative']:>12}{row[n]['relative_p95_frame']:>7}{row[n]['of_variation']:>8}{row[n]['keys']:>7}" for n in said)
+        kind = "recorded" if row["recorded"] else row["position"]
         print(
-            f"{row['context_s']:>8}{row['lookahead_s']:>7}{row['silence_s']:>8} {'recorded' if row['recorded'] else row['position']:<8}{shown}{row['cpu_ms_per_call_p50']:>9}",
+            f"{row['context_s']:>8}{row['lookahead_s']:>7}{row['silence_s']:>8} {kind:<8}{shown}{row['cpu_ms_per_call_p50']:>9}",
             flush=True,
         )
     if args.json:
