@@ -4,7 +4,7 @@
 
 WHISPER_FILE: whisper/pytorch_model.bin, tiny.pt, or the encoder's tensors alone under the same names. The offline voices speak English and
 Korean; their speech goes through `SpeechBuffer` in pieces of 0.32 s, the worst case: each stretch is as short as it can be, its end as near.
-recorded: the same as a recording, which is all there; somebody waits for its first segment, which is heard as arriving speech is.
+recorded: the same as a recording, which is all there; somebody waits for its first second, which is heard as arriving speech is.
 
 Distances are root mean squares over the frames in which somebody speaks: relative = |streamed - whole| / |whole|; of variation = the same, of
 what is left of `whole` after its mean over time is taken away. keys: the relative one after the positional encoding and a projection of the size

@@ -11,6 +11,7 @@ LEVEL_WINDOW = SPEECH_RATE // 40  # 25 ms
 FOLLOWED = 160  # windows, 4 s, whose level lips follow
 LOWEST = 10 ** (-18 / 20)  # of the whole recording's level: what is quieter is no longer the voice
 STRETCH_FRAMES = 8 * SEGMENT_FRAMES
+HURRIED_FRAMES = 3 * SEGMENT_FRAMES  # of a recording that somebody waits for, heard before its piece is there: what he has first
 CLOSING_FRAMES = 6  # what a mouth needs to come to rest after the last sound
 
 
@@ -20,7 +21,7 @@ class SpeechBuffer:
     context_s and lookahead_s are the engine's: how much speech before and after a frame `listen` wants to see.
     first_frame: the first of the first stretch; speech is appended from the utterance's beginning all the same.
     piece_s: above 0 for a recording, when the engine wants to see the whole pieces that a stretch lies in.
-    hurried: somebody waits for the first picture, so that the first stretch does not wait for its piece.
+    hurried: somebody waits for the first pictures, so that the first `HURRIED_FRAMES` do not wait for their piece.
     """
 
     def __init__(self, context_s: float, lookahead_s: float, first_frame: int = 0, *, piece_s: float = 0.0, hurried: bool = True) -> None:
@@ -86,7 +87,7 @@ class SpeechBuffer:
     def take(self) -> SpeechWindow | None:
         """The next stretch of determined frames with its context. None when there is none yet, or no more.
 
-        The first is one segment long, because a picture waits for it; later ones are at most `STRETCH_FRAMES`. Of a recording they come with
+        The first is one segment long, because a picture waits for it; later ones are at most `STRETCH_FRAMES`. Those of a recording come with
         the whole pieces that they lie in.
         """
         end_frame = self.total_frames if self.final else max(0, self.samples - self._lookahead) // SPEECH_SAMPLES_PER_FRAME
@@ -95,11 +96,14 @@ class SpeechBuffer:
             return None
         first = self._next_frame
         end_frame = min(end_frame, first + (STRETCH_FRAMES if first > self._first_frame else SEGMENT_FRAMES))
+        hurried_until = self._first_frame + (HURRIED_FRAMES if self._piece and self._hurried else 0)
+        if first < hurried_until:
+            end_frame = min(end_frame, hurried_until)
         start = max(0, first * SPEECH_SAMPLES_PER_FRAME - self._context)
         start -= start % SPEECH_SAMPLES_PER_FRAME
         reach = min(end_frame * SPEECH_SAMPLES_PER_FRAME + self._lookahead, self.samples)
         level = self._level_until(reach)
-        whole = self._piece > 0 and not (self._hurried and first == self._first_frame)
+        whole = self._piece > 0 and first >= hurried_until
         if whole:
             # A frame more on each side, so that pieces sound at their borders as they do in the recording.
             start = max(0, self._piece_start(first) - SPEECH_SAMPLES_PER_FRAME)

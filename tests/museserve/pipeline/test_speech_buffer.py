@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from museserve.messages import Phoneme, SpeechChunk
-from museserve.pipeline.speech_buffer import CLOSING_FRAMES, SpeechBuffer
+from museserve.pipeline.speech_buffer import CLOSING_FRAMES, HURRIED_FRAMES, SpeechBuffer
 from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for, whole_segments
 
 
@@ -120,7 +120,7 @@ def test_a_recording_comes_in_whole_pieces(n: int, sizes: list[int], hurried: bo
         while (speech := buffer.take()) is not None:
             end = speech.first_frame + speech.n_frames
             assert np.array_equal(speech.pcm, pcm[speech.start : speech.start + len(speech.pcm)])
-            assert speech.whole == (not hurried or speech.first_frame > 0)
+            assert speech.whole == (not hurried or speech.first_frame >= HURRIED_FRAMES) and (speech.whole or end <= HURRIED_FRAMES)
             if speech.whole:
                 heard_from = max(0, speech.first_frame * SPEECH_SAMPLES_PER_FRAME - round(0.2 * SPEECH_RATE))
                 assert speech.start <= heard_from - heard_from % piece

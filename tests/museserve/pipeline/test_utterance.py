@@ -14,6 +14,7 @@ from museserve.media.background import Background
 from museserve.media.encode import init_segment
 from museserve.messages import Conditioning, Fragment, RenderedCrops, RenderRequest, SpeechWindow
 from museserve.pipeline.engines import LipSync, Listen
+from museserve.pipeline.speech_buffer import HURRIED_FRAMES
 from museserve.pipeline.utterance import UtterancePipeline, UtterancePlan
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.timebase import FPS, SEGMENT_FRAMES
@@ -64,17 +65,17 @@ async def test_every_frame_is_drawn_on_its_own_background_and_sent_once_in_order
     assert abs(int(shown[0][2, 2]) - 130) < 4  # outside the box the background stays
 
 
-@pytest.mark.parametrize(("plan", "whole"), [({}, "none"), ({"recorded": True}, "all"), ({"recorded": True, "paced": True}, "all but the first")])
-async def test_a_recording_is_heard_in_whole_pieces_and_its_first_segment_at_once(plan: dict[str, Any], whole: str) -> None:
-    lips, seen = FakeLips(background().box), list[bool]()
+@pytest.mark.parametrize(("plan", "whole_from"), [({}, 56), ({"recorded": True}, 0), ({"recorded": True, "paced": True}, HURRIED_FRAMES)])
+async def test_a_recording_is_heard_in_whole_pieces_and_its_beginning_at_once(plan: dict[str, Any], whole_from: int) -> None:
+    lips, seen = FakeLips(background().box), list[tuple[int, bool]]()
 
     async def listen(speech: SpeechWindow) -> Conditioning:
-        seen.append(speech.whole)
+        seen.append((speech.first_frame, speech.whole))
         return await lips.listen(speech)
 
     made = utterance(FakeSpeech(2.0), lips, listen=listen, **plan)
     assert sum(f.n_frames for f in await film(made)) == 56 and lips.heard == list(range(56))
-    assert seen == [whole == "all", *[whole != "none"] * (len(seen) - 1)] and len(seen) > 1
+    assert all(whole == (first >= whole_from) for first, whole in seen) and len(seen) > 1
 
 
 async def test_silence_costs_no_drawing_and_shows_the_background() -> None:

@@ -434,7 +434,7 @@ def test_without_rename_a_version_is_visible_only_at_the_end(tmp_path, monkeypat
             return super().open_output_stream(path, metadata)
 
     handler = Objects(N_FILES - 1)
-    monkeypatch.setattr("musetalk.avatars.store.OBJECT_STORES", ("py::objects",))
+    monkeypatch.setattr("musetalk.avatars.files.OBJECT_STORES", ("py::objects",))
     store = AvatarStore(str(tmp_path), filesystem=pafs.PyFileSystem(handler))
     with pytest.raises(EngineError, match="cannot be written"):
         store.save(make())

@@ -275,8 +275,8 @@ def test_bfloat16_draws_nearly_the_same_and_is_named(engine: MuseTalk, bfloat16:
 
 def test_bfloat16_hears_what_float32_hears(engine: MuseTalk, bfloat16: MuseTalk) -> None:
     sound = (0.1 * np.random.default_rng(0).standard_normal(24_000)).astype(np.float32)
-    heard = [made.listen(SpeechWindow(0, sound, 0, 25, level=0.1, final=True)).rows for made in (engine, bfloat16)]
-    assert np.array_equal(*heard)
+    speech = SpeechWindow(0, sound, 0, 25, level=0.1, final=True)
+    assert np.array_equal(engine.listen(speech).rows, bfloat16.listen(speech).rows)
 
 
 def test_bfloat16_is_not_for_cards() -> None:
