@@ -56,12 +56,13 @@ class MuseTalk:
         devices.set_up(device, config.threads, config.memory_fraction or gpu_share or None)
         hears_in = torch.float32 if device.type == "cpu" else dtype  # hearing is a hundredth of drawing: nothing is gained by less
         self._listener = WhisperListener(read_whisper(weights), version=config.version, device=device, dtype=hears_in)
+        # Before what takes long, as its package may be missing, and before batches are measured by the memory that is left.
+        self._restorer = Restorer.load(weights, device, strength=config.restore) if config.restore else None
         unet = load_unet(weights, config.version, device, dtype)
         decode: nn.Module = load_taesd(weights, device, dtype) if config.decoder == "taesd" else load_vae(weights, device, dtype).decode_only()
         self._row_shape = (AUDIO_TOKENS, unet.config.cross_attention_dim)
         self._renderer = FaceRenderer(unet, decode, device, dtype, config.batch_sizes, config.compile)
         self._load_arrays = load_arrays
-        self._restorer = Restorer.load(weights, device, strength=config.restore) if config.restore else None
         self._latents = LatentCache(load_arrays, device, dtype, config.latent_cache_bytes)
         details: dict[str, Any] = {
             "weights": {"v15": "MuseTalk 1.5", "v1": "MuseTalk 1.0"}[config.version],
