@@ -80,10 +80,11 @@ def say(
     from museserve.media.captions import cues, webvtt
     from museserve.messages import VideoRequest
     from musetalk.avatars.builtin import resolve
+    from musetalk.avatars.progress import PREPARING_SHIPPED, in_lines
 
     store = store_of(settings)
     meta = store.meta(resolve(avatar or settings.avatars.default))
-    local = LocalPipeline(settings, store)
+    local = LocalPipeline(settings, store, progress=in_lines(note, PREPARING_SHIPPED))
     speech = speech and replace(speech, gender=meta.gender)
     request = VideoRequest(output.stem, meta.id, speech, recorded, paced=False, text_track=captions == "track")
     loaded = time.perf_counter()
@@ -182,7 +183,7 @@ def serve(
             signal.signal(number, signal.default_int_handler)
 
     stop_when_told()  # also while it starts, so that nothing is left behind
-    with running(settings) as url:
+    with running(settings, told=note) as url:
         with suppress(KeyboardInterrupt):  # what follows may take its time; a second Ctrl-C ends it at once
             stop_when_told()  # Ray has put a handler of its own in its place
             typer.echo(_ready(url, time.perf_counter() - began, settings.access.auth == "keys"))
@@ -283,8 +284,9 @@ def _prerender_here(settings: AppConfig, tenant: str, avatar: str, speeches: lis
     from museserve.messages import VideoRequest
     from musetalk.avatars.builtin import BUILTIN, resolve
     from musetalk.avatars.format import id_of
+    from musetalk.avatars.progress import PREPARING_SHIPPED, in_lines
 
-    local = LocalPipeline(settings, cache=True)
+    local = LocalPipeline(settings, cache=True, progress=in_lines(note, PREPARING_SHIPPED))
     name = resolve(avatar)
     everyones = name in (*BUILTIN, resolve(settings.avatars.default))
     meta = local.store.meta(id_of("" if everyones else tenant, name))
