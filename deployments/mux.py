@@ -208,7 +208,7 @@ class RemoteEngines:
         def ask(within_s: float | None) -> AsyncGenerator[SpeechChunk, None]:
             so_far.check()
             asked = replace(request)  # an object of its own, by which the call is told from the one before
-            return so_far.rest(pulled(self._tts_stream.stream.remote(asked, logs.carried()), asked, within_s))
+            return so_far.rest(pulled(lambda: self._tts_stream.stream.remote(asked, logs.carried()), asked, within_s))
 
         def lost() -> None:
             self._metrics.takeovers.inc(tags={"lost": "tts"})
