@@ -17,7 +17,7 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 
 from configs.models import AppConfig, MuxConfig
-from deployments import logs, tracing
+from deployments import cores, logs, tracing
 from deployments.admission import Admission, Note, Posted
 from deployments.live import LiveConfig
 from deployments.metrics import MuxMetrics
@@ -68,6 +68,7 @@ class Mux:
     def __init__(self, config: AppConfig, tts: Handle, lipsync: Handle) -> None:
         logs.join_serve()
         tracing.join_serve()
+        cores.keep_to_own()
         process.tune_for_latency()
         READERS.warm(decode_speech)
         store = shipped_store(config, config.mux.avatar_cache_bytes, use=Avatar.open)  # pages come into memory before anyone waits for them

@@ -9,22 +9,25 @@ from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from configs.models import MuxConfig
+from deployments import cores
 from deployments.ingress.answers import Streamed
 from deployments.ingress.graph_client import GraphClient
 from deployments.metrics import MuxMetrics
 from deployments.mux import RemoteEngines
 from deployments.routing import router_config
 from museserve.messages import AvatarRef, PreparationProgress, RenderedCrops, RenderRequest, SpeechChunk, SpeechRequest
+from museserve.runtime import cpu
 
 FOR_EVER_S = 3_600.0
 MUX = MuxConfig(segment_timeout_s=0.7, retries=1)  # before a second replica is asked as well
@@ -40,7 +43,12 @@ class Engines:
     """In place of TTS, LipSync and FacePrep. A case is the avatar's id, the text or the name that it is asked with."""
 
     def __init__(self, folder: str) -> None:
+        cores.keep_to_own()
         self._folder = Path(folder)
+
+    async def threads(self) -> tuple[int, int]:
+        """Of a pool of ours, and of OpenCV."""
+        return cpu.usable_cores(), cv2.getNumThreads()
 
     async def render(self, request: RenderRequest, ids: Any = None) -> RenderedCrops:
         case = request.avatar.id
@@ -98,13 +106,24 @@ class Asker:
         metrics = MuxMetrics()
         self._engines, self._late = RemoteEngines(engines, engines, MUX, metrics), RemoteEngines(engines, engines, LATE_MUX, metrics)
         self._narrow = RemoteEngines(narrow, narrow, LATE_MUX, metrics)
+        self._handles = engines, narrow
         self._client = GraphClient(relay, engines, max_live=8, patience_s=5.0)
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        return Starlette(routes=[Route("/health", self._health), Route("/stream/{case}", self._stream), Route("/{case}", self._do)])
+        return Starlette(
+            routes=[
+                Route("/health", self._health),
+                Route("/threads", self._threads),
+                Route("/stream/{case}", self._stream),
+                Route("/{case}", self._do),
+            ]
+        )
 
     async def _health(self, request: Request) -> Response:
         return PlainTextResponse("here")
+
+    async def _threads(self, request: Request) -> Response:
+        return JSONResponse([await handle.threads.remote() for handle in self._handles])
 
     async def _stream(self, request: Request) -> Response:
         return Streamed(self._client.speak(SpeechRequest(request.path_params["case"]), "pcm"))
@@ -181,11 +200,11 @@ def _frame(case: str) -> RenderRequest:
 def build(told: Told) -> Application:
     def made(cls: Any, name: str, **options: Any) -> Any:
         options = {"max_ongoing_requests": 20, **options}
-        return serve.deployment(cls, name=name, ray_actor_options={"num_cpus": 0.1}, **options)
+        return serve.deployment(cls, name=name, ray_actor_options={"num_cpus": options.pop("num_cpus", 0.1)}, **options)
 
     router = {"request_router_config": router_config(local=True)}
     engines = made(Engines, "Engines", num_replicas=2, **router).bind(told.folder)
-    narrow = made(Engines, "Narrow", max_ongoing_requests=1, **router).bind(told.folder)
+    narrow = made(Engines, "Narrow", max_ongoing_requests=1, num_cpus=2, **router).bind(told.folder)
     relay = made(Relay, "Relay", **router).bind(engines)
     app: Application = made(serve.ingress()(Asker), "Asker").bind(told.folder, relay, engines, narrow)
     return app

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from configs.models import ServerConfig
+from museserve.runtime import cpu
 from tests.ray_cluster import Cluster, cluster, until
 
 pytestmark = pytest.mark.serve
@@ -34,7 +35,7 @@ SENT_S = 1.0  # in which a call that was made would have begun
 @pytest.fixture(scope="module", params=[True, False], ids=["grpc", "object store"])
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Path]]:
     folder = tmp_path_factory.mktemp("noted")
-    with cluster(num_cpus=4, env={}, server=ServerConfig(fast_transport=request.param)) as made:
+    with cluster(num_cpus=4, env={cpu.SHARED: ""}, server=ServerConfig(fast_transport=request.param)) as made:
         app: dict[str, Any] = {
             "name": "museserve",
             "route_prefix": "/",
@@ -67,3 +68,8 @@ def test_when_the_caller_hangs_up_everything_below_stops(running: tuple[Cluster,
     with httpx.stream("GET", f"{made.url}/stream/hung_up", timeout=60) as answer:
         next(answer.iter_raw())
     until(lambda: noted(folder, "hung_up") == ["begun", "cancelled"], 30)
+
+
+def test_a_replica_keeps_to_the_cores_that_it_was_given(running: tuple[Cluster, Path]) -> None:
+    made, _ = running
+    assert httpx.get(f"{made.url}/threads", timeout=60).json() == [[1, 1], [min(2, cpu.usable_cores()), 1]]
