@@ -92,7 +92,7 @@ class Relay:
     def __init__(self, engines: Any) -> None:
         self._engines = RemoteEngines(engines, engines, MUX, MuxMetrics())
 
-    async def speak(self, request: SpeechRequest, audio_format: str) -> AsyncGenerator[bytes, None]:
+    async def speak(self, request: SpeechRequest, audio_format: str, whole: bool) -> AsyncGenerator[bytes, None]:
         async with aclosing(self._engines.synthesize(request)) as chunks:
             async for chunk in chunks:
                 yield chunk.pcm.tobytes()

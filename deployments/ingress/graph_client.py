@@ -107,7 +107,8 @@ class GraphClient:
 
         return self._counted(request, self._repulled(ask))
 
-    def speak(self, request: SpeechRequest, audio_format: str) -> AsyncGenerator[bytes, None]:
+    def speak(self, request: SpeechRequest, audio_format: str, whole: bool = False) -> AsyncGenerator[bytes, None]:
+        """whole: as `Mux.speak`. Raises BusyError, and as that."""
         begun = False
 
         async def ask(within_s: float | None) -> AsyncGenerator[bytes, None]:
@@ -115,7 +116,7 @@ class GraphClient:
             if begun:
                 raise EngineError("the speech broke off: what made it was lost; ask again")
             asked = replace(request)
-            async with aclosing(pulled(lambda: self._mux_stream.speak.remote(asked, audio_format), asked, within_s)) as pieces:
+            async with aclosing(pulled(lambda: self._mux_stream.speak.remote(asked, audio_format, whole), asked, within_s)) as pieces:
                 async for piece in pieces:
                     begun = True
                     yield piece

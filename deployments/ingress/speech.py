@@ -36,7 +36,7 @@ class Speech:
         speech = replace(parse_speech(body.input, delivery, self._max_chars), instructions=body.instructions or "")
         quotas.charge("chars", len(speech.text))
         began = time.perf_counter()
-        _, pieces = await begun(self._graph.speak(speech, body.response_format))
+        _, pieces = await begun(self._graph.speak(speech, body.response_format, whole=body.stream_format == "audio"))
         timing = {"Server-Timing": f"tts;dur={(time.perf_counter() - began) * 1e3:.1f}"}
         if body.stream_format == "sse":
             return Streamed(_events(pieces), media_type="text/event-stream", headers=timing | {"Cache-Control": "no-store"})

@@ -31,7 +31,7 @@ class Graph:
 
     asked: SpeechRequest
 
-    async def speak(self, speech: SpeechRequest, audio_format: str) -> AsyncGenerator[bytes, None]:
+    async def speak(self, speech: SpeechRequest, audio_format: str, whole: bool) -> AsyncGenerator[bytes, None]:
         self.asked = speech
         for piece in (b"one", b"two", b"three"):
             await asyncio.sleep(0)
