@@ -122,6 +122,8 @@ async def _form(request: Request, files: set[str]) -> Upload:
         for name, value in form.multi_items():
             if name in fields or name in uploads:
                 raise RequestError(f"field {name!r} was sent more than once")
+            if name.startswith("{"):
+                raise RequestError("the body is JSON, and its Content-Type says that it is a form; send Content-Type: application/json")
             if value == "" or (isinstance(value, UploadFile) and not value.filename and not value.size):
                 continue  # browsers send a field that was left empty, too
             if isinstance(value, UploadFile):
@@ -133,6 +135,4 @@ async def _form(request: Request, files: set[str]) -> Upload:
                 raise RequestError(f"field {name!r} must be a file")
             else:
                 fields[name] = value
-    if any(name.startswith("{") for name in fields):
-        raise RequestError("the body is JSON, and its Content-Type says that it is a form; send Content-Type: application/json")
     return Upload(fields, uploads)

@@ -100,7 +100,7 @@ def _decoded(data: bytes, kind: str, max_pixels: int) -> ByteArray:
 def _without_its_end(jpeg: bytes, max_pixels: int) -> ByteArray | None:
     """A photo that lacks no more than the mark at its end; None where pixels are missing, which what stands there would change."""
     try:
-        one, other = (_decoded(jpeg + more + JPEG_END, "JPEG", max_pixels) for more in (b"", b"\x5a" * 64))
+        one, other = (_decoded(jpeg.removesuffix(b"\xff") + more + JPEG_END, "JPEG", max_pixels) for more in (b"", b"\x5a" * 64))
     except DAMAGES:
         return None
     return one if np.array_equal(one, other) else None
