@@ -24,7 +24,10 @@ SETTINGS = haproxy.Settings(request_s=1.0, unread_s=1.0, connections=20, proxies
 
 
 class Answers(BaseHTTPRequestHandler):
-    """What stands behind HAProxy. /slow: bytes with long pauses; /full and /lost: what Serve says in text; /large: more than any buffer holds; /socket: a tunnel."""
+    """What stands behind HAProxy.
+
+    /slow: bytes with long pauses; /full and /lost: what Serve says in text; /large: more than any buffer holds; /socket: a tunnel.
+    """
 
     protocol_version = "HTTP/1.1"
     asked: list[str] = []
