@@ -64,6 +64,9 @@ def check_cluster(config: AppConfig) -> None:
     ]
     if config.access.auth is None:
         wrong.append("access.auth does not say who may use it: keys = who has one (museserve keys create), none = whoever reaches it")
+    keys_file = config.access.keys_file
+    if config.access.auth == "keys" and not (keys_file and keys_file.is_absolute()):
+        wrong.append(f"access.keys_file is {str(keys_file or '')!r}, another file on each node: give the path of one that each has, from / on")
     if wrong:
         raise ConfigError("this configuration is for one machine (museserve serve):\n  " + "\n  ".join(wrong))
 

@@ -100,6 +100,8 @@ def test_a_cluster_refuses_what_only_one_machine_has() -> None:
         ({"avatars": {"uri": ""}}, "avatars.uri"),
         ({"cache": {"uri": ""}}, "cache.uri"),
         ({"weights": {"uri": ""}, "lipsync": {"engine": "musetalk"}}, "weights.uri"),
+        ({"access": {"keys_file": None}}, "access.keys_file"),
+        ({"access": {"keys_file": "keys.json"}}, "access.keys_file"),
         ({"deployments": {"mux": {"graceful_shutdown_timeout_s": 599}}}, r"mux\.graceful_shutdown_timeout_s \(599\)"),
     ],
 )

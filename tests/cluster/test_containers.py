@@ -41,20 +41,27 @@ def test_up_alone_runs_the_cpu_engine_and_the_profile_gpu_one_in_its_place(argum
 
 
 def test_settings_come_from_a_file_or_the_environment_which_goes_before_it(tmp_path: Path) -> None:
-    for name in ("compose.yaml", ".env", "environment.env"):
+    for name in ("compose.yaml", ".env", "defaults.env", "environment.env"):
         shutil.copy(CLUSTER / name, tmp_path)
-    (tmp_path / "settings.env").write_text("OPENAI_API_KEY=of the file\nAWS_DEFAULT_REGION=eu-west-1\n")
-    read = compose("--project-directory", str(tmp_path), "-f", str(tmp_path / "compose.yaml"), "config", OPENAI_API_KEY="mine")
-    environment = yaml.safe_load(read)["services"]["cpu"]["environment"]
-    assert environment["OPENAI_API_KEY"] == "mine" and environment["AWS_DEFAULT_REGION"] == "eu-west-1"
-    assert "AWS_ACCESS_KEY_ID" not in environment
+
+    def environment(**given: str) -> dict[str, str]:
+        read = compose("--project-directory", str(tmp_path), "-f", str(tmp_path / "compose.yaml"), "config", **given)
+        found: dict[str, str] = yaml.safe_load(read)["services"]["cpu"]["environment"]
+        return found
+
+    plain = environment()
+    assert plain["MUSESERVE_AUTH"] == "none" and not {"AWS_ACCESS_KEY_ID", "MUSESERVE_CONFIG"} & set(plain)
+    (tmp_path / "settings.env").write_text("OPENAI_API_KEY=of the file\nAWS_DEFAULT_REGION=eu-west-1\nMUSESERVE_AUTH=keys\n")
+    mixed = environment(OPENAI_API_KEY="mine")
+    assert mixed["OPENAI_API_KEY"] == "mine" and mixed["AWS_DEFAULT_REGION"] == "eu-west-1" and mixed["MUSESERVE_AUTH"] == "keys"
+    assert environment(MUSESERVE_AUTH="none")["MUSESERVE_AUTH"] == "none"
 
 
 def test_keys_come_from_the_environment_alone() -> None:
     for name, service in COMPOSE["services"].items():
         for variable, value in service.get("environment", {}).items():
             assert not (value and re.search("KEY|SECRET|PASSWORD|TOKEN", variable)), (name, variable)
-    for name in (".env", "environment.env", "settings.env.example"):
+    for name in (".env", "defaults.env", "environment.env", "settings.env.example"):
         assert not re.search(r"(KEY|SECRET|PASSWORD)\w*=.", (CLUSTER / name).read_text()), name
 
 

@@ -71,18 +71,31 @@ def pods(overlay: str) -> Iterator[Manifest]:
 # --- what is generated ------------------------------------------------------------------------------------------------
 
 
-def test_generated_files_are_current(tmp_path: Path) -> None:
+def generate(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     command = tmp_path / "bin" / "museserve"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m museserve.app.cli "$@"\n')
     command.chmod(0o755)
     path = f"{command.parent}:{os.environ['PATH']}"
     env = {**os.environ, "INTO": str(tmp_path / "made"), "PYTHONPATH": str(ROOT), "PATH": path}
-    subprocess.run([KUBERAY / "generate"], env=env, check=True, capture_output=True, timeout=120)
+    return subprocess.run([KUBERAY / "generate", *arguments], env=env, check=False, capture_output=True, timeout=120)
+
+
+def test_generated_files_are_current(tmp_path: Path) -> None:
+    assert generate(tmp_path).returncode == 0
     made = {str(path.relative_to(tmp_path / "made")) for path in (tmp_path / "made").rglob("*") if path.is_file()}
     assert made == set(GENERATED)
     for name in GENERATED:
         assert (KUBERAY / name).read_text() == (tmp_path / "made" / name).read_text(), "run: cluster/kuberay/generate"
+
+
+def test_a_setting_that_is_refused_changes_no_file(tmp_path: Path) -> None:
+    kept = tmp_path / "made" / GENERATED[1]
+    kept.parent.mkdir(parents=True)
+    kept.write_text("as before")
+    done = generate(tmp_path, "--set", "avatars.ur=s3://mine/avatars")
+    assert done.returncode and b"avatars.ur" in done.stderr
+    assert [path for path in (tmp_path / "made").rglob("*") if path.is_file()] == [kept] and kept.read_text() == "as before"
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -154,11 +167,19 @@ def test_pod_monitors_scrape_ports_that_pods_have() -> None:
     """Its kind has no schema here, so its few keys are named."""
     (monitor,) = of_kind("production", "PodMonitor")
     assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
-    assert set(monitor["spec"]) == {"jobLabel", "selector", "podMetricsEndpoints"}
+    assert set(monitor["spec"]) == {"selector", "podMetricsEndpoints"}
     templates = groups("production").values()
     named = {port["name"] for template in templates for port in template["spec"]["containers"][0]["ports"]}
     for endpoint in monitor["spec"]["podMetricsEndpoints"]:
         assert set(endpoint) <= {"port", "relabelings", "metricRelabelings"} and endpoint["port"] in named
+    jobs = {
+        label["replacement"]
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]
+        for label in endpoint["relabelings"]
+        if label["targetLabel"] == "job"
+    }
+    scraped = yaml.safe_load((KUBERAY.parent / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
+    assert jobs == {config["job_name"] for config in scraped}  # rules.yaml asks for them
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
     assert all(template["metadata"]["labels"].items() >= wanted for template in templates)
 
