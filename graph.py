@@ -68,7 +68,7 @@ def check_cluster(config: AppConfig) -> None:
     if config.access.auth == "keys" and not (keys_file and keys_file.is_absolute()):
         wrong.append(f"access.keys_file is {str(keys_file or '')!r}, another file on each node: give the path of one that each has, from / on")
     if wrong:
-        raise ConfigError("this configuration is for one machine (museserve serve):\n  " + "\n  ".join(wrong))
+        raise ConfigError("this configuration does not fit a cluster:\n  " + "\n  ".join(wrong))
 
 
 def _stores(config: AppConfig) -> dict[str, str]:
