@@ -16,10 +16,10 @@ MYPY_WITHOUT_TORCH = $(shell $(BIN)/python -c 'import torch' 2>/dev/null || \
 PIP = $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-slow check check-web fix bench bench-gpu bench-cluster bench-load bench-faults fuzz audit docs doctor clean
+.PHONY: help run install test test-slow test-pythons test-library check check-web fix bench bench-gpu bench-cluster bench-load bench-faults fuzz audit docs doctor clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
 
 run: $(INSTALLED) ## install what is missing and run the service until Ctrl-C
 	@exec $(BIN)/museserve serve --config $(CONFIG)
@@ -31,6 +31,17 @@ test: $(TEST_INSTALLED) ## every test that this machine can run; EXTRAS=test,neu
 
 test-slow: $(TEST_INSTALLED) ## the tests at full size, too: minutes, 10 GB of memory
 	$(BIN)/python -m pytest -m slow
+
+test-pythons: ## the tests without a cluster or a browser, on each of Python 3.10, 3.11 and 3.12 that is here; pyenv's too
+	@for version in 3.10 3.11 3.12; do \
+		python=$$(command -v python$$version) && $$python -c 'import venv' 2>/dev/null || \
+			python=$$(ls -d $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python 2>/dev/null | tail -n 1); \
+		test -n "$$python" || { echo "SKIPPED: Python $$version is not here"; continue; }; \
+		$(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$python test-library || exit 1; \
+	done
+
+test-library: $(TEST_INSTALLED)
+	$(BIN)/python -m pytest -m "not serve and not browser and not slow and not gpu and not weights"
 
 check: $(TEST_INSTALLED) check-web ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -45,6 +45,7 @@ def document() -> dict[str, Any]:
     paths: dict[str, Any] = {
         "/health": {"get": _operation("What runs, and why", {"200": _json("engine, reason, device, weights, voices, versions")})},
         "/v1/voices": {"get": _operation("Voices", {"200": _json("data: list of voices")})},
+        "/v1/audio/models": {"get": _operation("Models, as Open WebUI asks for them", {"200": _json("models: list of id and name")})},
         "/v1/audio/voices": {"get": _operation("Voices, as clients of OpenAI's ask for them", {"200": _json("voices: list of id and name")})},
         "/v1/models": {"get": _operation("Models, as clients of OpenAI's ask for them", {"200": _json("data: list of models")})},
         "/v1/models/{id}": {

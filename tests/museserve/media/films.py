@@ -57,23 +57,28 @@ def film(
         return Path(out.name).read_bytes()
 
 
-def hdr_film(frames: Iterable[ByteArray], kind: hdr.Kind, *, codec: str = "libx265", peak: float = 1.0, fps: int = 25) -> bytes:
-    """RGB frames of BT.709 as a phone would film them in 10 bits. peak: how often the reference white their white shines."""
+def hdr_film(frames: Iterable[ByteArray], kind: hdr.Kind, *, codec: str = "libx265", peak: float = 1.0, tagged: bool = True) -> bytes:
+    """RGB frames of BT.709 as a phone would film them in 10 bits.
+
+    peak: how often the reference white their white shines. tagged: with more than the transfer.
+    """
     frames, out = list(frames), io.BytesIO()
     with av.open(out, "w", format="mp4") as container:
-        stream: Any = container.add_stream(codec, rate=fps)
+        stream: Any = container.add_stream(codec, rate=25)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p10le"
         trc = {"PQ": 16, "HLG": 18}[kind]
-        stream.codec_context.color_primaries, stream.codec_context.color_trc, stream.codec_context.colorspace = 9, trc, 9
-        stream.codec_context.color_range = 1
+        stream.codec_context.color_trc = trc
+        if tagged:
+            stream.codec_context.color_primaries, stream.codec_context.colorspace, stream.codec_context.color_range = 9, 9, 1
         stream.options = {"crf": "12", "preset": "ultrafast"} | (
             {"x265-params": "log-level=none:pools=1:frame-threads=1"} if codec == "libx265" else {}
         )
         for i, rgb in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.round(_filmed(rgb, kind, peak) * 65_535).astype(np.uint16), format="rgb48le")
             frame = frame.reformat(format="yuv420p10le", dst_colorspace=9, dst_color_range=1)
-            frame.pts, frame.color_primaries, frame.color_trc = i, 9, trc
+            frame.pts, frame.color_trc = i, trc
+            frame.color_primaries, frame.colorspace, frame.color_range = (9, 9, 1) if tagged else (2, 2, 0)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return out.getvalue()

@@ -70,12 +70,18 @@ def test_lights_four_times_as_bright_as_paper_keep_their_steps(kind: hdr.Kind) -
     assert np.ptp(levels, axis=1).max() <= 4, "grey stays grey"
 
 
-def test_turned_and_scaled_down() -> None:
+def test_scaled_down() -> None:
     picture = np.kron(chart(), np.ones((14, 14, 1), np.uint8))
     frames, info = read(hdr_film([picture] * 12, "HLG"))
     assert (info.width, info.height, info.source) == (1350, 1080, (2240, 1792))
     small = np.asarray(cv2.resize(frames[3], (160, 128), interpolation=cv2.INTER_AREA), np.uint8)
     assert np.abs(blocks(small) - COLOURS)[COLOURS.max(axis=1) < 180].max() < 5
+
+
+def test_a_clip_that_tells_nothing_but_its_transfer() -> None:
+    frames, info = read(hdr_film([chart()] * 12, "HLG", codec="libx264", tagged=False))
+    assert info.hdr == "HLG"
+    assert np.abs(blocks(frames[3]) - COLOURS)[COLOURS.max(axis=1) < 180].max() < 5
 
 
 def test_an_ordinary_clip_is_not_touched() -> None:
