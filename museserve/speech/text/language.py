@@ -158,6 +158,7 @@ def _is_quoted(found: str, counts: Counter[str], words: list[str]) -> bool:
 
 def _latin(text: str, words: list[str]) -> tuple[str, int]:
     lowered = text.lower()
+    words = [word for word in words if len(word) > 1] + sorted({word for word in words if len(word) == 1})  # two O(n) make no Portuguese
     scores = {tag: sum(word in known for word in words) for tag, known in _WORD_SETS.items()}
     for tag, letters in _LATIN_LETTERS.items():
         scores[tag] += 2 * any(letter in lowered for letter in letters)

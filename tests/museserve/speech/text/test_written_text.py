@@ -116,4 +116,4 @@ def corpus(name: str) -> list[list[str]]:
 @pytest.mark.parametrize("name", ["ko", "en"])
 def test_interview_questions(name: str) -> None:
     wrong = {written: said(written) for written, spoken in corpus(name) if said(written) != spoken}
-    assert not wrong and len(corpus(name)) >= 100
+    assert not wrong and len(corpus(name)) >= 200
