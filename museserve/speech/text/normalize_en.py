@@ -36,7 +36,7 @@ def _any(names: Iterable[str]) -> str:
 
 
 _UNIT, _COIN, _CODE, _WEEKDAY = _any(_UNITS), _any(_COINS), _any(_CODES), _any(_WEEKDAYS)
-_PER_UNIT = rf"(?:(?P<bar>/)(?P<per>{_any(_PER)}))?"
+_PER_UNIT = rf"(?:/ ?(?P<per>(?:{_any(_PER)})(?![A-Za-z0-9])|[a-z]{{3,12}}\b))?"
 _MUCH = r"(?:(?:bn|tn|mn|MM|[kKmMbBT])(?![A-Za-z])|(?:thousand|million|billion|trillion)\b)"
 _TO = r"\s?[-–—~～]\s?"
 _NOW = r"[Pp]resent|[Nn]ow|[Cc]urrent|[Tt]oday"
@@ -47,6 +47,9 @@ _CLOCK = r"\d{1,2}(?::[0-5]\d)?(?: ?[apAP]\.?[mM]\b\.?)?"
 # Behind "a 10 kg": what does not make the measure an adjective of what follows.
 _ARTICLE = re.compile(r"\b[Aa]n? $")
 _NOUN = re.compile(r" (?!(?:a|an|per|each|every|in|for|to|and|or|on|at|of|is|was|are|from|by|with|than|if|when|but|while|so)\b)[a-z]")
+_PLACE = re.compile(
+    r"\b(?:Apt|Apartment|Room|Rm|Unit|Suite|Gate|Seat|Block|Bldg|Building|Floor|Hall|Group|Class|Form|Flight|Terminal|Section|Exhibit)\.? $"
+)
 _LONG = re.compile(" (?:tall|long|high|wide|deep|away|above|below)")
 _PARTS = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅛": (1, 8)}
 _LETTERED = r"SHA|RAM|LAN|WAN|ROM|LED|CAD|ISO|MAC|PIN|SIM|BIO|LAB|TOP|MAX|DAY|WEB|APP|NET|BAC"  # said as words before a digit, too
@@ -62,11 +65,16 @@ def english_rules() -> tuple[Finder, ...]:
     any_sign = "|".join(re.escape(sign) for sign in sorted(_SIGNS, key=len, reverse=True))
     return (
         Rule("address", r"(?:https?://|www\.)[^\s<>\"]+", _address),
-        Rule("mail", r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+", _mail),
+        Rule("mail", r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){0,4}\.[A-Za-z][\w-]{0,62}", _mail),
         Rule("formula", r"\$(?=\S)(?P<tex>[^$\n]{1,120})(?<=\S)\$(?!\d)", lambda m: _tex(m["tex"])),
         Rule("formula", r"\\(?:frac|sqrt|times|cdot|leq?|geq?|neq?)\b\S*", lambda m: _tex(m[0])),
         Rule("date", rf"{_START}(?P<y>(?:19|20)\d\d)(?P<sign>[-./]){_MONTH}(?P=sign){_DAY}(?![\w/-]|[.,:]\d)", _date),
-        Rule("date", rf"{_START}(?P<a>\d{{1,2}})/(?P<b>\d{{1,2}})/(?P<y>(?:19|20)\d\d)(?![\w/-]|[.,:]\d)", _slashed),
+        Rule("date", rf"{_START}(?P<a>\d{{1,2}})/(?P<b>\d{{1,2}})/(?P<y>(?:19|20)?\d\d)(?![\w/-]|[.,:]\d)", _slashed),
+        Rule(
+            "date",
+            r"\b(?P<of>[Oo]n|[Bb]y|[Bb]efore|[Uu]ntil|[Aa]fter|[Dd]ue|[Ss]ince) (?!9/11)(?P<m>0?[1-9]|1[0-2])/(?P<d>[12]\d|3[01])(?![\w/-]|[.,]\d)",
+            _short_date,
+        ),
         Rule(
             "date",
             rf"(?<![\w.,/:-])(?P<d>[12]\d|3[01]|0?[1-9])(?:st|nd|rd|th)? (?P<month>{_MONTH_NAME})\b\.?(?:,? (?P<y>(?:19|20)\d\d)\b)?(?! \d)",
@@ -74,7 +82,8 @@ def english_rules() -> tuple[Finder, ...]:
         ),
         Rule(
             "months",
-            rf"\b(?P<a>{_MONTH_NAME})\b\.?(?P<y> (?:19|20)\d\d)?{_TO}(?P<b>{_MONTH_NAME}|{_NOW})\b\.?(?P<y2> (?:19|20)\d\d\b)?",
+            rf"\b(?P<a>{_MONTH_NAME})\b\.?(?P<y> (?:19|20)\d\d| ?['’]\d\d)?"
+            rf"{_TO}(?P<b>{_MONTH_NAME}|{_NOW})\b\.?(?P<y2> (?:19|20)\d\d\b| ?['’]\d\d\b)?",
             _months,
         ),
         Rule(
@@ -86,11 +95,15 @@ def english_rules() -> tuple[Finder, ...]:
         Rule("range", rf"(?<![\w.,/:-])(?P<y>(?:19|20)\d\d){_TO}(?P<now>{_NOW})\b", lambda m: f"{english_numbers.year(m['y'])} to {m['now']}"),
         Rule("year", r"\b(?P<of>[Ii]n|[Ss]ince|[Uu]ntil|[Dd]uring|[Ff]rom|[Bb]efore|[Aa]fter|to) (?P<y>1[5-9]\d\d)(?![\w%/,.:-]\w|\w)", _year),
         Rule("weekdays", rf"\b(?:{_WEEKDAY})\b(?:(?: ?[-–~/] ?|, )(?:{_WEEKDAY})\b)+", _weekdays),
-        Rule("weekday", rf"(?<=\()(?:{_WEEKDAY})(?=\))|(?<=\b[Oo]n )(?:{_WEEKDAY})\b", lambda m: _WEEKDAYS[m[0]]),
+        Rule(
+            "weekday",
+            rf"(?<=\()(?P<a>{_WEEKDAY})(?=\))|(?<=\b[Oo]n )(?P<b>{_WEEKDAY})\b\.?|\b(?P<c>{_WEEKDAY})\b\.?(?=,? (?:(?:{_MONTH_NAME})\b|\d))",
+            lambda m: _WEEKDAYS[m["a"] or m["b"] or m["c"]],
+        ),
         Rule("times", rf"(?<![\w:$€£.,-])(?P<a>{_CLOCK}){_TO}(?P<b>{_CLOCK})(?![\w:-]|\.\d)", _times),
         Rule(
             "phone",
-            r"(?<![\w+])(?:\+\d{1,3}[- ])?\(?0?\d{2,4}\)?[- ]\d{3,4}[- ]\d{4}(?![\w-])"
+            r"(?<![\w+])(?:(?:\+\d{1,3}|1)[- ])?\(?0?\d{2,4}\)?[- ]\d{3,4}[- ]\d{4}(?![\w-])"
             r"|(?<![\w+])\+\d{1,3}(?:[- ]\(?\d{1,4}\)?){2,5}(?![\w-])",
             _phone,
         ),
@@ -100,17 +113,17 @@ def english_rules() -> tuple[Finder, ...]:
             lambda m: f"{english_numbers.year(m['a'])} to {english_numbers.year(m['b'])}",
         ),
         Rule("range", rf"{_START}(?P<a>{_NUMBER})\s?[~～∼–]\s?(?P<b>{_NUMBER}){_END}", r"{a} to {b}"),
-        Rule("range", rf"{_START}(?P<a>\d{{1,3}}(?:\.\d+)?)-(?P<b>\d{{1,3}}(?:\.\d+)?)(?= ?[A-Za-z%]|[,.;:!?)]|\s*$)", r"{a} to {b}"),
+        Rule("range", rf"{_START}(?P<a>\d{{1,3}}(?:\.\d+)?)-(?P<b>\d{{1,3}}(?:\.\d+)?)(?= ?[A-Za-z%]|[,.;:!?)]|\s*$)", _hyphened),
         Rule("decade", r"(?<![\w.])(?P<y>1[5-9]\d0|20\d0)s\b", lambda m: english_numbers.decade(m["y"])),
         Rule(
             "money",
             rf"(?<!\w)(?P<coin>{_COIN}) ?(?P<a>{_NUMBER})(?: ?(?P<big_a>{_MUCH}))?{_TO}"
-            rf"(?P<again>{_COIN})? ?(?P<n>{_NUMBER})(?: ?(?P<big>{_MUCH}))?{_END}",
+            rf"(?P<again>{_COIN})? ?(?P<n>{_NUMBER})(?: ?(?P<big>{_MUCH}))?{_PER_UNIT}{_END}",
             _money_range,
         ),
-        Rule("money", rf"(?<!\w)(?P<coin>{_COIN}) ?(?P<n>{_NUMBER})(?: ?(?P<big>{_MUCH}))?{_END}", _money),
-        Rule("money", rf"{_START}(?P<n>{_NUMBER})(?: ?(?P<big>{_MUCH}))? ?(?P<coin>{_CODE})\b", _money),
-        Rule("money", rf"\b(?P<coin>{_CODE}) ?(?P<n>{_NUMBER})(?: ?(?P<big>{_MUCH}))?{_END}", _money),
+        Rule("money", rf"(?<!\w)(?P<coin>{_COIN}) ?(?P<n>{_NUMBER})(?: ?(?P<big>{_MUCH}))?{_PER_UNIT}{_END}", _money),
+        Rule("money", rf"{_START}(?P<n>{_NUMBER})(?: ?(?P<big>{_MUCH}))? ?(?P<coin>{_CODE})\b{_PER_UNIT}", _money),
+        Rule("money", rf"\b(?P<coin>{_CODE}) ?(?P<n>{_NUMBER})(?: ?(?P<big>{_MUCH}))?{_PER_UNIT}{_END}", _money),
         Rule(
             "height",
             r"(?<![\w.])(?P<feet>\d)['′’](?P<inches>\d{1,2})(?:[\"″”]|'')",
@@ -126,6 +139,13 @@ def english_rules() -> tuple[Finder, ...]:
             r"\b(?P<of>War|Part|Phase|Type|Tier|Level|Volume|Chapter|Section) (?P<n>XII|XI|IX|VIII|VII|VI|IV|III|II)\b",
             lambda m: f"{m['of']} {_NUMERALS[m['n']]}",
         ),
+        Rule(
+            "Roman numeral",
+            r"\b(?P<of>Elizabeth|Henry|George|Edward|Charles|James|William|Richard|Louis|Napoleon|Philip|Catherine|Nicholas|Alexander|Peter"
+            r"|John Paul|Benedict|Pius|Frederick|Francis) (?P<n>XII|XI|IX|VIII|VII|VI|IV|III|II)\b",
+            lambda m: f"{m['of']} the {english_numbers.ordinal(_NUMERALS[m['n']])}",
+        ),
+        Rule("Roman numeral", r"(?<=[a-z] )(?P<n>VIII|VII|III|II|XII)\b(?!\.\w)", lambda m: str(_NUMERALS[m["n"]])),
         Rule("Roman numeral", "[Ⅰ-Ⅻⅰ-ⅻ]", lambda m: str(int(unicodedata.numeric(m[0])))),
         Rule(
             "power", r"(?<![\w.])(?P<a>\d+(?:\.\d+)?)[eE](?P<n>[-+]?\d{1,3})(?!\w)", lambda m: f"{m['a']} times 10 to the power of {_signed(m['n'])}"
@@ -165,6 +185,16 @@ def english_rules() -> tuple[Finder, ...]:
         Rule("letters", rf"(?<![\w-])(?!(?:{_LETTERED})\d)(?P<a>[A-Z]{{2,3}})(?P<n>\d{{1,2}})(?![\w-])", lambda m: f"{' '.join(m['a'])} {m['n']}"),
         Rule("color", r"#(?P<n>(?=[0-9A-Fa-f]*[A-Fa-f])[0-9A-Fa-f]{6}|[A-F]{3})\b", lambda m: f"hash {' '.join(m['n'].upper())}"),
         Rule("less", r"(?<![\w)\]\"])(?P<sign>[<>]=?|~|≈) ?(?=[$€£₩]?\d)", lambda m: _ABOUT[m["sign"]]),
+        Rule("ratio", r"\b(?P<a>[A-Z]):(?P<b>[A-Z])\b(?!:)", "{a} to {b}"),
+        Rule("function", r"(?<![\w(])(?P<f>[fghFGH])\((?P<x>\w{1,3})\)", "{f} of {x}"),
+        Rule("factorial", r"(?<!\w)(?P<n>[a-z]|\d{1,2})!(?= ?[a-z=<>+*/-])", "{n} factorial"),
+        Rule("every", r"\b[qQ](?P<n>\d{1,2})[hH]\b", "every {n} hours"),
+        Rule(
+            "digits",
+            r"(?<!\d)\d{5}-\d{4}(?![\d-])|(?<=\b[Zz][Ii][Pp] code )\d{5}\b|(?<=\b[Cc]all )\d{3}\b(?![-,.]\d)|(?<=\b[Dd]ial )\d{3}\b(?![-,.]\d)",
+            _spaced,
+        ),
+        Rule("pronoun", r"\b(?P<a>[Hh]e|[Hh]is|[Hh]im|[Ss]he|[Hh]er)/(?P<b>she|he|hers|her|him|his)\b", "{a} or {b}"),
         Rule("not", r"(?<![\w!])!(?=[A-Za-z(])", "not "),
         Rule("digits", r"\d{16,}", lambda m: " ".join(m[0])),
         Rule("number", r"(?<![\w.])\d{1,3}(?:_\d{3})+(?![\w])", lambda m: m[0].replace("_", ",")),
@@ -177,7 +207,7 @@ def english_rules() -> tuple[Finder, ...]:
         Rule("version", rf"(?:{_VERSIONED})(\d+)\.(\d+)(?![\d.]\d|\d)", lambda m: f"{m[1]} point {m[2]}"),
         Rule("decimal", r"(?<![\w.,])(\d+)\.(\d*0)(?![\w.]\d|\d)", lambda m: f"{m[1]} point {' '.join(m[2])}"),
         Rule("file", rf"\b([A-Za-z][\w-]{{0,63}})\.({_FILE_ENDINGS})\b(?!\.?\w)", _file),
-        Rule("times", r"(?<![\w.])(\d+(?:\.\d+)?)[xX](?![\w])", lambda m: f"{m[1]} times"),
+        Rule("times", r"(?<![\w.])(\d+(?:\.\d+)?)[xX](?!\w| ?[-+−=*/^²³])", lambda m: f"{m[1]} times"),
         Rule("thousands", r"(?<![\w.$£€¥₩])(\d+(?:\.\d+)?)([kKMB])(?=\s+[a-z]|[,.?!;:]|\s*$)", _thousands),
         Rule("sign", any_sign, lambda m: f" {_SIGNS[m[0]]} "),
         Rule("star", r"(?<=[\w)])\s\*\s(?=[\w(])|(?<=\d)\*(?=\d)", " times "),
@@ -192,6 +222,10 @@ def english_rules() -> tuple[Finder, ...]:
     )
 
 
+def _spaced(match: re.Match[str]) -> str:
+    return ", ".join(" ".join(group) for group in match[0].split("-"))
+
+
 def _signed(digits: str) -> str:
     return digits.replace("-", "minus ").lstrip("+")
 
@@ -201,6 +235,15 @@ def _superscript(match: re.Match[str]) -> str:
     if match["n"] in ("²", "³"):
         return f"{match['a']} {'squared' if digits == '2' else 'cubed'}"
     return f"{match['a']} to the power of {'minus ' if '⁻' in match['n'] else ''}{digits}"
+
+
+def _hyphened(match: re.Match[str]) -> str | None:
+    return None if _is_place(match) else f"{match['a']} to {match['b']}"
+
+
+def _is_place(match: re.Match[str]) -> bool:
+    """Room 3-204, Apt. 4B."""
+    return _PLACE.search(match.string[max(0, match.start() - 12) : match.start()]) is not None
 
 
 def _date(match: re.Match[str]) -> str:
@@ -219,7 +262,12 @@ def _slashed(match: re.Match[str]) -> str | None:
     """Month first, as Americans write it, unless that is no month."""
     first, second = int(match["a"]), int(match["b"])
     month, day = (first, second) if first <= 12 else (second, first)
-    return english_numbers.date(match["y"], month, day) if 1 <= month <= 12 and 1 <= day <= 31 else None
+    year = match["y"] if len(match["y"]) == 4 else ("20" if match["y"] < "50" else "19") + match["y"]
+    return english_numbers.date(year, month, day) if 1 <= month <= 12 and 1 <= day <= 31 else None
+
+
+def _short_date(match: re.Match[str]) -> str:
+    return f"{match['of']} {english_numbers.MONTHS[int(match['m']) - 1]} {english_numbers.ordinal(int(match['d']))}"
 
 
 def _full(month: str) -> str:
@@ -227,7 +275,11 @@ def _full(month: str) -> str:
 
 
 def _of(year: str | None) -> str:
-    return f" {english_numbers.year(year.strip())}" if year else ""
+    """2021 and '21 behind a month."""
+    digits = (year or "").strip(" '’")
+    if len(digits) == 2:
+        return f" {'oh ' if digits[0] == '0' else ''}{english_numbers.below_hundred(int(digits))}"
+    return f" {english_numbers.year(digits)}" if digits else ""
 
 
 def _day_first(match: re.Match[str]) -> str:
@@ -273,12 +325,16 @@ def _is_adjective(match: re.Match[str]) -> bool:
 
 
 def _money(match: re.Match[str]) -> str:
-    return _amount(match["coin"], match["n"], match["big"], _is_adjective(match))
+    return _amount(match["coin"], match["n"], match["big"], _is_adjective(match)) + _per(match)
+
+
+def _per(match: re.Match[str]) -> str:
+    return f" per {_PER.get(match['per'], match['per'])}" if match["per"] else ""
 
 
 def _money_range(match: re.Match[str]) -> str:
     """$5-10M is all millions, $800K-$1M is not."""
-    after = _amount(match["coin"], match["n"], match["big"], _is_adjective(match))
+    after = _amount(match["coin"], match["n"], match["big"], _is_adjective(match)) + _per(match)
     if match["again"] or (match["big_a"] and match["big_a"] != match["big"]):
         return f"{_amount(match['coin'], match['a'], match['big_a'])} to {after}"
     return f"{match['a']} to {after}"
@@ -312,7 +368,7 @@ def _mixed(match: re.Match[str]) -> str | None:
 def _mark(match: re.Match[str]) -> str | None:
     """4.5/5 and 34/36 are out of the best; 120/80 is a blood pressure; 50/50 and 9/11 are neither."""
     above, below = float(match["a"]), float(match["b"])
-    if "." in match["a"] or (12 < above <= below and above + below != 100):
+    if "." in match["a"] or (12 < above < below and above + below != 100) or above == below >= 100:
         return f"{match['a']} out of {match['b']}"
     return f"{match['a']} over {match['b']}" if 70 <= above <= 260 and 30 <= below <= 160 and below < above else None
 
@@ -365,7 +421,7 @@ def _unit(match: re.Match[str]) -> str | None:
         said = _singular(said)
     if "." in number and number[-1] == "0":
         number = f"{number.partition('.')[0]} point {' '.join(number.partition('.')[2])}"
-    return f"{number}{' plus' if match['more'] else ''} {said}{' per ' + _PER[match['per']] if match['per'] else ''}{', ' if match['next'] else ''}"
+    return f"{number}{' plus' if match['more'] else ''} {said}{_per(match)}{', ' if match['next'] else ''}"
 
 
 def _comparison(match: re.Match[str]) -> str:
@@ -407,5 +463,5 @@ def _file(match: re.Match[str]) -> str | None:
     return f"{match[1].replace('_', ' ')} dot {_SHORT_ENDINGS.get(match[2], match[2])}"
 
 
-def _thousands(match: re.Match[str]) -> str:
-    return f"{match[1]} {_TIMES[match[2]]}"
+def _thousands(match: re.Match[str]) -> str | None:
+    return None if _is_place(match) else f"{match[1]} {_TIMES[match[2]]}"

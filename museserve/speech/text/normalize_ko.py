@@ -70,6 +70,10 @@ _NUMBERS = re.compile(r"번\s?(?:오류|에러|코드|상태|응답|문제|질�
 _VERSIONED = re.compile(
     r"(?:버전|파이썬|자바|노드|루비|파이토치|텐서플로|Python|Java|Node(?:\.js)?|Ruby|Go|PyTorch|TLS|HTTP|PHP|Kotlin|Spring Boot)\s?$", re.I
 )
+_SECRET = re.compile(
+    r"(?:비밀번호|인증\s?번호|일련\s?번호|등록번호|우편번호|사번|학번|수험번호|접수번호|송장\s?번호|PIN)(?:[은는이가]|\s[앞뒷]자리|:)?\s?$"
+)
+_ORDINALS = "첫 둘 셋 넷 다섯 여섯 일곱 여덟 아홉".split()
 NAMED_CHARS = 16  # before a number that are looked at for what it is a number of
 _HANGUL_RUN = re.compile(r"[가-힣]+")
 _MAGNITUDE = re.compile(r"(?:십|백|천)?(?:만|억|조)|천(?![가-힣]*터)|백(?![가-힣]*[엔업])")
@@ -160,7 +164,11 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
         Rule("Roman numeral", "[Ⅰ-Ⅻⅰ-ⅻ]", lambda m: korean_numbers.sino(int(unicodedata.numeric(m[0])))),
         Rule("power", "(?<=[0-9A-Za-z가-힣])[⁻⁺]?[⁰¹²³⁴-⁹]+", _superscript),
         Rule("sign", r"[△▽▼]\s?(?=\d)", "마이너스 "),
-        Rule("date", _START + r"(?P<y>\d{4})[-./](?P<m>0?[1-9]|1[0-2])[-./](?P<d>[12]\d|3[01]|0?[1-9])(?![\d.]?\d)" + _DATED, _date),
+        Rule(
+            "date",
+            _START + r"(?P<y>\d{4})[-./](?P<m>0?[1-9]|1[0-2])[-./](?P<d>[12]\d|3[01]|0?[1-9])(?:\.(?=\s?[~～∼–(]|\s[가-힣]))?(?![\d.]?\d)" + _DATED,
+            _date,
+        ),
         Rule("phone", _START + r"(?:0\d{1,2}[-. ]\d{3,4}[-. ]\d{4}|1[568]\d\d-\d{4}|01\d{8,9}|\d{3,6}(?:-\d{2,7}){2,})(?!\d)", _phone),
         Rule("time", _START + r"(?P<h>[01]?\d|2[0-4]):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d))?(?![\d:])", _clock),
         Rule(
@@ -187,6 +195,14 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
         Rule("days", r"(?<![A-Za-z])D\s?(?P<sign>[-+−])\s?(?P<n>\d{1,3})(?!\d)", _days),
         Rule("counter", rf"(?<!\+){_START}(?P<n>{_NUM})(?=(?P<counter>{_COUNTERS})|\s(?P<apart>{_COUNTERS})(?:{_COUNTER_ENDS}))", _counted),
         Rule("ordinal", rf"(?<![가-힣])제\s?(?P<n>{_NUM})", lambda m: "제" + korean_numbers.number(m["n"])),
+        Rule("ordinal", r"(?<![\d.])(?P<n>[1-9])째(?=[ ,로])", lambda m: _ORDINALS[int(m["n"]) - 1] + "째"),
+        Rule(
+            "floor",
+            r"(?<![A-Za-z0-9])(?P<b>B?)(?P<n>\d{1,2})F(?![A-Za-z0-9])",
+            lambda m: f"{'지하 ' if m['b'] else ''}{korean_numbers.sino(int(m['n']))} 층",
+        ),
+        Rule("level", r"(?<![A-Za-z])[Ll]v\.?\s?(?=\d)", "레벨 "),
+        Rule("more", r"(?<=[년세점명급월])\s?(?P<sign>[↑↓])", lambda m: " 이상" if m["sign"] == "↑" else " 이하"),
         Rule("number", _NUM, _plain_number),
         Rule("English", r"[A-Za-z][A-Za-z0-9]*(?:['’](?:s|t|re|ve|ll|d|m)\b)?(?:-\d+(?![\d.]))?", lambda m: _latin(m, known), re.ASCII),
         Rule("power", r"\^(?P<n>\w+)", lambda m: _power(m["n"]), re.ASCII),
@@ -437,6 +453,8 @@ def _counted(match: re.Match[str]) -> str | None:
 
 def _plain_number(match: re.Match[str]) -> str:
     text = match.string
+    if match[0].isdecimal() and len(match[0]) >= 4 and _SECRET.search(text, max(0, match.start() - NAMED_CHARS), match.start()):
+        return korean_numbers.one_by_one(match[0])
     if "." in match[0] and _VERSIONED.search(text, max(0, match.start() - NAMED_CHARS), match.start()):
         return _dotted(match[0])
     return _said_number(match, match[0], match.end())

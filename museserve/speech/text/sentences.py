@@ -43,7 +43,9 @@ _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'“‘])(?:e\.g|i\.e|a\.k\.a|cf|vs|approx|Dr|Mr|Mrs|Ms|Prof|St|Jr|Sr|Gen|Rep|Sen|Lt|Col|Capt|Sgt|No|Nos|Fig|Figs|Eq|Ch|Sec|Vol|pp|p|ed|"
     r"dept|est|Mt|Ft|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|z\.B|d\.h|usw|bzw|Sra|Sr|Dra|Mme|M|ca)\.$"
 )
-_BEFORE_NUMBER = re.compile(r"(?:^|[\s(])(?:[Nn]os?|[Ee]xt|[Mm]ax|[Mm]in|[Aa]vg|[Aa]rts?|[Pp]ara|[Rr]ev|[Tt]el|[Qq]ty|[Ii]ncl|[Ee]xcl|[Ee]st)\.$")
+_BEFORE_NUMBER = re.compile(
+    r"(?:^|[\s(])(?:[Nn]os?|[Ee]xt|[Mm]ax|[Mm]in|[Aa]vg|[Aa]rts?|[Pp]ara|[Rr]ev|[Tt]el|[Qq]ty|[Ii]ncl|[Ee]xcl|[Ee]st|Apt|Rm|Bldg|Ste)\.$"
+)
 _BEFORE_NAME = re.compile(r"(?:^|\s)(?:v|Asst|Assoc|Mgr|Eng|Univ|Dept)\.$")
 _LISTED = re.compile(r"\s*(?:[QA]?\d{1,2}|[A-Za-z가-힣])\.")
 _INITIALS = re.compile(r"(?:^|[\s(\"'“‘.])(?:[A-Z]\.)+$")
