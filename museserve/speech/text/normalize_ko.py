@@ -14,7 +14,7 @@ from museserve.speech.text.hanja import HANJA, read_hanja
 from museserve.speech.text.latex import plain_formula
 from museserve.speech.text.rewrite import Finder, Rule, rewrite
 from museserve.speech.text.tables import table
-from museserve.speech.text.transliterate import LETTERS, say_identifier
+from museserve.speech.text.transliterate import LETTERS, is_spelled, say_identifier, say_letters, say_word
 
 _SAID: dict[str, dict[str, str]] = table("normalize_ko")
 _UNITS, _CURRENCIES, _SYMBOLS, _PER = _SAID["units"], _SAID["currencies"], _SAID["symbols"], _SAID["per"]
@@ -72,6 +72,13 @@ _VERSIONED = re.compile(
 )
 _SECRET = re.compile(
     r"(?:비밀번호|인증\s?번호|일련\s?번호|등록번호|우편번호|사번|학번|수험번호|접수번호|송장\s?번호|PIN)(?:[은는이가]|\s[앞뒷]자리|:)?\s?$"
+)
+_JAMO = dict(
+    zip(
+        "ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎ",
+        "기역 쌍기역 니은 디귿 쌍디귿 리을 미음 비읍 쌍비읍 시옷 쌍시옷 이응 지읒 쌍지읒 치읓 키읔 티읕 피읖 히읗".split(),
+        strict=True,
+    )
 )
 _ORDINALS = "첫 둘 셋 넷 다섯 여섯 일곱 여덟 아홉".split()
 NAMED_CHARS = 16  # before a number that are looked at for what it is a number of
@@ -204,6 +211,7 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
         Rule("level", r"(?<![A-Za-z])[Ll]v\.?\s?(?=\d)", "레벨 "),
         Rule("more", r"(?<=[년세점명급월])\s?(?P<sign>[↑↓])", lambda m: " 이상" if m["sign"] == "↑" else " 이하"),
         Rule("number", _NUM, _plain_number),
+        Rule("spelled", r"[A-Za-z]{2,}", _row_of_letters, re.ASCII),
         Rule("English", r"[A-Za-z][A-Za-z0-9]*(?:['’](?:s|t|re|ve|ll|d|m)\b)?(?:-\d+(?![\d.]))?", lambda m: _latin(m, known), re.ASCII),
         Rule("power", r"\^(?P<n>\w+)", lambda m: _power(m["n"]), re.ASCII),
         Rule("range sign", r"(?<=[^\s(~～∼〜])\s?[~～∼〜]\s?(?=[\w$₩€£'’−-])", "에서 "),
@@ -214,6 +222,7 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
         Rule("sign", any_sign, _sign),
         Rule("numeral", r"[½⅓¼¾⅔①-⑳]", _numeral),
         Rule("Greek", r"[α-ωΑ-Ω]", lambda m: _GREEK.get(m[0].lower(), m[0])),
+        Rule("letter", "[ㄱ-ㅎ]+", _letters),
         Rule("dot", r"(?<=[A-Za-z0-9])\.(?=[A-Za-z0-9])", " 점 "),
         Rule("dash", r"\s[-–—]+\s|[–—]+", ", "),
         Rule(
@@ -267,6 +276,16 @@ def _address(match: re.Match[str], known: Callable[[str], str | None]) -> str:
 
 def _latin_said(token: str, known: Callable[[str], str | None]) -> str:
     return korean_numbers.number(token) if token.isdecimal() else known(token) or say_identifier(token, known)
+
+
+def _letters(match: re.Match[str]) -> str | None:
+    """ㄱㄴㄷ is 기역 니은 디귿, and laughter stays."""
+    return None if set(match[0]) <= set("ㅋㅎ") else " ".join(_JAMO.get(letter, letter) for letter in match[0])
+
+
+def _row_of_letters(match: re.Match[str]) -> str | None:
+    """hghe, in which no rule finds anything to say."""
+    return None if is_spelled(match[0]) or say_word(match[0].lower()) else say_letters(match[0])
 
 
 def _latin(match: re.Match[str], known: Callable[[str], str | None]) -> str:
