@@ -21,7 +21,7 @@ from museserve.speech.engines import voices
 from museserve.speech.engines.openai import MAX_CHARS, OpenAIEngine, has_key
 from museserve.speech.engines.postprocess import sounding_span
 from museserve.speech.offline import OfflineVoices, SpokenPiece, refuse_unspoken
-from museserve.speech.text import sentences
+from museserve.speech.text import japanese, sentences
 from museserve.speech.text.lexicon import Lexicon
 from museserve.speech.text.sentences import Clause
 from museserve.timebase import SPEECH_RATE
@@ -53,7 +53,7 @@ class Synthesizer:
         self._pool = DeadlineExecutor([NOW_S] + [SOON_S] * max(1, cpu.usable_cores() // 2), background_s=SOON_S)
         lexicon = Lexicon.load(config.lexicon)
         self._offline = OfflineVoices(lexicon, config.threads)
-        self._version = f"{stamp(VERSION, *KEPT_LIBRARIES)} lexicon-{lexicon.digest}"
+        self._version = f"{stamp(VERSION, *KEPT_LIBRARIES)} lexicon-{lexicon.digest}{japanese.version()}"
         self._openai: OpenAIEngine | None = None
         if config.engine == "offline":
             reason = "configured"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,11 @@ _SILENT = re.compile(r"[^\w、。，．！？,.!?\s]")
 def is_read() -> bool:
     """Whether kanji can be read here."""
     return find_spec("haqumei") is not None
+
+
+def version() -> str:
+    """Of the readings, behind a space; "" where there are none."""
+    return f" haqumei-{metadata.version('haqumei')}" if is_read() else ""
 
 
 class Reading:

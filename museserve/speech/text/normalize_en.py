@@ -50,10 +50,11 @@ _NOUN = re.compile(r" (?!(?:a|an|per|each|every|in|for|to|and|or|on|at|of|is|was
 _PLACE = re.compile(
     r"\b(?:Apt|Apartment|Room|Rm|Unit|Suite|Gate|Seat|Block|Bldg|Building|Floor|Hall|Group|Class|Form|Flight|Terminal|Section|Exhibit)\.? $"
 )
-_LONG = re.compile(" (?:tall|long|high|wide|deep|away|above|below)")
+_MANY = re.compile(" (?:users?|people|downloads|customers|rows|records|requests|dollars?|views|parameters?|tokens?)")
+_LONG = re.compile(r" \(|[,.;!?]|$| (?:tall|long|high|wide|deep|away|above|below)")
 _PARTS = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅛": (1, 8)}
 _LETTERED = r"SHA|RAM|LAN|WAN|ROM|LED|CAD|ISO|MAC|PIN|SIM|BIO|LAB|TOP|MAX|DAY|WEB|APP|NET|BAC"  # said as words before a digit, too
-_NUMERALS = {"II": 2, "III": 3, "IV": 4, "VI": 6, "VII": 7, "VIII": 8, "IX": 9, "XI": 11, "XII": 12}
+_NUMERALS = {"II": 2, "III": 3, "IV": 4, "VI": 6, "VII": 7, "VIII": 8, "IX": 9, "I": 1, "V": 5, "X": 10, "XI": 11, "XII": 12}
 _ABOUT = {"<": "less than ", ">": "more than ", "<=": "at most ", ">=": "at least ", "~": "about ", "≈": "about "}
 _COMPARED = {"<": "less than", ">": "greater than", "<=": "less than or equal to", ">=": "greater than or equal to"}
 _MONTH, _DAY = r"(?P<m>0?[1-9]|1[0-2])", r"(?P<d>[12]\d|3[01]|0?[1-9])"
@@ -93,13 +94,20 @@ def english_rules() -> tuple[Finder, ...]:
         ),
         Rule("month", rf"\b(?P<a>{_SHORT_MONTH})\b\.?(?P<y> (?:19|20)\d\d\b)?(?=(?P<day> \d)?)", _short_month),
         Rule("range", rf"(?<![\w.,/:-])(?P<y>(?:19|20)\d\d){_TO}(?P<now>{_NOW})\b", lambda m: f"{english_numbers.year(m['y'])} to {m['now']}"),
-        Rule("year", r"\b(?P<of>[Ii]n|[Ss]ince|[Uu]ntil|[Dd]uring|[Ff]rom|[Bb]efore|[Aa]fter|to) (?P<y>1[5-9]\d\d)(?![\w%/,.:-]\w|\w)", _year),
+        Rule(
+            "year",
+            r"\b(?P<of>[Ii]n|[Ss]ince|[Uu]ntil|[Dd]uring|[Ff]rom|[Bb]efore|[Aa]fter|to|[Bb]etween|(?<=\d{4} )(?:and|or))"
+            r" (?P<y>1[5-9]\d\d)(?![\w%/,.:-]\w|\w)",
+            _year,
+        ),
+        Rule("year", r"(?<![\w.,])(?P<y>1\d\d\d)(?= (?:BC|AD|BCE|CE)\b)", lambda m: english_numbers.year(m["y"])),
         Rule("weekdays", rf"\b(?:{_WEEKDAY})\b(?:(?: ?[-–~/] ?|, )(?:{_WEEKDAY})\b)+", _weekdays),
         Rule(
             "weekday",
             rf"(?<=\()(?P<a>{_WEEKDAY})(?=\))|(?<=\b[Oo]n )(?P<b>{_WEEKDAY})\b\.?|\b(?P<c>{_WEEKDAY})\b\.?(?=,? (?:(?:{_MONTH_NAME})\b|\d))",
             lambda m: _WEEKDAYS[m["a"] or m["b"] or m["c"]],
         ),
+        Rule("time", r"(?<![\w:.,])(?P<h>[01]?\d|2[0-3]):0(?P<m>\d)(?![\d:])(?=(?P<half> ?[apAP]\.?[mM])?)", _full_hour),
         Rule("times", rf"(?<![\w:$€£.,-])(?P<a>{_CLOCK}){_TO}(?P<b>{_CLOCK})(?![\w:-]|\.\d)", _times),
         Rule(
             "phone",
@@ -113,7 +121,7 @@ def english_rules() -> tuple[Finder, ...]:
             lambda m: f"{english_numbers.year(m['a'])} to {english_numbers.year(m['b'])}",
         ),
         Rule("range", rf"{_START}(?P<a>{_NUMBER})\s?[~～∼–]\s?(?P<b>{_NUMBER}){_END}", r"{a} to {b}"),
-        Rule("range", rf"{_START}(?P<a>\d{{1,3}}(?:\.\d+)?)-(?P<b>\d{{1,3}}(?:\.\d+)?)(?= ?[A-Za-z%]|[,.;:!?)]|\s*$)", _hyphened),
+        Rule("range", rf"{_START}(?P<a>\d{{1,3}}(?:\.\d+)?)-(?P<b>\d{{1,3}}(?:\.\d+)?)(?= ?[A-Za-z%&]|[,.;:!?)]|\s*$)", _hyphened),
         Rule("decade", r"(?<![\w.])(?P<y>1[5-9]\d0|20\d0)s\b", lambda m: english_numbers.decade(m["y"])),
         Rule(
             "money",
@@ -145,6 +153,19 @@ def english_rules() -> tuple[Finder, ...]:
             r"|John Paul|Benedict|Pius|Frederick|Francis) (?P<n>XII|XI|IX|VIII|VII|VI|IV|III|II)\b",
             lambda m: f"{m['of']} the {english_numbers.ordinal(_NUMERALS[m['n']])}",
         ),
+        Rule(
+            "Roman numeral",
+            r"\b(?P<of>Part|Phase|Type|Tier|Level|Volume|Chapter|Section|Act|Scene|Title|Article|Stage|Schedule|Appendix|Book|Category)"
+            r" (?P<n>IV|VI|IX|XI|I|V|X)\b(?! [a-z]+ that)",
+            lambda m: f"{m['of']} {_NUMERALS[m['n']]}",
+        ),
+        Rule(
+            "letters",
+            r"(?<![A-Za-z] )\bI\.?V\.?(?= )|(?<=\ban )IV\b|(?<=\b[Tt]he )IV\b"
+            r"|\bIV(?= (?:fluid|line|drip|push|access|antibiotic|bag|pump|therap|medic))",
+            "I V",
+        ),
+        Rule("ordinal", r"(?<![\w.,])\d{1,3}(?:,\d{3})+(?=(?:st|nd|rd|th)\b)", lambda m: m[0].replace(",", "")),
         Rule("Roman numeral", r"(?<=[a-z] )(?P<n>VIII|VII|III|II|XII)\b(?!\.\w)", lambda m: str(_NUMERALS[m["n"]])),
         Rule("Roman numeral", "[Ⅰ-Ⅻⅰ-ⅻ]", lambda m: str(int(unicodedata.numeric(m[0])))),
         Rule(
@@ -168,7 +189,8 @@ def english_rules() -> tuple[Finder, ...]:
         ),
         Rule(
             "resolution",
-            r"(?<![\w.])(?P<n>[248])K(?= (?:video|screen|display|monitor|resolution|TV|stream|footage|image|content|camera)|[,.;!?]| or | and )",
+            r"(?<![\w.])(?P<n>[248]|5|10)K(?= (?:run|race|walk|video|screen|display|monitor|resolution|TV|stream|"
+            r"footage|image|content|camera)|[,.;!?]| or | and )",
             r"{n} K",
         ),
         Rule("abbreviation", r"\b(?:Mr|Mrs|Ms|Dr|Prof)\.(?= [A-Z0-9])", lambda m: _ABBREVIATED[m[0][:-1]]),
@@ -319,6 +341,14 @@ def _times(match: re.Match[str]) -> str | None:
     return f"{match['a']} to {match['b']}" if re.search("[:mM]", match["a"] + match["b"]) else None
 
 
+def _full_hour(match: re.Match[str]) -> str:
+    """8:00 and 12:01, whose zeros an espeak-ng voice would count."""
+    hour = str(int(match["h"]))
+    if match["m"] != "0":
+        return f"{hour} oh {match['m']}"
+    return hour if match["half"] else f"{hour} o'clock" if int(hour) <= 12 else f"{hour} hundred"
+
+
 def _is_adjective(match: re.Match[str]) -> bool:
     """Of a measure: a 10 kilogram box, but 10 kilograms."""
     return _ARTICLE.search(match.string[max(0, match.start() - 4) : match.start()]) is not None and _NOUN.match(match.string, match.end()) is not None
@@ -412,7 +442,13 @@ def _unit(match: re.Match[str]) -> str | None:
         return None  # people in their 20s, the iPhone 5s
     if unit in ("g", "V") and match[0] in ("3g", "4g", "5g", "6g"):
         return None
-    if unit == "m" and (match[0] == number + unit or "," in number) and not _LONG.match(match.string, match.end()):
+    is_tight = match[0] == number + unit or "," in number
+    if (
+        unit == "m"
+        and is_tight
+        and not _LONG.match(match.string, match.end())
+        and not (_is_adjective(match) and not _MANY.match(match.string, match.end()))
+    ):
         return None  # 3m users are millions
     if unit == "bps" and ("," in number or float(number) > 300):
         return None  # 9600 of them are bits a second

@@ -40,7 +40,7 @@ _NOT_BEFORE = {
     "장": "점",
     "건": "[물강]",
     "통": "신",
-    "권": "한",
+    "권": "한|에서?(?![가-힣])|부터|까지|의",  # the volumes of a work
     "병": "[렬합]",
     "판": "[매단]",
     "편": "집",
@@ -152,6 +152,13 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
         Rule("date", _START + r"(?P<y>\d\d)\.(?P<m>0?[1-9]|1[0-2])월", lambda m: f"{_year(m['y'])} {_month(m['m'])}"),
         Rule("date", r"(?<!\w)['’‘](?P<y>\d\d)(?:년|(?=\s?[~～∼〜–-]))", lambda m: _year(m["y"])),
         Rule("date", r"(?<=일)\s?\((?P<weekday>[월화수목금토일])\)", " {weekday}요일"),
+        Rule("date", r"(?<![\d./])(?P<y>\d\d)/(?P<m>0[1-9]|1[0-2])/(?P<d>0[1-9]|[12]\d|3[01])(?![\d/])" + _DATED, _date),
+        Rule(
+            "phone",
+            r"(?<![\d.,])(?:11\d|1[28]\d|1[3-6]\d\d)(?=번?(?:에|으?로)\s(?:신고|전화|문의|연락|상담))"
+            r"|(?<![\d.,])11[29](?=에서|에게|\s?(?:구급|신고|상황실|안전|대원|종합))",
+            lambda m: korean_numbers.one_by_one(m[0]),
+        ),
         Rule(
             "memorial day",
             rf"(?<![\d.])(?P<m>[1-9]|1[0-2])\s?(?P<sign>[·.ㆍ])\s?(?P<d>[12]\d|3[01]|[1-9])(?![\d.])(?=\s?(?P<what>{_MEMORIAL})?)",

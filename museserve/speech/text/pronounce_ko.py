@@ -161,7 +161,7 @@ _CONTEXTS = (
     # 29: numbers, and " 일", what is done
     _context("", "[십백천만]", "육", ADD_N),
     _context("", "[열물른흔쉰순든]", "여[섯덟]", ADD_N),
-    _context("", _any("before_work"), rf" 일(?:{_END}|(?:{_PARTICLES}){_END}|중)", ADD_N),
+    _context("", _any("before_work"), rf" 일(?:{_END}(?! (?:{_any('counted')}))|(?:{_PARTICLES}){_END}|중)", ADD_N),
     _context("", "무슨|한|그런|어떤", " (?:요일|여름)", ADD_N),
     _context("", "못", " [이입읽잊여일]", ADD_N),
     _context("", "옷|잘", " 입", ADD_N),
