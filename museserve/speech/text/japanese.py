@@ -8,10 +8,13 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from museserve.speech.text.rewrite import Rule
+
 if TYPE_CHECKING:
     from haqumei import Haqumei
 
 KANJI = re.compile(r"[々\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+FURIGANA = Rule("furigana", r"(?<=[々\u3400-\u4dbf\u4e00-\u9fff])[(（][ぁ-ゖァ-ヺー]+[)）]", "")  # the reading of what stands before it
 _LETTER = re.compile("[ァ-ヺ]")
 _SILENT = re.compile(r"[^\w、。，．！？,.!?\s]")
 
@@ -45,12 +48,10 @@ def _phrases(text: str) -> list[tuple[int, int, str]]:
     phrases: list[tuple[int, int, str]] = []
     for word, feature in zip(words, features, strict=True):
         first, last = word.char_span
-        if not any(map(str.isalnum, word.word)):
+        said = _kana(feature.pron)
+        if not _LETTER.search(said):  # a sign, or a word of another script
             if word.word in "−ー―-":  # between the groups of a phone
                 phrases.append((first, last, "、"))
-            continue
-        said = _kana(feature.pron)
-        if not _LETTER.search(said):  # of another script
             continue
         if phrases and (feature.chain_flag == 1 or first == last) and phrases[-1][1] == first and phrases[-1][2] != "、":
             phrases[-1] = (phrases[-1][0], last, phrases[-1][2] + said)

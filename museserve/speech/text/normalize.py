@@ -38,7 +38,7 @@ def warm_normalizer(lexicon: Lexicon) -> None:
 def _rules(language: str, lexicon: Lexicon) -> tuple[Finder, ...]:
     terms = lexicon.section(language)
     if language == "ja":
-        return (terms, *([japanese.Reading()] if japanese.is_read() else []), OtherScript(language))
+        return (terms, japanese.FURIGANA, *([japanese.Reading()] if japanese.is_read() else []), OtherScript(language))
     if language not in ("ko", "en"):
         return (terms, OtherScript(language))
     addresses, *others = korean_rules(terms.spoken) if language == "ko" else english_rules()

@@ -120,8 +120,15 @@ def english_rules() -> tuple[Finder, ...]:
             rf"{_START}(?P<a>(?:19|20)\d\d)\s?[-–~]\s?(?P<b>(?:19|20)\d\d){_END}",
             lambda m: f"{english_numbers.year(m['a'])} to {english_numbers.year(m['b'])}",
         ),
+        Rule(
+            "range with unit",
+            rf"{_START}(?P<a>{_NUMBER})\s?[-–~～∼]\s?(?P<n>{_NUMBER})(?P<more>\+?) ?(?P<unit>(?![mstgA-Z](?![A-Za-z]))(?:{_UNIT})){_PER_UNIT}"
+            r"(?![\w²·]|/\D)(?P<dot>\.(?= [a-z]))?(?P<next>/)?",
+            lambda m: f"{m['a']} to {said}" if (said := _unit(m)) else None,
+        ),
         Rule("range", rf"{_START}(?P<a>{_NUMBER})\s?[~～∼–]\s?(?P<b>{_NUMBER}){_END}", r"{a} to {b}"),
         Rule("range", rf"{_START}(?P<a>\d{{1,3}}(?:\.\d+)?)-(?P<b>\d{{1,3}}(?:\.\d+)?)(?= ?[A-Za-z%&]|[,.;:!?)]|\s*$)", _hyphened),
+        Rule("decade", r"(?<!\w)['’](?P<y>[2-9]0)s\b", lambda m: english_numbers.decade("19" + m["y"]).removeprefix("nineteen ")),
         Rule("decade", r"(?<![\w.])(?P<y>1[5-9]\d0|20\d0)s\b", lambda m: english_numbers.decade(m["y"])),
         Rule(
             "money",
@@ -138,6 +145,7 @@ def english_rules() -> tuple[Finder, ...]:
             lambda m: f"{m['feet']} feet {m['inches']}{' inches' if m['inches'] != '1' else ' inch'}",
         ),
         Rule("ratio", r"(?<![\w.:])(?P<a>\d{1,4}):(?P<b>\d|[6-9]\d|\d{3,4})(?![\w:]|\.\d)", r"{a} to {b}"),
+        Rule("ratio", r"(?<![\w.:])(?P<a>[3-9]\d):(?P<b>\d\d)(?![\w:]|\.\d)", r"{a} to {b}"),
         Rule("fraction", rf"{_START}(?P<whole>\d{{1,3}}) (?P<a>[1-7])/(?P<b>[2-8])(?![\w/-]|[.,]\d)", _mixed),
         Rule("fraction", r"(?<![\w.,])(?P<whole>\d{1,3}) ?(?P<part>[½⅓⅔¼¾⅛])", lambda m: _and_part(m["whole"], *_PARTS[m["part"]])),
         Rule("mark", rf"{_START}(?P<a>\d{{2,3}}|\d{{1,3}}\.\d{{1,2}})/(?P<b>\d{{1,4}}(?:\.\d{{1,2}})?)(?![\w/-]|[.,]\d)", _mark),
@@ -194,7 +202,7 @@ def english_rules() -> tuple[Finder, ...]:
             r"{n} K",
         ),
         Rule("abbreviation", r"\b(?:Mr|Mrs|Ms|Dr|Prof)\.(?= [A-Z0-9])", lambda m: _ABBREVIATED[m[0][:-1]]),
-        Rule("abbreviation", r"(?<=[a-z] )(?:St|Ave|Rd|Blvd)\.(?! [A-Z])", lambda m: _ABBREVIATED[m[0][:-1]]),
+        Rule("abbreviation", r"(?<=[a-z] )(?:(?:St|Ave|Rd)\.(?! [A-Z])|Blvd\b\.?)", lambda m: _ABBREVIATED[m[0].rstrip(".")]),
         Rule("abbreviation", rf"\b(?P<of>{_any(_SAID['before_numbers'])})\.? ?(?=\d)(?<=[. ])", lambda m: _SAID["before_numbers"][m["of"]] + " "),
         Rule(
             "abbreviation",
@@ -203,6 +211,7 @@ def english_rules() -> tuple[Finder, ...]:
         ),
         Rule("abbreviation", r"(?<=\w) v\.? (?=[A-Z][a-z])", " versus "),
         Rule("abbreviation", r"\bw/in\b", "within"),
+        Rule("abbreviation", r"\bp\. ?(?=\d)", "page "),
         Rule("abbreviation", r"(?<![\w.])(?:[A-Z][a-z]{0,2}\.){2,5}(?P<end>\s*$)?(?![\w.])", _titles),
         Rule("letters", rf"(?<![\w-])(?!(?:{_LETTERED})\d)(?P<a>[A-Z]{{2,3}})(?P<n>\d{{1,2}})(?![\w-])", lambda m: f"{' '.join(m['a'])} {m['n']}"),
         Rule("color", r"#(?P<n>(?=[0-9A-Fa-f]*[A-Fa-f])[0-9A-Fa-f]{6}|[A-F]{3})\b", lambda m: f"hash {' '.join(m['n'].upper())}"),
@@ -406,7 +415,7 @@ def _mark(match: re.Match[str]) -> str | None:
 def _size(match: re.Match[str]) -> str | None:
     """100×80 mm, 1920x1080; 3 × 4 is left to be multiplied."""
     sides = [match["a"], match["b"], *([match["c"]] if match["c"] else [])]
-    if not match["unit"] and len(sides) == 2 and min(len(side) for side in sides) < 3:
+    if not match["unit"] and len(sides) == 2 and min(len(side) for side in sides) < 3 and not re.search(r"\dx\d", match[0]):
         return None
     unit = _UNITS[match["unit"]] if match["unit"] else ""
     return " by ".join(sides) + f" {_singular(unit) if _is_adjective(match) else unit}".rstrip()
@@ -440,6 +449,8 @@ def _unit(match: re.Match[str]) -> str | None:
     number, unit = match["n"], match["unit"]
     if unit == "s" and match[0][-2].isdecimal() and "." not in number:
         return None  # people in their 20s, the iPhone 5s
+    if unit == "in" and f"{number}in" not in match[0]:
+        return None  # 3 in 2024
     if unit in ("g", "V") and match[0] in ("3g", "4g", "5g", "6g"):
         return None
     is_tight = match[0] == number + unit or "," in number

@@ -59,6 +59,7 @@ _UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=Tru
 _PER_UNIT = rf"(?:/(?P<per>{'|'.join(sorted(_PER, key=len, reverse=True))})(?![A-Za-z]))?"
 # Units that are no word and no letter without a number either: 몇 mg, 단위는 km.
 _BARE_UNIT = "|".join(re.escape(unit) for unit in sorted((unit for unit in _UNITS if unit not in _SAID["ambiguous"]), key=len, reverse=True))
+_SPEEDS = {"km/h": "시속", "m/s": "초속", "km/s": "초속"}
 _DEGREES = {"℃": "섭씨 ", "°C": "섭씨 ", "℉": "화씨 ", "°F": "화씨 "}
 _DATED = r"(?:\s?\((?P<weekday>[월화수목금토일])(?:요일)?\))?"
 _MEMORIAL = "절|전쟁|혁명|운동|민주|항쟁|사태|쿠데타|광복|선언|사변|군사|참사|계엄|정신|의거|기념"
@@ -80,6 +81,7 @@ _JAMO = dict(
         strict=True,
     )
 )
+_COMPANIES = {"주": "주식회사", "유": "유한회사", "사": "사단법인", "재": "재단법인"}
 _ORDINALS = "첫 둘 셋 넷 다섯 여섯 일곱 여덟 아홉".split()
 NAMED_CHARS = 16  # before a number that are looked at for what it is a number of
 _HANGUL_RUN = re.compile(r"[가-힣]+")
@@ -173,6 +175,8 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
             r"(?<!\w)\+(?P<country>\d{1,3})[- ]?(?P<rest>\(?\d{1,4}\)?(?:[- ]\d{2,4}){1,3})(?!\d)",
             lambda m: f"국가번호 {korean_numbers.one_by_one(m['country'])}, {_groups(m['rest'])}",
         ),
+        Rule("company", r"\((?P<of>[주유사재])\)(?=\s?[가-힣A-Za-z])\s?", lambda m: _COMPANIES[m["of"]] + " "),
+        Rule("company", r"(?<=[가-힣A-Za-z])\s?\((?P<of>[주유사재])\)", lambda m: " " + _COMPANIES[m["of"]]),
         Rule("Hanja", r"(?<=[가-힣])\s?[(（]\s?(?:[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+\s?)+[)）]", ""),
         Rule("Hanja", HANJA.pattern, lambda m: read_hanja(m[0])),
         Rule("Roman numeral", "[Ⅰ-Ⅻⅰ-ⅻ]", lambda m: korean_numbers.sino(int(unicodedata.numeric(m[0])))),
@@ -341,6 +345,9 @@ def _bare_unit(match: re.Match[str]) -> str:
 
 def _per(match: re.Match[str]) -> str:
     """mg/kg: 킬로그램당 ..."""
+    speed = _SPEEDS.get(f"{match['unit']}/{match['per']}")
+    if speed is not None:
+        return "" if match.string[max(0, match.start() - 3) : match.start()].rstrip().endswith(speed) else f"{speed} "
     return f"{_PER[match['per']]}당 " if match["per"] else ""
 
 

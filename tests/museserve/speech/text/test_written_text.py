@@ -66,6 +66,15 @@ def said(text: str) -> str:
         ('<speak>네<break time="1s"/>좋아요</speak>', "네 좋아요"),
         ("List<String>과 <strong>강조</strong>", "리스트 스트링과 강조"),
         ('[문서](https://example.org/a_(b) "제목")를 보세요.', "문서를 보세요."),
+        # what is written for other readers
+        ("시속 60km/h, 초속 5m/s, 80km/h", "시속 육십 킬로미터, 초속 오 미터, 시속 팔십 킬로미터"),
+        ("(주)푸른하늘과 푸른나무(주)", "주식회사 푸른하늘과 푸른나무 주식회사"),
+        ("1권에서 배우고 책 3권을 읽었습니다.", "일 권에서 배우고 책 세 권을 읽었습니다."),
+        ("119에 신고하고 120번으로 문의하세요.", "일일구에 신고하고 일이공번으로 문의하세요."),
+        ("25/11/29(토)에 '24.3월 자료를", "이십오년 십일월 이십구일 토요일에 이십사년 삼월 자료를"),
+        ("ㄱㄴㄷ 순서와 ㅋㅋㅋ", "기역 니은 디귿 순서와 ㅋㅋㅋ"),
+        ("10%~20%, 영하 -5℃~3℃", "십 퍼센트에서 이십 퍼센트, 영하 섭씨 영하 오 도에서 섭씨 삼 도"),
+        ("hghe와 zqkw", "에이치지에이치이와 제트큐케이더블유"),
     ],
 )
 def test_korean(written: str, spoken: str) -> None:
@@ -96,6 +105,14 @@ def test_korean(written: str, spoken: str) -> None:
         ("It took 1.2s. See the README.", "It took 1.2 seconds. See the read me."),
         (f"The number {'7' * 40} is long.", f"The number {' '.join('7' * 40)} is long."),
         ("The area is 84㎡.", "The area is 84 square meters."),
+        # what is written for other readers
+        ("At 8:00 or 12:01am, 9:00 PM.", "At 8 o'clock or 12 oh 1am, 9 PM."),
+        ("It takes 2-3 mins or 5-10 kg.", "It takes 2 to 3 minutes or 5 to 10 kilograms."),
+        ("A 2x4 on Sunset Blvd in the '80s.", "A 2 by 4 on Sunset Boulevard in the eighties."),
+        ("Part V, Act I and an IV line.", "Part 5, Act 1 and an I V line."),
+        ("In 1920 and 1908, 50:50.", "In nineteen twenty and nineteen oh eight, 50 to 50."),
+        ("See vol.3, p. 12 and Nos. 1-3.", "See volume 3, page 12 and Numbers 1 to 3."),
+        ("Is O(n) better than O(√n)?", "Is O of n better than O of root n?"),
     ],
 )
 def test_english(written: str, spoken: str) -> None:
