@@ -4,6 +4,7 @@
 
 WHISPER_FILE: whisper/pytorch_model.bin, tiny.pt, or the encoder's tensors alone under the same names. The offline voices speak English and
 Korean; their speech goes through `SpeechBuffer` in pieces of 0.32 s, the worst case: each stretch is as short as it can be, its end as near.
+recorded: the same as a recording, which is all there; somebody waits for its first second, which is heard as arriving speech is.
 
 Distances are root mean squares over the frames in which somebody speaks: relative = |streamed - whole| / |whole|; of variation = the same, of
 what is left of `whole` after its mean over time is taken away. keys: the relative one after the positional encoding and a projection of the size
@@ -31,7 +32,7 @@ from museserve.messages import FloatArray, SpeechChunk, SpeechRequest, SpeechWin
 from museserve.pipeline.speech_buffer import SpeechBuffer
 from museserve.speech.synthesizer import Synthesizer
 from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for
-from musetalk.neural.listening import CONTEXT_S, LOOKAHEAD_S, SILENCE_S, WhisperListener, is_speaking
+from musetalk.neural.listening import CONTEXT_S, LOOKAHEAD_S, PIECE_S, SILENCE_S, WhisperListener, is_speaking
 from musetalk.neural.resample import to_whisper_rate
 from musetalk.neural.whisper import WINDOW_ROWS, WhisperEncoder, frame_windows, whole_features
 from musetalk.weights.checkpoint import read_checkpoint
@@ -53,6 +54,7 @@ VARIED: tuple[dict[str, Any], ...] = (
     {"context_s": ALL_S, "silence_s": ALL_S},
     {"from_zero": True},
     {"from_zero": True, "silence_s": ALL_S},
+    {"recorded": True},
 )
 
 
@@ -69,8 +71,8 @@ def spoken() -> dict[str, FloatArray]:
     return {**said, "long": long}
 
 
-def stretches(pcm: FloatArray, listener: WhisperListener) -> Iterator[SpeechWindow]:
-    buffer = SpeechBuffer(listener.context_s, listener.lookahead_s)
+def stretches(pcm: FloatArray, listener: WhisperListener, recorded: bool) -> Iterator[SpeechWindow]:
+    buffer = SpeechBuffer(listener.context_s, listener.lookahead_s, piece_s=PIECE_S if recorded else 0.0)
     for start in range(0, len(pcm), PIECE):
         buffer.append(SpeechChunk(start, pcm[start : start + PIECE], final=start + PIECE >= len(pcm)))
         while (stretch := buffer.take()) is not None:
@@ -82,10 +84,10 @@ def as_if_alone(speech: SpeechWindow) -> SpeechWindow:
     return replace(speech, start=0, first_frame=speech.first_frame - speech.start // SPEECH_SAMPLES_PER_FRAME)
 
 
-def streamed(pcm: FloatArray, listener: WhisperListener, from_zero: bool) -> tuple[Tensor, list[float]]:
+def streamed(pcm: FloatArray, listener: WhisperListener, from_zero: bool, recorded: bool) -> tuple[Tensor, list[float]]:
     """Rows (n, tokens, width) of the frames that lie in the speech, and seconds of processor time of each call."""
     n, rows, cost = frames_for(len(pcm)), [], []
-    for speech in stretches(pcm, listener):
+    for speech in stretches(pcm, listener, recorded):
         began = time.process_time()
         with torch.inference_mode():
             rows.append(listener.hear(as_if_alone(speech) if from_zero else speech))
@@ -126,16 +128,16 @@ def positions(tokens: int, width: int) -> Tensor:
 
 
 def measure(encoder: WhisperEncoder, said: dict[str, FloatArray], settings: dict[str, Any]) -> dict[str, Any]:
-    options = {**CHOSEN, **{k: v for k, v in settings.items() if k != "from_zero"}}
+    options = {**CHOSEN, **{k: v for k, v in settings.items() if k not in ("from_zero", "recorded")}}
     listener = WhisperListener(encoder, **options)
     keys = torch.randn(encoder.width, 320, generator=torch.Generator().manual_seed(0)) / encoder.width**0.5
-    row: dict[str, Any] = {**options, "position": "from 0" if settings.get("from_zero") else "true"}
+    row: dict[str, Any] = {**options, "position": "from 0" if settings.get("from_zero") else "true", "recorded": bool(settings.get("recorded"))}
     calls: list[float] = []
     for name, pcm in said.items():
         whole = whole_features(encoder, torch.from_numpy(to_whisper_rate(pcm)))
         n = frames_for(len(pcm))
         want = frame_windows(whole, 0, n, end=len(whole))
-        got, cost = streamed(pcm, listener, bool(settings.get("from_zero")))
+        got, cost = streamed(pcm, listener, bool(settings.get("from_zero")), row["recorded"])
         speaking = torch.from_numpy(is_speaking(SpeechWindow(0, pcm, 0, n, final=True)))
         row[name] = distances(got, want, speaking, keys, positions(want.shape[1], encoder.width))
         row[name]["cpu_ms_per_second_of_speech"] = round(1e3 * sum(cost) / (len(pcm) / SPEECH_RATE), 1)
@@ -168,8 +170,9 @@ def main() -> None:
         row = measure(encoder, said, settings)
         report["measured"].append(row)
         shown = "".join(f"{row[n]['relative']:>12}{row[n]['relative_p95_frame']:>7}{row[n]['of_variation']:>8}{row[n]['keys']:>7}" for n in said)
+        kind = "recorded" if row["recorded"] else row["position"]
         print(
-            f"{row['context_s']:>8}{row['lookahead_s']:>7}{row['silence_s']:>8} {row['position']:<8}{shown}{row['cpu_ms_per_call_p50']:>9}",
+            f"{row['context_s']:>8}{row['lookahead_s']:>7}{row['silence_s']:>8} {kind:<8}{shown}{row['cpu_ms_per_call_p50']:>9}",
             flush=True,
         )
     if args.json:

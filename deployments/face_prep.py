@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from configs.models import AppConfig
-from deployments import logs, tracing
+from deployments import cores, logs, tracing
 from deployments.live import LiveConfig
 from museserve.errors import ConflictError
 from museserve.messages import PreparationProgress
@@ -63,6 +63,7 @@ class FacePrep:
     def __init__(self, config: AppConfig) -> None:
         logs.join_serve()
         tracing.join_serve()
+        cores.keep_to_own()
         self._store = shipped_store(config, CACHE_BYTES)
         self._store.watch()
         networks, reason = load_face_networks(config)

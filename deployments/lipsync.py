@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanContext
 from ray import serve
 
 from configs.models import AppConfig, BatchConfig, CapacityConfig
-from deployments import logs, tracing
+from deployments import cores, logs, tracing
 from deployments.admission import Board, Note, Posted
 from deployments.live import LiveConfig
 from deployments.metrics import LipSyncMetrics
@@ -48,6 +48,7 @@ class LipSync:
         began = time.monotonic()
         logs.join_serve()
         tracing.join_serve()
+        cores.keep_to_own()
         process.tune_for_latency()
         self._live_config = LiveConfig("lipsync", config)
         store = shipped_store(config, config.lipsync.avatar_cache_bytes, use=Avatar.open_engines)

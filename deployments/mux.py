@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 
 from configs.models import AppConfig, MuxConfig
-from deployments import logs, tracing
+from deployments import cores, logs, tracing
 from deployments.admission import Admission, Note, Posted
 from deployments.live import LiveConfig
 from deployments.metrics import MuxMetrics
@@ -57,6 +58,10 @@ logger = logging.getLogger("ray.serve")
 
 Handle = DeploymentHandle[Any]
 
+# How long speech is held back that only has its length in its head once all of it is there. A flac of unknown length is
+# one that common readers refuse, a wav only seems to be a day long, and is wanted early.
+WHOLE_WITHIN_S = {"flac": math.inf, "wav": 0.5}
+
 # Arrays cross two and a half times faster than with cloudpickle, Serve's default.
 PLAIN_PICKLE: dict[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
 POST_TIMEOUT_S = 2.0
@@ -68,6 +73,7 @@ class Mux:
     def __init__(self, config: AppConfig, tts: Handle, lipsync: Handle) -> None:
         logs.join_serve()
         tracing.join_serve()
+        cores.keep_to_own()
         process.tune_for_latency()
         READERS.warm(decode_speech)
         store = shipped_store(config, config.mux.avatar_cache_bytes, use=Avatar.open)  # pages come into memory before anyone waits for them
@@ -113,16 +119,22 @@ class Mux:
             async for part in parts:
                 yield part
 
-    async def speak(self, request: SpeechRequest, audio_format: str) -> AsyncGenerator[bytes, None]:
-        """Encoded speech alone, streamed."""
+    async def speak(self, request: SpeechRequest, audio_format: str, whole: bool = False) -> AsyncGenerator[bytes, None]:
+        """Encoded speech alone, streamed. whole: what needs its length in front is given at once, once all is there, unless that takes too long."""
         encoder = SpeechEncoder(audio_format, self._config.media.mp3_bit_rate_bps)
         loop = asyncio.get_running_loop()
+        until = time.monotonic() + WHOLE_WITHIN_S[audio_format] if whole and audio_format in WHOLE_WITHIN_S else 0.0
+        held: list[bytes] = []
         async with aclosing(self._engines.synthesize(request)) as chunks:
             async for chunk in chunks:
                 if data := await loop.run_in_executor(self._executor, encoder.encode, chunk.pcm):
-                    yield data
-            if tail := await loop.run_in_executor(self._executor, encoder.finish):
-                yield tail
+                    held.append(data)
+                if held and time.monotonic() >= until:
+                    yield b"".join(held)
+                    held, until = [], 0.0
+            held.append(await loop.run_in_executor(self._executor, encoder.finish))
+            if rest := b"".join(held):
+                yield encoder.with_length(rest) if until else rest
 
     async def clear_cache(self, tenant: str) -> None:
         """Asked of every replica: each has some of it in memory. Raises StoreError."""
@@ -208,7 +220,7 @@ class RemoteEngines:
         def ask(within_s: float | None) -> AsyncGenerator[SpeechChunk, None]:
             so_far.check()
             asked = replace(request)  # an object of its own, by which the call is told from the one before
-            return so_far.rest(pulled(self._tts_stream.stream.remote(asked, logs.carried()), asked, within_s))
+            return so_far.rest(pulled(lambda: self._tts_stream.stream.remote(asked, logs.carried()), asked, within_s))
 
         def lost() -> None:
             self._metrics.takeovers.inc(tags={"lost": "tts"})

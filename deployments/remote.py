@@ -65,16 +65,18 @@ async def answered(response: Awaitable[T]) -> T:
         raise unwrap(error) from None
 
 
-async def pulled(responses: Any, argument: object = None, within_s: float | None = None) -> AsyncGenerator[Any, None]:
+async def pulled(call: Callable[[], Any], argument: object = None, within_s: float | None = None) -> AsyncGenerator[Any, None]:
     """The items of a streamed call, with our own errors as they were raised.
 
     Closing it cancels the call, down to what is queued for it.
 
     Args:
+        call: makes it when the first item is wanted: what was closed before that would leave a call that nobody ends.
         argument: the call's first: with it, a replica that falls silent is noticed and raises ConnectionError.
         within_s: longest wait for the first item, after which TimeoutError is raised; `PATIENCE` times that where the
             replica is known to be there.
     """
+    responses = call()
     items = aiter(responses)
     began: float | None = time.monotonic()
     try:

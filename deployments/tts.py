@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import Any
 
 from configs.models import AppConfig, SpeechConfig
-from deployments import logs, tracing
+from deployments import cores, logs, tracing
 from deployments.live import LiveConfig
 from deployments.metrics import TTSMetrics
 from museserve.errors import MuseserveError
@@ -32,6 +32,7 @@ class TTS:
     def __init__(self, config: SpeechConfig) -> None:
         logs.join_serve()
         tracing.join_serve()
+        cores.keep_to_own()
         malloc.single_arena()
         self._live = 0
         self._gave_back = time.monotonic()

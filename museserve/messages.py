@@ -115,6 +115,7 @@ class SpeechWindow:
     first_frame, n_frames: the frames whose conditioning is wanted; the rest of `pcm` is context.
     level: the utterance's loud level so far (95th percentile of 25 ms RMS), linear; 0.0 = measure it in `pcm`.
     final: nothing follows this stretch.
+    whole: of a recording, with all of the pieces of `EngineInfo.piece_s` that its frames lie in.
     due_s: seconds from now until the first of its pictures must be begun.
     """
 
@@ -126,6 +127,7 @@ class SpeechWindow:
     level: float = 0.0
     final: bool = False
     due_s: float = 0.0
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,8 @@ class EngineInfo:
 
     fade_frames: frames over which the composer blends drawn crops in when speech begins and out when it ends; 0 = the engine sees to that itself.
     batches: whether drawing many frames by one call is faster than one after the other.
+    piece_s: of a recording, which is all there, `listen` wants to see the whole pieces of so many seconds that its frames lie in; 0 = no more
+        of it than of speech that is still arriving.
     """
 
     name: str
@@ -208,6 +212,7 @@ class EngineInfo:
     details: dict[str, Any] = field(default_factory=dict)
     fade_frames: int = 0
     batches: bool = False
+    piece_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from musetalk.animator.engine import Animator
 from musetalk.animator.rig import Rig
 from musetalk.avatars.builtin import BUILTIN
 from musetalk.avatars.from_portrait import prepare_builtin
+from musetalk.avatars.progress import PREPARING_SHIPPED, Progress, in_lines
 from musetalk.avatars.store import AvatarStore
 from musetalk.choice import missing_for_musetalk, unmet
 from musetalk.engine import LipSyncEngine
@@ -63,11 +64,11 @@ def load_engine(config: AppConfig, store: AvatarStore) -> LipSyncEngine:
     return _animator(config, store, f"auto: {missing}, so the CPU animator speaks")
 
 
-def ready_engine(config: AppConfig, store: AvatarStore, load: LoadEngine = load_engine) -> LipSyncEngine:
-    """The engine that `load` gives, and the shipped avatars prepared for it. Raises as `load_engine`."""
+def ready_engine(config: AppConfig, store: AvatarStore, load: LoadEngine = load_engine, progress: Progress | None = None) -> LipSyncEngine:
+    """The engine that `load` gives, and the shipped avatars prepared for it, with `progress`. Raises as `load_engine`."""
     engine = load(config, store)
     if engine.info.name == MUSETALK:
-        prepare_shipped(config, store)
+        prepare_shipped(config, store, progress=progress)
     return engine
 
 
@@ -105,16 +106,24 @@ def _told(error: EngineUnavailableError) -> str:
     return f"model files are missing or damaged: {', '.join(named) or 'the log names them'}"
 
 
-def prepare_shipped(config: AppConfig, store: AvatarStore, networks: FaceNetworks | None = None) -> None:
-    """See to it that the shipped avatars are prepared for MuseTalk. Its face networks are loaded, and freed again, only when one is not."""
+def prepare_shipped(config: AppConfig, store: AvatarStore, networks: FaceNetworks | None = None, progress: Progress | None = None) -> None:
+    """See to it that the shipped avatars are prepared for MuseTalk. Its face networks are loaded, and freed again, only when one is not.
+
+    progress: told how far it is, which takes minutes the first time; None = the log.
+    """
     from musetalk.neural.avatar_parts import FaceNetworks, neural_version
 
     version = neural_version(config)
     lacking = [avatar_id for avatar_id in BUILTIN if store.meta(avatar_id).engines.get(MUSETALK) != version]
     if lacking and networks is None:
         networks = FaceNetworks(config)
-    for avatar_id in lacking:
-        prepare_builtin(avatar_id, store, config.avatars.size, config.mux.media, networks)
+    progress = progress or in_lines(logger.info, PREPARING_SHIPPED)
+    for i, avatar_id in enumerate(lacking):
+
+        def of_all(step: str, done: float, i: int = i, avatar_id: str = avatar_id) -> None:
+            progress(f"{avatar_id}: {step}", (i + done) / len(lacking))
+
+        prepare_builtin(avatar_id, store, config.avatars.size, config.mux.media, networks, progress=of_all)
 
 
 def _animator(config: AppConfig, store: AvatarStore, reason: str) -> LipSyncEngine:

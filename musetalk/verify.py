@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from museserve.errors import MuseserveError
 from musetalk.weights.catalogue import WeightFile
-from musetalk.weights.folder import FileState, FileStatus, WeightsFolder, repair_hint
+from musetalk.weights.folder import FileState, FileStatus, WeightsFolder
 from musetalk.weights.transfer import Progress
 
 
@@ -32,21 +32,19 @@ def verify(folder: WeightsFolder, file: WeightFile, on_progress: Progress = lamb
     on_progress: bytes whose sum is taken, of so many.
     """
     status = folder.verify(file, on_progress)
-    problem = _problem(status)
-    # A network of the user's own has another sum than the published one, and may still be in order.
-    readable = not problem or folder.config.unpublished
-    if readable and status.state is not FileState.MISSING and not skip_reason(folder):
+    problem = _problem(folder, status)
+    if not problem and status.state is not FileState.MISSING and not skip_reason(folder):
         from musetalk.neural.inspection import check_file
 
         try:
             check_file(folder, file.name)
         except MuseserveError as error:
-            problem = "; ".join(filter(None, (problem, str(error))))
+            problem = str(error)
     return Verdict(status, problem)
 
 
-def _problem(status: FileStatus) -> str:
-    file, mend = status.file, repair_hint(status.file.name)
+def _problem(folder: WeightsFolder, status: FileStatus) -> str:
+    file, mend = status.file, folder.repair_hint(status.file.name)
     if status.state is FileState.PARTIAL:
         return f"{status.bytes:,} bytes where {status.variant.bytes:,} are expected. {mend}"
     if status.state is FileState.DAMAGED:

@@ -78,10 +78,10 @@ def until(found: Callable[[], Any], seconds: float, every_s: float = 0.25) -> An
 
 
 @contextmanager
-def cluster(*, num_cpus: int, env: dict[str, str]) -> Iterator[Cluster]:
-    """A head that runs replicas too. num_cpus: as many as it says that it has."""
+def cluster(*, num_cpus: int, env: dict[str, str], server: ServerConfig | None = None) -> Iterator[Cluster]:
+    """A head that runs replicas too. num_cpus: as many as it says that it has. server: as the configuration has it."""
     temp = Path(tempfile.mkdtemp(prefix="muse-", dir="/tmp"))  # short: sockets below it have at most 107 characters
-    server = ServerConfig()
+    server = server or ServerConfig()
     flags = node_flags(server) | one_machine_flags(server, temp)
     dashboard, log = free_port(), temp / "ray.log"
     command = [

@@ -11,6 +11,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from deployments.ingress import page
 from tests.object_store import ObjectStore
@@ -115,3 +118,32 @@ def test_the_working_directory_as_a_zip_builds_the_graph(sources: Path, bucket_u
     assert Path(place.split()[0]).is_relative_to(shipped) and application == "Application"
     listed = "from deployments.ingress import page; print(len(list(page.files())))"
     assert int(run(shipped, "-c", listed, home=home)) == len(list(page.files()))
+
+
+def pinned() -> dict[str, dict[str, Version]]:
+    """Package -> marker (empty: none) -> version, of constraints.txt."""
+    pins: dict[str, dict[str, Version]] = {}
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            wanted = Requirement(line)
+            (pin,) = wanted.specifier
+            assert pin.operator == "==", line
+            pins.setdefault(canonicalize_name(wanted.name), {})[str(wanted.marker or "")] = Version(pin.version)
+    return pins
+
+
+def test_everything_that_is_asked_for_is_pinned_to_what_is_accepted() -> None:
+    (asked,) = re.findall(r"^dependencies = \[.*?^\]", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M | re.S)
+    extras = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[project.optional-dependencies]")[1].split("\n[")[0]
+    lines = re.sub(r"#.*", "", f"{asked}\n{extras}")
+    wanted = [Requirement(text) for _, text in re.findall(r"""(["'])((?:(?!\1).)+)\1""", lines)]
+    assert {"ray", "gfpgan", "torchvision", "pip-audit", "atheris"} <= {one.name for one in wanted}
+    pins = pinned()
+    for one in wanted:
+        versions = pins.get(canonicalize_name(one.name), {})
+        assert versions and all(one.specifier.contains(version) for version in versions.values()), f"{one} is pinned to {versions or 'nothing'}"
+
+
+def test_the_pinned_torchvision_is_the_one_made_for_the_pinned_pytorch() -> None:
+    (torch,), (vision,) = (pinned()[name].values() for name in ("torch", "torchvision"))
+    assert (vision.major, vision.minor) == (0, torch.minor + 15) and torch.major == 2

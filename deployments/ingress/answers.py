@@ -20,7 +20,7 @@ from museserve.errors import EngineError, MuseserveError, RequestError, without_
 logger = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.IGNORECASE)
 
 
 async def answer_error(request: Request, error: Exception) -> Response:

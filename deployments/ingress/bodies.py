@@ -51,7 +51,8 @@ class PrerenderBody(Body):
 class SpeechBody(Body):
     """`POST /v1/audio/speech`, OpenAI's contract.
 
-    wav and flac are sent as they are made, so their headers say "until the end" instead of a length.
+    Speech is sent as it is made, but a flac once it is whole, and a wav if that takes no more than half a second: they have their
+    length in front. The header of a longer wav, and of what comes as events, says "until the end" instead.
     """
 
     model: str = Field("tts-1", description="accepted for compatibility; the configuration says what speaks")

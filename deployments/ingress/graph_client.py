@@ -89,7 +89,7 @@ class GraphClient:
 
         def ask(within_s: float | None) -> AsyncGenerator[Fragment, None]:
             asked = so_far.request()
-            return so_far.rest(pulled(self._mux_stream.stream.remote(asked), asked, within_s))
+            return so_far.rest(pulled(lambda: self._mux_stream.stream.remote(asked), asked, within_s))
 
         def ask_twice(within_s: float | None) -> AsyncGenerator[Fragment, None]:
             return asked_again(lambda: ask(within_s))
@@ -101,13 +101,14 @@ class GraphClient:
 
         async def ask(within_s: float | None) -> AsyncGenerator[FilmHead | bytes, None]:
             asked = replace(request)
-            parts = [part async for part in pulled(self._mux_stream.film.remote(asked), asked, within_s)]
+            parts = [part async for part in pulled(lambda: self._mux_stream.film.remote(asked), asked, within_s)]
             for part in parts:  # none before the last has come: until then another Mux can make them anew
                 yield part
 
         return self._counted(request, self._repulled(ask))
 
-    def speak(self, request: SpeechRequest, audio_format: str) -> AsyncGenerator[bytes, None]:
+    def speak(self, request: SpeechRequest, audio_format: str, whole: bool = False) -> AsyncGenerator[bytes, None]:
+        """whole: as `Mux.speak`. Raises BusyError, and as that."""
         begun = False
 
         async def ask(within_s: float | None) -> AsyncGenerator[bytes, None]:
@@ -115,7 +116,7 @@ class GraphClient:
             if begun:
                 raise EngineError("the speech broke off: what made it was lost; ask again")
             asked = replace(request)
-            async with aclosing(pulled(self._mux_stream.speak.remote(asked, audio_format), asked, within_s)) as pieces:
+            async with aclosing(pulled(lambda: self._mux_stream.speak.remote(asked, audio_format, whole), asked, within_s)) as pieces:
                 async for piece in pieces:
                     begun = True
                     yield piece
@@ -126,7 +127,7 @@ class GraphClient:
         self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool = False
     ) -> AsyncGenerator[PreparationProgress | AvatarMeta, None]:
         """The steps of an avatar's preparation and, at last, what is known of it. Raises as `FacePrep.prepare`."""
-        return pulled(self._face_prep.prepare.remote(data, avatar_id, name or name_of(avatar_id), gender, clip))
+        return pulled(lambda: self._face_prep.prepare.remote(data, avatar_id, name or name_of(avatar_id), gender, clip))
 
     def _repulled(self, ask: Callable[[float | None], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
         return repulled(ask, "mux", tries=TRIES, timeout_s=self._patience_s, on_retry=self._lost)

@@ -1,4 +1,4 @@
-"""`/v1/audio/speech`, `/v1/audio/voices`, `/v1/models` and `/v1/voices`: speech alone, by OpenAI's contract."""
+"""`/v1/audio/speech`, `/v1/audio/models`, `/v1/audio/voices`, `/v1/models` and `/v1/voices`: speech alone, by OpenAI's contract."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Speech:
         speech = replace(parse_speech(body.input, delivery, self._max_chars), instructions=body.instructions or "")
         quotas.charge("chars", len(speech.text))
         began = time.perf_counter()
-        _, pieces = await begun(self._graph.speak(speech, body.response_format))
+        _, pieces = await begun(self._graph.speak(speech, body.response_format, whole=body.stream_format == "audio"))
         timing = {"Server-Timing": f"tts;dur={(time.perf_counter() - began) * 1e3:.1f}"}
         if body.stream_format == "sse":
             return Streamed(_events(pieces), media_type="text/event-stream", headers=timing | {"Cache-Control": "no-store"})
@@ -71,6 +71,11 @@ async def read_model(request: Request) -> Response:
     if (name := request.path_params["id"]) not in MODELS:
         raise HTTPException(404, f"there is no model {name[:80]!r}; there are {', '.join(MODELS)}")
     return JSONResponse(_model(name))
+
+
+async def list_speech_models(request: Request) -> Response:
+    """As Open WebUI asks for them."""
+    return JSONResponse({"models": [{"id": name, "name": name} for name in MODELS]})
 
 
 async def list_openai_voices(request: Request) -> Response:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from configs.models import LimitsConfig
@@ -80,13 +83,47 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return fields
 
 
+class _Parts(MultiPartParser):
+    """The parts of a multipart body. One that is named as a file is one, also where its sender gives it no `filename`, as Node does
+    for a buffer, or `filename*` alone."""
+
+    def __init__(self, request: Request, stream: AsyncGenerator[bytes, None], files: set[str]) -> None:
+        super().__init__(request.headers, stream, max_files=4, max_fields=32)
+        self._names = {name.encode() for name in files}
+
+    def on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._current_part.content_disposition)
+        if b"filename" not in options and options.get(b"name") in self._names:
+            self._current_part.content_disposition = (self._current_part.content_disposition or b"") + b'; filename=""'
+        super().on_headers_finished()
+
+
+@asynccontextmanager
+async def _parsed(request: Request, files: set[str]) -> AsyncIterator[FormData]:
+    if request.headers["content-type"].split(";")[0].strip().lower() != "multipart/form-data":
+        async with request.form(max_fields=32) as form:
+            yield form
+        return
+    try:
+        async with aclosing(request.stream()) as stream:
+            form = await _Parts(request, stream, files).parse()
+    except MultiPartException as error:
+        raise RequestError(error.message) from None
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
 async def _form(request: Request, files: set[str]) -> Upload:
-    async with request.form(max_files=4, max_fields=32) as form:
+    async with _parsed(request, files) as form:
         fields: dict[str, Any] = {}
         uploads: dict[str, bytes] = {}
         for name, value in form.multi_items():
             if name in fields or name in uploads:
                 raise RequestError(f"field {name!r} was sent more than once")
+            if name.startswith("{"):
+                raise RequestError("the body is JSON, and its Content-Type says that it is a form; send Content-Type: application/json")
             if value == "" or (isinstance(value, UploadFile) and not value.filename and not value.size):
                 continue  # browsers send a field that was left empty, too
             if isinstance(value, UploadFile):

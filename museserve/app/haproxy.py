@@ -40,7 +40,8 @@ ERRORS = {
     504: ("unavailable", "nothing answered in time; ask again"),
 }
 RETRY_AFTER_S = 2
-BUSY = ("busy", "more requests are open than one ingress replica takes; try again in a moment")
+# What Serve says in text, and what is answered in its place: a replica that is full, and one that died before it answered.
+IN_TEXT = {503: (503, "busy", "more requests are open than one ingress replica takes; try again in a moment"), 500: (502, *ERRORS[502])}
 KEEP_ALIVE_S = 30  # of a connection between two requests
 TUNNEL_S = 24 * 3_600  # of WebSockets, whose silence the sessions watch themselves
 ENDING_S = 10  # for a caller to close a connection that was closed
@@ -132,14 +133,11 @@ def _defaults(settings: Settings, errors: Path) -> list[str]:
 
 def _frontend(settings: Settings) -> list[str]:
     believed = f" unless {{ src {' '.join(settings.proxies)} }}" if settings.proxies else ""
-    busy = _body(*BUSY).replace("\\", "\\\\").replace('"', '\\"')
     lines = [
         f"http-request set-header X-Forwarded-For %[src]{believed}",
         # A body that never comes then takes no place in the service.
         f"http-request wait-for-body time {_ms(settings.request_s)} if METH_POST",
-        # What a replica that is full says in text.
-        f'http-response return status 503 content-type application/json hdr Retry-After {RETRY_AFTER_S} string "{busy}" '
-        "if { status 503 } { res.hdr(content-type) -m beg text/plain }",
+        *(_in_our_shape(status, *answer) for status, answer in IN_TEXT.items()),
     ]
     if settings.connections:
         lines = [
@@ -149,6 +147,15 @@ def _frontend(settings: Settings) -> list[str]:
             *lines,
         ]
     return lines
+
+
+def _in_our_shape(said: int, status: int, code: str, message: str) -> str:
+    """The rule for what Serve says in text."""
+    body = _body(code, message).replace("\\", "\\\\").replace('"', '\\"')
+    return (
+        f'http-response return status {status} content-type application/json hdr Retry-After {RETRY_AFTER_S} string "{body}" '
+        f"if {{ status {said} }} {{ res.hdr(content-type) -m beg text/plain }}"
+    )
 
 
 def _body(code: str, message: str) -> str:

@@ -30,6 +30,7 @@ from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.speech.synthesizer import Synthesizer
 from musetalk.avatars.format import Avatar
 from musetalk.avatars.preparation import renew
+from musetalk.avatars.progress import Progress
 from musetalk.avatars.store import AvatarStore
 from musetalk.avatars.stores import shipped_store
 from musetalk.engine import LipSyncEngine
@@ -75,14 +76,15 @@ class LocalPipeline:
 
     Args:
         cache: whether finished utterances are looked up and kept.
+        progress: told while the shipped avatars are prepared for MuseTalk, which takes minutes the first time; None = the log.
     Raises, when made:
         EngineUnavailableError, ConfigError.
     """
 
-    def __init__(self, config: AppConfig, store: AvatarStore | None = None, *, cache: bool = False) -> None:
+    def __init__(self, config: AppConfig, store: AvatarStore | None = None, *, cache: bool = False, progress: Progress | None = None) -> None:
         self.store = store or shipped_store(config, config.mux.avatar_cache_bytes, use=Avatar.open)
         self._media = config.mux.media
-        self.engine = ready_engine(config, self.store)
+        self.engine = ready_engine(config, self.store, progress=progress)
         self.engines = LocalEngines(config, self.engine)
         executor = DeadlineExecutor([float("inf")] * config.mux.encode_threads)
         kept = UtteranceCache.of(config) if cache else None

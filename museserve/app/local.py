@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import secrets
 import shutil
 import socket
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -27,6 +29,7 @@ from museserve.app import haproxy
 from museserve.app.ray_flags import RAY_TOKEN, free_port, node_flags, one_machine_flags
 from museserve.errors import ConfigError, EngineUnavailableError
 from museserve.runtime import cpu
+from musetalk.avatars.progress import PREPARING_SHIPPED
 from musetalk.choice import check_choice
 
 FOLDER = "muse-"  # of a service's private folder, below /tmp
@@ -35,6 +38,7 @@ ALIVE = "alive.lock"  # the one that is locked for as long as that lives
 DAEMONS = ("gcs_server", "raylet")
 TEMPORARY = "TMPDIR"
 LOOK_S = 0.5
+PREPARATION = re.compile(rf'{PREPARING_SHIPPED}[^"\[\n]*')  # of a line in text or in JSON, without the ids at its end
 UNREAD_LATER_S = 10.0
 
 RAYS_LIST = "prom_metrics_service_discovery.json"  # of a cluster's nodes, kept up to date in its temporary folder
@@ -43,8 +47,12 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: bool = True) -> Iterator[str]:
+def running(
+    config: AppConfig, *, num_gpus: int | None = None, private_temp: bool = True, told: Callable[[str], object] = lambda line: None
+) -> Iterator[str]:
     """Start the service, yield its URL once it answers, and stop everything that was started. num_gpus: None = those of this machine.
+
+    told: one line at a time of what makes a first start long: the shipped avatars that are prepared for MuseTalk.
 
     Raises:
         ConfigError: a port is taken, or more of a GPU is asked for than there is.
@@ -81,7 +89,7 @@ def running(config: AppConfig, *, num_gpus: int | None = None, private_temp: boo
         log_dir(port).mkdir(parents=True)
         nodes_file(port).symlink_to((temp or Path("/tmp")) / "ray" / RAYS_LIST)
         os.environ.setdefault(SPANS_DIR, str(log_dir(port) / "spans"))
-        yield from _serve(config, port, num_gpus, temp)
+        yield from _serve(config, port, num_gpus, temp, told)
     finally:
         if temp is not None:
             _end_leftovers(temp)
@@ -149,7 +157,7 @@ def _clear_dead() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> Iterator[str]:
+def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None, told: Callable[[str], object]) -> Iterator[str]:
     # Ray reads its flags from the environment when it is imported, so not before this line.
     import ray
     from ray import serve
@@ -180,7 +188,8 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
         )
         serve.start(http_options={"host": config.server.host, "port": port}, logging_config=logs, tracing_config=tracing(config.tracing))
         try:
-            serve.run(assemble(config), name="museserve", route_prefix="/", logging_config=logs)
+            with preparation_told(log_dir(port), told):
+                serve.run(assemble(config), name="museserve", route_prefix="/", logging_config=logs)
         except RuntimeError as error:
             raise EngineUnavailableError(_reason(error)) from None
         url = f"http://{config.server.host}:{port}"
@@ -194,6 +203,37 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None) -> It
         finally:
             ray.shutdown()
             _end(started)
+
+
+@contextmanager
+def preparation_told(logs: Path, told: Callable[[str], object]) -> Iterator[None]:
+    """Meanwhile, tell what replicas write into `logs` of the shipped avatars that they prepare."""
+    read: dict[Path, int] = {}
+    over = threading.Event()
+
+    def look() -> None:
+        for path in sorted(logs.glob("*.log")):
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                file.seek(read.get(path, 0))
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    read[path] = read.get(path, 0) + len(line)
+                    if found := PREPARATION.search(line.decode(errors="replace")):
+                        told(found[0].strip())
+
+    def watch() -> None:
+        while not over.wait(LOOK_S):
+            look()
+        look()
+
+    watching = threading.Thread(target=watch, name="preparation", daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join()
 
 
 def _descendants(folder: str) -> list[psutil.Process]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from configs.models import ServerConfig
 from museserve.errors import ConfigError
+from museserve.runtime import cpu
 
 REPLICA_PORTS = 64  # of ingress replicas: more than run at once, those that end included
 RAY_TOKEN = "ray-token"  # the file in a service's folder by which its Ray knows its own
@@ -24,8 +25,9 @@ def node_flags(server: ServerConfig) -> dict[str, str]:
         "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(GRPC_CAP),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
+        # Libraries work in the thread that calls them: what goes on side by side are our own pools, as many threads as a
+        # replica has cores (`deployments.cores`).
+        **cpu.ONE_THREAD_EACH,
         "GLOG_minloglevel": "2",
         # By default whatever else runs on the machine, also a browser that plays the video, would go before all
         # replicas.
@@ -67,6 +69,7 @@ def one_machine_flags(server: ServerConfig, folder: Path | None) -> dict[str, st
     flags = {
         # Whatever the user's environment says: some ports of Ray listen on every address, and run code for whoever has the token.
         "RAY_AUTH_MODE": "token",
+        cpu.SHARED: "1",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1",
     }

@@ -79,12 +79,12 @@ class Reading:
         return sum(self.by("", name, **having).values())
 
     def quantiles(self, name: str, scale: float = 1.0, **having: str) -> Report:
-        """{count, mean, p50, p95} of a histogram; all but the count are None when nothing came. scale: multiplies."""
-        count, total = self.sum(f"{name}_count", **having), self.sum(f"{name}_sum", **having)
+        """{count, p50, p95} of a histogram; all but the count are None when nothing came. scale: multiplies."""
+        count = self.sum(f"{name}_count", **having)
         if not count:
-            return {"count": 0, "mean": None, "p50": None, "p95": None}
+            return {"count": 0, "p50": None, "p95": None}
         bounds = sorted((float(le), n) for le, n in self.by("le", f"{name}_bucket", **having).items())
-        return {"count": round(count), "mean": scale * total / count, **{f"p{q}": scale * quantile(q / 100, bounds) for q in (50, 95)}}
+        return {"count": round(count), **{f"p{q}": scale * quantile(q / 100, bounds) for q in (50, 95)}}
 
 
 def quantile(q: float, bounds: Sequence[tuple[float, float]]) -> float:

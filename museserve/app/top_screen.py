@@ -73,7 +73,7 @@ def _stages(told: Report) -> RenderableType:
     first = _table("first over after", "p50", "p95")
     for stage, times in told["stages_ms"].items():
         first.add_row(stage.replace("_", " "), _ms(times["p50"]), _ms(times["p95"]))
-    steps = _table("step", "mean", "p95")
+    steps = _table("step", "p50", "p95")
     for title, key, unit in (
         ("first sound of a voice", "tts_first_chunk_ms", " ms"),
         ("hearing a stretch", "listen_ms", " ms"),
@@ -82,7 +82,7 @@ def _stages(told: Report) -> RenderableType:
         ("drawing a frame", "render_frame_ms", " ms"),
         ("encoding a frame", "encode_frame_ms", " ms"),
     ):
-        steps.add_row(title, _number(told[key]["mean"], unit), _number(told[key]["p95"], unit))
+        steps.add_row(title, _number(told[key]["p50"], unit), _number(told[key]["p95"], unit))
     both = Table.grid(padding=(0, 4))
     both.add_row(first, steps)
     return both

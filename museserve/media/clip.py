@@ -10,17 +10,18 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import av
 import cv2
 import numpy as np
 from av.stream import Disposition
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from configs.models import ClipConfig
 from museserve.errors import ClipError
+from museserve.media import hdr
 from museserve.media.decode import FORMATS
 from museserve.messages import ByteArray
 from museserve.timebase import FPS
@@ -32,7 +33,6 @@ OPTIONS = {"format_whitelist": FORMATS, "codec_whitelist": ",".join(CODECS), "pr
 MIN_SIDE = 128
 DAMAGED = 0.05  # of the frames, above which a clip is refused
 CUT_SHORT = 0.9  # of the length that the file claims
-HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics
 JITTER_MS = 2.0  # clocks of phones are no more regular than that; beyond, the frame rate is variable
 
 
@@ -42,7 +42,7 @@ class ClipInfo:
 
     width, height: of the frames that are given out, upright. source: width and height as stored. rotation: degrees that the frames are turned
     clockwise to be upright. fps: mean frame rate. variable: frames do not come at regular times. n_frames: given out, at 25 a second.
-    damaged: frames that could not be decoded and were left out. hdr: kind of high dynamic range, whose colours are taken as they stand.
+    damaged: frames that could not be decoded and were left out. hdr: kind of high dynamic range, if any.
     """
 
     width: int
@@ -54,7 +54,7 @@ class ClipInfo:
     variable: bool = False
     n_frames: int = 0
     damaged: int = 0
-    hdr: str = ""
+    hdr: Literal["PQ", "HLG", ""] = ""
 
     @property
     def seconds(self) -> float:
@@ -83,14 +83,19 @@ def read_clip(data: bytes, limits: ClipConfig) -> Generator[ByteArray, None, Cli
         claimed = _claimed_s(container, stream)
         if claimed > limits.max_s + 1 / FPS:
             raise ClipError(f"the clip is {claimed:.1f} s long; up to {limits.max_s:g} s are accepted, cut out a part of it")
-        stream.thread_type = "SLICE"  # threads of frames would hold several large ones
+        stream.thread_type, stream.codec_context.thread_count = (
+            "SLICE",
+            1,
+        )  # threads of frames would hold several large ones; phones film in one slice
         source = _ClipSource(container, stream)
         info: ClipInfo | None = None
+        upright: _Upright | None = None
         n = 0
         for frame, repeats in _at_fps(source, limits.max_s):
-            if info is None:
+            if info is None or upright is None:
                 info = replace(shape, **_seen(frame, stream, limits))
-            picture = _upright(frame, info, limits)
+                upright = _Upright(info, limits)
+            picture = upright(frame)
             for _ in range(repeats):
                 n += 1
                 yield picture
@@ -249,16 +254,28 @@ def _seen(frame: av.VideoFrame, stream: VideoStream, limits: ClipConfig) -> dict
         "height": down,
         "source": (frame.width, frame.height),
         "rotation": rotation,
-        "hdr": HDR.get(int(frame.color_trc or 0), ""),
+        "hdr": hdr.TRANSFERS.get(int(frame.color_trc or 0), ""),
     }
 
 
-def _upright(frame: av.VideoFrame, info: ClipInfo, limits: ClipConfig) -> ByteArray:
-    if (frame.width, frame.height) != info.source:  # a stream may change in mid-course
-        _check_size(frame.width, frame.height, limits)
-    across, down = (info.height, info.width) if info.rotation % 180 else (info.width, info.height)
-    shrinks = across < frame.width or down < frame.height
-    picture = frame.reformat(across, down, "rgb24", interpolation=Interpolation.AREA if shrinks else Interpolation.BICUBIC)
-    rgb = picture.to_ndarray()
-    turn = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}.get(info.rotation)
-    return np.ascontiguousarray(rgb) if turn is None else np.asarray(cv2.rotate(rgb, turn), np.uint8)
+class _Upright:
+    """Frames of one clip as they are given out."""
+
+    def __init__(self, info: ClipInfo, limits: ClipConfig) -> None:
+        self._info, self._limits = info, limits
+        self._size = (info.height, info.width) if info.rotation % 180 else (info.width, info.height)
+        self._turn = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}.get(info.rotation)
+        self._plain = VideoReformatter()  # kept, because a frame's own makes its tables anew
+        self._ordinary = hdr.OrdinaryColours(info.hdr, *self._size) if info.hdr else None
+
+    def __call__(self, frame: av.VideoFrame) -> ByteArray:
+        if (frame.width, frame.height) != self._info.source:  # a stream may change in mid-course
+            _check_size(frame.width, frame.height, self._limits)
+        rgb = self._to_rgb(frame) if self._ordinary is None else self._ordinary(frame)
+        return rgb if self._turn is None else np.asarray(cv2.rotate(rgb, self._turn), np.uint8)
+
+    def _to_rgb(self, frame: av.VideoFrame) -> ByteArray:
+        across, down = self._size
+        shrinks = across < frame.width or down < frame.height
+        picture = self._plain.reformat(frame, across, down, "rgb24", interpolation=Interpolation.AREA if shrinks else Interpolation.BICUBIC)
+        return np.asarray(picture.to_ndarray(), np.uint8)

@@ -27,9 +27,11 @@ FORMATS = "mp3,wav,w64,mov,mp4,ogg,flac,matroska,webm,aac,amr,aiff,caf,mpegts,av
 CODECS = (
     "aac,mp3float,mp3,mp2float,mp2,opus,libopus,vorbis,flac,alac,ac3,eac3,amrnb,amrwb,libopencore_amrnb,libopencore_amrwb,"
     "pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_u8,pcm_s8,pcm_alaw,pcm_mulaw,"
-    "adpcm_ms,adpcm_ima_wav,adpcm_ima_qt"
+    "adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,gsm_ms"
 )
 PROBE = {"format_whitelist": FORMATS, "codec_whitelist": CODECS, "protocol_whitelist": "none"}
+CHUNKS = (b"fmt ", b"data", b"fact", b"LIST", b"bext", b"PEAK", b"cue ", b"id3 ")  # that a WAV may go on with
+MAX_CHUNKS = 64
 MAX_CHANNELS = 16
 MIN_RATE, MAX_RATE = 4_000, 768_000
 MAX_TRACKS = 4  # of which the first is taken in which something is heard
@@ -62,6 +64,8 @@ def decode_speech(source: bytes | Path, *, min_s: float, max_s: float) -> FloatA
         file.seek(0)
         if signature == b"RIFX":
             file = io.BytesIO(_little_endian(file.read()))
+        elif signature == b"RIFF" and (padded := _padded(file)) is not None:
+            file = io.BytesIO(padded)
         pcm, damaged = _decode(file, max_s)
     seconds = len(pcm) / SPEECH_RATE
     if damaged and seconds < min_s:
@@ -101,7 +105,8 @@ def _decode_track(file: BinaryIO, max_s: float, track: int) -> tuple[tuple[Float
     try:
         container = av.open(cast(Any, file), "r", options=PROBE, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
-        raise AudioError(f"this is not a recording that can be read ({_reason(error)}); accepted: {ACCEPTED}") from None
+        file.seek(0)
+        raise AudioError(f"this is not a recording that can be read ({_named(file.read(64)) or _reason(error)}); accepted: {ACCEPTED}") from None
     with container:
         if not container.streams.audio:
             kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
@@ -242,5 +247,42 @@ def _little_endian(rifx: bytes) -> bytes:
     return b"".join(kept)
 
 
+def _padded(riff: BinaryIO) -> bytes | None:
+    """A WAV some of whose chunks of odd length lack the byte that fills them up, with it; None where none does, and back at the start."""
+    gaps, at = list[int](), 12
+    for _ in range(MAX_CHUNKS):
+        riff.seek(at)
+        if len(head := riff.read(8)) < 8:
+            break
+        at += 8 + int.from_bytes(head[4:], "little")
+        if at % 2 != len(gaps) % 2:
+            riff.seek(at)
+            if riff.read(4) in CHUNKS:
+                gaps.append(at)
+            else:
+                at += 1
+    riff.seek(0)
+    if not gaps:
+        return None
+    whole, borders = riff.read(), [0, *gaps, None]
+    return b"\0".join(whole[a:b] for a, b in zip(borders, borders[1:], strict=False))
+
+
+def _named(start: bytes) -> str:
+    """What callers send in place of a recording; empty where it is something else."""
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    kinds = (
+        (b"<", "an HTML or XML page"),
+        (b"{", "a JSON text"),
+        (b"data:", "a data URL"),
+        (b"uklgr", "base64"),
+        (b"suqz", "base64"),
+        (b"//uq", "base64"),
+    )
+    return next((f"it is {name}" for signature, name in kinds if text.startswith(signature)), "")
+
+
 def _reason(error: Exception) -> str:
+    if isinstance(error, av.ArgumentError):  # what a demuxer that is not allowed comes to
+        return "its format is none of these"
     return getattr(error, "strerror", None) or str(error)

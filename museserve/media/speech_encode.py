@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from typing import cast
 
@@ -15,7 +16,8 @@ from museserve.messages import FloatArray
 from museserve.timebase import SPEECH_RATE
 
 # format -> content type, container, codec, highest bit rate at 24 kHz mono, container options. All are written front to
-# back: a stream has no way to go back and fill in its length. A wav claims the greatest: "until the end" to readers.
+# back: a stream has no way to go back and fill in its length. A wav claims the greatest, "until the end" to readers, and a
+# flac none, which some do not read. `with_length` mends both where the whole is there.
 _FORMATS: dict[str, tuple[str, str, str, int, dict[str, str]]] = {
     "mp3": ("audio/mpeg", "mp3", "libmp3lame", 160_000, {"write_xing": "0", "id3v2_version": "0"}),
     "opus": ("audio/ogg", "ogg", "libopus", 256_000, {"page_duration": "100000"}),
@@ -24,6 +26,8 @@ _FORMATS: dict[str, tuple[str, str, str, int, dict[str, str]]] = {
     "wav": ("audio/wav", "wav", "pcm_s16le", 0, {"fflags": "bitexact"}),  # no chunk that names the library
     "pcm": ("audio/pcm", "s16le", "pcm_s16le", 0, {}),
 }
+WAV_HEAD = 44
+FLAC_SAMPLES = 18  # in the STREAMINFO block, the first of the file
 CONTENT_TYPES = {name: row[0] for name, row in _FORMATS.items()}
 
 
@@ -67,3 +71,14 @@ class SpeechEncoder:
             self._container.close()
         self._finished = True
         return self._sink.take()
+
+    def with_length(self, file: bytes) -> bytes:
+        """All that was given out, once it is finished, with its length where the format has a place for it."""
+        data = bytearray(file)
+        if self.content_type == "audio/wav":
+            struct.pack_into("<I", data, 4, len(data) - 8)
+            struct.pack_into("<I", data, WAV_HEAD - 4, len(data) - WAV_HEAD)
+        elif self.content_type == "audio/flac":
+            (word,) = struct.unpack_from(">Q", data, FLAC_SAMPLES)  # of which the lower 36 bits count samples
+            struct.pack_into(">Q", data, FLAC_SAMPLES, word >> 36 << 36 | self._samples)
+        return bytes(data)

@@ -11,6 +11,7 @@ LEVEL_WINDOW = SPEECH_RATE // 40  # 25 ms
 FOLLOWED = 160  # windows, 4 s, whose level lips follow
 LOWEST = 10 ** (-18 / 20)  # of the whole recording's level: what is quieter is no longer the voice
 STRETCH_FRAMES = 8 * SEGMENT_FRAMES
+HURRIED_FRAMES = 3 * SEGMENT_FRAMES  # of a recording that somebody waits for, heard before its piece is there: what he has first
 CLOSING_FRAMES = 6  # what a mouth needs to come to rest after the last sound
 
 
@@ -19,11 +20,14 @@ class SpeechBuffer:
 
     context_s and lookahead_s are the engine's: how much speech before and after a frame `listen` wants to see.
     first_frame: the first of the first stretch; speech is appended from the utterance's beginning all the same.
+    piece_s: above 0 for a recording, when the engine wants to see the whole pieces that a stretch lies in.
+    hurried: somebody waits for the first pictures, so that the first `HURRIED_FRAMES` do not wait for their piece.
     """
 
-    def __init__(self, context_s: float, lookahead_s: float, first_frame: int = 0) -> None:
+    def __init__(self, context_s: float, lookahead_s: float, first_frame: int = 0, *, piece_s: float = 0.0, hurried: bool = True) -> None:
         self._context = round(context_s * SPEECH_RATE)
         self._lookahead = round(lookahead_s * SPEECH_RATE)
+        self._piece, self._hurried = round(piece_s * SPEECH_RATE), hurried
         self._pcm: FloatArray = np.zeros(0, np.float32)
         self._offset = 0  # sample number of _pcm[0]; what no later stretch can need is dropped
         self._phonemes: list[Phoneme] = []
@@ -83,7 +87,8 @@ class SpeechBuffer:
     def take(self) -> SpeechWindow | None:
         """The next stretch of determined frames with its context. None when there is none yet, or no more.
 
-        The first is one segment long, because a picture waits for it; later ones are at most `STRETCH_FRAMES`.
+        The first is one segment long, because a picture waits for it; later ones are at most `STRETCH_FRAMES`. Those of a recording come with
+        the whole pieces that they lie in.
         """
         end_frame = self.total_frames if self.final else max(0, self.samples - self._lookahead) // SPEECH_SAMPLES_PER_FRAME
         assert end_frame is not None
@@ -91,9 +96,21 @@ class SpeechBuffer:
             return None
         first = self._next_frame
         end_frame = min(end_frame, first + (STRETCH_FRAMES if first > self._first_frame else SEGMENT_FRAMES))
+        hurried_until = self._first_frame + (HURRIED_FRAMES if self._piece and self._hurried else 0)
+        if first < hurried_until:
+            end_frame = min(end_frame, hurried_until)
         start = max(0, first * SPEECH_SAMPLES_PER_FRAME - self._context)
         start -= start % SPEECH_SAMPLES_PER_FRAME
         reach = min(end_frame * SPEECH_SAMPLES_PER_FRAME + self._lookahead, self.samples)
+        level = self._level_until(reach)
+        whole = self._piece > 0 and first >= hurried_until
+        if whole:
+            # A frame more on each side, so that pieces sound at their borders as they do in the recording.
+            start = max(0, self._piece_start(first) - SPEECH_SAMPLES_PER_FRAME)
+            reach = -(-reach // self._piece) * self._piece + SPEECH_SAMPLES_PER_FRAME
+            if reach > self.samples and not self.final:
+                return None
+            reach = min(reach, self.samples)
         pcm = self._pcm[max(0, start - self._offset) : max(0, reach - self._offset)]
         speech = SpeechWindow(
             start=start,
@@ -101,8 +118,9 @@ class SpeechBuffer:
             first_frame=first,
             n_frames=end_frame - first,
             phonemes=tuple(p for p in self._phonemes if p.end > start and p.start < reach) if self._knows_phonemes else None,
-            level=self._level_until(reach),
+            level=level,
             final=self.final and reach == self.samples,
+            whole=whole,
         )
         self._next_frame = end_frame
         self._forget()
@@ -115,8 +133,15 @@ class SpeechBuffer:
             self._powers.append(np.square(fresh[: n * LEVEL_WINDOW].reshape(n, LEVEL_WINDOW)).mean(1))
         self._unmeasured = fresh[n * LEVEL_WINDOW :]
 
+    def _piece_start(self, frame: int) -> int:
+        """The first sample of the piece in which lies what is heard around a frame."""
+        heard_from = max(0, frame * SPEECH_SAMPLES_PER_FRAME - self._lookahead)
+        return heard_from - heard_from % self._piece
+
     def _forget(self) -> None:
         keep_from = self._next_frame * SPEECH_SAMPLES_PER_FRAME - self._context - SPEECH_SAMPLES_PER_FRAME
+        if self._piece:
+            keep_from = min(keep_from, self._piece_start(self._next_frame) - SPEECH_SAMPLES_PER_FRAME)
         drop = min(keep_from - self._offset, len(self._pcm))
         # Dropping in blocks, so that a long utterance is not copied at every stretch.
         if drop > 10 * SPEECH_RATE:

@@ -69,6 +69,7 @@ class UtterancePlan:
     paced: keep at most `MuxConfig.lead_s` ahead of a viewer who plays in real time. phase: the idle frame that the
     first picture is drawn on.
     max_s: longest speech; longer raises AudioError. first_frame: as in `VideoRequest`. label: is drawn on every picture.
+    recorded: the speech is a recording, so all of it is there.
     """
 
     name: str = ""
@@ -77,6 +78,7 @@ class UtterancePlan:
     max_s: float = 900.0
     first_frame: int = 0
     label: Label | None = None
+    recorded: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,9 @@ class UtterancePipeline:
         self._fade = lipsync.info.fade_frames
         # Whether somebody spoke before decides how much of the first crops shows.
         heard_from = max(0, plan.first_frame - self._fade)
-        self._buffer = SpeechBuffer(lipsync.info.context_s, lipsync.info.lookahead_s, heard_from)
+        info = lipsync.info
+        piece_s = info.piece_s if plan.recorded else 0.0
+        self._buffer = SpeechBuffer(info.context_s, info.lookahead_s, heard_from, piece_s=piece_s, hurried=plan.paced)
         self._spoke: deque[bool] = deque(maxlen=self._fade)  # of the frames drawn last
         self._rows: dict[int, NDArray[Any] | None] = {}  # None where nobody speaks; taken out when drawn
         self._heard = heard_from

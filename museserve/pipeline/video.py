@@ -186,7 +186,15 @@ class VideoPipeline:
             lookup.lipsync,
             self._config,
             self._executor,
-            UtterancePlan(request.utterance, request.paced, request.phase, self._limits.max_utterance_s, request.first_frame, label),
+            UtterancePlan(
+                request.utterance,
+                request.paced,
+                request.phase,
+                self._limits.max_utterance_s,
+                request.first_frame,
+                label,
+                recorded=request.audio is not None,
+            ),
             Timings(lookup.began),
             self._observer.encoded if self._observer is not None else None,
         )

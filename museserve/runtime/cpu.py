@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -18,12 +19,25 @@ NICENESS = 10  # of what can wait, beside the process's own: a tenth of the shar
 LEAST_PRIORITY = 19
 CGROUPS = Path("/sys/fs/cgroup")
 
+# In a process's environment from its start, for BLAS, PyTorch, Arrow and OpenCV. onnxruntime and FFmpeg are told where they are called.
+ONE_THREAD_EACH = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
+SHARED = "MUSESERVE_SHARED_CORES"  # set where processes share all cores of their machine, whatever each was given
+
+_given: float | None = None
+
+
+def keep_to(cores: float) -> None:
+    """What this process was given, of which `usable_cores` is no more from now on; parts of a core count as one."""
+    global _given
+    _given = cores
+
 
 def usable_cores(cgroups: Path = CGROUPS) -> int:
-    """At least 1: the machine's cores, or fewer where this process is bound to some of them or its container has a quota of their time."""
+    """At least 1: the machine's cores, or fewer where this process is bound to some of them, was given some of them, or its container has a
+    quota of their time."""
     bound = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    quota = _quota(cgroups)
-    return bound if quota is None else max(1, min(bound, round(quota)))
+    limits = [bound, *([] if (quota := _quota(cgroups)) is None else [round(quota)]), *([] if _given is None else [math.ceil(_given)])]
+    return max(1, min(limits))
 
 
 def lower_priority() -> None:

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 import museserve.errors
 from museserve.errors import MuseserveError, RequestError
+from museserve.runtime import cpu
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ class _Reader:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # a file could not be written to, see `serve`; and may quote what is read
-            env={**known, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env={**known, "PYTHONPATH": path, **cpu.ONE_THREAD_EACH},
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._in, self._out = self._process.stdin, self._process.stdout.fileno()

@@ -93,6 +93,7 @@ def prepare_builtin(
     networks: PartsEncoder | None = None,
     *,
     verify: bool = False,
+    progress: Progress | None = None,
 ) -> AvatarRef:
     """Make sure that a shipped avatar lies in the store, current and, with `verify`, whole. Detects nothing.
 
@@ -127,7 +128,7 @@ def prepare_builtin(
         store.seen_anew(avatar_id)
         if found := there():
             return found
-        steps, outdated = Steps(), _is_outdated(avatar_id, store, settings, networks)
+        steps, outdated = Steps(progress), _is_outdated(avatar_id, store, settings, networks)
         ref = prepare_framed(shipped_portrait(avatar_id), size, store, media, steps, networks)
         # Making an older store new takes a while: that is told even where nothing is logged that goes well.
         again = " again, as the stored one is of another version or other settings, or damaged"

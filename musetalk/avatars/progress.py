@@ -8,6 +8,23 @@ from contextlib import contextmanager
 
 Progress = Callable[[str, float], None]  # step, part of the whole that is done; it may raise to break off
 
+PREPARING_SHIPPED = "preparing the shipped avatars for MuseTalk"  # begins each line about it; whoever starts the service looks for it in the logs
+TOLD_EVERY_S = 10.0
+
+
+def in_lines(tell: Callable[[str], object], what: str, every_s: float = TOLD_EVERY_S) -> Progress:
+    """Progress as lines of text: each step as it begins, and so often how much is done."""
+    last, told_at = "", 0.0
+
+    def progress(step: str, done: float) -> None:
+        nonlocal last, told_at
+        now = time.monotonic()
+        if step != last or now - told_at >= every_s:
+            tell(f"{what}: {100 * done:.0f} %, {step}")
+            last, told_at = step, now
+
+    return progress
+
 
 class Steps:
     """Attributes: ms: what each step took."""

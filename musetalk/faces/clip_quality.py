@@ -177,7 +177,7 @@ def _warnings(report: ClipReport, info: ClipInfo) -> list[str]:
         ),
         (report.eyes_closed > 0.5, f"the eyes are closed in {100 * report.eyes_closed:.0f} % of the frames"),
         (info.damaged > 0, f"{info.damaged} frames were damaged and left out"),
-        (bool(info.hdr), f"the clip has a high dynamic range ({info.hdr}); its colours are taken as they stand and may look pale"),
+        (bool(info.hdr), f"the clip has a high dynamic range ({info.hdr}); its colours were brought into the ordinary one"),
         (info.fps < 20, f"the clip has {info.fps:g} frames a second and will stutter; 25 or more are smooth"),
     )
     return [text for when, text in checks if when]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from museserve.errors import ImageError
 from museserve.messages import ByteArray, FloatArray
@@ -29,6 +29,8 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+JPEG_END = b"\xff\xd9"
+DAMAGES = (OSError, ValueError, SyntaxError, EOFError, struct.error, IndexError, KeyError, Image.DecompressionBombError)
 BACKDROP = (214, 217, 220)  # behind transparent pictures: a neutral light grey
 
 SIGNATURES = (
@@ -55,6 +57,9 @@ SIGNATURES = (
     (0, b"<?xml", "an XML or SVG file"),
     (0, b"<", "an HTML or XML page"),
     (0, b"{", "a JSON text"),
+    (0, b"data:", "a data URL; send the bytes that it stands for"),
+    (0, b"/9j/", "written in base64; send the bytes that it stands for"),
+    (0, b"iVBORw0K", "written in base64; send the bytes that it stands for"),
 )
 
 # Where the shipped portraits have their eyes, as parts of the square's side.
@@ -77,22 +82,43 @@ def read_portrait(data: bytes, max_pixels: int = 40_000_000) -> ByteArray:
     kind = _kind(data)
     _check_size(*_header_size(kind, data), max_pixels)
     try:
-        with Image.open(io.BytesIO(_pictures_alone(data) if kind == "PNG" else data), formats=[kind]) as image:
-            _check_size(*image.size, max_pixels)
-            image.load()
-            return np.ascontiguousarray(_to_rgb(_upright(image)))
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, IndexError, KeyError, Image.DecompressionBombError) as error:
-        raise ImageError(f"the {kind} picture is damaged or incomplete ({error}); {ACCEPTED}") from None
+        return _decoded(_pictures_alone(data) if kind == "PNG" else data, kind, max_pixels)
+    except DAMAGES as error:
+        if kind == "JPEG" and "truncated" in str(error) and (picture := _without_its_end(data, max_pixels)) is not None:
+            return picture
+        seen = "its kind of coding cannot be read" if isinstance(error, UnidentifiedImageError) else error
+        raise ImageError(f"the {kind} picture is damaged or incomplete ({seen}); {ACCEPTED}") from None
+
+
+def _decoded(data: bytes, kind: str, max_pixels: int) -> ByteArray:
+    with Image.open(io.BytesIO(data), formats=[kind]) as image:
+        _check_size(*image.size, max_pixels)
+        image.load()
+        return np.ascontiguousarray(_to_rgb(_upright(image)))
+
+
+def _without_its_end(jpeg: bytes, max_pixels: int) -> ByteArray | None:
+    """A photo that lacks no more than the mark at its end; None where pixels are missing, which what stands there would change."""
+    try:
+        one, other = (_decoded(jpeg.removesuffix(b"\xff") + more + JPEG_END, "JPEG", max_pixels) for more in (b"", b"\x5a" * 64))
+    except DAMAGES:
+        return None
+    return one if np.array_equal(one, other) else None
 
 
 def _pictures_alone(png: bytes) -> bytes:
-    """Without text, profiles of more than `MAX_PROFILE` and what else editors leave in: Pillow refuses more than a megabyte of it."""
+    """Without text, profiles of more than `MAX_PROFILE` and what else editors leave in: Pillow refuses more than a megabyte of it.
+
+    Nor with what is damaged and a picture can do without.
+    """
     kept, at = [png[:8]], 8
     while at + 12 <= len(png):
         size = int.from_bytes(png[at : at + 4], "big")
         kind, end = png[at + 4 : at + 8], at + 12 + size
-        is_needed = kind[:1].isupper() or kind in (b"tRNS", b"eXIf", b"gAMA", b"sRGB", b"cHRM", b"acTL", b"fcTL", b"fdAT")
-        if is_needed or (kind == b"iCCP" and size <= MAX_PROFILE and _profile_is_small(png[at + 8 : at + 8 + size])):
+        wanted = kind in (b"tRNS", b"eXIf", b"gAMA", b"sRGB", b"cHRM", b"acTL", b"fcTL", b"fdAT")
+        wanted = wanted or (kind == b"iCCP" and size <= MAX_PROFILE and _profile_is_small(png[at + 8 : at + 8 + size]))
+        is_whole = png[end - 4 : end] == struct.pack(">I", zlib.crc32(png[at + 4 : end - 4]))
+        if kind[:1].isupper() or (wanted and is_whole):
             kept.append(png[at:end])
         at = end
     return b"".join([*kept, png[at:]])

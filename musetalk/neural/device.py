@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from configs.models import MuseTalkConfig
 from museserve.errors import DeviceLostError, EngineUnavailableError
 from museserve.runtime import malloc
+
+TRIES = 6  # of what is measured; the first ones make things ready
 
 
 def choose(config: MuseTalkConfig) -> torch.device:
@@ -26,9 +31,37 @@ def choose(config: MuseTalkConfig) -> torch.device:
 
 
 def precision(config: MuseTalkConfig, device: torch.device) -> torch.dtype:
+    """What the networks compute in. Raises EngineUnavailableError: bfloat16 on a card, or where it is no faster than float32."""
     if config.dtype == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
-    return torch.float16 if config.dtype == "float16" else torch.float32
+    if config.dtype == "bfloat16":
+        _check_bfloat16(device)
+    dtype: torch.dtype = getattr(torch, config.dtype)
+    return dtype
+
+
+def _check_bfloat16(device: torch.device) -> None:
+    if device.type != "cpu":
+        raise EngineUnavailableError("lipsync.musetalk.dtype: bfloat16 is for CPUs; on a card float16 is as fast and more exact: set it to auto")
+    took_ms = {dtype: _convolution_ms(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    if took_ms[torch.bfloat16] >= took_ms[torch.float32]:
+        raise EngineUnavailableError(
+            f"lipsync.musetalk.dtype: bfloat16 is not faster than float32 on this processor ({took_ms[torch.bfloat16]:.1f} ms against "
+            f"{took_ms[torch.float32]:.1f} for a convolution), which has no instructions for it (AVX-512 BF16 or AMX): set it to auto"
+        )
+
+
+def _convolution_ms(dtype: torch.dtype) -> float:
+    """Processor time of one that is like the networks', at best."""
+    x = torch.ones(1, 256, 32, 32, dtype=dtype).to(memory_format=torch.channels_last)
+    weight = torch.ones(256, 256, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
+    best = math.inf
+    with torch.inference_mode():
+        for _ in range(TRIES):
+            began = time.process_time()
+            F.conv2d(x, weight, padding=1)
+            best = min(best, time.process_time() - began)
+    return best * 1e3
 
 
 def set_up(device: torch.device, threads: int, memory_fraction: float | None) -> None:

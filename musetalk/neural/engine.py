@@ -17,7 +17,7 @@ from museserve.errors import EngineError
 from museserve.messages import MUSETALK, ByteArray, Conditioning, EngineInfo, RenderRequest, SpeechWindow
 from musetalk.neural import device as devices
 from musetalk.neural.latents import LatentCache, LoadArrays
-from musetalk.neural.listening import WhisperListener
+from musetalk.neural.listening import PIECE_S, WhisperListener
 from musetalk.neural.networks import load_taesd, load_unet, load_vae, read_whisper
 from musetalk.neural.renderer import FaceRenderer
 from musetalk.neural.restore import Restorer
@@ -26,7 +26,7 @@ from musetalk.weights.folder import WeightsFolder
 
 logger = logging.getLogger(__name__)
 
-VERSION = "1"  # of what the same speech looks like, beside the version of the weights
+VERSION = "2"  # of what the same speech looks like, beside the version of the weights
 FADE_FRAMES = 3  # drawn mouths come and go over so many frames
 
 
@@ -54,13 +54,15 @@ class MuseTalk:
         device = devices.choose(config)
         dtype = devices.precision(config, device)
         devices.set_up(device, config.threads, config.memory_fraction or gpu_share or None)
-        self._listener = WhisperListener(read_whisper(weights), version=config.version, device=device, dtype=dtype)
+        hears_in = torch.float32 if device.type == "cpu" else dtype  # hearing is a hundredth of drawing: nothing is gained by less
+        self._listener = WhisperListener(read_whisper(weights), version=config.version, device=device, dtype=hears_in)
+        # Before what takes long, as its package may be missing, and before batches are measured by the memory that is left.
+        self._restorer = Restorer.load(weights, device, strength=config.restore) if config.restore else None
         unet = load_unet(weights, config.version, device, dtype)
         decode: nn.Module = load_taesd(weights, device, dtype) if config.decoder == "taesd" else load_vae(weights, device, dtype).decode_only()
         self._row_shape = (AUDIO_TOKENS, unet.config.cross_attention_dim)
         self._renderer = FaceRenderer(unet, decode, device, dtype, config.batch_sizes, config.compile)
         self._load_arrays = load_arrays
-        self._restorer = Restorer.load(weights, device, strength=config.restore) if config.restore else None
         self._latents = LatentCache(load_arrays, device, dtype, config.latent_cache_bytes)
         details: dict[str, Any] = {
             "weights": {"v15": "MuseTalk 1.5", "v1": "MuseTalk 1.0"}[config.version],
@@ -74,7 +76,9 @@ class MuseTalk:
         }
         name = devices.describe(device)
         version, listener = f"{config.version}-{VERSION}", self._listener
-        self.info = EngineInfo(MUSETALK, reason, version, name, listener.context_s, listener.lookahead_s, details, FADE_FRAMES, batches=True)
+        self.info = EngineInfo(
+            MUSETALK, reason, version, name, listener.context_s, listener.lookahead_s, details, FADE_FRAMES, batches=True, piece_s=PIECE_S
+        )
         logger.info("MuseTalk is warm after %.1f s on %s: %s", time.perf_counter() - began, name, details)
 
     def listen(self, speech: SpeechWindow) -> Conditioning:

@@ -15,8 +15,8 @@ from musetalk.neural.gfpgan import tensor_shapes
 from musetalk.neural.unet import UNetConfig
 from musetalk.neural.vae import VAEConfig
 from musetalk.weights.catalogue import BY_NAME
-from musetalk.weights.checkpoint import check_state_dict, read_checkpoint
-from musetalk.weights.folder import WeightsFolder, repair_hint
+from musetalk.weights.checkpoint import check_state_dict
+from musetalk.weights.folder import WeightsFolder
 
 
 def check_file(weights: WeightsFolder, name: str) -> None:
@@ -34,12 +34,13 @@ def _read_pose(weights: WeightsFolder) -> None:
     try:
         DWPose(path).keypoints(np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     except Exception as error:  # ONNX Runtime's errors have no common base
-        raise WeightsError(f"{path}: {error}. {repair_hint(networks.DWPOSE_FILE)}") from None
+        raise WeightsError(f"{path}: {error}. {weights.repair_hint(networks.DWPOSE_FILE)}") from None
 
 
 def _read_restorer(weights: WeightsFolder) -> None:
     expected = {name: torch.empty(shape, device="meta") for name, shape in tensor_shapes().items()}
-    check_state_dict(read_checkpoint(weights.path(networks.RESTORER_FILE)), expected, file=networks.RESTORER_FILE)
+    name = networks.RESTORER_FILE
+    check_state_dict(networks.read_file(weights, name), expected, file=name, mend=weights.repair_hint(name))
 
 
 def _read_unet_config(weights: WeightsFolder, name: str) -> None:

@@ -226,27 +226,36 @@ def _whole(x, at, bias, mask, BIAS: tl.constexpr):
 
 
 @triton.jit
-def _plane(red, green, blue, r: tl.constexpr, g: tl.constexpr, b: tl.constexpr, offset: tl.constexpr):
-    value = (red * r + green * g + blue * b + ((offset << 20) + (1 << 19))) >> 20
+def _plane(red, green, blue, r: tl.constexpr, g: tl.constexpr, b: tl.constexpr, offset: tl.constexpr, SHIFT: tl.constexpr):
+    value = (red * r + green * g + blue * b + ((offset << SHIFT) + (1 << (SHIFT - 1)))) >> SHIFT
     return tl.minimum(tl.maximum(value, 0), 255).to(tl.uint8)
 
 
 @triton.jit
 def _i420(x, bias, out, height, width, BIAS: tl.constexpr, BLOCK: tl.constexpr):
-    """As `yuv.to_i420`; every pixel computes its chroma, and the upper left of four writes it."""
+    """As `yuv.to_i420`; BLOCK: squares of four pixels."""
     picture = tl.program_id(1).to(tl.int64)
     pixels = height * width
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = index < pixels
-    at = (picture * pixels + index) * 3
-    red, green, blue = _whole(x, at, bias, mask, BIAS), _whole(x, at + 1, bias + 1, mask, BIAS), _whole(x, at + 2, bias + 2, mask, BIAS)
+    mask = index < pixels // 4
+    first = index // (width // 2) * 2 * width + index % (width // 2) * 2  # the upper left of the four
+    x += picture * pixels * 3
     out += picture * (pixels + pixels // 2)
-    tl.store(out + index, _plane(red, green, blue, 269484, 528482, 102760, 16), mask=mask)
-    row, column = index // width, index % width
-    corner = mask & (row % 2 == 0) & (column % 2 == 0)
-    out += pixels + (row // 2) * (width // 2) + column // 2
-    tl.store(out, _plane(red, green, blue, -155188, -305135, 460324, 128), mask=corner)
-    tl.store(out + pixels // 4, _plane(red, green, blue, 460324, -385875, -74448, 128), mask=corner)
+    reds = tl.zeros([BLOCK], dtype=tl.int32)
+    greens = tl.zeros([BLOCK], dtype=tl.int32)
+    blues = tl.zeros([BLOCK], dtype=tl.int32)
+    for place in tl.static_range(4):
+        at = first + (place // 2) * width + place % 2
+        red = _whole(x, at * 3, bias, mask, BIAS)
+        green = _whole(x, at * 3 + 1, bias + 1, mask, BIAS)
+        blue = _whole(x, at * 3 + 2, bias + 2, mask, BIAS)
+        tl.store(out + at, _plane(red, green, blue, 269484, 528482, 102760, 16, 20), mask=mask)
+        reds += red
+        greens += green
+        blues += blue
+    out += pixels + index
+    tl.store(out, _plane(reds, greens, blues, -155188, -305135, 460324, 128, 22), mask=mask)
+    tl.store(out + pixels // 4, _plane(reds, greens, blues, 460324, -385875, -74448, 128, 22), mask=mask)
 
 
 def moments(x: Tensor) -> Moments:
@@ -321,8 +330,8 @@ def i420(x: Tensor, bias: Tensor | None = None) -> Tensor:
     n, channels, height, width = x.shape
     assert channels == 3 and height % 2 == 0 and width % 2 == 0
     out = torch.empty(n, height * 3 // 2, width, dtype=torch.uint8, device=x.device)
-    grid = (triton.cdiv(height * width, 1024), n)
-    _i420[grid](x, x if bias is None else bias, out, height, width, BIAS=bias is not None, BLOCK=1024)
+    grid = (triton.cdiv(height * width // 4, 256), n)
+    _i420[grid](x, x if bias is None else bias, out, height, width, BIAS=bias is not None, BLOCK=256)
     return out
 
 

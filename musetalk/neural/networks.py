@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from museserve.errors import WeightsError
 from musetalk.faces.bisenet import BiSeNet, FaceParser
@@ -60,37 +60,42 @@ def read_unet(weights: WeightsFolder, version: Version) -> UNet:
     file, config = UNETS[version]
     with torch.device("meta"):
         unet = UNet(UNetConfig.parse(read_config(weights, config), config))
-    load_into(unet, read_checkpoint(weights.path(file)), file=file)
+    load_into(unet, read_file(weights, file), file=file, mend=weights.repair_hint(file))
     return unet
 
 
 def read_vae(weights: WeightsFolder) -> VAE:
     with torch.device("meta"):
         vae = VAE(VAEConfig.parse(read_config(weights, VAE_CONFIG), VAE_CONFIG))
-    load_into(vae, current_names(read_checkpoint(weights.path(VAE_FILE))), file=VAE_FILE)
+    load_into(vae, current_names(read_file(weights, VAE_FILE)), file=VAE_FILE, mend=weights.repair_hint(VAE_FILE))
     return vae
 
 
 def read_taesd(weights: WeightsFolder) -> TinyDecoder:
-    state = decoder_part(read_checkpoint(weights.path(TAESD_FILE)))
+    state = decoder_part(read_file(weights, TAESD_FILE))
     first = state.get("layers.0.weight")
     if first is None:
         raise WeightsError(f"{TAESD_FILE} is no TAESD file: it has no tensor decoder.layers.0.weight")
     with torch.device("meta"):
         decoder = TinyDecoder(len(first))
-    load_into(decoder, state, file=TAESD_FILE)
+    load_into(decoder, state, file=TAESD_FILE, mend=weights.repair_hint(TAESD_FILE))
     return decoder
 
 
 def read_whisper(weights: WeightsFolder) -> WhisperEncoder:
-    return WhisperEncoder.from_state(read_checkpoint(weights.path(WHISPER_FILE)), WHISPER_FILE)
+    return WhisperEncoder.from_state(read_file(weights, WHISPER_FILE), WHISPER_FILE, weights.repair_hint(WHISPER_FILE))
 
 
 def read_parser(weights: WeightsFolder) -> BiSeNet:
     with torch.device("meta"):
         parser = BiSeNet()
-    load_into(parser, read_checkpoint(weights.path(PARSER_FILE)), file=PARSER_FILE)
+    load_into(parser, read_file(weights, PARSER_FILE), file=PARSER_FILE, mend=weights.repair_hint(PARSER_FILE))
     return parser
+
+
+def read_file(weights: WeightsFolder, name: str) -> dict[str, Tensor]:
+    """The tensors of a published file. Raises WeightsError."""
+    return read_checkpoint(weights.path(name), weights.repair_hint(name))
 
 
 def _to_device(network: Network, device: torch.device, dtype: torch.dtype) -> Network:

@@ -9,8 +9,10 @@ Source: TencentARC/GFPGAN (Apache-2.0) for the network, which is used as it is p
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any, cast
 
 import cv2
@@ -23,9 +25,9 @@ from torch import Tensor, nn
 from museserve.errors import EngineUnavailableError
 from museserve.messages import ByteArray, FloatArray
 from musetalk.faces.box import smooth_path
-from musetalk.neural.networks import RESTORER_FILE
+from musetalk.neural.networks import RESTORER_FILE, read_file
 from musetalk.neural.yuv import to_i420
-from musetalk.weights.checkpoint import load_into, read_checkpoint
+from musetalk.weights.checkpoint import load_into
 from musetalk.weights.folder import WeightsFolder
 
 SIDE = 512
@@ -58,10 +60,11 @@ class Restorer:
         """GFPGAN v1.4, in float32, as it is published and run.
 
         Raises:
-            EngineUnavailableError: the package `gfpgan` is not installed. WeightsError: its file is missing, damaged or of another network.
+            EngineUnavailableError: the package `gfpgan` is not installed or cannot be imported.
+            WeightsError: its file is missing, damaged or of another network.
         """
         model = architecture()
-        load_into(model, read_checkpoint(weights.path(RESTORER_FILE)), file=RESTORER_FILE)
+        load_into(model, read_file(weights, RESTORER_FILE), file=RESTORER_FILE, mend=weights.repair_hint(RESTORER_FILE))
         model.eval().to(device=device)
         return cls(lambda x: cast(Tensor, model(x, return_rgb=False, randomize_noise=False)[0]), device, strength=strength)
 
@@ -133,15 +136,31 @@ def architecture() -> nn.Module:
     """GFPGAN's network as v1.4 has it, with weights by chance. Raises EngineUnavailableError."""
     if importlib.util.find_spec("gfpgan") is None:
         raise EngineUnavailableError("lipsync.musetalk.restore needs the package gfpgan, which is not installed (pip install 'museserve[restore]')")
-    import torchvision.transforms.functional as moved  # type: ignore[import-not-found,unused-ignore]
+    try:
+        import torchvision.transforms.functional as moved  # type: ignore[import-not-found,unused-ignore]
 
-    # gfpgan 1.3.8's own dependency imports this module by the name that it had before torchvision 0.17.
-    sys.modules.setdefault("torchvision.transforms.functional_tensor", moved)
-    from gfpgan.archs.gfpganv1_clean_arch import GFPGANv1Clean  # type: ignore[import-not-found,unused-ignore]
+        # gfpgan 1.3.8's own dependency imports this module by the name that it had before torchvision 0.17.
+        sys.modules.setdefault("torchvision.transforms.functional_tensor", moved)
+        from gfpgan.archs.gfpganv1_clean_arch import GFPGANv1Clean  # type: ignore[import-not-found,unused-ignore]
+    except Exception as error:  # a torchvision that was built for another PyTorch raises a RuntimeError, an OSError or an ImportError
+        said = next((line for line in str(error).splitlines() if line.strip()), "")
+        said = re.sub(r"(/[^/\s:]+)+/", "", said)  # callers of the API may read it, and need not know where things lie
+        raise EngineUnavailableError(
+            f"lipsync.musetalk.restore: the package gfpgan cannot be imported ({type(error).__name__}: {said}). "
+            f"torchvision {_version('torchvision')} and PyTorch {torch.__version__} have to be releases that belong together, "
+            "and built for the same devices: install those that constraints.txt names from one index"
+        ) from error
 
     published: dict[str, Any] = {"num_style_feat": 512, "channel_multiplier": 2, "num_mlp": 8, "narrow": 1}
     flags = {"decoder_load_path": None, "fix_decoder": False, "input_is_latent": True, "different_w": True, "sft_half": True}
     return cast(nn.Module, GFPGANv1Clean(out_size=SIDE, **published, **flags))
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
 
 
 def _similarity(points: FloatArray) -> NDArray[np.float64]:

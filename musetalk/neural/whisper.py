@@ -95,8 +95,10 @@ class WhisperEncoder(nn.Module):
         self.n_mels, self.width = n_mels, width
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor], file: str = "whisper/pytorch_model.bin") -> WhisperEncoder:
+    def from_state(cls, state: Mapping[str, Tensor], file: str = "whisper/pytorch_model.bin", mend: str = "") -> WhisperEncoder:
         """An encoder of the size that `state` has, from a whole Whisper checkpoint in Hugging Face's or OpenAI's names.
+
+        file, mend: as for `load_into`.
 
         Raises:
             WeightsError: it holds no encoder, or tensors are missing, left over or of another shape.
@@ -113,7 +115,7 @@ class WhisperEncoder(nn.Module):
         with torch.device("meta"):
             hidden, positions = len(state["layers.0.fc1.weight"]), len(state["embed_positions.weight"])
             encoder = cls(n_mels, width, width // HEAD_WIDTH, layers, hidden, positions)
-        load_into(encoder, state, file=file)
+        load_into(encoder, state, file=file, mend=mend)
         return encoder.eval()
 
     def forward(self, mel: Tensor, final_norm: bool = True, position: int = 0) -> Tensor:

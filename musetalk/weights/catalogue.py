@@ -76,7 +76,7 @@ _WHISPER = "hf:openai/whisper-tiny@169d4a4341b33bc18d8881c4b69c2e104e1cc0af"
 _DWPOSE = "hf:yzd-v/DWPose@1a7144101628d69ee7a3768d1ee3a094070dc388"
 _PARSER = "hf:ManyOtherFunctions/face-parse-bisent@0073b233a5a3c4b1377d4dbf49245017938a72b5"
 _MIRRORS = ("https://drive.usercontent.google.com/download?id=154JgKpzCPW82qINcVieuPH3fZ2e0P812&export=download&confirm=t",)
-_TINY = "hf:madebyollin/taesd"
+_TINY = "hf:madebyollin/taesd@614f76814bbe30edbe2e627ace1c2234c81a2c0e"
 _GFPGAN = "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth"
 _BOTH: Purposes = ("v15", "v1")
 
@@ -93,6 +93,7 @@ _WHISPER_PT_SUM = (75_572_083, "65147644a518d12f04e32d6f3b26facc3f8dd46e5390956a
 _WHISPER_JSON_SUM = (None, "ffdccec4f3211f4c63310f2b7098f309fe70f3952cedc5e4d11e43f5b2379b98")
 _DWPOSE_SUM = (134_399_116, "724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843")
 _PARSER_SUM = (53_289_463, "468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567")
+_TAESD_SUM = (9_793_292, "db169d69145ec4ff064e49d99c95fa05d3eb04ee453de35824a6d0f325513549")
 _GFPGAN_SUM = (348_632_874, "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad")
 
 _VAES = (
@@ -128,7 +129,7 @@ FILES: tuple[WeightFile, ...] = (
     _hub(_WHISPER, "whisper/config.json", _WHISPER_JSON_SUM, "Apache-2.0", _BOTH, _ENCODER_JSON, optional=True),
     _hub(_DWPOSE, "dwpose/dw-ll_ucoco_384.onnx", _DWPOSE_SUM, "Apache-2.0", _BOTH, "DWPose, whole-body landmarks"),
     _hub(_PARSER, "face-parse-bisent/79999_iter.pth", _PARSER_SUM, NO_LICENCE, _BOTH, _BISENET, mirrors=_MIRRORS),
-    _hub(_TINY, "taesd/diffusion_pytorch_model.safetensors", _UNKNOWN, "MIT", ("taesd",), _TAESD),
+    _hub(_TINY, "taesd/diffusion_pytorch_model.safetensors", _TAESD_SUM, "MIT", ("taesd",), _TAESD),
     WeightFile("GFPGANv1.4.pth", _GFPGAN, "", *_GFPGAN_SUM, _GFPGAN_TERMS, ("restore",), _RESTORER, _GFPGANS),
 )
 

@@ -22,11 +22,13 @@ WRAPPERS = ("params_ema", "state_dict", "model_state_dict", "params")
 LISTED = 8  # names of each kind that an error lists
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
+def read_checkpoint(path: Path, mend: str = "") -> dict[str, Tensor]:
     """The tensors of a .pth, .pt, .bin or .safetensors file by name, on the CPU, in the file's own dtypes.
 
     A state dict under one of `WRAPPERS` is unwrapped; whatever lies beside the tensors is left out. Where the format allows it, tensors are
     mapped from the file and take memory only when they are read.
+
+    mend: what an error advises; empty = to download the published file again.
 
     Raises:
         WeightsError: the file is missing, cut short, damaged, of no known format, or holds no tensors.
@@ -40,7 +42,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         # Only zip archives can be mapped; an older file is read into memory.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=head[:4] == b"PK\x03\x04")
     except Exception as error:  # the readers raise almost any kind on damaged bytes
-        raise WeightsError(f"{path} cannot be read: {_reason(head, error)}. {repair_hint(path)}") from None
+        raise WeightsError(f"{path} cannot be read: {_reason(head, error)}. {mend or repair_hint(path)}") from None
     tensors = _tensors(content)
     if not tensors:
         inside = ", ".join(map(str, list(content)[:LISTED])) if isinstance(content, Mapping) else type(content).__name__
@@ -53,6 +55,7 @@ def load_into(
     state: Mapping[str, Tensor],
     *,
     file: str,
+    mend: str = "",
     rename: Callable[[str], str] | None = None,
     ignore: Callable[[str], bool] | None = None,
 ) -> None:
@@ -61,7 +64,7 @@ def load_into(
     The tensors themselves become the parameters, in their own dtypes: convert with `module.to(device, dtype)` afterwards. Gradients are off.
 
     Args:
-        file: its published name, for the error ("musetalkV15/unet.pth").
+        file: its published name, for the error ("musetalkV15/unet.pth"). mend: as for `read_checkpoint`.
         rename: the module's name of a tensor, from the file's. ignore: whether a tensor, by the file's name, is to be left out.
     Raises:
         WeightsError: names are missing, left over or duplicated, or shapes or kinds of numbers differ;
@@ -76,12 +79,14 @@ def load_into(
         if new in renamed:
             duplicates.append(f"{new} (again as {name})")
         renamed[new] = tensor
-    check_state_dict(renamed, module.state_dict(), file=file, duplicates=duplicates)
+    check_state_dict(renamed, module.state_dict(), file=file, mend=mend, duplicates=duplicates)
     module.load_state_dict(renamed, strict=True, assign=True)
     module.requires_grad_(False)
 
 
-def check_state_dict(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, file: str, duplicates: Sequence[str] = ()) -> None:
+def check_state_dict(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, file: str, mend: str = "", duplicates: Sequence[str] = ()
+) -> None:
     """Compare the tensors with a network's by name, shape and kind of number; `expected` may be on the meta device.
 
     Raises:
@@ -105,7 +110,7 @@ def check_state_dict(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
     if any(wrong.values()):
         parts = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in wrong.items() if names)
         counts = f"{len(state)} tensors, {len(expected)} expected"
-        raise WeightsError(f"{file} does not fit ({counts}). {parts}. {repair_hint(file)}")
+        raise WeightsError(f"{file} does not fit ({counts}). {parts}. {mend or repair_hint(file)}")
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:

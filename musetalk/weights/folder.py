@@ -38,6 +38,7 @@ class FileState(Enum):
     PRESENT = "present"  # the right size, or none is known
     VERIFIED = "verified"  # the published SHA-256
     UNCHANGED = "as downloaded"  # none is published, and it is the one that was recorded when the file came
+    OWN = "your own"  # another one, where files of the user's own are configured
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,10 @@ class WeightsFolder:
         """
         status = self.status(_published(name))
         if status.state is FileState.MISSING:
-            raise WeightsError(f"{name} is not in {self.uri}. {_description(status.file)}. {self._repair_hint(name)}")
+            raise WeightsError(f"{name} is not in {self.uri}. {_description(status.file)}. {self.repair_hint(name)}")
         if status.state is FileState.PARTIAL:
             sizes = f"has {status.bytes:,} bytes where {status.variant.bytes:,} are expected"
-            why = f"a download was broken off, or it is another file. {self._repair_hint(name)}"
+            why = f"a download was broken off, or it is another file. {self.repair_hint(name)}"
             raise WeightsError(f"{self._location(status.name)} {sizes}: {why}")
         return self.local / status.name if self.local is not None else self._copied(status)
 
@@ -113,7 +114,10 @@ class WeightsFolder:
         return [status for status in statuses if status.state is not FileState.PRESENT]
 
     def verify(self, file: WeightFile, on_progress: Progress = lambda received, total: None) -> FileStatus:
-        """The file's state by its size and, where one is known, its SHA-256."""
+        """The file's state by its size and, where one is known, its SHA-256.
+
+        What is neither published nor recorded is damaged, unless files of the user's own are configured: then it is one of these.
+        """
         status = self.status(file)
         if status.state is not FileState.PRESENT:
             return status
@@ -121,9 +125,11 @@ class WeightsFolder:
         expected = published or self._recorded_sum(status.name)
         if expected is None:
             return status
-        same = self._sha256(status, on_progress) == expected
-        state = FileState.DAMAGED if not same else FileState.VERIFIED if published else FileState.UNCHANGED
-        return replace(status, state=state)
+        if status.variant.bytes not in (None, status.bytes):
+            return replace(status, state=FileState.OWN)  # accepted by its configuration alone, and never of the published sum
+        if self._sha256(status, on_progress) == expected:
+            return replace(status, state=FileState.VERIFIED if published else FileState.UNCHANGED)
+        return replace(status, state=FileState.OWN if self.config.unpublished else FileState.DAMAGED)
 
     def _copied(self, status: FileStatus) -> Path:
         """The local copy of a remote file, made now unless a whole one is there; others who want it meanwhile wait."""
@@ -152,7 +158,7 @@ class WeightsFolder:
             room = f"{target.parent} has {free:,} free: make room, or set weights.copies"
             raise WeightsError(f"{status.name} takes {status.bytes:,} bytes and {room}")
         part = target.with_name(target.name + PART)
-        location, hint = self._location(status.name), self._repair_hint(status.file.name)
+        location, hint = self._location(status.name), self.repair_hint(status.file.name)
         digest, size = hashlib.sha256(), 0
         try:
             with part.open("wb") as file:
@@ -185,7 +191,7 @@ class WeightsFolder:
             found = re.match(rb"[0-9a-f]{64}\b", source.read(64))
         if found is None:
             record = self._location(name + RECORDED)
-            raise WeightsError(f"{record} holds no SHA-256: delete it. {self._repair_hint(name)}")
+            raise WeightsError(f"{record} holds no SHA-256: delete it. {self.repair_hint(name)}")
         return found[0].decode()
 
     def _sha256(self, status: FileStatus, on_progress: Progress) -> str:
@@ -207,7 +213,10 @@ class WeightsFolder:
     def _location(self, name: str) -> str:
         return f"{self.uri.rstrip('/')}/{name}"
 
-    def _repair_hint(self, name: str) -> str:
+    def repair_hint(self, name: str) -> str:
+        """What mends a published file. One that may be the user's own is never to be overwritten."""
+        if self.config.unpublished and self.holds(name):
+            return f"To mend it: put a whole file of the same network into {self.uri}"
         return repair_hint(name) if self.local is not None else f"To mend it: put the published file into {self.uri}"
 
 

@@ -77,6 +77,11 @@ def test_queries_name_metrics_and_labels_that_are_declared(declared: dict[str, t
             assert set(re.findall(r"\w+", labels)) <= {*declared[name], *ADDED_LABELS}, expr
 
 
+def test_no_query_takes_a_mean() -> None:
+    """The sums of Ray's histograms are those of their buckets' middles."""
+    assert not [name for name in names("ray_") if name.endswith("_sum")]
+
+
 def test_everything_declared_is_on_the_dashboard(declared: dict[str, tuple[str, ...]]) -> None:
     """Directly or by a rule; of a histogram its buckets."""
     assert {name for name in declared if not name.endswith(("_sum", "_count"))} == names("ray_museserve_")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import time
+import wave
+from pathlib import Path
 from typing import Any
 
 import av
 import httpx
 import numpy as np
 import pytest
+import soundfile
 from openai import OpenAI
 
 from museserve.media.fragments import STREAM_END
@@ -136,6 +139,17 @@ def test_the_openai_client_speaks_to_it(service: Service, audio_format: Any) -> 
         pcm = np.concatenate(parts).astype(np.float64)
         pcm /= 32768 if np.abs(pcm).max() > 2 else 1
     assert 1.5 < len(pcm) / rate < 5 and np.abs(pcm).max() > 0.05
+
+
+@pytest.mark.parametrize("audio_format", ["wav", "flac"])
+def test_speech_that_is_whole_has_its_length_in_front(service: Service, audio_format: Any, tmp_path: Path) -> None:
+    openai = OpenAI(base_url=f"{service.url}/v1", api_key="none")
+    openai.audio.speech.create(model="tts-1", voice="nova", input=QUESTION, response_format=audio_format).write_to_file(tmp_path / "said")
+    read, rate = soundfile.read(tmp_path / "said")
+    assert soundfile.info(tmp_path / "said").frames == len(read) and 1.5 < len(read) / rate < 5
+    if audio_format == "wav":
+        with wave.open(str(tmp_path / "said")) as file:
+            assert file.getnframes() == len(read)
 
 
 def test_the_interview_apps_calls(client: httpx.Client, service: Service) -> None:

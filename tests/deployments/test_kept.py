@@ -18,8 +18,9 @@ import psutil
 import pytest
 
 from musetalk.avatars import leases
+from musetalk.avatars.files import CURRENT
 from musetalk.avatars.format import ONE_OFF
-from musetalk.avatars.store import CURRENT, AvatarStore
+from musetalk.avatars.store import AvatarStore
 from tests import decoded
 from tests.certificates import make_chain
 from tests.conftest import CONFIG, Service, start, stop

@@ -43,7 +43,7 @@ async def test_a_lost_stream_is_asked_for_again() -> None:
 
     def ask(within_s: float | None) -> AsyncGenerator[int, None]:
         asked.append(within_s)
-        return pulled(calls[len(asked) - 1])
+        return pulled(lambda: calls[len(asked) - 1])
 
     retries: list[int] = []
     seen = [item async for item in repulled(ask, "mux", tries=3, timeout_s=9, on_retry=lambda: retries.append(1))]
@@ -57,7 +57,7 @@ async def test_a_stream_that_brings_nothing_ends_with_an_error_of_ours(error: Ex
 
     def ask(within_s: float | None) -> AsyncGenerator[int, None]:
         asked.append(1)
-        return pulled(Answers(error))
+        return pulled(lambda: Answers(error))
 
     with pytest.raises(raised):
         async for _ in repulled(ask, "mux", tries=3, timeout_s=9, failure=RenderError):
@@ -70,7 +70,7 @@ async def test_our_own_errors_are_not_repeated() -> None:
 
     def ask(within_s: float | None) -> AsyncGenerator[int, None]:
         asked.append(1)
-        return pulled(Answers(1, TextError("nothing to speak")))
+        return pulled(lambda: Answers(1, TextError("nothing to speak")))
 
     with pytest.raises(TextError):
         async for _ in repulled(ask, "mux", tries=3, timeout_s=9):
@@ -94,7 +94,7 @@ async def test_what_was_sent_is_freed_with_the_error_that_it_got() -> None:
     try:
         kept = weakref.ref(sent := Sent())
         try:
-            await anext(pulled(sent))
+            await anext(pulled([sent].pop))
         except RequestError as error:
             assert str(error) == "no"
         del sent
@@ -107,7 +107,7 @@ async def test_what_was_sent_is_freed_with_the_error_that_it_got() -> None:
 async def test_after_a_loss_nobody_waits_for_ever() -> None:
     calls = iter([Answers(1, ConnectionError("gone")), Answers(3_600.0)])
     with pytest.raises(RenderError, match=r"within 1\.2 s"):
-        async for _ in repulled(lambda within_s: pulled(next(calls), None, within_s), "mux", tries=3, timeout_s=1.2, failure=RenderError):
+        async for _ in repulled(lambda within_s: pulled(lambda: next(calls), None, within_s), "mux", tries=3, timeout_s=1.2, failure=RenderError):
             pass
 
 
@@ -119,7 +119,7 @@ async def test_a_replica_that_falls_silent_is_a_lost_one(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(remote, "QUIET_S", 0.01)
     monkeypatch.setattr(silence, "answers", answers)
-    stream = pulled(Answers(1, 3_600.0), object())
+    stream = pulled(lambda: Answers(1, 3_600.0), object())
     assert await anext(stream) == 1
     with pytest.raises(ConnectionError, match="silent"):
         await anext(stream)

@@ -36,6 +36,12 @@ class Connection:
         self._told_slow = False
         self._writer: asyncio.Task[None] | None = None
 
+    @property
+    def came_through(self) -> str | None:
+        """Address of the other node whose proxy it came through; None when it came in on this one."""
+        here, peer = self._socket.scope.get("server"), self._socket.client
+        return peer.host if here and peer is not None and peer.host not in (here[0], "127.0.0.1", "::1") else None
+
     def close(self, code: p.CloseCode) -> None:
         if not self._closing.done():
             self._closing.set_result(code)

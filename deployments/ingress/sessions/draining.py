@@ -6,6 +6,9 @@ that it is to stop, so that HAProxy sends it no more. It serves on for `RAY_SERV
 A redeploy, a lower number of replicas and a node that is drained all go this way (Ray 2.60).
 
 Without `server.fast_transport` the port is that of Serve's proxy, which does not know: this never returns.
+
+A session may also have come in through the proxy of another node, and when that one leaves, nothing here is stopped. What
+Serve's controller says of its proxies tells it (`leaving_proxies`).
 """
 
 from __future__ import annotations
@@ -14,8 +17,11 @@ import asyncio
 import os
 
 import httpx2
+import ray
+from ray import serve
 
 LOOK_S = 0.25
+PROXIES_LOOK_S = 3.0  # asks the controller
 ANSWER_S = 5.0
 PERIOD = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
 RAYS_DEFAULT_S = "30"
@@ -38,3 +44,10 @@ async def until_draining(host: str, port: int) -> None:
             except httpx2.HTTPError:
                 pass  # it is busy, or at its end
             await asyncio.sleep(LOOK_S)
+
+
+def leaving_proxies() -> set[str]:
+    """Addresses of the nodes whose proxies take nothing new, for a node that is drained or has no replica any more. Blocks."""
+    leaving = {node for node, status in serve.status().proxies.items() if status == "DRAINING"}
+    nodes = ray.nodes() if leaving else []  # type: ignore[no-untyped-call]
+    return {node["NodeManagerAddress"] for node in nodes if node["NodeID"] in leaving}

@@ -19,7 +19,7 @@ from configs.models import AppConfig
 from deployments import logs, quotas
 from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.connection import Connection
-from deployments.ingress.sessions.draining import draining_period_s, until_draining
+from deployments.ingress.sessions.draining import PROXIES_LOOK_S, draining_period_s, leaving_proxies, until_draining
 from deployments.ingress.sessions.metrics import SessionMetrics
 from deployments.ingress.sessions.origin import refused_origin, subprotocol_of
 from deployments.ingress.sessions.session import Film, Session, SessionAvatar, Signing
@@ -48,6 +48,11 @@ class LiveSession:
     owner: str
     connection: Connection | None = None
     lost: float = 0.0
+
+    @property
+    def proxy(self) -> str | None:
+        """Address of the other node that the connection came in through."""
+        return None if self.connection is None else self.connection.came_through
 
 
 class RefusedError(Exception):
@@ -97,7 +102,7 @@ class Sessions:
         self._starting: list[asyncio.Future[None]] = []  # connections whose first message has not come, the oldest first
         self._metrics = SessionMetrics()
         self._sweeper: asyncio.Task[None] | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._watchers: list[asyncio.Task[None]] = []
         self._ends_at: float | None = None  # when connections are closed, because this replica is being stopped
         self._tasks: set[asyncio.Task[None]] = set()
         self._context = contextvars.copy_context()
@@ -259,7 +264,7 @@ class Sessions:
         self._count()
         code = int(p.CloseCode.FAILED)
         if self._ends_at is not None:
-            self._tell_to_move(session.outbox.say_once)
+            self._tell_to_move(session.outbox.say_once, self._ends_at)
         self._watch(socket)
         try:
             code = await connection.run()
@@ -300,10 +305,10 @@ class Sessions:
         )
 
     def _watch(self, socket: WebSocket) -> None:
-        """Find out when this replica is stopped. socket: came in where it listens."""
+        """Find out when this replica is stopped, or a proxy that sessions came through. socket: came in where it listens."""
         server = socket.scope.get("server")
-        if server and (self._watcher is None or self._watcher.done()) and self._ends_at is None:
-            self._watcher = asyncio.create_task(self._tell_when_draining(*server))
+        if server and all(watcher.done() for watcher in self._watchers) and self._ends_at is None:
+            self._watchers = [asyncio.create_task(self._tell_when_draining(*server)), asyncio.create_task(self._tell_when_proxies_leave())]
 
     async def _tell_when_draining(self, host: str, port: int) -> None:
         await until_draining(host, port)
@@ -311,11 +316,28 @@ class Sessions:
         logger.info("this replica is being stopped: %d sessions are told to move", self.live)
         for live in self._live.values():
             if live.connection is not None:
-                self._tell_to_move(live.session.outbox.say_first)
+                self._tell_to_move(live.session.outbox.say_first, self._ends_at)
 
-    def _tell_to_move(self, say: Callable[[p.ServerMessage], None]) -> None:
-        assert self._ends_at is not None
-        say(p.Moving(within_s=round(max(0.0, self._ends_at - time.monotonic()), 1)))
+    async def _tell_when_proxies_leave(self) -> None:
+        told: set[Connection] = set()
+        while self._ends_at is None:
+            await asyncio.sleep(PROXIES_LOOK_S)
+            if not any(live.proxy for live in self._live.values()):
+                continue
+            try:
+                leaving = await asyncio.to_thread(leaving_proxies)
+            except Exception as error:  # the controller starts anew, or the head is away
+                logger.debug("nobody tells which proxies leave: %s", error)
+                continue
+            told &= {live.connection for live in self._live.values() if live.connection is not None}
+            for live in self._live.values():
+                if live.connection is not None and live.proxy in leaving and live.connection not in told:
+                    logger.info("the proxy of %s takes nothing new: session %s is told to move", live.proxy, live.session.id)
+                    told.add(live.connection)
+                    self._tell_to_move(live.session.outbox.say_first, time.monotonic() + draining_period_s())
+
+    def _tell_to_move(self, say: Callable[[p.ServerMessage], None], ends_at: float) -> None:
+        say(p.Moving(within_s=round(max(0.0, ends_at - time.monotonic()), 1)))
         self._metrics.moving()
 
     async def _sweep(self) -> None:
@@ -337,8 +359,9 @@ class Sessions:
                         await self._end(live)
                 elif live.connection is None and now - live.lost > self._config.resume_s:
                     await self._end(live)
-        if self._watcher is not None:
-            self._watcher.cancel()
+        for watcher in self._watchers:
+            watcher.cancel()
+        self._watchers.clear()
 
     async def _end(self, live: LiveSession) -> None:
         if self._live.pop(live.session.id, None) is not None:

@@ -39,6 +39,7 @@ LET_IN: dict[tuple[str, str], set[str]] = {
     ("GET", "/health"): EVERYBODY,
     ("GET", "/openapi.json"): EVERYBODY,
     ("GET", "/v1/voices"): USE,
+    ("GET", "/v1/audio/models"): USE,
     ("GET", "/v1/audio/voices"): USE,
     ("GET", "/v1/models"): USE,
     ("GET", "/v1/models/{id}"): USE,

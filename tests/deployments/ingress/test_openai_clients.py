@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from configs.models import AppConfig
 from deployments.ingress.answers import HANDLERS, whole
 from deployments.ingress.bodies import SpeechBody, VideoBody, parse
-from deployments.ingress.speech import MODELS, Speech, list_models, list_openai_voices, read_model
+from deployments.ingress.speech import MODELS, Speech, list_models, list_openai_voices, list_speech_models, read_model
 from deployments.ingress.uploads import read_body
 from museserve.errors import RequestError
 from museserve.messages import SpeechRequest
@@ -31,7 +31,7 @@ class Graph:
 
     asked: SpeechRequest
 
-    async def speak(self, speech: SpeechRequest, audio_format: str) -> AsyncGenerator[bytes, None]:
+    async def speak(self, speech: SpeechRequest, audio_format: str, whole: bool) -> AsyncGenerator[bytes, None]:
         self.asked = speech
         for piece in (b"one", b"two", b"three"):
             await asyncio.sleep(0)
@@ -58,6 +58,7 @@ def client(graph: Graph) -> TestClient:
     speech = Speech(AppConfig(), any_graph)
     routes = [
         Route("/v1/audio/speech", speech.create, methods=["POST"]),
+        Route("/v1/audio/models", list_speech_models),
         Route("/v1/audio/voices", list_openai_voices),
         Route("/v1/models", list_models),
         Route("/v1/models/{id}", read_model),
@@ -92,11 +93,33 @@ def test_fields_that_a_form_left_empty_are_absent(client: TestClient) -> None:
     assert sent.json()["files"] == ["audio"], "a file that is empty is an error of its own"
 
 
+@pytest.mark.parametrize("named", ["", '; filename=""', "; filename*=UTF-8''%EB%A9%B4%EC%A0%91.wav", '; filename="\u00ff.wav"'])
+def test_a_file_is_one_whatever_it_is_called(client: TestClient, named: str) -> None:
+    """Node's FormData gives a buffer no name, and others `filename*` alone. It may be larger than a text."""
+    head = f'--xx\r\nContent-Disposition: form-data; name="text"\r\n\r\nHi.\r\n--xx\r\nContent-Disposition: form-data; name="audio"{named}\r\n\r\n'
+    body = head.encode() + b"RIFF\xff\0" * 400_000 + b"\r\n--xx--\r\n"
+    sent = client.post("/fields", content=body, headers={"Content-Type": 'multipart/form-data; boundary="xx"'})
+    assert sent.json() == {"fields": {"text": "Hi."}, "files": ["audio"]}
+
+
+def test_a_form_that_is_cut_or_not_one_is_refused(client: TestClient) -> None:
+    for body in (b"--xx\r\nContent-Disposition: form-data\r\n\r\nHi.\r\n--xx--\r\n", b"nothing of the kind"):
+        sent = client.post("/fields", content=body, headers={"Content-Type": "multipart/form-data; boundary=xx"})
+        assert sent.status_code == 400 and sent.json()["error"]["code"] == "bad_request"
+
+
+def test_json_that_is_called_a_form(client: TestClient) -> None:
+    """curl -d without a header."""
+    sent = client.post("/fields", content=b'{"text": "Hi."}', headers={"Content-Type": "application/x-www-form-urlencoded"})
+    assert sent.status_code == 400 and "Content-Type: application/json" in sent.json()["error"]["message"]
+
+
 def test_models_and_voices(client: TestClient) -> None:
     listed = client.get("/v1/models").json()
     assert listed["object"] == "list" and [model["id"] for model in listed["data"]] == list(MODELS)
     assert client.get("/v1/models/tts-1").json()["object"] == "model"
     assert client.get("/v1/models/none").status_code == 404
+    assert {"id": "tts-1", "name": "tts-1"} in client.get("/v1/audio/models").json()["models"]
     assert {"id": "nova", "name": "nova"} in client.get("/v1/audio/voices").json()["voices"]
 
 
@@ -113,6 +136,7 @@ def test_speech_as_events(client: TestClient, graph: Graph) -> None:
     ("asked", "expected"),
     [
         ({"Range": "bytes=0-1"}, (206, DATA[:2], "bytes 0-1/200")),
+        ({"Range": "Bytes=0-1"}, (206, DATA[:2], "bytes 0-1/200")),
         ({"Range": "bytes=150-"}, (206, DATA[150:], "bytes 150-199/200")),
         ({"Range": "bytes=-10"}, (206, DATA[190:], "bytes 190-199/200")),
         ({"Range": "bytes=190-900"}, (206, DATA[190:], "bytes 190-199/200")),

@@ -275,7 +275,7 @@ def test_doctor_names_the_fault_and_its_cure(museserve, tmp_path: Path) -> None:
 
 # --- weights -------------------------------------------------------------------------------------------------------------
 
-TAESD = "taesd/diffusion_pytorch_model.safetensors"
+UNET_V1 = "musetalk/pytorch_model.bin"  # whose sum is not known here
 
 
 @pytest.fixture
@@ -291,15 +291,15 @@ def test_weights_are_listed_with_their_licences(museserve, tmp_path: Path) -> No
 
 
 def test_weights_are_downloaded_verified_and_mended(museserve, tmp_path: Path, hub) -> None:
-    hub.files[f"/madebyollin/taesd/resolve/main/{TAESD.split('/')[1]}"] = Served(b"not a model" * 1_000)
+    hub.files[f"/TMElyralab/MuseTalk/resolve/2bcb936e2fddb4d86db4c62fd45b387d0c061571/{UNET_V1}"] = Served(b"not a model" * 1_000)
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({"weights": {"uri": str(tmp_path / "models"), "mirror": hub.url}}))
-    done = museserve("weights", "download", "--for", "taesd", "--config", config)
+    done = museserve("weights", "download", UNET_V1, "--config", config)
     assert done.returncode == 0 and "SHA-256" in done.stdout and "as published" in done.stdout and "licence: MIT" in done.stderr, done
-    assert "there already" in museserve("weights", "download", TAESD, "--config", config).stdout
-    (tmp_path / "models" / TAESD).write_bytes(b"damaged....." * 1_000)
-    done = museserve("weights", "verify", TAESD, "--config", config)
-    assert done.returncode == 1 and f"✗ {TAESD}: damaged" in done.stdout and f"museserve weights download --again {TAESD}" in done.stdout
+    assert "there already" in museserve("weights", "download", UNET_V1, "--config", config).stdout
+    (tmp_path / "models" / UNET_V1).write_bytes(b"damaged....." * 1_000)
+    done = museserve("weights", "verify", UNET_V1, "--config", config)
+    assert done.returncode == 1 and f"✗ {UNET_V1}: damaged" in done.stdout and f"museserve weights download --again {UNET_V1}" in done.stdout
 
 
 def test_weights_that_do_not_exist_are_refused(museserve) -> None:

@@ -24,7 +24,10 @@ SETTINGS = haproxy.Settings(request_s=1.0, unread_s=1.0, connections=20, proxies
 
 
 class Answers(BaseHTTPRequestHandler):
-    """What stands behind HAProxy. /slow: bytes with long pauses; /text: full; /large: more than any buffer holds; /socket: a tunnel."""
+    """What stands behind HAProxy.
+
+    /slow: bytes with long pauses; /full and /lost: what Serve says in text; /large: more than any buffer holds; /socket: a tunnel.
+    """
 
     protocol_version = "HTTP/1.1"
     asked: list[str] = []
@@ -40,7 +43,7 @@ class Answers(BaseHTTPRequestHandler):
             self.wfile.write(b"late")
             self.close_connection = True
             return
-        status = 503 if self.path == "/text" else 200
+        status = {"/full": 503, "/lost": 500}.get(self.path, 200)
         pieces = {"/slow": [b"a", b"b"], "/large": [bytes(2**20)] * 64}.get(self.path, [self.headers.get("X-Forwarded-For", "").encode()])
         self.send_response(status)
         self.send_header("Content-Type", "text/plain")
@@ -173,8 +176,10 @@ def test_a_silent_tunnel_is_not_cut(port: int) -> None:
 
 def test_errors_have_the_shape_of_the_services_own(port: int) -> None:
     close = b"Host: a\r\nConnection: close\r\n\r\n"
-    status, headers, body = said(port, b"GET /text HTTP/1.1\r\n" + close)
+    status, headers, body = said(port, b"GET /full HTTP/1.1\r\n" + close)
     assert (status, headers["retry-after"], code_of(body)) == (503, "2", "busy")
+    status, headers, body = said(port, b"GET /lost HTTP/1.1\r\n" + close)
+    assert (status, headers["retry-after"], code_of(body)) == (502, "2", "unavailable")
     status, headers, body = said(port, b"GET /gone HTTP/1.1\r\n" + close)
     assert (status, headers["retry-after"], code_of(body)) == (503, "2", "unavailable")
 

@@ -13,6 +13,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import soundfile
 
 from museserve.errors import AudioError
 from museserve.media.decode import decode_speech
@@ -322,3 +323,43 @@ def test_a_wav_of_big_endian_machines(bits: int, kind: str) -> None:
     body = b"WAVEfmt " + struct.pack(">I", 16) + header + b"data" + struct.pack(">I", len(samples)) + samples
     pcm = decode_speech(b"RIFX" + struct.pack(">I", len(body)) + body, min_s=0.2, max_s=60)
     assert np.abs(pcm - level).max() < (0.02 if bits == 8 else 1e-3)
+
+
+def wav(*chunks: tuple[bytes, bytes], padded: bool = True) -> bytes:
+    body = b"".join(kind + struct.pack("<I", len(data)) + data + b"\0" * (padded and len(data) % 2) for kind, data in chunks)
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
+
+
+PCM16 = struct.pack("<HHIIHH", 1, 1, 24_000, 48_000, 2, 16)
+ODD = [(b"LIST", b"INFOx"), (b"fmt ", PCM16), (b"cue ", b"abc"), (b"data", tone(1.0, rate=24_000).tobytes())]
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_chunks_of_odd_length_with_and_without_the_byte_that_fills_them_up(padded: bool) -> None:
+    pcm = decode_speech(wav(*ODD, padded=padded), min_s=0.2, max_s=60)
+    assert len(pcm) == 24_000 and rms(pcm) == pytest.approx(0.3 / 2**0.5, rel=0.01)
+
+
+def test_a_wav_of_endless_empty_chunks_is_given_up() -> None:
+    assert "not a recording" in refused(b"RIFF" + bytes(4) + b"WAVE" + (b"abcd" + bytes(4)) * 200_000)
+
+
+def test_a_voicemail_of_gsm_frames() -> None:
+    """Asterisk's own kind of wav."""
+    out = io.BytesIO()
+    soundfile.write(out, tone(2.0, rate=8_000)[0], 8_000, format="WAV", subtype="GSM610")
+    pcm = decode_speech(out.getvalue(), min_s=0.2, max_s=60)
+    assert len(pcm) / 24_000 == pytest.approx(2.0, abs=0.05) and rms(pcm) == pytest.approx(0.3 / 2**0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("sent", "named"),
+    [
+        (b"<!doctype html><html><body>403</body></html>", "an HTML"),
+        (b'{"error": "no such file"}', "a JSON text"),
+        (b"data:audio/wav;base64,UklGRiQAAABXQVZF", "a data URL"),
+        (b"UklGRiQAAABXQVZFZm10IBAAAAABAAEA", "base64"),
+    ],
+)
+def test_what_was_sent_in_place_of_a_recording_is_named(sent: bytes, named: str) -> None:
+    assert named in refused(sent)

@@ -7,6 +7,7 @@ import wave
 import av
 import numpy as np
 import pytest
+import soundfile
 
 from museserve.errors import RequestError
 from museserve.media.decode import decode_speech
@@ -60,15 +61,41 @@ def test_pcm_is_bare_16_bit_samples_and_full_scale_does_not_wrap() -> None:
     assert np.frombuffer(data, "<i2").tolist() == [0, 16_384, 32_767, 32_767, -32_767, -32_767, 0]
 
 
-def test_a_wav_of_known_length_is_a_plain_wav() -> None:
-    samples = np.arange(-500, 500, dtype="<i2")
-    data = bytearray(encoded("wav", (samples / 32_767).astype(np.float32))[1])
-    assert struct.unpack_from("<I", data, 4) == struct.unpack_from("<I", data, 40) == (0xFFFF_FFFF,)
-    struct.pack_into("<I", data, 4, len(data) - 8)
-    struct.pack_into("<I", data, 40, len(data) - 44)
+SAMPLES = np.arange(-20_000, 20_001, 13, dtype="<i2")
+
+
+def whole(audio_format: str) -> tuple[bytes, bytes]:
+    """As it is streamed, and with its length."""
+    encoder = SpeechEncoder(audio_format)
+    streamed = encoder.encode((SAMPLES / 32_767).astype(np.float32)) + encoder.finish()
+    return streamed, encoder.with_length(streamed)
+
+
+def test_a_wav_has_its_length_where_it_is_known() -> None:
+    streamed, data = whole("wav")
+    assert struct.unpack_from("<I", streamed, 4) == struct.unpack_from("<I", streamed, 40) == (0xFFFF_FFFF,)
     with wave.open(io.BytesIO(data)) as file:
-        assert (file.getnchannels(), file.getsampwidth(), file.getframerate(), file.getnframes()) == (1, 2, 24_000, 1_000)
-        assert file.readframes(1_000) == samples.tobytes()
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate(), file.getnframes()) == (1, 2, 24_000, len(SAMPLES))
+        assert file.readframes(len(SAMPLES)) == SAMPLES.tobytes()
+    assert struct.unpack_from("<I", data, 4) == (len(data) - 8,)
+
+
+@pytest.mark.parametrize("audio_format", ["wav", "flac"])
+def test_readers_know_the_length(audio_format: str) -> None:
+    data = whole(audio_format)[1]
+    read, rate = soundfile.read(io.BytesIO(data), dtype="int16")
+    assert rate == 24_000 and np.array_equal(read, SAMPLES)
+    assert soundfile.info(io.BytesIO(data)).frames == len(SAMPLES)
+    with av.open(io.BytesIO(data)) as container:
+        (stream,) = container.streams.audio
+        assert stream.duration is not None and stream.time_base is not None
+        assert float(stream.duration * stream.time_base) == pytest.approx(len(SAMPLES) / 24_000, abs=1e-4)
+
+
+@pytest.mark.parametrize("audio_format", ["mp3", "opus", "aac", "pcm"])
+def test_what_has_no_place_for_a_length_stays_as_it_is(audio_format: str) -> None:
+    streamed, data = whole(audio_format)
+    assert streamed == data
 
 
 @pytest.mark.parametrize("audio_format", list(CONTENT_TYPES))

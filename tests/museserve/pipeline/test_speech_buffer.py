@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from museserve.messages import Phoneme, SpeechChunk
-from museserve.pipeline.speech_buffer import CLOSING_FRAMES, SpeechBuffer
+from museserve.pipeline.speech_buffer import CLOSING_FRAMES, HURRIED_FRAMES, SpeechBuffer
 from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for, whole_segments
 
 
@@ -108,3 +108,23 @@ def test_the_quiet_end_of_a_recording_is_not_turned_up_into_speech() -> None:
     while (window := buffer.take()) is not None:
         levels.append(window.level)
     assert levels[-1] > 0.02, "40 dB below the voice is the room"
+
+
+@given(st.integers(0, 4 * SPEECH_RATE), st.lists(st.integers(0, SPEECH_RATE), max_size=8), st.booleans())
+def test_a_recording_comes_in_whole_pieces(n: int, sizes: list[int], hurried: bool) -> None:
+    pcm, piece = np.arange(n, dtype=np.float32), SPEECH_RATE
+    buffer = SpeechBuffer(0.4, 0.2, piece_s=1.0, hurried=hurried)
+    seen: list[int] = []
+    for chunk in chunks(pcm, sizes):
+        buffer.append(chunk)
+        while (speech := buffer.take()) is not None:
+            end = speech.first_frame + speech.n_frames
+            assert np.array_equal(speech.pcm, pcm[speech.start : speech.start + len(speech.pcm)])
+            assert speech.whole == (not hurried or speech.first_frame >= HURRIED_FRAMES) and (speech.whole or end <= HURRIED_FRAMES)
+            if speech.whole:
+                heard_from = max(0, speech.first_frame * SPEECH_SAMPLES_PER_FRAME - round(0.2 * SPEECH_RATE))
+                assert speech.start <= heard_from - heard_from % piece
+                heard_to = min(end * SPEECH_SAMPLES_PER_FRAME + round(0.2 * SPEECH_RATE), n)
+                assert speech.start + len(speech.pcm) >= min(-(-heard_to // piece) * piece, n)
+            seen.extend(range(speech.first_frame, end))
+    assert seen == list(range(whole_segments(frames_for(n) + CLOSING_FRAMES)))

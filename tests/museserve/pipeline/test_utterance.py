@@ -12,8 +12,9 @@ from configs.models import MuxConfig
 from museserve.errors import AudioError, SpeechEngineError
 from museserve.media.background import Background
 from museserve.media.encode import init_segment
-from museserve.messages import Fragment, RenderedCrops, RenderRequest
-from museserve.pipeline.engines import LipSync
+from museserve.messages import Conditioning, Fragment, RenderedCrops, RenderRequest, SpeechWindow
+from museserve.pipeline.engines import LipSync, Listen
+from museserve.pipeline.speech_buffer import HURRIED_FRAMES
 from museserve.pipeline.utterance import UtterancePipeline, UtterancePlan
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.timebase import FPS, SEGMENT_FRAMES
@@ -30,9 +31,10 @@ def utterance(
     config: MuxConfig = CONFIG,
     on: Background | None = None,
     fade_frames: int = 0,
+    listen: Listen | None = None,
     **plan: Any,
 ) -> UtterancePipeline:
-    engine = LipSync(replace(INFO, fade_frames=fade_frames), lips.listen, lips.render)
+    engine = LipSync(replace(INFO, fade_frames=fade_frames, piece_s=1.0), listen or lips.listen, lips.render)
     plan = {"paced": False, **plan}
     ground = on or background()
     return UtterancePipeline(ground, speech.stream(), engine, config, DeadlineExecutor([math.inf] * 2), UtterancePlan(**plan))
@@ -61,6 +63,19 @@ async def test_every_frame_is_drawn_on_its_own_background_and_sent_once_in_order
     expected = [max(0, round(((16 + i) % 32 - 16) * 255 / 219)) for i in range(56)]
     assert np.abs(np.subtract(levels, expected)).max() <= 4
     assert abs(int(shown[0][2, 2]) - 130) < 4  # outside the box the background stays
+
+
+@pytest.mark.parametrize(("plan", "whole_from"), [({}, 56), ({"recorded": True}, 0), ({"recorded": True, "paced": True}, HURRIED_FRAMES)])
+async def test_a_recording_is_heard_in_whole_pieces_and_its_beginning_at_once(plan: dict[str, Any], whole_from: int) -> None:
+    lips, seen = FakeLips(background().box), list[tuple[int, bool]]()
+
+    async def listen(speech: SpeechWindow) -> Conditioning:
+        seen.append((speech.first_frame, speech.whole))
+        return await lips.listen(speech)
+
+    made = utterance(FakeSpeech(2.0), lips, listen=listen, **plan)
+    assert sum(f.n_frames for f in await film(made)) == 56 and lips.heard == list(range(56))
+    assert all(whole == (first >= whole_from) for first, whole in seen) and len(seen) > 1
 
 
 async def test_silence_costs_no_drawing_and_shows_the_background() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from musetalk.avatars import from_portrait  # noqa: E402
 from musetalk.avatars.format import EngineParts, PreparedAvatar, content_version  # noqa: E402
 from musetalk.avatars.from_clip import forth_and_back, loop_frames, prepare_clip  # noqa: E402
 from musetalk.avatars.preparation import is_current, renew  # noqa: E402
+from musetalk.avatars.progress import PREPARING_SHIPPED  # noqa: E402
 from musetalk.avatars.store import AvatarStore  # noqa: E402
 from musetalk.factory import load_face_networks, prepare_shipped  # noqa: E402
 from musetalk.neural.avatar_parts import FaceNetworks, face_crop, neural_version, to_rgb  # noqa: E402
@@ -220,19 +222,26 @@ def test_all_networks(models: Path, tmp_path: Path, clip: bytes) -> None:
         FaceNetworks(config(folder))
 
 
-def test_shipped_avatars_are_prepared_for_musetalk_once(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shipped_avatars_are_prepared_for_musetalk_once(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("musetalk.animator.render.IDLE_FRAMES", 16)
     store, settings = AvatarStore(str(tmp_path)), config(models)
     for avatar in ("interviewer_woman", "interviewer_man"):
         from_portrait.prepare_builtin(avatar, store)
     networks = FaceNetworks(settings)
+    caplog.set_level("INFO")
     prepare_shipped(settings, store, networks)
+    told = [found for record in caplog.records if (found := re.fullmatch(rf"{PREPARING_SHIPPED}: (\d+) %, (\w+): .+", record.getMessage()))]
+    parts = [int(found[1]) for found in told]
+    assert parts == sorted(parts) and parts[0] < 50 <= parts[-1] and {found[2] for found in told} == {"interviewer_woman", "interviewer_man"}
+    caplog.clear()
     meta = store.meta("interviewer_woman")
     assert set(meta.engines) == {"animator", "musetalk"} and meta.report["musetalk"]["landmarks"] == "MediaPipe"
     assert from_portrait.prepare_builtin("interviewer_woman", store) == meta.ref  # without networks it is left as it is
     monkeypatch.setattr("musetalk.neural.avatar_parts.FaceNetworks", None)  # would fail
     prepare_shipped(settings, store)
-    assert store.meta("interviewer_woman") == meta
+    assert store.meta("interviewer_woman") == meta and PREPARING_SHIPPED not in caplog.text
 
 
 def test_which_networks_are_loaded(models: Path, tmp_path: Path) -> None:

@@ -22,9 +22,10 @@ from musetalk.animator.engine import Animator
 from musetalk.animator.rig import Rig
 from musetalk.avatars import leases
 from musetalk.avatars import store as stores
+from musetalk.avatars.files import CURRENT
 from musetalk.avatars.format import ONE_OFF
 from musetalk.avatars.from_portrait import prepare_builtin
-from musetalk.avatars.store import CURRENT, AvatarStore
+from musetalk.avatars.store import AvatarStore
 from musetalk.speech_cues.controls import N_CONTROLS
 from tests.musetalk.avatars.test_store import flip_byte, local, make, store  # noqa: F401  # fixtures
 

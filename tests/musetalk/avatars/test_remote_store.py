@@ -19,8 +19,9 @@ from museserve.app.inprocess import LocalPipeline
 from museserve.errors import ConfigError, ConflictError, EngineError, StoreError, UnknownAvatarError
 from museserve.messages import SpeechRequest, VideoRequest
 from musetalk.avatars import current
+from musetalk.avatars.files import _contents
 from musetalk.avatars.from_portrait import prepare_builtin
-from musetalk.avatars.store import AvatarStore, _contents
+from musetalk.avatars.store import AvatarStore
 from musetalk.avatars.stores import open_store
 from tests.musetalk.avatars.test_store import make
 from tests.object_store import ObjectStore

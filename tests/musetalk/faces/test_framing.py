@@ -131,6 +131,8 @@ REFUSED = {
     "a ZIP archive": b"PK\x03\x04\x14\0",
     "a JSON text": b'{"image": 1}',
     "an MP3 sound": b"ID3\x04\0\0",
+    "a data URL; send the bytes": b"data:image/png;base64,iVBORw0KGgo",
+    "written in base64; send the bytes": b"/9j/4AAQSkZJRgABAQ",
 }
 
 
@@ -292,3 +294,26 @@ def png_with(data: bytes, kind: bytes, body: bytes) -> bytes:
 )
 def test_long_text_and_profiles_in_a_png_are_left_out(small, kind, body):
     assert difference(read_portrait(png_with(encoded(small, "PNG"), kind, body)), small) == 0
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_jpeg_that_lacks_no_more_than_its_end_is_read(small, missing):
+    whole = encoded(small, "JPEG", quality=95)
+    assert np.array_equal(read_portrait(whole[:-missing]), read_portrait(whole))
+    with pytest.raises(ImageError, match="damaged or incomplete"):
+        read_portrait(whole[: -100 - missing])
+
+
+@pytest.mark.parametrize("kind", [b"gAMA", b"tRNS", b"iCCP", b"pHYs"])
+def test_a_damaged_chunk_that_a_png_can_do_without_is_left_out(small, kind):
+    data = png_with(encoded(small, "PNG"), kind, b"\0\1\0\0")
+    at = data.index(kind) + 8
+    assert difference(read_portrait(data[:at] + bytes(4) + data[at + 4 :]), small) == 0
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_no_message_has_an_address_in_it(small, kind):
+    broken = encoded(small, kind)[:40].replace(b"JFIF", b"JFIX") + jpeg_header(300, 300)[2:] if kind == "JPEG" else png_header(300, 300) + bytes(40)
+    with pytest.raises(ImageError) as error:
+        read_portrait(broken)
+    assert "object at 0x" not in str(error.value)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +29,21 @@ from musetalk.neural.renderer import FaceRenderer, plan  # noqa: E402
 from musetalk.neural.vae import to_bytes  # noqa: E402
 from musetalk.neural.yuv import to_i420  # noqa: E402
 from musetalk.weights.folder import WeightsFolder  # noqa: E402
+from tests.musetalk.neural.networks import psnr  # noqa: E402
 
 CPU = MuseTalkConfig(device="cpu", batch_sizes=(2, 8), threads=1)
+WITHOUT_BFLOAT16 = """
+import torch
+from configs.models import MuseTalkConfig
+from museserve.errors import EngineUnavailableError
+from musetalk.neural import device
+
+torch.set_num_threads(1)
+try:
+    device.precision(MuseTalkConfig(device="cpu", dtype="bfloat16"), torch.device("cpu"))
+except EngineUnavailableError as error:
+    print(error)
+"""
 WOMAN, MAN = AvatarRef("woman", "1"), AvatarRef("man", "1")
 
 
@@ -240,6 +256,40 @@ def test_missing_card_and_files_are_told_with_what_mends_them(tmp_path: Path) ->
             devices.choose(MuseTalkConfig())
     with pytest.raises(WeightsError, match="whisper/pytorch_model.bin.*museserve weights download"):
         MuseTalk(CPU, WeightsFolder(str(tmp_path)), arrays)
+
+
+@pytest.fixture(scope="module")
+def bfloat16(folder: WeightsFolder) -> MuseTalk:
+    try:
+        return MuseTalk(CPU.model_copy(update={"dtype": "bfloat16"}), folder, arrays)
+    except EngineUnavailableError as error:
+        pytest.skip(str(error))
+
+
+def test_bfloat16_draws_nearly_the_same_and_is_named(engine: MuseTalk, bfloat16: MuseTalk) -> None:
+    requests = [RenderRequest(WOMAN, (0, 4, 5), rows(3))]
+    (want,), (got,) = engine.render(requests), bfloat16.render(requests)
+    assert 30 < psnr(torch.from_numpy(got), torch.from_numpy(want)) < 60
+    assert bfloat16.info.details["dtype"] == "bfloat16"
+
+
+def test_bfloat16_hears_what_float32_hears(engine: MuseTalk, bfloat16: MuseTalk) -> None:
+    sound = (0.1 * np.random.default_rng(0).standard_normal(24_000)).astype(np.float32)
+    speech = SpeechWindow(0, sound, 0, 25, level=0.1, final=True)
+    assert np.array_equal(engine.listen(speech).rows, bfloat16.listen(speech).rows)
+
+
+def test_bfloat16_is_not_for_cards() -> None:
+    with pytest.raises(EngineUnavailableError, match="bfloat16 is for CPUs"):
+        devices.precision(CPU.model_copy(update={"dtype": "bfloat16"}), torch.device("cuda"))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN can be told to do without instructions there only")
+def test_bfloat16_is_refused_where_it_is_slower() -> None:
+    """oneDNN reads the variable once, before it computes."""
+    env = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, "-c", WITHOUT_BFLOAT16], env=env, capture_output=True, text=True, check=True, timeout=120)
+    assert "bfloat16 is not faster than float32 on this processor" in done.stdout
 
 
 def test_compilers_that_are_not_there(folder: WeightsFolder) -> None:

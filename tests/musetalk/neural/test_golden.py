@@ -55,3 +55,18 @@ def test_decoder(kept: Any, dtype: Any, limit: float) -> None:
         got = decoder.decode(kept["encoded"][:, 4:].to(dtype))[:, :, :: golden.EVERY, :: golden.EVERY]
     assert apart(got, kept["decoded"]) < limit
     assert psnr(to_bytes(got), to_bytes(kept["decoded"])) > 50
+
+
+def test_faces_in_bfloat16() -> None:
+    """The whole chain in what a CPU may be told to compute in, against itself in float32."""
+    latents, audio = golden.unet_inputs()
+    pictures = []
+    with torch.inference_mode():
+        seen = vae().encode_faces(golden.face()).expand(len(latents), -1, -1, -1)
+        for dtype in (torch.float32, torch.bfloat16):
+            unet, decoder = UNet(UNetConfig.parse(TINY_UNET)), vae()
+            unet.load_state_dict(golden.weights(unet.state_dict()))
+            set_precision(unet.fold(), dtype)
+            set_precision(decoder, dtype)
+            pictures.append(to_bytes(decoder.decode(unet(seen.to(dtype), unet.keys_values(audio)))))
+    assert psnr(pictures[1], pictures[0]) > 40

@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip insta
 
 from museserve.errors import WeightsError  # noqa: E402
 from museserve.messages import Conditioning, FloatArray, SpeechChunk, SpeechWindow  # noqa: E402
-from museserve.pipeline.speech_buffer import SpeechBuffer  # noqa: E402
+from museserve.pipeline.speech_buffer import HURRIED_FRAMES, SpeechBuffer  # noqa: E402
 from museserve.timebase import SPEECH_RATE, frames_for  # noqa: E402
-from musetalk.neural.listening import WhisperListener, is_speaking  # noqa: E402
+from musetalk.neural.listening import PIECE_S, WhisperListener, is_speaking  # noqa: E402
 from musetalk.neural.networks import read_whisper  # noqa: E402
 from musetalk.neural.resample import to_whisper_rate  # noqa: E402
 from musetalk.neural.whisper import Version, WhisperEncoder, frame_windows, whole_features  # noqa: E402
@@ -46,16 +46,16 @@ def syllables(seconds: float, seed: int = 0) -> FloatArray:
     return (0.1 * np.random.default_rng(seed).standard_normal(n) * swell).astype(np.float32)
 
 
-def stretches(pcm: FloatArray, listener: WhisperListener, piece_s: float) -> Iterator[SpeechWindow]:
-    buffer, piece = SpeechBuffer(listener.context_s, listener.lookahead_s), round(piece_s * SPEECH_RATE)
+def stretches(pcm: FloatArray, listener: WhisperListener, chunk_s: float, **recorded: Any) -> Iterator[SpeechWindow]:
+    buffer, piece = SpeechBuffer(listener.context_s, listener.lookahead_s, **recorded), round(chunk_s * SPEECH_RATE)
     for start in range(0, len(pcm), piece):
         buffer.append(SpeechChunk(start, pcm[start : start + piece], final=start + piece >= len(pcm)))
         while (stretch := buffer.take()) is not None:
             yield stretch
 
 
-def streamed(pcm: FloatArray, listener: WhisperListener, piece_s: float) -> Any:
-    return torch.cat([listener.hear(stretch) for stretch in stretches(pcm, listener, piece_s)])[: frames_for(len(pcm))]
+def streamed(pcm: FloatArray, listener: WhisperListener, chunk_s: float, **recorded: Any) -> Any:
+    return torch.cat([listener.hear(stretch) for stretch in stretches(pcm, listener, chunk_s, **recorded)])[: frames_for(len(pcm))]
 
 
 def whole(pcm: FloatArray, version: Version = "v15") -> Any:
@@ -69,6 +69,15 @@ def test_with_everything_there_it_hears_what_the_published_pipeline_does(seconds
     listener = WhisperListener(encoder(), **LONG)
     heard = listener.hear(SpeechWindow(0, pcm, 0, frames_for(len(pcm)), level=0.1, final=True))
     assert apart(heard, whole(pcm)) < 1e-4
+
+
+@pytest.mark.parametrize("seconds", [2.0, 31.0])
+def test_a_recording_is_heard_as_the_published_pipeline_hears_it(seconds: float) -> None:
+    pcm, listener = syllables(seconds), WhisperListener(encoder())
+    want = whole(pcm)
+    assert apart(streamed(pcm, listener, 2.0, piece_s=PIECE_S, hurried=False), want) < 1e-4
+    at_once, n = streamed(pcm, listener, 2.0, piece_s=PIECE_S), HURRIED_FRAMES  # somebody waits for its first pictures
+    assert apart(at_once[n:], want[n:]) < 1e-4 < apart(at_once[:n], want[:n]) < 0.01
 
 
 def test_arriving_speech_is_heard_nearly_as_the_whole() -> None:

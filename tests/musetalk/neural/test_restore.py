@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ import pytest
 torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402
 
-from configs.models import WeightsConfig  # noqa: E402
+from benchmarks.generated_models import write_models  # noqa: E402
+from configs.models import AppConfig, WeightsConfig, parse_config  # noqa: E402
 from museserve.errors import EngineUnavailableError, WeightsError  # noqa: E402
+from musetalk.avatars.store import AvatarStore  # noqa: E402
+from musetalk.factory import load_engine  # noqa: E402
 from musetalk.neural.restore import ALIKE, LAYOUT, Restorer, architecture, layouts, of_crop, steadied  # noqa: E402
 from musetalk.neural.yuv import to_i420  # noqa: E402
 from musetalk.weights.folder import WeightsFolder  # noqa: E402
@@ -127,6 +132,40 @@ def test_flicker_is_damped_where_the_face_stands_still_and_not_where_it_moves() 
 def test_without_the_package_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailableError, match=r"pip install 'museserve\[restore\]'"):
         Restorer.load(WeightsFolder(str(tmp_path)), CPU)
+
+
+@pytest.fixture
+def wrong_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A gfpgan that can be found, and a torchvision that was built for another PyTorch: it registers what its library lacks."""
+    said = "operator torchvision::nms does not exist"
+    for package, code in {"gfpgan": "", "torchvision": f"raise RuntimeError({said!r})"}.items():
+        (tmp_path / "site" / package).mkdir(parents=True)
+        (tmp_path / "site" / package / "__init__.py").write_text(code)
+        monkeypatch.delitem(sys.modules, package, raising=False)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    return said
+
+
+def test_a_torchvision_of_another_pytorch_is_an_error_that_names_both(wrong_torchvision: str) -> None:
+    with pytest.raises(EngineUnavailableError, match=f"{wrong_torchvision}.*torchvision .* and PyTorch {re.escape(torch.__version__)} have to be"):
+        architecture()
+
+
+def test_auto_then_falls_back_and_says_why(wrong_torchvision: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_models(tmp_path / "models")
+    (tmp_path / "models/GFPGANv1.4.pth").write_bytes(b"not read")
+
+    def config(engine: str) -> AppConfig:
+        musetalk = {"device": "cpu", "threads": 1, "batch_sizes": [1], "restore": 0.5}
+        weights = {"uri": str(tmp_path / "models"), "unpublished": True}
+        return parse_config({"weights": weights, "lipsync": {"engine": engine, "musetalk": musetalk}})
+
+    store = AvatarStore(str(tmp_path / "avatars"))
+    engine = load_engine(config("auto"), store)
+    assert engine.info.name == "animator" and wrong_torchvision in engine.info.reason
+    assert any(wrong_torchvision in record.message and record.levelname == "WARNING" for record in caplog.records)
+    with pytest.raises(EngineUnavailableError, match=wrong_torchvision):
+        load_engine(config("musetalk"), store)
 
 
 @pytest.mark.skipif(not HAS_GFPGAN, reason="the package gfpgan is not installed (pip install 'museserve[restore]')")

@@ -111,10 +111,23 @@ def test_bytes_round_half_to_even() -> None:
 
 
 @pytest.mark.parametrize("size", [(256, 256), (6, 10)])
-def test_planes_equal_opencvs(size: tuple[int, int]) -> None:
+def test_luma_equals_opencvs_and_chroma_is_the_mean_of_four_pixels(size: tuple[int, int]) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    rgb[0, :2, :4] = [[[255, 0, 0]] * 2 + [[0, 0, 255]] * 2] * 2  # the ends of the range
+    got, h = to_i420(torch.from_numpy(rgb).permute(0, 3, 1, 2)).numpy(), size[0]
     want = np.stack([cv2.cvtColor(p, cv2.COLOR_RGB2YUV_I420) for p in rgb])
-    assert np.array_equal(to_i420(torch.from_numpy(rgb).permute(0, 3, 1, 2)).numpy(), want)
+    assert np.array_equal(got[:, :h], want[:, :h])
+    squares = rgb.reshape(2, h // 2, 2, size[1] // 2, 2, 3).mean((2, 4))
+    weights = np.array([[-0.148, -0.291, 0.439], [0.439, -0.368, -0.071]])
+    chroma = got[:, h:].reshape(2, 2, h // 2, size[1] // 2)
+    assert np.abs(chroma - np.moveaxis(squares @ weights.T + 128, 3, 1)).max() < 0.7
+
+
+def test_planes_of_one_colour_equal_opencvs() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (500, 1, 1, 3), dtype=np.uint8)
+    rgb = np.broadcast_to(colours, (500, 2, 2, 3))
+    want = np.stack([cv2.cvtColor(p, cv2.COLOR_RGB2YUV_I420) for p in rgb])
+    assert np.array_equal(to_i420(torch.from_numpy(rgb.copy()).permute(0, 3, 1, 2)).numpy(), want)
 
 
 def test_taesd_agrees_with_diffusers() -> None:
