@@ -25,7 +25,7 @@ _BIG = {
     **dict.fromkeys(("b", "B", "bn"), "billion"),
     **dict.fromkeys(("T", "tn"), "trillion"),
 }
-_ALIKE = ("won", "yen", "yuan", "baht", "rand")  # in singular and plural
+_ALIKE = ("wahn", "yen", "yuan", "baht", "rand")  # in singular and plural
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 _START = r"(?<![\w.,$€£¥₩/:-])"
 _END = r"(?![\w/]|[.,:-]\d)"
@@ -139,6 +139,7 @@ def english_rules() -> tuple[Finder, ...]:
         Rule("money", rf"(?<!\w)(?P<coin>{_COIN}) ?(?P<n>{_NUMBER})(?: ?(?P<big>{_MUCH}))?{_PER_UNIT}{_END}", _money),
         Rule("money", rf"{_START}(?P<n>{_NUMBER})(?: ?(?P<big>{_MUCH}))? ?(?P<coin>{_CODE})\b{_PER_UNIT}", _money),
         Rule("money", rf"\b(?P<coin>{_CODE}) ?(?P<n>{_NUMBER})(?: ?(?P<big>{_MUCH}))?{_PER_UNIT}{_END}", _money),
+        Rule("money", r"(?<=\d )won\b(?! \d)|(?<=sand )won\b|(?<=llion )won\b", "wahn"),  # not the past of win
         Rule(
             "height",
             r"(?<![\w.])(?P<feet>\d)['′’](?P<inches>\d{1,2})(?:[\"″”]|'')",
