@@ -97,7 +97,7 @@ def english_rules() -> tuple[Finder, ...]:
         Rule(
             "year",
             r"\b(?P<of>[Ii]n|[Ss]ince|[Uu]ntil|[Dd]uring|[Ff]rom|[Bb]efore|[Aa]fter|to|[Bb]etween|(?<=\d{4} )(?:and|or))"
-            r" (?P<y>1[5-9]\d\d)(?![\w%/,.:-]\w|\w)",
+            r" (?P<y>1[5-9]\d\d)(?![\w%/,.:-]\w|\w| (?:hours|users|rpm|people|employees|requests))",
             _year,
         ),
         Rule("year", r"(?<![\w.,])(?P<y>1\d\d\d)(?= (?:BC|AD|BCE|CE)\b)", lambda m: english_numbers.year(m["y"])),
@@ -139,7 +139,7 @@ def english_rules() -> tuple[Finder, ...]:
         Rule("money", rf"(?<!\w)(?P<coin>{_COIN}) ?(?P<n>{_NUMBER})(?: ?(?P<big>{_MUCH}))?{_PER_UNIT}{_END}", _money),
         Rule("money", rf"{_START}(?P<n>{_NUMBER})(?: ?(?P<big>{_MUCH}))? ?(?P<coin>{_CODE})\b{_PER_UNIT}", _money),
         Rule("money", rf"\b(?P<coin>{_CODE}) ?(?P<n>{_NUMBER})(?: ?(?P<big>{_MUCH}))?{_PER_UNIT}{_END}", _money),
-        Rule("money", r"(?<=\d )won\b(?! \d)|(?<=sand )won\b|(?<=llion )won\b", "wahn"),  # not the past of win
+        Rule("money", r"(?<=\d{3} )won\b(?! \d)|(?<=sand )won\b|(?<=llion )won\b", "wahn"),  # not the past of win
         Rule(
             "height",
             r"(?<![\w.])(?P<feet>\d)['′’](?P<inches>\d{1,2})(?:[\"″”]|'')",
@@ -204,7 +204,12 @@ def english_rules() -> tuple[Finder, ...]:
         ),
         Rule("abbreviation", r"\b(?:Mr|Mrs|Ms|Dr|Prof)\.(?= [A-Z0-9])", lambda m: _ABBREVIATED[m[0][:-1]]),
         Rule("abbreviation", r"(?<=[a-z] )(?:(?:St|Ave|Rd)\.(?! [A-Z])|Blvd\b\.?)", lambda m: _ABBREVIATED[m[0].rstrip(".")]),
-        Rule("abbreviation", rf"\b(?P<of>{_any(_SAID['before_numbers'])})\.? ?(?=\d)(?<=[. ])", lambda m: _SAID["before_numbers"][m["of"]] + " "),
+        Rule(
+            "abbreviation",
+            rf"(?<!\bis )(?<!\bsaid )(?<!\bwas )\b(?P<of>{_any(_SAID['before_numbers'])})"
+            r"(?:\.|(?<=Fig|Vol|Ext|Apt|ext|vol)|(?<=No)) ?(?=\d)(?<=[. ])",
+            lambda m: _SAID["before_numbers"][m["of"]] + " ",
+        ),
         Rule(
             "abbreviation",
             rf"\b(?P<of>{_any(_SAID['anywhere'])})\.(?!\w)(?P<end>\s*$)?",

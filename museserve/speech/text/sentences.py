@@ -44,7 +44,8 @@ _ABBREVIATION = re.compile(
     r"dept|est|Mt|Ft|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|z\.B|d\.h|usw|bzw|Sra|Sr|Dra|Mme|M|ca)\.$"
 )
 _BEFORE_NUMBER = re.compile(
-    r"(?:^|[\s(])(?:[Nn]os?|[Ee]xt|[Mm]ax|[Mm]in|[Aa]vg|[Aa]rts?|[Pp]ara|[Rr]ev|[Tt]el|[Qq]ty|[Ii]ncl|[Ee]xcl|[Ee]st|Apt|Rm|Bldg|Ste)\.$"
+    r"(?:^|[\s(])(?:(?<!is )(?<!said )(?<!was )[Nn]os?|[Ee]xt|[Mm]ax|[Mm]in|[Aa]vg|[Aa]rts?"
+    r"|[Pp]ara|[Rr]ev|[Tt]el|[Qq]ty|[Ii]ncl|[Ee]xcl|[Ee]st|Apt|Rm|Bldg|Ste)\.$"
 )
 _BEFORE_NAME = re.compile(r"(?:^|\s)(?:v|Asst|Assoc|Mgr|Eng|Univ|Dept)\.$")
 _LISTED = re.compile(r"\s*(?:[QA]?\d{1,2}|[A-Za-z가-힣])\.")
