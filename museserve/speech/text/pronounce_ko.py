@@ -150,6 +150,14 @@ _CONTEXTS = (
     _context("", "[가-힣](?<![제반])", "값", TENSE),
     _context("", "[가-힣][가-힣](?<!제[가-힣])", rf"권(?:{_NOUN_ENDS}|자{_NOUN_ENDS})", TENSE),
     _context("", "[가-힣][가-힣](?<![방사위준])", rf"법(?:{_NOUN_ENDS}|상{_END})", TENSE),
+    # 28: departments whose name is also a noun with its particle: 정신과 의사, but 정신과 육체
+    _context(
+        "",
+        "(?<![가-힣])안|정신|신경|방사선|민원",
+        rf"과(?:(?:에서|에|를|는|가|의|도|로|입니다){_END}|전문|진료|병원|의사|"
+        rf"{_END}(?:$| (?:의사|전문의|진료|병원|간호|치료|상담|병동|환자|수술|외래|근무)))",
+        TENSE,
+    ),
     # 15: no coda moves to 없
     _context(ANY_CODA, "[가-힣]", "없", OWN),
     # 29: behind a word of their own, what is used for it, stations, rates, journeys, leaves
