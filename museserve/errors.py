@@ -36,6 +36,10 @@ class UnknownLanguageError(RequestError):
     code = "unknown_language"
 
 
+class UnspokenLanguageError(TextError):
+    code = "unspoken_language"  # no voice here reads any of the text
+
+
 class AudioError(RequestError):
     code = "bad_audio"  # undecodable, silent, too short, too long
 

@@ -10,7 +10,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("gpu", "tracing", "provenance")
+EXTRAS = ("gpu", "tracing", "provenance", "ja")
 # What asks nothing of whoever runs or ships it but to name it.
 PERMISSIVE = re.compile(
     r"^(MIT|MIT-0|MIT-CMU|MIT License|0BSD|Zlib|CC0-1\.0|BSL-1\.0|PSF-2\.0|ISC|ISC License|ISC License \(ISCL|Unlicense|BSD|BSD License"

@@ -154,13 +154,15 @@ def _espeak() -> Finding:
     import espeakng_loader
 
     from museserve.speech.engines import espeak_library
+    from museserve.speech.text import japanese
     from museserve.speech.text.language import ESPEAK_NAMES, LANGUAGES
 
     library = espeak_library.load()
     mute = [tag for tag, text in SAMPLES.items() if not library.phonemize(text, tag)]
     names = [ESPEAK_NAMES.get(tag, tag) for tag in LANGUAGES]
     there = sum(os.path.exists(os.path.join(espeakng_loader.get_data_path(), f"{name}_dict")) for name in names)
-    return not mute, f"no sounds for {', '.join(mute)}" if mute else f"dictionaries of {there} languages"
+    kanji = "kanji are read" if japanese.is_read() else "kanji are not read: pip install 'museserve[ja]'"
+    return not mute, f"no sounds for {', '.join(mute)}" if mute else f"dictionaries of {there} languages; {kanji}"
 
 
 def _openai(config: AppConfig) -> Finding:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from museserve.errors import UnspokenLanguageError
 from museserve.messages import Delivery, Phoneme, SpeechChunk, Word
 from museserve.speech import words
 from museserve.speech.engines import voices
@@ -15,12 +16,16 @@ from museserve.speech.engines.hibari import HibariEngine
 from museserve.speech.engines.piper import PiperEngine
 from museserve.speech.engines.postprocess import MARGIN_S
 from museserve.speech.engines.voice_engine import SpeechMark, Synthesis, VoiceEngine
+from museserve.speech.text import japanese, scripts
+from museserve.speech.text import language as languages
 from museserve.speech.text.lexicon import Lexicon
 from museserve.speech.text.normalize import normalize, warm_normalizer
+from museserve.speech.text.rewrite import SpokenForm
 from museserve.speech.text.sentences import Clause
 from museserve.timebase import SPEECH_RATE
 
 Span = tuple[int, int]
+NAMED = 3  # words of a clause that a notice names
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,9 @@ class OfflineVoices:
             notices.append(f"{delivery.voice} does not speak {clause.language}: {voice.name} does")
         if speed != delivery.speed:
             notices.append(f"{voice.name} speaks at {slowest:.2f} to {fastest:.2f} times its pace, not {delivery.speed:g}: {speed:.2f} was used")
-        notice = "; ".join(notices)
         spoken = normalize(clause.text, clause.language, self._lexicon)
+        notices += _unread(clause, spoken, voice.name)
+        notice = "; ".join(notices)
         if not spoken.words:
             yield SpokenPiece(Synthesis(np.zeros(0, np.float32), ()), (), engine.name, clause.pause_s, notice)
             return
@@ -100,6 +106,35 @@ class OfflineVoices:
             pause_s = clause.pause_s if synthesis.text_end is None else 0.0
             yield SpokenPiece(synthesis, _words(said, spoken.text, synthesis), engine.name, pause_s, notice)
             begun = reached
+
+
+def refuse_unspoken(clauses: Sequence[Clause]) -> None:
+    """Raises UnspokenLanguageError when no voice reads any of the clauses; one among others is spelled."""
+    if clauses and all(_is_unspoken(clause) for clause in clauses):
+        raise UnspokenLanguageError(_why_unspoken(clauses[0]))
+
+
+def _is_unspoken(clause: Clause) -> bool:
+    return scripts.is_unread(clause.text) or (clause.language == "ja" and not japanese.is_read() and japanese.KANJI.search(clause.text) is not None)
+
+
+def _why_unspoken(clause: Clause) -> str:
+    if clause.language == "ja":
+        return "no voice here reads Japanese kanji; install museserve[ja], write kana, or ask for a voice of a configured provider"
+    letter = next(char for char in clause.text if char.isalpha())
+    return f"no offline voice reads {scripts.script(letter).capitalize()} letters; ask for a voice of a configured provider"
+
+
+def _unread(clause: Clause, spoken: SpokenForm, voice: str) -> list[str]:
+    """What the voice cannot say as it is written, and what it says instead."""
+    notices = []
+    if clause.language in languages.POORLY_READ:
+        notices.append(f"{voice} reads {languages.POORLY_READ[clause.language]}")
+    spelled = [change for change in spoken.changes if change.rule in ("spelled", scripts.RULE) and not scripts.is_styled(change.written)]
+    if spelled:
+        told = ", ".join(f"{change.written[:20]} as {change.spoken[:40] or 'nothing'}" for change in spelled[:NAMED])
+        notices.append(f"{voice} cannot read and spells {told}{' ...' if len(spelled) > NAMED else ''}")
+    return notices
 
 
 def _joined(phonemes: list[Phoneme]) -> list[Phoneme]:

@@ -9,7 +9,7 @@ from typing import Any
 from configs.models import SpeechConfig
 from museserve.messages import SpeechRequest
 from museserve.speech.engines import voices
-from museserve.speech.offline import OfflineVoices
+from museserve.speech.offline import OfflineVoices, refuse_unspoken
 from museserve.speech.synthesizer import MAX_CLAUSE_CHARS
 from museserve.speech.text import sentences
 from museserve.speech.text.lexicon import Lexicon
@@ -43,10 +43,15 @@ class SpokenClause:
 
 
 def spoken(request: SpeechRequest, config: SpeechConfig) -> Iterator[SpokenClause]:
-    """Clause by clause, as an offline voice speaks it now; a cloud voice gets the text as it is written. Raises SpeechEngineError, ConfigError."""
+    """Clause by clause, as an offline voice speaks it now; a cloud voice gets the text as it is written.
+
+    Raises SpeechEngineError, UnspokenLanguageError, ConfigError.
+    """
     lexicon = Lexicon.load(config.lexicon)
     offline, delivery = OfflineVoices(lexicon, config.threads), request.delivery
-    for clause in sentences.split(request.text, config.first_clause_chars, MAX_CLAUSE_CHARS, request.language):
+    clauses = sentences.split(request.text, config.first_clause_chars, MAX_CLAUSE_CHARS, request.language)
+    refuse_unspoken(clauses)
+    for clause in clauses:
         form = normalize(clause.text, clause.language, lexicon)
         phonemes: list[tuple[str, float, float]] = []
         words: list[tuple[str, float, float]] = []

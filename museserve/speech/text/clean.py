@@ -34,9 +34,9 @@ _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,
 _MARKDOWN = (
     # the start of a heading, list item or quotation; a ruler, a fence
     re.compile(r"(?m)^[ \t]*(?P<drop>(?:>[ \t]?)*(?:#{1,6}[ \t]+|[-*+•‣▪·][ \t]+|(?:>[ \t]?)+|(?:[-*_=][ \t]?){3,}$|`{3,}[^\n`]*$|~{3,}[^\n~]*$))"),
-    re.compile(r"(?P<drop>`+|\*{2,}|~~)"),
+    re.compile(r"(?P<drop>`+|(?<![0-9*])\*{2,}|(?<=[0-9])\*\*(?![0-9])|(?<=[0-9])\*{3,}|~~)"),  # 2**10 keeps its stars
     # one star as emphasis; "a * b" and "3*4" keep theirs
-    re.compile(r"(?P<drop>(?<![\w)\s])\*|\*(?![\w(\s])|(?<!\S)\*(?=\S)|(?<=\S)\*(?!\S)|(?<=[^\W\d])\*(?=[^\W\d]))"),
+    re.compile(r"(?P<drop>(?<![\w)\s*])\*|\*(?![\w(\s*])|(?<!\S)\*(?=\S)|(?<=\S)\*(?!\S)|(?<=[^\W\d])\*(?=[^\W\d]))"),
     re.compile(r"(?P<drop>(?<!\w)_+|(?<!_)_+(?!\w))"),
     re.compile(r"(?P<drop>\|)"),
 )

@@ -60,6 +60,16 @@ _SHARED = {
 }
 _NOT_LATIN = set(_SCRIPTS.values()).union(*_SHARED.values()) - {"sr", "ku", "uz", "tk"}
 
+SCRIPTS = frozenset({*_SCRIPTS, "LATIN"})  # that some voice reads
+# What espeak-ng makes of a language whose writing says too little, or too much for it.
+POORLY_READ = {
+    "th": "Thai letter by letter, hard to understand",
+    **{
+        tag: f"{name} without the vowels that are not written"
+        for tag, name in zip("ar fa ur sd he".split(), "Arabic Persian Urdu Sindhi Hebrew".split(), strict=True)
+    },
+}
+
 _LETTERS = (("ru", "іїєґ", "uk"), ("ru", "ўі", "be"), ("ar", "ٹڈڑںے", "ur"), ("ar", "پچژگ", "fa"))
 
 _WORDS = {
@@ -88,6 +98,12 @@ def base_tag(tag: str) -> str:
     if base == AUTO or base in LANGUAGES:
         return base
     raise UnknownLanguageError(f"unknown language {tag[:40]!r}; accepted: auto, {', '.join(LANGUAGES)} (a region may follow, as in en-US)")
+
+
+def scripts(tag: str) -> frozenset[str]:
+    """The scripts that the voice of `tag` (a base tag) reads, as Unicode names them."""
+    own = {script for script, base in _SCRIPTS.items() if tag in _SHARED.get(base, {base}) and (base, tag) != ("zh", "ja")}
+    return frozenset({"LATIN", *own})
 
 
 def detect(text: str, hint: str = AUTO, fallback: str = "en") -> str:
@@ -158,6 +174,7 @@ def _is_quoted(found: str, counts: Counter[str], words: list[str]) -> bool:
 
 def _latin(text: str, words: list[str]) -> tuple[str, int]:
     lowered = text.lower()
+    words = [word for word in words if len(word) > 1] + sorted({word for word in words if len(word) == 1})  # two O(n) make no Portuguese
     scores = {tag: sum(word in known for word in words) for tag, known in _WORD_SETS.items()}
     for tag, letters in _LATIN_LETTERS.items():
         scores[tag] += 2 * any(letter in lowered for letter in letters)

@@ -14,10 +14,10 @@ from museserve.speech.text.hanja import HANJA, read_hanja
 from museserve.speech.text.latex import plain_formula
 from museserve.speech.text.rewrite import Finder, Rule, rewrite
 from museserve.speech.text.tables import table
-from museserve.speech.text.transliterate import LETTERS, say_identifier
+from museserve.speech.text.transliterate import LETTERS, is_spelled, say_identifier, say_letters, say_word
 
 _SAID: dict[str, dict[str, str]] = table("normalize_ko")
-_UNITS, _CURRENCIES, _SYMBOLS = _SAID["units"], _SAID["currencies"], _SAID["symbols"]
+_UNITS, _CURRENCIES, _SYMBOLS, _PER = _SAID["units"], _SAID["currencies"], _SAID["symbols"], _SAID["per"]
 _PARTICLES = (
     "은는이가을를과와의에로도만",
     "에서 으로 부터 까지 보다 이나 이고 이며 이라 라고 이라고 처럼 마다 에게 에는 에도 에서는 으로는 로는 보다는 까지는 부터는 이면 이라면 라면 "
@@ -40,7 +40,7 @@ _NOT_BEFORE = {
     "장": "점",
     "건": "[물강]",
     "통": "신",
-    "권": "한",
+    "권": "한|에서?(?![가-힣])|부터|까지|의",  # the volumes of a work
     "병": "[렬합]",
     "판": "[매단]",
     "편": "집",
@@ -56,12 +56,33 @@ _COUNTERS = "|".join(
 _AFTER_COUNTER = "씩 째 쯤 정도 이상 이하 미만 간 동안 중 만에 짜리 들 당 가량 전 후 내 마다 안 반 이었 였 입 인 이라 이나 이든 입니".split()
 _COUNTER_ENDS = rf"(?![가-힣])|(?=(?:{'|'.join(sorted({*_AFTER_COUNTER, *_PARTICLES[0], *_PARTICLES[1]}, key=len, reverse=True))}))"
 _UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
+_PER_UNIT = rf"(?:/(?P<per>{'|'.join(sorted(_PER, key=len, reverse=True))})(?![A-Za-z]))?"
+# Units that are no word and no letter without a number either: 몇 mg, 단위는 km.
+_BARE_UNIT = "|".join(re.escape(unit) for unit in sorted((unit for unit in _UNITS if unit not in _SAID["ambiguous"]), key=len, reverse=True))
+_SPEEDS = {"km/h": "시속", "m/s": "초속", "km/s": "초속"}
+_DEGREES = {"℃": "섭씨 ", "°C": "섭씨 ", "℉": "화씨 ", "°F": "화씨 "}
+_DATED = r"(?:\s?\((?P<weekday>[월화수목금토일])(?:요일)?\))?"
+_MEMORIAL = "절|전쟁|혁명|운동|민주|항쟁|사태|쿠데타|광복|선언|사변|군사|참사|계엄|정신|의거|기념"
+_MEMORIALS = {"3·1", "4·3", "4·16", "4·19", "5·16", "5·18", "6·10", "6·15", "6·25", "7·4", "8·15", "9·11", "10·26", "10·29", "12·3", "12·12"}
+_PRESSURE = re.compile(r"(?:혈압|BP)[^\d]{0,12}$")
 _NUMBERED = re.compile(r"(?:문제|질문|문항|선택지|보기|포트|출구|항목|예제|슬라이드|노드|서버)\s?$")
 _NAMED_VERSION = re.compile(r"(?:Java|iOS|Android|Windows|Vue|React|Angular|Spring|Node|Python|자바|파이썬|안드로이드|윈도우)\s$", re.I)
 _NUMBERS = re.compile(r"번\s?(?:오류|에러|코드|상태|응답|문제|질문|문항|선택지|출구|버스|포트|선수|항목|슬라이드|예제|노드|서버)")
 _VERSIONED = re.compile(
     r"(?:버전|파이썬|자바|노드|루비|파이토치|텐서플로|Python|Java|Node(?:\.js)?|Ruby|Go|PyTorch|TLS|HTTP|PHP|Kotlin|Spring Boot)\s?$", re.I
 )
+_SECRET = re.compile(
+    r"(?:비밀번호|인증\s?번호|일련\s?번호|등록번호|우편번호|사번|학번|수험번호|접수번호|송장\s?번호|PIN)(?:[은는이가]|\s[앞뒷]자리|:)?\s?$"
+)
+_JAMO = dict(
+    zip(
+        "ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎ",
+        "기역 쌍기역 니은 디귿 쌍디귿 리을 미음 비읍 쌍비읍 시옷 쌍시옷 이응 지읒 쌍지읒 치읓 키읔 티읕 피읖 히읗".split(),
+        strict=True,
+    )
+)
+_COMPANIES = {"주": "주식회사", "유": "유한회사", "사": "사단법인", "재": "재단법인"}
+_ORDINALS = "첫 둘 셋 넷 다섯 여섯 일곱 여덟 아홉".split()
 NAMED_CHARS = 16  # before a number that are looked at for what it is a number of
 _HANGUL_RUN = re.compile(r"[가-힣]+")
 _MAGNITUDE = re.compile(r"(?:십|백|천)?(?:만|억|조)|천(?![가-힣]*터)|백(?![가-힣]*[엔업])")
@@ -115,7 +136,7 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
             lambda m: _comparison(m, known),
             re.ASCII,
         ),
-        Rule("date", _START + r"(?P<y>(?:19|20)\d{2})\. (?P<m>0?[1-9]|1[0-2])\. (?P<d>[12]\d|3[01]|0?[1-9])\.?(?!\d)", _date),
+        Rule("date", _START + r"(?P<y>(?:19|20)\d{2})\. (?P<m>0?[1-9]|1[0-2])\. (?P<d>[12]\d|3[01]|0?[1-9])\.?(?!\d)" + _DATED, _date),
         Rule(
             "month",
             _START + r"(?P<y>(?:19|20)\d{2})[./-](?P<m>0[1-9]|1[0-2]|[1-9])\s?[~～∼〜–-]\s?"
@@ -128,7 +149,30 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
             lambda m: f"{_year(m['y'])} {_month(m['m'])}",
         ),
         Rule("date", r"(?<![\d./])(?P<m>0?[1-9]|1[0-2])/(?P<d>[12]\d|3[01]|0?[1-9])\s?\((?P<weekday>[월화수목금토일])\)", _day),
-        Rule("date", _START + r"(?P<y>\d{2})\.(?P<m>0?[1-9]|1[0-2])\.(?P<d>0[1-9]|[12]\d|3[01])\.?(?![\d.]?\d)", _short_date),
+        Rule("date", _START + r"(?P<y>\d{2})\.(?P<m>0?[1-9]|1[0-2])\.(?P<d>0[1-9]|[12]\d|3[01])\.?(?![\d.]?\d)" + _DATED, _short_date),
+        Rule("date", r"(?<!\w)['’‘](?P<y>\d\d)\.\s?(?P<m>0?[1-9]|1[0-2])\.?월?(?![\d.]\d|\d)", lambda m: f"{_year(m['y'])} {_month(m['m'])}"),
+        Rule("date", _START + r"(?P<y>\d\d)\.(?P<m>0?[1-9]|1[0-2])월", lambda m: f"{_year(m['y'])} {_month(m['m'])}"),
+        Rule("date", r"(?<!\w)['’‘](?P<y>\d\d)(?:년|(?=\s?[~～∼〜–-]))", lambda m: _year(m["y"])),
+        Rule(
+            "months",
+            r"(?<![\d.])(?P<a>[1-9]|1[0-2])\s?[~～∼〜–-]\s?(?P<b>[1-9]|1[0-2])월(?!간)",
+            lambda m: f"{_month(m['a'])}에서 {_month(m['b'])}",
+        ),
+        Rule("date", r"(?<=일)\s?\((?P<weekday>[월화수목금토일])\)", " {weekday}요일"),
+        Rule("date", r"(?<![\d./])(?P<y>\d\d)/(?P<m>0[1-9]|1[0-2])/(?P<d>0[1-9]|[12]\d|3[01])(?![\d/])" + _DATED, _date),
+        Rule(
+            "phone",
+            r"(?<![\d.,])(?:11\d|1[28]\d|1[3-6]\d\d)(?=번?(?:에|으?로)\s(?:신고|전화|문의|연락|상담))"
+            r"|(?<![\d.,])11[29](?=에서|에게|\s?(?:구급|신고|상황실|안전|대원|종합))",
+            lambda m: korean_numbers.one_by_one(m[0]),
+        ),
+        Rule(
+            "memorial day",
+            rf"(?<![\d.])(?P<m>[1-9]|1[0-2])\s?(?P<sign>[·.ㆍ])\s?(?P<d>[12]\d|3[01]|[1-9])(?![\d.])(?=\s?(?P<what>{_MEMORIAL})?)",
+            _memorial,
+        ),
+        Rule("row", r"(?<![\d.])\d{1,3}(?:[·ㆍ]\d{1,3})+(?![\d.])", _row),
+        Rule("row", r"(?<![\w.-])\d{1,2}(?:-\d{1,2}){2,}(?![\w.-]*\d)", _row),
         Rule("quarter", _START + r"(?P<q>[1-4])/4\s?(?=분기)", lambda m: korean_numbers.sino(int(m["q"])) + "사"),
         Rule("phone", r"\(0\d{1,2}\)\s?\d{3,4}[-. ]\d{4}(?!\d)|(?<!\d)0\d{1,2}\)\s?\d{3,4}[-. ]\d{4}(?!\d)", _phone),
         Rule(
@@ -136,12 +180,18 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
             r"(?<!\w)\+(?P<country>\d{1,3})[- ]?(?P<rest>\(?\d{1,4}\)?(?:[- ]\d{2,4}){1,3})(?!\d)",
             lambda m: f"국가번호 {korean_numbers.one_by_one(m['country'])}, {_groups(m['rest'])}",
         ),
+        Rule("company", r"(?<![가-힣A-Za-z])\((?P<of>[주유사재])\)(?=\s?[가-힣A-Za-z])\s?", lambda m: _COMPANIES[m["of"]] + " "),
+        Rule("company", r"(?<=[가-힣A-Za-z])\s?\((?P<of>[주유])\)", lambda m: " " + _COMPANIES[m["of"]]),
         Rule("Hanja", r"(?<=[가-힣])\s?[(（]\s?(?:[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+\s?)+[)）]", ""),
         Rule("Hanja", HANJA.pattern, lambda m: read_hanja(m[0])),
         Rule("Roman numeral", "[Ⅰ-Ⅻⅰ-ⅻ]", lambda m: korean_numbers.sino(int(unicodedata.numeric(m[0])))),
         Rule("power", "(?<=[0-9A-Za-z가-힣])[⁻⁺]?[⁰¹²³⁴-⁹]+", _superscript),
         Rule("sign", r"[△▽▼]\s?(?=\d)", "마이너스 "),
-        Rule("date", _START + r"(?P<y>\d{4})[-./](?P<m>0?[1-9]|1[0-2])[-./](?P<d>[12]\d|3[01]|0?[1-9])(?![\d.]?\d)", _date),
+        Rule(
+            "date",
+            _START + r"(?P<y>\d{4})[-./](?P<m>0?[1-9]|1[0-2])[-./](?P<d>[12]\d|3[01]|0?[1-9])(?:\.(?=\s?[~～∼–(]|\s[가-힣]))?(?![\d.]?\d)" + _DATED,
+            _date,
+        ),
         Rule("phone", _START + r"(?:0\d{1,2}[-. ]\d{3,4}[-. ]\d{4}|1[568]\d\d-\d{4}|01\d{8,9}|\d{3,6}(?:-\d{2,7}){2,})(?!\d)", _phone),
         Rule("time", _START + r"(?P<h>[01]?\d|2[0-4]):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d))?(?![\d:])", _clock),
         Rule(
@@ -151,24 +201,45 @@ def korean_rules(known: Callable[[str], str | None]) -> tuple[Finder, ...]:
         ),
         Rule("version", r"(?<![A-Za-z])[vV](?:er\.?\s?)?(?P<n>\d+(?:\.\d+)*)(?![\w])", lambda m: "버전 " + _dotted(m["n"]), re.ASCII),
         Rule("dotted number", _START + r"\d+(?:\.\d+){2,}", lambda m: _dotted(m[0])),
-        Rule("range with unit", rf"{_START}(?P<a>{_NUM})\s?[~～∼〜–-]\s?(?P<b>{_NUM})(?P<space>\s?)(?P<unit>{_UNIT})(?![A-Za-z0-9])", _unit_range),
+        Rule(
+            "range with unit",
+            rf"(?P<below>(?<![\w)\]])[-−])?{_START}(?P<a>{_NUM})\s?[~～∼〜–-]\s?(?P<b>{_NUM})(?P<space>\s?)(?P<unit>{_UNIT}){_PER_UNIT}(?![A-Za-z0-9])",
+            _unit_range,
+        ),
+        Rule("power", r"(?<![\w.])(?P<a>\d+(?:\.\d+)?)[eE](?P<n>[-+]?\d{1,3})(?![A-Za-z0-9_])", _scientific),
         Rule("range", rf"{_START}(?P<a>{_NUM})\s?[~～∼〜–-]\s?(?P<b>{_NUM})(?![\d.]\d)(?=(?:\s?(?P<counter>{_COUNTERS}))?)", _range),
         Rule("mark", _START + r"(?P<a>\d+\.\d+)\s?/\s?(?P<b>\d+\.\d+)(?![\d/.]\d|\d)", _mark),
         Rule("fraction", _START + r"(?P<a>\d+)/(?P<b>\d+)(?![\d/.])", _fraction),
         Rule("money", rf"(?P<sign>[$₩￦€£¥￥])\s?(?P<n>{_NUM})(?P<big>[KMBkmb](?![A-Za-z])|\s?(?:천|백|십)?(?:만|억|조))?", _money),
+        Rule("degrees", rf"(?<![\w)\]])[-−](?P<n>{_NUM})\s?(?P<unit>℃|°C|℉|°F|도(?![가-힣]*[로시]))", _below_zero),
         Rule("minus", r"(?<![\w)\]])[-−](?=\d)", "마이너스 "),
-        Rule("unit", rf"{_START}(?P<n>{_NUM})(?P<space>\s?)(?P<unit>{_UNIT})(?![A-Za-z0-9])", _with_unit),
+        Rule("unit", rf"{_START}(?P<n>{_NUM})(?P<space>\s?)(?P<unit>{_UNIT}){_PER_UNIT}(?![A-Za-z0-9])", _with_unit),
+        Rule("unit", rf"(?<![A-Za-z0-9_./-])(?P<unit>{_BARE_UNIT}){_PER_UNIT}(?![A-Za-z0-9_/-])", _bare_unit),
+        Rule("unit", rf"(?<=[십백천만억조])\s?(?P<unit>{_UNIT}){_PER_UNIT}(?![A-Za-z0-9])", lambda m: f" {_per(m)}{_UNITS[m['unit']]}"),
+        Rule("days", r"(?<![A-Za-z])D\s?(?P<sign>[-+−])\s?(?P<n>\d{1,3})(?!\d|\s?(?:비자|체류))", _days),
         Rule("counter", rf"(?<!\+){_START}(?P<n>{_NUM})(?=(?P<counter>{_COUNTERS})|\s(?P<apart>{_COUNTERS})(?:{_COUNTER_ENDS}))", _counted),
         Rule("ordinal", rf"(?<![가-힣])제\s?(?P<n>{_NUM})", lambda m: "제" + korean_numbers.number(m["n"])),
+        Rule("ordinal", r"(?<![\d.])(?P<n>[1-9])째(?=[ ,로])", lambda m: _ORDINALS[int(m["n"]) - 1] + "째"),
+        Rule(
+            "floor",
+            r"(?<![A-Za-z0-9])(?P<b>B?)(?P<n>\d{1,2})F(?![A-Za-z0-9])",
+            lambda m: f"{'지하 ' if m['b'] else ''}{korean_numbers.sino(int(m['n']))} 층",
+        ),
+        Rule("level", r"(?<![A-Za-z])[Ll]v\.?\s?(?=\d)", "레벨 "),
+        Rule("more", r"(?<=[년세점명급월])\s?(?P<sign>[↑↓])", lambda m: " 이상" if m["sign"] == "↑" else " 이하"),
         Rule("number", _NUM, _plain_number),
+        Rule("spelled", r"[A-Za-z]{2,}", _row_of_letters, re.ASCII),
         Rule("English", r"[A-Za-z][A-Za-z0-9]*(?:['’](?:s|t|re|ve|ll|d|m)\b)?(?:-\d+(?![\d.]))?", lambda m: _latin(m, known), re.ASCII),
         Rule("power", r"\^(?P<n>\w+)", lambda m: _power(m["n"]), re.ASCII),
-        Rule("range sign", r"(?<=\w)\s?[~～∼〜]\s?(?=[\w$])", "에서 "),
+        Rule("range sign", r"(?<=[^\s(~～∼〜])\s?[~～∼〜]\s?(?=[\w$₩€£'’−-])", "에서 "),
+        Rule("range sign", r"(?<=[\d%℃원만억개명건점년월시분초배])\s?(?:→|->|⇒|➜)\s?(?=[\d$₩€£약−-])", "에서 "),
+        Rule("range sign", r"(?<=[%℃])\s?-\s?(?=\d)", "에서 "),
         Rule("sharp", r"(?<=[A-Za-z])#", " 샵 "),
         Rule("star", r"(?<=[A-Z]{2}\s)\*", " "),  # SELECT * FROM
         Rule("sign", any_sign, _sign),
         Rule("numeral", r"[½⅓¼¾⅔①-⑳]", _numeral),
         Rule("Greek", r"[α-ωΑ-Ω]", lambda m: _GREEK.get(m[0].lower(), m[0])),
+        Rule("letter", "[ㄱ-ㅎ]+", _letters),
         Rule("dot", r"(?<=[A-Za-z0-9])\.(?=[A-Za-z0-9])", " 점 "),
         Rule("dash", r"\s[-–—]+\s|[–—]+", ", "),
         Rule(
@@ -224,6 +295,16 @@ def _latin_said(token: str, known: Callable[[str], str | None]) -> str:
     return korean_numbers.number(token) if token.isdecimal() else known(token) or say_identifier(token, known)
 
 
+def _letters(match: re.Match[str]) -> str | None:
+    """ㄱㄴㄷ is 기역 니은 디귿, and laughter stays."""
+    return None if set(match[0]) <= set("ㅋㅎ") else " ".join(_JAMO.get(letter, letter) for letter in match[0])
+
+
+def _row_of_letters(match: re.Match[str]) -> str | None:
+    """hghe, in which no rule finds anything to say."""
+    return None if is_spelled(match[0]) or say_word(match[0].lower()) else say_letters(match[0])
+
+
 def _latin(match: re.Match[str], known: Callable[[str], str | None]) -> str:
     word, _, number = match[0].partition("-")
     word = re.split("['’]", word)[0] + "".join(re.split("['’]", word)[1:])
@@ -233,7 +314,51 @@ def _latin(match: re.Match[str], known: Callable[[str], str | None]) -> str:
 
 
 def _date(match: re.Match[str]) -> str:
-    return f"{_year(match['y'])} {_month(match['m'])} {korean_numbers.sino(int(match['d']))}일"
+    weekday = f" {match['weekday']}요일" if match["weekday"] else ""
+    return f"{_year(match['y'])} {_month(match['m'])} {korean_numbers.sino(int(match['d']))}일{weekday}"
+
+
+def _memorial(match: re.Match[str]) -> str | None:
+    """5·18 is 오일팔, 12·12 십이십이, 6.25 전쟁 육이오; 3.1 is a number unless a day follows."""
+    month, day = match["m"], match["d"]
+    if match["what"] is None and (match["sign"] == "." or f"{month}·{day}" not in _MEMORIALS):
+        return None
+    is_whole = day == month or day[-1] == "0"
+    said = korean_numbers.sino(int(day)) if is_whole else "".join(korean_numbers.DIGITS[int(digit)] for digit in day)
+    return korean_numbers.sino(int(month)) + said
+
+
+def _row(match: re.Match[str]) -> str:
+    """1·2차, 6-3-3-4."""
+    numbers = re.findall(r"\d+", match[0])
+    sign = " " if "-" in match[0] else ", "
+    return sign.join(map(korean_numbers.number, numbers[:-1])) + sign + _said_number(match, numbers[-1], match.end())
+
+
+def _scientific(match: re.Match[str]) -> str:
+    minus = "마이너스 " if "-" in match["n"] else ""
+    return f"{korean_numbers.number(match['a'])} 곱하기 십의 {minus}{korean_numbers.sino(int(match['n'].lstrip('+-')))} 제곱"
+
+
+def _below_zero(match: re.Match[str]) -> str:
+    return f"{_DEGREES.get(match['unit'], '')}영하 {korean_numbers.number(match['n'])} 도"
+
+
+def _bare_unit(match: re.Match[str]) -> str:
+    before = match.string[max(0, match.start() - 1) : match.start()]
+    return f"{' ' if '가' <= before <= '힣' else ''}{_per(match)}{_UNITS[match['unit']]}"
+
+
+def _per(match: re.Match[str]) -> str:
+    """mg/kg: 킬로그램당 ..."""
+    speed = _SPEEDS.get(f"{match['unit']}/{match['per']}")
+    if speed is not None:
+        return "" if match.string[max(0, match.start() - 3) : match.start()].rstrip().endswith(speed) else f"{speed} "
+    return f"{_PER[match['per']]}당 " if match["per"] else ""
+
+
+def _days(match: re.Match[str]) -> str:
+    return f"디 {'플러스' if match['sign'] == '+' else '마이너스'} {_said_number(match, match['n'], match.end())}"
 
 
 def _short_date(match: re.Match[str]) -> str | None:
@@ -312,8 +437,9 @@ def _dotted(digits: str) -> str:
 
 
 def _unit_range(match: re.Match[str]) -> str:
-    unit = _UNITS[match["unit"]]
-    return f"{korean_numbers.counted(match['a'], unit)}에서 {korean_numbers.counted(match['b'], unit)} {unit}"
+    unit, scale = _UNITS[match["unit"]], _DEGREES.get(match["unit"], "")
+    below = "" if not match["below"] else "영하 " if scale else "마이너스 "
+    return f"{_per(match)}{scale}{below}{korean_numbers.counted(match['a'], unit)}에서 {korean_numbers.counted(match['b'], unit)} {unit}"
 
 
 def _range(match: re.Match[str]) -> str:
@@ -330,6 +456,8 @@ def _mark(match: re.Match[str]) -> str:
 
 def _fraction(match: re.Match[str]) -> str:
     above, below = match["a"], match["b"]
+    if int(above) > int(below) and _PRESSURE.search(match.string, max(0, match.start() - NAMED_CHARS), match.start()):
+        return f"{korean_numbers.number(above)}에 {korean_numbers.number(below)}"
     if len(above) <= 3 and len(below) <= 3 and 0 < int(above) < int(below):
         return f"{korean_numbers.sino(int(below))}분의 {korean_numbers.sino(int(above))}"
     return f"{korean_numbers.number(above)} {korean_numbers.number(below)}"
@@ -345,10 +473,10 @@ def _money(match: re.Match[str]) -> str:
 
 def _with_unit(match: re.Match[str]) -> str:
     unit = _UNITS[match["unit"]]
-    if match["unit"] in ("m", "g", "s", "h", "B", "L", "l", "W", "x", "X", "pt", "us", "min") and match["space"]:
+    if match["unit"] in ("m", "g", "s", "h", "B", "L", "l", "W", "x", "X", "pt", "us", "min", "N", "t", "in") and match["space"]:
         return korean_numbers.number(match["n"]) + " " + say_identifier(match["unit"])  # "3 x" is a letter more often than a unit
-    scale = {"℃": "섭씨 ", "°C": "섭씨 ", "℉": "화씨 ", "°F": "화씨 "}.get(match["unit"], "")
-    return f"{scale}{korean_numbers.counted(match['n'], unit)} {unit}"
+    scale = _DEGREES.get(match["unit"], "")
+    return f"{_per(match)}{scale}{korean_numbers.counted(match['n'], unit)} {unit}"
 
 
 def _counted(match: re.Match[str]) -> str | None:
@@ -364,6 +492,8 @@ def _counted(match: re.Match[str]) -> str | None:
 
 def _plain_number(match: re.Match[str]) -> str:
     text = match.string
+    if match[0].isdecimal() and len(match[0]) >= 4 and _SECRET.search(text, max(0, match.start() - NAMED_CHARS), match.start()):
+        return korean_numbers.one_by_one(match[0])
     if "." in match[0] and _VERSIONED.search(text, max(0, match.start() - NAMED_CHARS), match.start()):
         return _dotted(match[0])
     return _said_number(match, match[0], match.end())

@@ -55,6 +55,7 @@ BEFORE_H = {  # 12: what stays, and what the ㅎ becomes
 }
 STEM_CODAS = {"ㄵ": "ㄴ", "ㄻ": "ㅁ", "ㄼ": "ㄹ", "ㄾ": "ㄹ"}  # 24, 25: of verbs; tense what follows
 NOUNS = frozenset("닭흙칡슭삶덟")  # that have such a coda: their particles are no endings of verbs
+ANY_CODA = "."
 LOOK_BACK = 6  # characters that a pattern of what stands before may need
 
 _PHRASE = re.compile(r"[가-힣]+(?: [가-힣]+)*")
@@ -109,7 +110,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Context:
-    """A border that is known by what stands around it. coda: of the syllable before it; "" = any."""
+    """A border that is known by what stands around it. coda: of the syllable before it; "" = any, ANY_CODA = any but none."""
 
     coda: str
     before: re.Pattern[str] | None
@@ -145,10 +146,30 @@ _CONTEXTS = (
     _context("ㄹ", _any("future"), rf"(?:지|게|걸){_END}|지[는도를에]|밖에", TENSE),
     # 28: -성 of a quality, but not nouns that merely end so
     _context("", rf"[가-힣][가-힣](?<![{''.join(_TABLE['plain_seong'].split())}])", rf"성{_NOUN_ENDS}", TENSE),
+    # 28: what costs, rights, tickets, regions, laws and ways, behind a word of their own
+    _context("", "[가-힣](?<![제반])", "값", TENSE),
+    _context("", "[가-힣][가-힣](?<!제[가-힣])", rf"권(?:{_NOUN_ENDS}|자{_NOUN_ENDS})", TENSE),
+    _context("", "[가-힣][가-힣](?<![방사위준])", rf"법(?:{_NOUN_ENDS}|상{_END})", TENSE),
+    # 28: departments whose name is also a noun with its particle: 정신과 의사, but 정신과 육체
+    _context(
+        "",
+        "(?<![가-힣])안|정신|신경|방사선|민원",
+        rf"과(?:(?:에서|에|를|는|가|의|도|로|입니다){_END}|전문|진료|병원|의사|"
+        rf"{_END}(?:$| (?:의사|전문의|진료|병원|간호|치료|상담|병동|환자|수술|외래|근무)))",
+        TENSE,
+    ),
+    # 15: no coda moves to 없
+    _context(ANY_CODA, "[가-힣]", "없", OWN),
+    # 29: behind a word of their own, what is used for it, stations, rates, journeys, leaves
+    _context(ANY_CODA, "[가-힣][가-힣](?<![활적응인운통임병혼남착복실전공상범신관식약겸등중])", rf"용{_NOUN_ENDS}", ADD_N),
+    _context(ANY_CODA, "[가-힣][가-힣](?<![통번면방광권전병현반영용검악단공])", rf"역{_NOUN_ENDS}", ADD_N),
+    _context("ㄴ", "[가-힣][가-힣](?<![환운선])", "율", ADD_N),
+    _context(ANY_CODA, "[가-힣][가-힣]", "여행|요금|요원|요리|요법", ADD_N),
+    _context(ANY_CODA, "[가-힣]", "잎|이불", ADD_N),
     # 29: numbers, and " 일", what is done
     _context("", "[십백천만]", "육", ADD_N),
     _context("", "[열물른흔쉰순든]", "여[섯덟]", ADD_N),
-    _context("", _any("before_work"), rf" 일(?:{_END}|(?:{_PARTICLES}){_END}|중)", ADD_N),
+    _context("", _any("before_work"), rf" 일(?:{_END}(?! (?:{_any('counted')}))|(?:{_PARTICLES}){_END}|중)", ADD_N),
     _context("", "무슨|한|그런|어떤", " (?:요일|여름)", ADD_N),
     _context("", "못", " [이입읽잊여일]", ADD_N),
     _context("", "옷|잘", " 입", ADD_N),
@@ -189,7 +210,7 @@ def _borders(phrase: str) -> dict[int, str]:
         start = max(0, at - LOOK_BACK)
         coda = CODAS[(ord(phrase[at - 1]) - 0xAC00) % 28]
         for context in _CONTEXTS:
-            if context.coda and context.coda != coda or not context.after.match(phrase, at):
+            if context.coda and context.coda != coda and (context.coda != ANY_CODA or coda == NONE) or not context.after.match(phrase, at):
                 continue
             if context.before is None or context.before.search(phrase[start:at]):
                 found[at + (phrase[at] == " ")] = context.mark

@@ -43,6 +43,11 @@ _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'“‘])(?:e\.g|i\.e|a\.k\.a|cf|vs|approx|Dr|Mr|Mrs|Ms|Prof|St|Jr|Sr|Gen|Rep|Sen|Lt|Col|Capt|Sgt|No|Nos|Fig|Figs|Eq|Ch|Sec|Vol|pp|p|ed|"
     r"dept|est|Mt|Ft|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|z\.B|d\.h|usw|bzw|Sra|Sr|Dra|Mme|M|ca)\.$"
 )
+_BEFORE_NUMBER = re.compile(
+    r"(?:^|[\s(])(?:(?<!is )(?<!said )(?<!was )[Nn]os?|[Ee]xt|[Mm]ax|[Mm]in|[Aa]vg|[Aa]rts?"
+    r"|[Pp]ara|[Rr]ev|[Tt]el|[Qq]ty|[Ii]ncl|[Ee]xcl|[Ee]st|Apt|Rm|Bldg|Ste)\.$"
+)
+_BEFORE_NAME = re.compile(r"(?:^|\s)(?:v|Asst|Assoc|Mgr|Eng|Univ|Dept)\.$")
 _LISTED = re.compile(r"\s*(?:[QA]?\d{1,2}|[A-Za-z가-힣])\.")
 _INITIALS = re.compile(r"(?:^|[\s(\"'“‘.])(?:[A-Z]\.)+$")
 _NAME_BEFORE = re.compile(r"(?:^|[\s(\"'“‘])[A-Z][a-z]+ [A-Z]\.$|^\s*[\"'“‘(]?(?:[A-HJ-Z]\. ?)+$|[A-Z]\.[A-Z]\.$")
@@ -190,7 +195,11 @@ def _is_end(text: str, start: int, match: re.Match[str]) -> bool:
     if signs.rstrip(_CLOSERS) == "." or signs.startswith("."):
         head = text[max(start, at - 24) : at + 1]
         if len(signs.rstrip("\"'”’»)]}」』】")) == 1 and (
-            _ABBREVIATION.search(head) or _LISTED.fullmatch(text[start : at + 1]) or (_INITIALS.search(head) and _NAME_BEFORE.search(head))
+            _ABBREVIATION.search(head)
+            or (_BEFORE_NUMBER.search(head) and text[end + 1 : end + 2].isdecimal())
+            or (_BEFORE_NAME.search(head) and text[end + 1 : end + 2].isupper())
+            or _LISTED.fullmatch(text[start : at + 1])
+            or (_INITIALS.search(head) and _NAME_BEFORE.search(head))
         ):
             return False
         return not _LOWER.match(text, end)

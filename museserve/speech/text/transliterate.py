@@ -70,7 +70,7 @@ def say_identifier(token: str, known: Callable[[str], str | None] = _unknown) ->
         elif is_spelled(run):
             parts.append(say_letters(run))
         else:
-            parts.append(say_word(run.lower()))
+            parts.append(say_word(run.lower()) or say_letters(run))
     return " ".join(parts)
 
 

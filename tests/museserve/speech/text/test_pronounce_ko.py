@@ -28,7 +28,7 @@ WORDS, PHRASES = list(listed("words.txt", " ")), list(listed("phrases.txt", " > 
 
 @pytest.mark.parametrize(("article", "written", "said"), WORDS)
 def test_word(article: str, written: str, said: list[str]) -> None:
-    assert pronounce(written) in said
+    assert pronounce(written).replace(" ", "") in said
 
 
 @pytest.mark.parametrize(("article", "written", "said"), PHRASES)
@@ -37,7 +37,7 @@ def test_phrase(article: str, written: str, said: list[str]) -> None:
 
 
 def test_the_lists_are_long_enough() -> None:
-    assert len(WORDS) >= 300 and len(PHRASES) >= 100
+    assert len(WORDS) >= 700 and len(PHRASES) >= 160
 
 
 def test_a_word_takes_its_particles_and_endings() -> None:

@@ -66,6 +66,15 @@ def said(text: str) -> str:
         ('<speak>네<break time="1s"/>좋아요</speak>', "네 좋아요"),
         ("List<String>과 <strong>강조</strong>", "리스트 스트링과 강조"),
         ('[문서](https://example.org/a_(b) "제목")를 보세요.', "문서를 보세요."),
+        # what is written for other readers
+        ("시속 60km/h, 초속 5m/s, 80km/h", "시속 육십 킬로미터, 초속 오 미터, 시속 팔십 킬로미터"),
+        ("(주)푸른하늘과 푸른나무(주)", "주식회사 푸른하늘과 푸른나무 주식회사"),
+        ("1권에서 배우고 책 3권을 읽었습니다.", "일 권에서 배우고 책 세 권을 읽었습니다."),
+        ("119에 신고하고 120번으로 문의하세요.", "일일구에 신고하고 일이공번으로 문의하세요."),
+        ("25/11/29(토)에 '24.3월 자료를", "이십오년 십일월 이십구일 토요일에 이십사년 삼월 자료를"),
+        ("ㄱㄴㄷ 순서와 ㅋㅋㅋ", "기역 니은 디귿 순서와 ㅋㅋㅋ"),
+        ("10%~20%, 영하 -5℃~3℃", "십 퍼센트에서 이십 퍼센트, 영하 섭씨 영하 오 도에서 섭씨 삼 도"),
+        ("hghe와 zqkw", "에이치지에이치이와 제트큐케이더블유"),
     ],
 )
 def test_korean(written: str, spoken: str) -> None:
@@ -79,12 +88,12 @@ def test_korean(written: str, spoken: str) -> None:
         ("What if 2 < 3 and n >= 10?", "What if 2 is less than 3 and n is greater than or equal to 10?"),
         ("People in their 20s with an iPhone 5s waited 1.2s.", "People in their 20s with an iPhone 5s waited 1.2 seconds."),
         ("Use Map<String, Integer> or List<int> while i<n.", "Use Map String, Integer or List int while i is less than n."),
-        ("It is $5 = ₩7,000, or $6.", "It is 5 dollars = 7,000 won, or 6 dollars."),
+        ("It is $5 = ₩7,000, or $6.", "It is 5 dollars = 7,000 wahn, or 6 dollars."),
         ("It handles 10³ and 2¹⁰ rows.", "It handles 10 cubed and 2 to the power of 10 rows."),
         ("<b>Bold</b> &quot;R&amp;D&quot; &lt; 5", 'Bold "R&D" is less than 5'),
         (r"Is $\frac{n}{2}$ or $x^2$ larger?", "Is n over 2 or x to the power of 2 larger?"),
         ("Call 02-345-6789 or +1 555 010 9999.", "Call 0 2, 3 4 5, 6 7 8 9 or plus 1, 5 5 5, 0 1 0, 9 9 9 9."),
-        ("I am 6'1\" and paid US$1.50, €3M and ₩45,000.", "I am 6 feet 1 inch and paid 1 dollar and 50 cents, 3 million euros and 45,000 won."),
+        ("I am 6'1\" and paid US$1.50, €3M and ₩45,000.", "I am 6 feet 1 inch and paid 1 dollar and 50 cents, 3 million euros and 45,000 wahn."),
         ("A ratio of 4:1, on 21:9, at 3:15 PM.", "A ratio of 4 to 1, on 21 to 9, at 3:15 PM."),
         ("A 4K video of 8K, at 2e-3.", "A 4 K video of 8 K, at 2 times 10 to the power of minus 3."),
         ("Since 2024.03.09 or 2026-12-05.", "Since March ninth, twenty twenty four or December fifth, twenty twenty six."),
@@ -96,6 +105,14 @@ def test_korean(written: str, spoken: str) -> None:
         ("It took 1.2s. See the README.", "It took 1.2 seconds. See the read me."),
         (f"The number {'7' * 40} is long.", f"The number {' '.join('7' * 40)} is long."),
         ("The area is 84㎡.", "The area is 84 square meters."),
+        # what is written for other readers
+        ("At 8:00 or 12:01am, 9:00 PM.", "At 8 o'clock or 12 oh 1am, 9 PM."),
+        ("It takes 2-3 mins or 5-10 kg.", "It takes 2 to 3 minutes or 5 to 10 kilograms."),
+        ("A 2x4 on Sunset Blvd in the '80s.", "A 2 by 4 on Sunset Boulevard in the eighties."),
+        ("Part V, Act I and an IV line.", "Part 5, Act 1 and an I V line."),
+        ("In 1920 and 1908, 50:50.", "In nineteen twenty and nineteen oh eight, 50 to 50."),
+        ("See vol.3, p. 12 and Nos. 1-3.", "See volume 3, page 12 and Numbers 1 to 3."),
+        ("Is O(n) better than O(√n)?", "Is O of n better than O of root n?"),
     ],
 )
 def test_english(written: str, spoken: str) -> None:
@@ -116,4 +133,4 @@ def corpus(name: str) -> list[list[str]]:
 @pytest.mark.parametrize("name", ["ko", "en"])
 def test_interview_questions(name: str) -> None:
     wrong = {written: said(written) for written, spoken in corpus(name) if said(written) != spoken}
-    assert not wrong and len(corpus(name)) >= 100
+    assert not wrong and len(corpus(name)) >= 200
