@@ -83,10 +83,8 @@ def read_clip(data: bytes, limits: ClipConfig) -> Generator[ByteArray, None, Cli
         claimed = _claimed_s(container, stream)
         if claimed > limits.max_s + 1 / FPS:
             raise ClipError(f"the clip is {claimed:.1f} s long; up to {limits.max_s:g} s are accepted, cut out a part of it")
-        stream.thread_type, stream.codec_context.thread_count = (
-            "SLICE",
-            1,
-        )  # threads of frames would hold several large ones; phones film in one slice
+        # Threads of frames would hold several large ones, and phones film in one slice.
+        stream.thread_type, stream.codec_context.thread_count = "SLICE", 1
         source = _ClipSource(container, stream)
         info: ClipInfo | None = None
         upright: _Upright | None = None
