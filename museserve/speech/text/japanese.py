@@ -50,7 +50,7 @@ def _phrases(text: str) -> list[tuple[int, int, str]]:
         first, last = word.char_span
         said = _kana(feature.pron)
         if not _LETTER.search(said):  # a sign, or a word of another script
-            if word.word in "−ー―-":  # between the groups of a phone
+            if last > first and word.word in "−ー―-":  # between the groups of a phone
                 phrases.append((first, last, "、"))
             continue
         if phrases and (feature.chain_flag == 1 or first == last) and phrases[-1][1] == first and phrases[-1][2] != "、":

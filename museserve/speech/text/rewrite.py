@@ -75,6 +75,7 @@ def rewrite(text: str, rules: Sequence[Finder]) -> SpokenForm:
                 best, by = found, rules[i].name
         if best is None:
             break
+        assert best[1] > best[0] >= pos, (by, best)  # else this would never end
         changes.append(Change(text[best[0] : best[1]], best[2], by))
         out.extend((text[i], i, i + 1) for i in range(pos, best[0]))
         out.extend((char, best[0], best[1]) for char in best[2])

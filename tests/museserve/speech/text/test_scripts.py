@@ -54,6 +54,10 @@ def test_what_no_voice_reads_is_refused_only_where_it_is_all() -> None:
     refuse_unspoken(sentences.split("𝐇𝐞𝐥𝐥𝐨"))
 
 
+def test_a_sign_that_the_reading_gives_no_place_ends_nothing() -> None:
+    assert [word for word, _ in normalize("99999999999999999?-", "ja", LEXICON).words] == ["99999999999999999?-"]  # once read for ever
+
+
 def test_kanji_without_their_reading_are_refused_and_kana_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(japanese, "is_read", lambda: False)
     with pytest.raises(UnspokenLanguageError, match=r"museserve\[ja\]"):
