@@ -38,7 +38,7 @@ class Connection:
 
     @property
     def came_through(self) -> str | None:
-        """Address of the other node whose proxy it came through; None when it came in on this one."""
+        """Address that it came in from: the proxy of another node, or on one machine the caller. None: this node."""
         here, peer = self._socket.scope.get("server"), self._socket.client
         return peer.host if here and peer is not None and peer.host not in (here[0], "127.0.0.1", "::1") else None
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Collection
 
 import httpx2
 import ray
@@ -46,8 +47,12 @@ async def until_draining(host: str, port: int) -> None:
             await asyncio.sleep(LOOK_S)
 
 
-def leaving_proxies() -> set[str]:
-    """Addresses of the nodes whose proxies take nothing new, for a node that is drained or has no replica any more. Blocks."""
-    leaving = {node for node, status in serve.status().proxies.items() if status == "DRAINING"}
-    nodes = ray.nodes() if leaving else []  # type: ignore[no-untyped-call]
-    return {node["NodeManagerAddress"] for node in nodes if node["NodeID"] in leaving}
+def leaving_proxies(through: Collection[str]) -> set[str]:
+    """Those of the addresses `through` that are nodes whose proxies take nothing new, for a node that is drained or has no
+    replica any more. Blocks."""
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}  # type: ignore[no-untyped-call]
+    came = {node: address for node, address in nodes.items() if address in through}
+    if not came:  # from callers themselves, on one machine
+        return set()
+    proxies = serve.status().proxies
+    return {address for node, address in came.items() if proxies.get(node) == "DRAINING"}

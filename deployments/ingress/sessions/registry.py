@@ -51,7 +51,7 @@ class LiveSession:
 
     @property
     def proxy(self) -> str | None:
-        """Address of the other node that the connection came in through."""
+        """Address that the connection came in from: of another node, or on one machine of the caller. None: of this node."""
         return None if self.connection is None else self.connection.came_through
 
 
@@ -322,10 +322,11 @@ class Sessions:
         told: set[Connection] = set()
         while self._ends_at is None:
             await asyncio.sleep(PROXIES_LOOK_S)
-            if not any(live.proxy for live in self._live.values()):
+            through = {live.proxy for live in self._live.values() if live.proxy is not None}
+            if not through:
                 continue
             try:
-                leaving = await asyncio.to_thread(leaving_proxies)
+                leaving = await asyncio.to_thread(leaving_proxies, through)
             except Exception as error:  # the controller starts anew, or the head is away
                 logger.debug("nobody tells which proxies leave: %s", error)
                 continue
