@@ -46,13 +46,13 @@ def speech_rows(frames: int) -> FloatArray:
 def video_bits(frames: Sequence[ByteArray]) -> int:
     """Of the encoded pictures alone, without sound and container."""
     context = av.CodecContext.create("libx264", "w")
-    set_up_video(context, SIZE, SIZE, MediaConfig())  # type: ignore[arg-type]
+    set_up_video(context, SIZE, SIZE, MediaConfig())
     bits = 0
     for number, picture in enumerate(frames):
         frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
         frame.pts = number
-        bits += sum(8 * packet.size for packet in context.encode(frame))  # type: ignore[attr-defined]
-    return bits + sum(8 * packet.size for packet in context.encode(None))  # type: ignore[attr-defined]
+        bits += sum(8 * packet.size for packet in context.encode(frame))
+    return bits + sum(8 * packet.size for packet in context.encode(None))
 
 
 def detail(portrait: ByteArray, landmarks: FloatArray) -> tuple[float, float]:
@@ -91,10 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for share in options.face if strength else (0.0,):
                 soft = soften(picture, landmarks, strength, share) if strength else picture
                 idle, speaking, face, beside = measure(soft, landmarks, options.seconds)
-                print(
-                    f"{path.parent.name + '/' + path.name:<29.29} {strength:>8g}  {share:>4g}  {idle:>5.2f}  {speaking:>8.2f}  {face:>18.0f}  {beside:>6.0f}",
-                    flush=True,
-                )
+                name = f"{path.parent.name}/{path.name}"
+                print(f"{name:<29.29} {strength:>8g}  {share:>4g}  {idle:>5.2f}  {speaking:>8.2f}  {face:>18.0f}  {beside:>6.0f}", flush=True)
     return 0
 
 
