@@ -237,6 +237,7 @@ class FaceFields:
         if upper:
             cheek = _gauss(np.abs(x) - CHEEK_SIDE * half, CHEEK_WIDTH_MM) * _gauss(v + CHEEK_ABOVE_MM, CHEEK_HEIGHT_MM)
             smile = smile + _vertical(-CHEEK_UP_MM * (cheek * smoothstep(-v / CHEEK_CLEAR_MM)))
+        smile *= self._beside(np.abs(x))[:, None]
         return smile
 
     def _fade(self, below: Array) -> Array:

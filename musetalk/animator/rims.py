@@ -89,8 +89,8 @@ def _rim(anatomy: Anatomy, lids: Array, luma: Array, texture_scale: int) -> Arra
 
 
 def _closed_path(worth: Array) -> Array:
-    """The line round the eye (angles,) with the greatest sum of `worth` (radii, angles), 0..1: once round and half a turn on either side, so that it closes."""
-    part = ANGLES // 2
+    """The line round the eye (angles,) with the greatest sum of `worth` (radii, angles), 0..1."""
+    part = ANGLES // 2  # half a turn on either side, so that it closes
     wrapped = np.concatenate([worth[:, -part:], worth, worth[:, :part]], axis=1)
     return shortest_path(-wrapped, STEP_COST, 4)[part : part + ANGLES]
 

@@ -1,7 +1,7 @@
 """What nobody does twice alike: how far a vowel opens, rounds and spreads, and how long lips take to meet.
 
-All of it is looked up by the idle frame that an utterance begins on, and by where a sound lies in the utterance. So the same sentence on the same frame is
-the same film, which is what finished films are kept by; on another frame, or later in the same utterance, it is said a little differently.
+All of it follows from the idle frame that an utterance begins on, and from where a sound lies in the utterance. So the same sentence on the same
+frame is the same film, which is what finished films are kept by; on another frame, or later in the same utterance, it is said a little differently.
 """
 
 from __future__ import annotations
