@@ -21,7 +21,7 @@ from musetalk.animator.colors import LUMA_WEIGHTS, to_bytes, to_planes
 from musetalk.animator.eyelids import Eye, build_eyes, trace_rims, white_of_eyes
 from musetalk.animator.fields import SPEECH_FIELDS, FaceFields, Layer
 from musetalk.animator.grid import RING, Region, grid_cell, lower_face_box, node_pixels, part_of, region_of, speech_box
-from musetalk.animator.idle import RESTING_SMILE, IdleMotion, idle_motion
+from musetalk.animator.idle import IdleMotion, idle_motion, resting_smile
 from musetalk.animator.interior import MouthParts, below, paint_mouth, tooth_color
 from musetalk.animator.lipline import LipLine, find_lip_line
 from musetalk.animator.relief import Relief, mouth_relief
@@ -193,7 +193,7 @@ class Rig:
             contour_s=(x / anatomy.half_width).astype(np.float32),
             skull=_skull(anatomy, line, fields),
             relief=mouth_relief(anatomy, line, TEXTURE_SCALE),
-            motion=idle_motion(zlib.crc32(stored["landmarks"].tobytes()), 0.0 if line.is_open else RESTING_SMILE),
+            motion=idle_motion(zlib.crc32(stored["landmarks"].tobytes()), 0.0 if line.is_open else resting_smile(_corners_lifted(line))),
         )
 
 
@@ -219,6 +219,12 @@ def _colors(anatomy: Anatomy, line: LipLine, texture: Array) -> tuple[FloatArray
     at = anatomy.to_texture(red, TEXTURE_SCALE)
     lip = np.median(sample(texture, at[None].astype(np.float32))[0], 0)
     return np.median(bright, 0).astype(np.float32), lip.astype(np.float32)
+
+
+def _corners_lifted(line: LipLine) -> float:
+    """mm."""
+    left, middle, right = line.mid(np.array([-1.0, 0.0, 1.0]) * line.half_width)
+    return float(middle - (left + right) / 2)
 
 
 def _pixels(anatomy: Anatomy, fields: Array) -> FloatArray:

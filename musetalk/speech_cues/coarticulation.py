@@ -47,8 +47,8 @@ PAUSE_LENGTHS_S, PAUSE_DOMINANCE = (0.10, 0.14, 0.25, 0.35), (0.03, 0.5, 0.5, 2.
 HOLD_SHARE, HOLD_S = 0.8, 0.055  # of a contact: at least so long that one frame of 40 ms shows it fully
 CLOSURE_IN_S, TUCK_IN_S, CONTACT_OUT_S = 0.065, 0.065, 0.055
 CONTACTS, STRAIGHT = (Kind.CLOSURE, Kind.TUCK), 0.5  # share of the time, where one follows another
-# What contacts take off the jaw and the corners: the jaw rises a little, lips do the rest, so the chin does not chew.
-CLOSURE_JAW, TUCK_JAW, CLOSURE_CORNERS = 0.66, 0.57, 0.35
+# What contacts take off the jaw and the corners: the jaw rises, lips do the rest, so the chin does not chew.
+CLOSURE_JAW, TUCK_JAW, CLOSURE_CORNERS = 0.80, 0.70, 0.35
 CLOSURE_PRESS = 0.75
 
 # How fast lips part and meet, mm/s. Measured: a lower lip that says "bob" 20 times, every 7 ms (data set `lip` of R's package fda, Ramsay, Hooker and

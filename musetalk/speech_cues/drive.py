@@ -40,9 +40,9 @@ OPENING_SHARE, SIDEWAYS_SHARE = 0.5, 0.25
 ROUND_KEEPS = 0.8  # the sound cannot tell a small round opening from a large one
 
 # Louder is wider: how much of the opening comes and goes with the loudness, by drive. People judge sync by it.
-EMPHASIS = {"mix": 0.3, "phonemes": 0.2, "sound": 0.7}
+EMPHASIS = {"mix": 0.35, "phonemes": 0.2, "sound": 0.72}
 EMPHASIS_DB, EMPHASIS_WIDTH_S = (-14.0, 1.0), 0.06
-ARTICULATION = 1.25  # of the jaw: blending and smoothing take off about a fifth of what vowels ask for
+ARTICULATION, SOUND_ARTICULATION = 1.32, 1.2  # of the jaw: blending, contacts and smoothing take off so much of what vowels ask for
 WIDE_JAW, WIDEST_JAW = 0.6, 0.9  # beyond the first, a jaw opens less and less further
 USUAL_HEIGHT = 0.43  # of speech within `EMPHASIS_DB`, on the average: there the factor is 1
 
@@ -129,7 +129,7 @@ def by_sound(speech: SpeechWindow, level: float, grid: Times) -> SpeechCues:
     start = speech.start / SPEECH_RATE
     channels = mouth_from_sound(speech.pcm, start, level, grid)
     channels[:, [_CHANNEL[c] for c in _OPENINGS]] *= emphasis(speech, level, grid, EMPHASIS["sound"]) * drift(grid, speech.phase)
-    channels[:, _CHANNEL[JAW]] = without_shouting(channels[:, _CHANNEL[JAW]])
+    channels[:, _CHANNEL[JAW]] = without_shouting(SOUND_ARTICULATION * channels[:, _CHANNEL[JAW]])
     channels = smooth(channels)
     curves = np.zeros((len(grid), N_CONTROLS), np.float32)
     for control, channel in _CHANNEL.items():
