@@ -117,6 +117,7 @@ class SpeechWindow:
     final: nothing follows this stretch.
     whole: of a recording, with all of the pieces of `EngineInfo.piece_s` that its frames lie in.
     due_s: seconds from now until the first of its pictures must be begun.
+    phase: the idle frame that the utterance begins on. What differs between two equal sentences follows from it, so equal phases look the same.
     """
 
     start: int
@@ -128,6 +129,7 @@ class SpeechWindow:
     final: bool = False
     due_s: float = 0.0
     whole: bool = False
+    phase: int = 0
 
 
 @dataclass(frozen=True)
