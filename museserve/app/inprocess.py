@@ -48,7 +48,7 @@ class LocalEngines:
 
     def __init__(self, config: AppConfig, engine: LipSyncEngine) -> None:
         self._engine = engine
-        self.synthesizer = Synthesizer(config.speech)
+        self.synthesizer = Synthesizer(config.speech, config.weights)
         self._threads = ThreadPoolExecutor(cpu.usable_cores(), thread_name_prefix="draw")
 
     async def lipsync(self) -> LipSync:

@@ -18,6 +18,7 @@ CEILING_DBTP = -1.0  # no peak between or on samples is higher
 _HOLD, _SMOOTH = round(0.008 * SPEECH_RATE), round(0.004 * SPEECH_RATE)
 _CEILING = 10 ** ((CEILING_DBTP - 0.5) / 20)  # meters that resample read up to 0.5 dB more than there is
 _PHASES, _REACH = 4, 8  # of the interpolation that finds peaks between samples: points for each, samples to either side
+_SILENT_LUFS = -69.0
 AROUND = _HOLD + _SMOOTH + _REACH + 1  # samples to either side that a sample's gain depends on
 _WORTH_A_LOOK = 0.6  # times the ceiling: no peak between lower samples reaches it in speech
 
@@ -67,6 +68,17 @@ def limited(pcm: FloatArray, gain: float) -> FloatArray:
     half = _SMOOTH // 2
     turned = _mean(_mean(held, 2 * half + 1), 2 * (_SMOOTH - half) + 1)
     return loud * turned
+
+
+def gain_for(pcm: FloatArray) -> float | None:
+    """The gain that brings speech in float32 (n,) at `SPEECH_RATE` to `TARGET_LUFS` behind the limiter; None for silence."""
+    gain = 1.0
+    for _ in range(3):
+        lufs = measure(limited(pcm, gain)).lufs
+        if lufs <= _SILENT_LUFS:
+            return None
+        gain *= 10 ** ((TARGET_LUFS - lufs) / 20)
+    return gain
 
 
 def _peaks(pcm: FloatArray) -> FloatArray:
