@@ -27,8 +27,8 @@ def _values(**arrays: object) -> list[onnx.TensorProto]:
 
 
 def _model(nodes: list[onnx.NodeProto], inputs: list[tuple], outputs: list[tuple], values: list[onnx.TensorProto]) -> onnx.ModelProto:
-    infos = [[helper.make_tensor_value_info(*each) for each in side] for side in (inputs, outputs)]
-    model = helper.make_model(helper.make_graph(nodes, "generated", *infos, values), opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    given, made = ([helper.make_tensor_value_info(*each) for each in side] for side in (inputs, outputs))
+    model = helper.make_model(helper.make_graph(nodes, "generated", given, made, values), opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     return model
 

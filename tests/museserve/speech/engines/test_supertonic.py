@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +27,11 @@ from museserve.speech.synthesizer import Synthesizer
 from museserve.speech.text.lexicon import Lexicon
 from museserve.speech.text.sentences import Clause
 from museserve.timebase import SPEECH_RATE
-from museserve.weights.folder import WeightsFolder
+from museserve.weights import catalogue
+from museserve.weights.download import download
+from museserve.weights.folder import FileState, WeightsFolder
 from tests.museserve.speech.engines import supertonic_files as files
+from tests.museserve.weights.file_server import Served, file_server
 
 WOMAN, MAN = SUPERTONIC["supertonic-f1"], SUPERTONIC["supertonic-m1"]
 KOREAN = "안녕하세요, 만나서 반갑습니다."
@@ -116,6 +121,37 @@ async def test_auto_takes_them_for_korean_and_says_so(weights: WeightsConfig) ->
     assert not any(word.estimated for word in chunks[0].words) and chunks[0].phonemes
 
 
+async def test_they_are_downloaded_once_and_speak_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {f"supertonic-3/{name}": content for name, content in files.contents().items()}
+    known = [
+        replace(file, bytes=len(held[file.name]), sha256=hashlib.sha256(held[file.name]).hexdigest())
+        for file in catalogue.VOICES
+        if not file.optional
+    ]
+    monkeypatch.setattr(catalogue, "FILES", tuple(known))
+    for file in known:
+        monkeypatch.setitem(catalogue.BY_NAME, file.name, file)
+    with file_server() as server:
+        for file in known:
+            server.files[f"/Supertone/supertonic-3/resolve/{file.source.partition('@')[2]}/{file.remote}"] = Served(held[file.name])
+        broken_off = server.files[next(path for path in server.files if path.endswith("F1.json"))]
+        broken_off.cuts = [10_000, 20_000]
+        weights = WeightsConfig(uri=str(tmp_path), mirror=server.url)
+        assert not natural.find(SpeechConfig(), weights).there
+        folder = WeightsFolder(weights)
+        for file in catalogue.files_for("voices"):
+            assert download(folder, file, backoff_s=0.0).checked
+        assert server.sent == sum(map(len, held.values())), "what had come was not sent again"
+    assert natural.find(SpeechConfig(), weights).languages == ("ko",)
+    assert all(folder.verify(file).state is FileState.VERIFIED for file in known)
+    made = Synthesizer(SpeechConfig(engine="offline"), weights)
+    chunks = [chunk async for chunk in made.stream(SpeechRequest(KOREAN, "auto", 1.0))]
+    assert chunks[0].engine == "supertonic" and loudness.measure(chunks[0].pcm).lufs > -20
+    path = folder.path("supertonic-3/onnx/vocoder.onnx")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert folder.verify(catalogue.BY_NAME["supertonic-3/onnx/vocoder.onnx"]).state is FileState.DAMAGED
+
+
 def test_who_speaks_what(weights: WeightsConfig) -> None:
     def speaks(voice: str, language: str, *languages: str, folder: WeightsConfig | None = weights, gender: str = "female") -> str:
         config = SpeechConfig(engine="offline", supertonic=SupertonicConfig(languages=languages))
@@ -142,8 +178,8 @@ def test_languages_that_they_do_not_speak_are_refused() -> None:
         natural.find(SpeechConfig(supertonic=SupertonicConfig(languages=("ko", "zh"))), None)
 
 
-def _broken(name: str, content: bytes) -> Callable[[Path], None]:
-    return lambda folder: (folder / "supertonic-3" / name).write_bytes(content) and None
+def _broken(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda folder: (folder / "supertonic-3" / name).write_bytes(content)
 
 
 def _other_graph() -> bytes:
@@ -157,7 +193,7 @@ def _silent() -> bytes:
     model = files.vocoder()
     for value in model.graph.initializer:
         if value.name == "radians":
-            value.CopyFrom(onnx.numpy_helper.from_array(np.float32(0.0), "radians"))
+            value.CopyFrom(onnx.numpy_helper.from_array(np.asarray(np.float32(0.0)), "radians"))
     return model.SerializeToString()
 
 
@@ -174,7 +210,7 @@ def _silent() -> bytes:
         (lambda folder: (folder / "supertonic-3" / "onnx" / "vocoder.onnx").unlink(), "weights download|put a whole file"),
     ],
 )
-def test_files_that_are_not_the_voices_are_refused(tmp_path: Path, breaks: Callable[[Path], None], match: str) -> None:
+def test_files_that_are_not_the_voices_are_refused(tmp_path: Path, breaks: Callable[[Path], object], match: str) -> None:
     breaks(files.write(tmp_path))
     with pytest.raises(EngineUnavailableError, match=match):
         SupertonicEngine(WeightsFolder(WeightsConfig(uri=str(tmp_path), unpublished=True)), steps=2).warm()
