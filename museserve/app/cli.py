@@ -78,7 +78,7 @@ def say(
 
     from museserve.app.inprocess import LocalPipeline, render_to_file
     from museserve.media.captions import cues, webvtt
-    from museserve.messages import FragmentHead, VideoRequest
+    from museserve.messages import VideoRequest
     from museserve.speech.engines.voices import TITLES
     from musetalk.avatars.builtin import resolve
     from musetalk.avatars.progress import PREPARING_SHIPPED, in_lines
@@ -96,13 +96,14 @@ def say(
         output.with_suffix(".vtt").write_text(webvtt(cues(heard)), encoding="utf-8")
     seconds = (fragments[-1].total_frames or 0) / meta.fps
     took = time.perf_counter() - loaded
-    head = fragments[0].head or FragmentHead("", {})
-    if head.notice:
+    spoke, info = local.engines.spoke, local.engines.synthesizer.info
+    if (head := fragments[0].head) and head.notice:
         note(head.notice)
-    spoke = TITLES.get(head.speech_engine, head.speech_engine) if speech else "the recording's"
-    note(
-        f"{output}: {seconds:.2f} s of video in {took:.2f} s, after {loaded - began:.2f} s of loading; voice: {spoke}; lips: {local.engine.info.name}"
-    )
+    elif "espeak" in spoke and "supertonic" not in info.offline:
+        note(f"{TITLES['espeak']} spoke: {info.natural}")
+    heard_as = ", ".join(TITLES[name] for name in spoke) or "as recorded"
+    loading = f"after {loaded - began:.2f} s of loading"
+    note(f"{output}: {seconds:.2f} s of video in {took:.2f} s, {loading}; voice: {heard_as}; lips: {local.engine.info.name}")
 
 
 @app.command("spoken")
