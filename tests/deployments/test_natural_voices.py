@@ -29,7 +29,7 @@ def test_korean_is_spoken_by_the_natural_voices(tmp_path_factory: pytest.TempPat
         assert told["weights"]["voices"] == "present" and "supertonic-m5" in told["voices"]
         with httpx.Client(base_url=service.url, timeout=60) as client:
             voices = {voice["id"]: voice for voice in client.get("/v1/voices").json()["data"]}
-            assert voices["supertonic-f1"]["auto_for"] == ["ko"] and not voices["espeak-f"]["natural"]
+            assert voices["supertonic-f1"]["auto_for"] == ["ko"] and voices["espeak-f"]["synthetic"]
             answer = client.post("/v1/audio/speech", json={"input": KOREAN, "voice": "nova", "response_format": "wav"})
         pcm, rate = soundfile.read(io.BytesIO(answer.content), dtype="float32")
         power = np.square(np.abs(np.fft.rfft(pcm)))

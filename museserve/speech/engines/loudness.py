@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 
-import av
 import numpy as np
 
 from museserve.messages import FloatArray
@@ -33,6 +32,8 @@ class Loudness:
 
 def measure(pcm: FloatArray) -> Loudness:
     """Of float32 (n,) at `SPEECH_RATE`, by FFmpeg's ebur128; what is shorter than its window of 0.4 s is heard with silence after it."""
+    import av  # FFmpeg is not loaded into a process that only speaks
+
     heard = np.pad(pcm, (0, max(0, round(0.5 * SPEECH_RATE) - len(pcm)))).astype(np.float32)
     graph = av.filter.Graph()
     base = Fraction(1, SPEECH_RATE)

@@ -36,7 +36,7 @@ class Voice:
 @dataclass(frozen=True)
 class VoiceInfo:
     """One accepted name. `engine`: who speaks it; OpenAI's names are spoken by an offline voice of that gender when no
-    key is configured. `languages`: base tags; empty = all. `natural`: False for a voice that sounds like a machine.
+    key is configured. `languages`: base tags; empty = all. `synthetic`: it sounds like a machine.
     `auto_for`: the languages that it speaks where "auto" is asked for with its gender; "*" = those of no other voice.
     """
 
@@ -44,7 +44,7 @@ class VoiceInfo:
     engine: str
     gender: str
     languages: tuple[str, ...]
-    natural: bool = True
+    synthetic: bool = False
     auto_for: tuple[str, ...] = ()
 
 
@@ -125,7 +125,7 @@ def list_voices(natural: Natural = NOT_THERE, *, provider: bool = False) -> list
             VoiceInfo(name, "openai", gender, (), auto_for=("*",) if provider and name == OPENAI_DEFAULTS[gender] else ())
             for name, gender in OPENAI.items()
         ),
-        *(VoiceInfo(v.name, v.engine, v.gender, v.languages, v.engine != "espeak", () if provider else _auto_for(v, natural)) for v in offline),
+        *(VoiceInfo(v.name, v.engine, v.gender, v.languages, v.engine == "espeak", () if provider else _auto_for(v, natural)) for v in offline),
     ]
 
 

@@ -71,9 +71,9 @@ def test_offline_names_are_told_from_openai_names() -> None:
 
 def test_the_list_is_json() -> None:
     listed = json.loads(json.dumps([asdict(info) for info in voices.list_voices()]))
-    assert {"id": "nova", "engine": "openai", "gender": "female", "languages": [], "natural": True, "auto_for": []} in listed
-    assert {"id": "joe", "engine": "piper", "gender": "male", "languages": ["en"], "natural": True, "auto_for": ["en"]} in listed
-    assert {"id": "espeak-f", "engine": "espeak", "gender": "female", "languages": [], "natural": False, "auto_for": ["*"]} in listed
+    assert {"id": "nova", "engine": "openai", "gender": "female", "languages": [], "synthetic": False, "auto_for": []} in listed
+    assert {"id": "joe", "engine": "piper", "gender": "male", "languages": ["en"], "synthetic": False, "auto_for": ["en"]} in listed
+    assert {"id": "espeak-f", "engine": "espeak", "gender": "female", "languages": [], "synthetic": True, "auto_for": ["*"]} in listed
     assert len({info["id"] for info in listed}) == len(listed)
 
 
