@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 
@@ -83,16 +84,24 @@ def gain_for(pcm: FloatArray) -> float | None:
 
 
 def _peaks(pcm: FloatArray) -> FloatArray:
-    """The highest that the wave gets between a sample's neighbours, (n,)."""
-    times = np.arange(-_REACH, _REACH + 1)
+    """The highest that the wave gets between a sample's neighbours, (n,); lower samples than are worth a look as they are."""
     highest = np.abs(pcm)
-    padded = np.pad(pcm, _REACH + 1)
-    for phase in range(1, _PHASES):
-        at = times - phase / _PHASES
-        taps = np.sinc(at) * np.cos(0.5 * np.pi * at / (_REACH + 1)) ** 2
-        between = np.abs(np.convolve(padded, taps[::-1].astype(np.float32), "valid"))  # [i]: after sample i - 1
-        highest = np.maximum(highest, np.maximum(between[: len(pcm)], between[1 : len(pcm) + 1]))
+    high = np.flatnonzero(highest > _WORTH_A_LOOK * _CEILING)
+    before = np.unique(np.concatenate([high - 1, high]))  # of each gap beside a high sample, the sample before it
+    around = np.pad(pcm, _REACH + 1)[before[:, None] + np.arange(1, 2 * _REACH + 2)]
+    between = np.abs(around @ _taps()).max(1)
+    for place in (before, before + 1):
+        inside = (place >= 0) & (place < len(pcm))
+        np.maximum.at(highest, place[inside], between[inside])
     return highest
+
+
+@cache
+def _taps() -> FloatArray:
+    """What makes the points after a sample of its surroundings, (2 * `_REACH` + 1, `_PHASES` - 1)."""
+    at = np.arange(-_REACH, _REACH + 1)[:, None] - np.arange(1, _PHASES) / _PHASES
+    taps: FloatArray = (np.sinc(at) * np.cos(0.5 * np.pi * at / (_REACH + 1)) ** 2).astype(np.float32)
+    return taps
 
 
 def _lowest(values: FloatArray, width: int) -> FloatArray:
