@@ -20,12 +20,20 @@ class OpenAIConfig(StrictModel):
     instructions: str | None = Field(None, description="how to speak, for models that take it")
 
 
+class SupertonicConfig(StrictModel):
+    """The natural voices that `museserve weights download --for voices` brings."""
+
+    languages: tuple[str, ...] = Field(("ko",), description="base tags that they speak for `auto` where their files are there; others by name alone")
+    steps: int = Field(8, ge=2, le=32, description="passes over a clause: fewer are faster and rougher; the makers take 5 to 12")
+
+
 class SpeechConfig(StrictModel):
     engine: Literal["auto", "openai", "offline"] = Field("auto", description="auto = openai when a key is configured, else offline")
     on_openai_error: Literal["error", "fallback"] = Field(
         "error", description="fallback = an offline voice takes over, announced; error = the caller gets 502"
     )
     openai: OpenAIConfig = OpenAIConfig()
+    supertonic: SupertonicConfig = SupertonicConfig()
     lexicon: Path | None = Field(None, description="extra pronunciations, YAML; read on top of the shipped ones")
     threads: int = Field(1, ge=1, le=16, description="threads of one offline synthesis")
     max_text_chars: int = Field(4_096, ge=1, description="longest text of a request, characters after trimming")

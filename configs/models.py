@@ -24,6 +24,7 @@ from configs.engines import (
     MuxConfig,
     OpenAIConfig,
     SpeechConfig,
+    SupertonicConfig,
     WeightsConfig,
 )
 from configs.service import (
@@ -70,6 +71,7 @@ __all__ = [
     "ServerConfig",
     "SessionsConfig",
     "SpeechConfig",
+    "SupertonicConfig",
     "StrictModel",
     "TracingConfig",
     "WeightsConfig",

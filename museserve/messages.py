@@ -223,6 +223,7 @@ class SpeechInfo:
     need no network.
 
     model, on_error: of the provider, where one is configured: its model, and what happens when it fails.
+    natural: whether downloaded voices speak, and why, in words.
     """
 
     engine: Literal["offline", "openai"]
@@ -231,6 +232,7 @@ class SpeechInfo:
     offline: tuple[str, ...] = ()
     model: str | None = None
     on_error: str | None = None
+    natural: str = ""
 
 
 @dataclass(frozen=True)

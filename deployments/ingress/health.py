@@ -13,8 +13,8 @@ from configs.models import AppConfig
 from deployments.ingress.access import caller_of
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.sessions.registry import Sessions
+from deployments.ingress.speech import voices_of
 from museserve.messages import ServiceInfo
-from museserve.speech.engines import voices
 from musetalk.weights.report import weights_report
 
 ASK_S = 1.0  # while Mux is too busy to answer, what it said before is true enough
@@ -24,6 +24,7 @@ class Health:
     def __init__(self, config: AppConfig, graph: GraphClient, sessions: Sessions) -> None:
         self._config, self._graph, self._sessions = config, graph, sessions
         self._weights = weights_report(config)
+        self._voices = [voice.id for voice in voices_of(config)]
 
     async def read(self, request: Request) -> Response:
         info, caller = await self._graph.info_within(ASK_S), caller_of(request)
@@ -40,7 +41,7 @@ class Health:
                 "speech": {name: value for name, value in vars(speech).items() if value is not None},
                 "weights": self._weights,
                 "default_avatar": self._config.avatars.default,
-                "voices": [voice.id for voice in voices.list_voices()],
+                "voices": self._voices,
                 **(self._metrics(info) if caller.may(("metrics",)) else {}),
                 "versions": {
                     "museserve": museserve.__version__,

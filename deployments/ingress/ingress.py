@@ -25,7 +25,7 @@ from deployments.ingress.patience import Patience
 from deployments.ingress.rate_limit import RateLimit
 from deployments.ingress.session_avatar import session_avatar
 from deployments.ingress.sessions.registry import Sessions
-from deployments.ingress.speech import Speech, list_models, list_openai_voices, list_speech_models, list_voices, read_model
+from deployments.ingress.speech import Speech, list_models, list_speech_models, read_model
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.videos import Videos
 from deployments.live import LiveConfig
@@ -85,9 +85,9 @@ class Ingress:
         return [
             route("/health", self._health.read, ANYBODY),
             route("/openapi.json", openapi.answer, ANYBODY),
-            route("/v1/voices", list_voices, USE),
+            route("/v1/voices", self._speech.list_voices, USE),
             route("/v1/audio/models", list_speech_models, USE),
-            route("/v1/audio/voices", list_openai_voices, USE),
+            route("/v1/audio/voices", self._speech.list_openai_voices, USE),
             route("/v1/models", list_models, USE),
             route("/v1/models/{id}", read_model, USE),
             route("/v1/avatars", avatars.list, USE),

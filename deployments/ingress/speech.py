@@ -20,13 +20,16 @@ from deployments.ingress.bodies import SpeechBody, parse
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.uploads import read_body
 from museserve.media.speech_encode import CONTENT_TYPES
-from museserve.speech.engines import voices
+from museserve.speech.engines import natural, voices
+from museserve.speech.engines.openai import has_key
+from museserve.speech.engines.voices import VoiceInfo
 from museserve.speech.request import parse_delivery, parse_speech
 
 
 class Speech:
     def __init__(self, config: AppConfig, graph: GraphClient) -> None:
         self._max_chars, self._graph = config.speech.max_text_chars, graph
+        self._voices = voices_of(config)
 
     async def create(self, request: Request) -> Response:
         return await self.answer(parse(SpeechBody, (await read_body(request)).fields))
@@ -41,6 +44,19 @@ class Speech:
         if body.stream_format == "sse":
             return Streamed(_events(pieces), media_type="text/event-stream", headers=timing | {"Cache-Control": "no-store"})
         return Streamed(pieces, media_type=CONTENT_TYPES[body.response_format], headers=timing)
+
+    async def list_openai_voices(self, request: Request) -> Response:
+        """As web clients of OpenAI-compatible servers ask for them."""
+        return JSONResponse({"voices": [{"id": voice.id, "name": voice.id} for voice in self._voices]})
+
+    async def list_voices(self, request: Request) -> Response:
+        return JSONResponse({"data": [asdict(voice) for voice in self._voices]})
+
+
+def voices_of(config: AppConfig) -> list[VoiceInfo]:
+    """What may be asked for here, by the configuration and the files of this moment."""
+    speech = config.speech
+    return voices.list_voices(natural.find(speech, config.weights), provider=speech.engine != "offline" and has_key(speech.openai))
 
 
 async def _events(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -76,12 +92,3 @@ async def read_model(request: Request) -> Response:
 async def list_speech_models(request: Request) -> Response:
     """As Open WebUI asks for them."""
     return JSONResponse({"models": [{"id": name, "name": name} for name in MODELS]})
-
-
-async def list_openai_voices(request: Request) -> Response:
-    """As web clients of OpenAI-compatible servers ask for them."""
-    return JSONResponse({"voices": [{"id": voice.id, "name": voice.id} for voice in voices.list_voices()]})
-
-
-async def list_voices(request: Request) -> Response:
-    return JSONResponse({"data": [asdict(voice) for voice in voices.list_voices()]})

@@ -79,6 +79,7 @@ def say(
     from museserve.app.inprocess import LocalPipeline, render_to_file
     from museserve.media.captions import cues, webvtt
     from museserve.messages import VideoRequest
+    from museserve.speech.engines.voices import TITLES
     from musetalk.avatars.builtin import resolve
     from musetalk.avatars.progress import PREPARING_SHIPPED, in_lines
 
@@ -95,7 +96,14 @@ def say(
         output.with_suffix(".vtt").write_text(webvtt(cues(heard)), encoding="utf-8")
     seconds = (fragments[-1].total_frames or 0) / meta.fps
     took = time.perf_counter() - loaded
-    note(f"{output}: {seconds:.2f} s of video in {took:.2f} s, after {loaded - began:.2f} s of loading; lips: {local.engine.info.name}")
+    spoke, info = local.engines.spoke, local.engines.synthesizer.info
+    if (head := fragments[0].head) and head.notice:
+        note(head.notice)
+    elif "espeak" in spoke and "supertonic" not in info.offline:
+        note(f"{TITLES['espeak']} spoke: {info.natural}")
+    heard_as = ", ".join(TITLES[name] for name in spoke) or "as recorded"
+    loading = f"after {loaded - began:.2f} s of loading"
+    note(f"{output}: {seconds:.2f} s of video in {took:.2f} s, {loading}; voice: {heard_as}; lips: {local.engine.info.name}")
 
 
 @app.command("spoken")
@@ -113,7 +121,7 @@ def show_spoken(
 
     from museserve.speech.spoken import spoken
 
-    clauses = list(spoken(request, settings.speech))
+    clauses = list(spoken(request, settings.speech, settings.weights))
     if as_json:
         typer.echo(json.dumps([clause.to_json() for clause in clauses], ensure_ascii=False, indent=1))
         return

@@ -56,6 +56,7 @@ def checks(config_source: str) -> Iterator[Check]:
     yield _tried("avatars", "make the store writable or set avatars.uri", _avatars, config)
     for language in SAMPLES:
         yield _tried(f"voice {language}", REINSTALL, _voice, config, language)
+    yield _tried("natural voices", "museserve weights verify --for voices", _natural, config)
     yield _tried("espeak-ng", REINSTALL, _espeak)
     yield _tried("speech provider", "set OPENAI_API_KEY or speech.engine: offline", _openai, config)
     yield _tried("port", "stop what listens there, or museserve serve --port 0", _port, config)
@@ -137,17 +138,25 @@ def _avatars(config: AppConfig) -> Finding:
 def _voice(config: AppConfig, language: str) -> Finding:
     """The offline voice says a sentence, whatever engine is configured: it is what is fallen back on."""
     from museserve.messages import SpeechChunk, SpeechRequest
+    from museserve.speech.engines import voices
     from museserve.speech.synthesizer import Synthesizer
     from museserve.timebase import SPEECH_RATE
 
     async def spoken() -> list[SpeechChunk]:
-        synthesizer = Synthesizer(config.speech.model_copy(update={"engine": "offline"}))
+        synthesizer = Synthesizer(config.speech.model_copy(update={"engine": "offline"}), config.weights)
         return [chunk async for chunk in synthesizer.stream(SpeechRequest(SAMPLES[language], "auto", 1.0, language))]
 
     chunks = asyncio.run(spoken())
     loud = max(float(abs(chunk.pcm).max(initial=0)) for chunk in chunks) > 0.01
     seconds = sum(len(chunk.pcm) for chunk in chunks) / SPEECH_RATE if loud else 0.0
-    return seconds > 0.5, f"{chunks[-1].engine} spoke {seconds:.1f} s"
+    return seconds > 0.5, f"{voices.TITLES[chunks[-1].engine]} spoke {seconds:.1f} s"
+
+
+def _natural(config: AppConfig) -> Finding:
+    from museserve.speech.engines import natural
+
+    found = natural.find(config.speech, config.weights)
+    return True if found.there else None, found.reason
 
 
 def _espeak() -> Finding:

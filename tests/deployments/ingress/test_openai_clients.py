@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from configs.models import AppConfig
 from deployments.ingress.answers import HANDLERS, whole
 from deployments.ingress.bodies import SpeechBody, VideoBody, parse
-from deployments.ingress.speech import MODELS, Speech, list_models, list_openai_voices, list_speech_models, read_model
+from deployments.ingress.speech import MODELS, Speech, list_models, list_speech_models, read_model
 from deployments.ingress.uploads import read_body
 from museserve.errors import RequestError
 from museserve.messages import SpeechRequest
@@ -59,7 +59,7 @@ def client(graph: Graph) -> TestClient:
     routes = [
         Route("/v1/audio/speech", speech.create, methods=["POST"]),
         Route("/v1/audio/models", list_speech_models),
-        Route("/v1/audio/voices", list_openai_voices),
+        Route("/v1/audio/voices", speech.list_openai_voices),
         Route("/v1/models", list_models),
         Route("/v1/models/{id}", read_model),
         Route("/ranged", ranged),

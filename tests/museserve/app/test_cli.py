@@ -19,7 +19,7 @@ from musetalk.avatars.builtin import BUILTIN
 from musetalk.avatars.store import AvatarStore
 from tests.decoded import length_s
 from tests.deployments.test_older_store import age
-from tests.musetalk.weights.file_server import Served, file_server
+from tests.museserve.weights.file_server import Served, file_server
 
 ROOT = Path(__file__).resolve().parents[3]
 PORTRAIT = ROOT / "musetalk" / "avatars" / "shipped" / "interviewer_man" / "portrait.png"
@@ -300,6 +300,21 @@ def test_weights_are_downloaded_verified_and_mended(museserve, tmp_path: Path, h
     (tmp_path / "models" / UNET_V1).write_bytes(b"damaged....." * 1_000)
     done = museserve("weights", "verify", UNET_V1, "--config", config)
     assert done.returncode == 1 and f"✗ {UNET_V1}: damaged" in done.stdout and f"museserve weights download --again {UNET_V1}" in done.stdout
+
+
+def test_voices_are_listed_and_come_from_an_archive_when_their_makers_are_gone(museserve, tmp_path: Path, hub, monkeypatch) -> None:
+    from museserve.weights.catalogue import BY_NAME
+
+    name = "supertonic-3/onnx/tts.json"
+    hub.files["/supertone-oss-archive/supertonic-3/resolve/main/onnx/tts.json"] = Served(b"{}")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"weights": {"uri": str(tmp_path / "models"), "mirror": hub.url}}))
+    listed = museserve("weights", "list", "--for", "voices", "--config", config).stdout
+    assert listed.count("licence: BigScience Open RAIL-M") == 17 and "the voice supertonic-m5" in listed and BY_NAME[name].url in listed
+    done = museserve("weights", "download", name, "--config", config)
+    assert done.returncode == 1 and "404" in done.stderr, "what their makers have not is looked for in the archive"
+    assert "/resolve/main/onnx/tts.json has 2 bytes where 8,253 are expected" in done.stderr
+    assert museserve("weights", "verify", "--for", "voices", "--config", config).stdout.count("✗ supertonic-3/") == 16
 
 
 def test_weights_that_do_not_exist_are_refused(museserve) -> None:

@@ -18,6 +18,7 @@ from benchmarks.generated_models import write_models  # noqa: E402
 from configs.models import AppConfig, ClipConfig, parse_config  # noqa: E402
 from museserve.errors import ClipError, ConflictError, EngineUnavailableError, WeightsError  # noqa: E402
 from museserve.messages import EngineInfo  # noqa: E402
+from museserve.weights.folder import WeightsFolder  # noqa: E402
 from musetalk.avatars import from_portrait  # noqa: E402
 from musetalk.avatars.format import EngineParts, PreparedAvatar, content_version  # noqa: E402
 from musetalk.avatars.from_clip import forth_and_back, loop_frames, prepare_clip  # noqa: E402
@@ -27,7 +28,6 @@ from musetalk.avatars.store import AvatarStore  # noqa: E402
 from musetalk.factory import load_face_networks, prepare_shipped  # noqa: E402
 from musetalk.neural.avatar_parts import FaceNetworks, face_crop, neural_version, to_rgb  # noqa: E402
 from musetalk.neural.networks import load_vae  # noqa: E402
-from musetalk.weights.folder import WeightsFolder  # noqa: E402
 from tests.decoded import pictures  # noqa: E402
 from tests.museserve.media.films import film  # noqa: E402
 from tests.musetalk.faces.parser_weights import save_parser  # noqa: E402
