@@ -167,11 +167,12 @@ async function start() {
   list.show(recall("questions", QUESTIONS[interviewLanguage][role]));
   applyLanguage();
   try {
-    const voices = await requestJson("v1/voices"); // which asks for a key where one is needed; /health tells little without
+    const answers = [requestJson("v1/voices"), requestJson("health"), interviewers.fetch()];
+    const [voices, early] = await Promise.all(answers);
     player.token = typedKey();
-    const health = await requestJson("health");
+    const health = typedKey() ? await requestJson("health") : early; // without a key it tells little
     details.service = { health, voices: voices.data };
-    await interviewers.load(recall("avatar", health.default_avatar));
+    interviewers.choose(recall("avatar", health.default_avatar));
     notices.clear("start");
     el("begin").disabled = false;
   } catch (error) {

@@ -111,6 +111,8 @@ export interface NoticeDetail {
     | "sound_paused" // the system took the sound, e.g. for a phone call: unlock() brings it back, or the system itself
     | "sound_on" // the sound came by itself: the call is over, or the device was slow to begin
     | "still" // motion is off: a portrait with sound and captions
+    | "quiet" // for more than a second nothing came of what is waited for; the connection may be lost ...
+    | "heard" // ... and was not: the service answers again
     | "reconnecting"
     | "resumed"
     | "restarted" // a new session; what was not finished goes on

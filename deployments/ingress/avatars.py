@@ -21,6 +21,7 @@ from deployments.ingress.access import caller_of
 from deployments.ingress.answers import Streamed, begun, is_known, told, whole
 from deployments.ingress.bodies import AvatarBody, exactly_one, parse
 from deployments.ingress.graph_client import GraphClient
+from deployments.ingress.pictures import Pictures, parse_size
 from deployments.ingress.uploads import read_body
 from museserve.access.caller import Caller
 from museserve.errors import (
@@ -47,6 +48,7 @@ class Avatars:
         self._limits, self._graph, self._marks = config.limits, graph, Marks(config.provenance)
         self._default = resolve(config.avatars.default)
         self._everyones = frozenset((*BUILTIN, self._default))
+        self._pictures = Pictures()
         self._store = open_store(config.avatars)
         self._store.watch(sweep=True)
 
@@ -148,7 +150,11 @@ class Avatars:
         return Response(status_code=204)
 
     async def portrait(self, request: Request) -> Response:
-        return await self._file(request, "image/png", lambda avatar: avatar.portrait_png)
+        """As it is kept, a PNG; with `size`, as browsers show it."""
+        if (asked := request.query_params.get("size")) is None:
+            return await self._file(request, "image/png", lambda avatar: avatar.portrait_png)
+        size = parse_size(asked)
+        return await self._file(request, "image/webp", lambda avatar: self._pictures.webp(avatar, size))
 
     async def idle_loop(self, request: Request) -> Response:
         return await self._file(request, "video/mp4", await self.idle_writer())

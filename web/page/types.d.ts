@@ -37,8 +37,18 @@ export interface Entry {
   /** Null when it was not heard to its end. */
   heardAt: number | null;
   doneAt: number | null;
+  /** Seconds of the answer, without those in which the question was asked again. */
+  answered: number;
   repeats: number;
   skipped: boolean;
+}
+
+/** An interview that is not over, as a page keeps it while it is loaded again. */
+export interface KeptInterview {
+  questions: string[];
+  index: number;
+  entries: Entry[];
+  seconds: number;
 }
 
 /** What a transcript says beside its entries, in the language of the page. */
@@ -50,7 +60,7 @@ export interface Words extends Record<"title" | "interviewer" | "date" | "skippe
 /** What an interview needs of a player. */
 export type Speaker = Pick<AvatarPlayer, "speak" | "interrupt" | "setState" | "prerender">;
 
-export type InterviewState = "preparing" | "asking" | "listening" | "trouble" | "done";
+export type InterviewState = "paused" | "preparing" | "asking" | "listening" | "trouble" | "done";
 
 export interface Notice {
   key: TextKey;
@@ -62,6 +72,7 @@ export interface Notice {
 
 export interface Avatar {
   id: string;
+  version: string;
   name: string;
   gender: string;
   builtin: boolean;
