@@ -28,6 +28,7 @@ from museserve.errors import (
     ConflictError,
     EngineError,
     ForbiddenError,
+    MuseserveError,
     PayloadTooLargeError,
     RequestError,
     StoreError,
@@ -83,6 +84,17 @@ class Avatars:
             yield await asyncio.to_thread(self._store.load, made.id, made.version)
         finally:
             await asyncio.shield(asyncio.create_task(_left(entering, held)))
+
+    async def any_ready(self, lips: str) -> bool:
+        """Whether one of those that are everyone's is prepared for what draws the lips."""
+
+        def prepared(avatar_id: str) -> bool:
+            try:
+                return lips in self._store.load(avatar_id, None).meta.engines
+            except MuseserveError:
+                return False
+
+        return await asyncio.to_thread(lambda: any(prepared(avatar_id) for avatar_id in (self._default, *BUILTIN)))
 
     async def list(self, request: Request) -> Response:
         caller = caller_of(request)

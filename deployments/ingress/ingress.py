@@ -55,7 +55,7 @@ class Ingress:
         opened = partial(session_avatar, self._avatars)
         self._sessions = Sessions(config, graph.stream, opened, graph.info, self._gate.use, self._gate.still_in, signer)
         self._tokens = Tokens(config, self._gate, self._avatars)
-        self._health = Health(config, graph, self._sessions)
+        self._health = Health(config, graph, self._avatars, self._sessions)
 
     def reconfigure(self, user_config: Any) -> None:
         """What Serve calls with a new `user_config`. Raises ConfigError at the start alone."""

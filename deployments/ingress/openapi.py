@@ -44,7 +44,15 @@ def document() -> dict[str, Any]:
     found = {"404": _failure("unknown avatar")}
     busy = {"503": _failure("busy; see Retry-After"), "502": _failure("the speech provider failed")}
     paths: dict[str, Any] = {
-        "/health": {"get": _operation("What runs, and why", {"200": _json("engine, reason, device, weights, voices, versions")})},
+        "/health": {
+            "get": _operation(
+                "What runs, and why",
+                {
+                    "200": _json("engine, reason, device, weights, voices, versions"),
+                    "503": _failure("starting: no avatar can speak yet; see Retry-After"),
+                },
+            )
+        },
         "/v1/voices": {"get": _operation("Voices", {"200": _json("data: list of voices")})},
         "/v1/audio/models": {"get": _operation("Models, as Open WebUI asks for them", {"200": _json("models: list of id and name")})},
         "/v1/audio/voices": {"get": _operation("Voices, as clients of OpenAI's ask for them", {"200": _json("voices: list of id and name")})},
