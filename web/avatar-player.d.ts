@@ -61,6 +61,8 @@ export interface StartedDetail {
   /** The first speaking picture was painted so long after `speak`. */
   first_frame_ms: number;
   /** What the cache had: nothing, the speech, or finished segments. "no" in the mode "file". */
+  /** What spoke: the name of an engine, such as `hibari`. */
+  voice: string;
   cached: "no" | "speech" | "segments";
   /** From the moment the service began to work until each of its stages had its first result; empty in the mode
    * "file". */

@@ -316,8 +316,8 @@ export class AvatarPlayer extends WithAttributes {
   #begin(utterance, ms) {
     if (utterance.done) return;
     this.#heard = utterance;
-    const { id, cached, timings } = utterance;
-    const detail = { id, first_frame_ms: ms, cached, timings_ms: timings ?? {} };
+    const { id, voice, cached, timings } = utterance;
+    const detail = { id, first_frame_ms: ms, voice, cached, timings_ms: timings ?? {} };
     const first = utterance.state === "queued";
     this.#view.uncover();
     utterance.heard(detail);

@@ -2,7 +2,7 @@
 
 import { clock, download, el, make } from "./dom.js";
 import { language, t } from "./texts.js";
-import { answered, plainText, webVtt } from "./transcript.js";
+import { plainText, webVtt } from "./transcript.js";
 /** @import { Entry, Words } from "./types.d.ts" */
 /** @import { Interview } from "./interview.js" */
 
@@ -64,7 +64,7 @@ const repeated = (n) => (n === 1 ? t("repeatedOnce") : t("repeated", { n }));
 
 /** @param {Entry} entry */
 function row(entry) {
-  const notes = [entry.skipped ? t("skipped") : t("answeredIn", { time: clock(answered(entry)) })];
+  const notes = [entry.skipped ? t("skipped") : t("answeredIn", { time: clock(entry.answered) })];
   if (entry.repeats) notes.push(repeated(entry.repeats));
   const said = make("p", { className: "said" }, entry.question);
   const noted = make("p", { className: "quiet" }, notes.join(" · "));

@@ -6,6 +6,7 @@ import { t } from "./texts.js";
 /** What went wrong, fit to be shown. `reason` is the service's own sentence where it gave one. */
 export class ServiceError extends Error {
   reason = "";
+  code = ""; // the service's
 }
 
 let key = ""; // typed in where the service asks for one
@@ -75,6 +76,7 @@ export async function request(path, options) {
   if (retry) sentences.push(t("e_retry", { seconds: retry }));
   const failure = new ServiceError(sentences.join(" "));
   failure.reason = message;
+  failure.code = body?.error?.code ?? "";
   throw failure;
 }
 

@@ -340,8 +340,8 @@ export class Conversation {
   }
 
   /** @param {Utterance} utterance @param {Started} message */
-  #started(utterance, { first_frame: firstFrame, phase, grid, cached, notice, timings_ms: timings }) {
-    utterance.cached = cached;
+  #started(utterance, { first_frame: firstFrame, phase, grid, cached, speech_engine, notice, timings_ms: timings }) {
+    Object.assign(utterance, { cached, voice: speech_engine });
     utterance.timings ??= timings;
     utterance.waiting = false;
     if (utterance.key !== null) this.timeline?.begin(utterance.key, utterance, { firstFrame, grid, phase });

@@ -192,6 +192,7 @@ export interface Started extends OfUtterance {
   phase: number;
   grid: number;
   cached: "no" | "speech" | "segments";
+  speech_engine: string;
   notice: string;
   timings_ms: Record<string, number>;
 }
