@@ -11,6 +11,8 @@ import { Interviewers } from "./page/interviewers.js";
 import { QuestionList } from "./page/question-list.js";
 import { QUESTIONS, ROLES } from "./page/questions.js";
 import { requestJson, ServiceError, typedKey } from "./page/service.js";
+import { connectRecording } from "./page/record-view.js";
+import { AnswerRecorder } from "./page/recorder.js";
 import { keepInTab, keptInTab, recall, remember } from "./page/settings.js";
 import { notices, Stage } from "./page/stage.js";
 import { language, LANGUAGES, setLanguage, t } from "./page/texts.js";
@@ -23,8 +25,9 @@ const STARTING_MS = 2_000; // until a service that starts is asked again
 const player = el("player");
 const stage = new Stage(player);
 const details = new Details(player, () => stage.unlock());
-const finishView = new FinishView({ again: begin, back: () => show("setup") });
-const interviewView = new InterviewView(player, () => stage.unlock());
+const recorder = new AnswerRecorder();
+const finishView = new FinishView({ again: begin, back: () => show("setup") }, recorder);
+const interviewView = new InterviewView(player, recorder, () => stage.unlock());
 const voiceLine = new VoiceLine(player);
 const interviewers = new Interviewers({ onChoose: choose, onProblem: (error) => problem(messageOf(error)) });
 const list = new QuestionList((questions) => {
@@ -143,6 +146,7 @@ async function begin() {
   }
   problem("");
   const allowed = stage.unlock(); // inside the click or key press, or the browser allows no sound
+  recorder.delete();
   const interview = hold(questions);
   await allowed;
   interview.begin();
@@ -156,6 +160,7 @@ function hold(questions, kept = null) {
   const hooks = {
     onChange: (/** @type {Interview} */ now) => {
       if (now.state !== "done") keepInTab(now.kept);
+      recorder.follow(now.index, now.state);
       interviewView.show(now);
     },
     onDone: (/** @type {Interview} */ done) => {
@@ -165,6 +170,7 @@ function hold(questions, kept = null) {
       player.stopListening();
       finishView.show(done, interviewers.chosen ? interviewers.nameOf(interviewers.chosen) : "");
       show("finish");
+      recorder.finish().then(() => finishView.render());
     },
   };
   held = new Interview(player, questions, hooks, kept);
@@ -174,7 +180,7 @@ function hold(questions, kept = null) {
 }
 
 addEventListener("beforeunload", (event) => {
-  if (held && held.state !== "paused") event.preventDefault();
+  if ((held && held.state !== "paused") || recorder.any) event.preventDefault();
 });
 addEventListener("pagehide", () => {
   if (held) keepInTab(held.kept);
@@ -187,6 +193,7 @@ el("setup").addEventListener("submit", (event) => {
 for (const button of all("[data-language]")) {
   button.addEventListener("click", () => useLanguage(/** @type {Language} */ (button.dataset.language)));
 }
+connectRecording(recorder);
 connectAddDialog((id) => interviewers.load(id));
 
 list.show(recall("questions", QUESTIONS[interviewLanguage][role]));
@@ -201,6 +208,7 @@ async function start() {
     player.token = typedKey();
     const health = typedKey() ? await requestJson("health") : early; // without a key it tells little
     details.service = { health, voices: voices.data };
+    finishView.transcription = health.transcription ?? null;
     interviewers.choose(recall("avatar", health.default_avatar));
     notices.clear("start");
     el("begin").disabled = false;

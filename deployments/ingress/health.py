@@ -50,6 +50,7 @@ class Health:
                 "busy": busy,
                 "engine": {**facts, **engine.details},
                 "speech": {name: value for name, value in vars(speech).items() if value is not None},
+                "transcription": self._config.transcription.model if self._config.transcription.chosen else None,
                 "weights": self._weights,
                 "default_avatar": self._config.avatars.default,
                 "voices": [voice.id for voice in voices.list_voices()],

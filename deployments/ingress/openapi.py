@@ -131,6 +131,13 @@ def document() -> dict[str, Any]:
                 {"200": _binary("application/c2pa"), "404": _failure("streams are not signed here, or no longer kept")},
             ),
         },
+        "/v1/audio/transcriptions": {
+            "post": _operation(
+                "Recorded speech to text, OpenAI's contract, by the server that the operator chose",
+                {"200": _json("text"), "404": _failure("no server is set up"), "502": _failure("the server failed")},
+                body=_multipart(bodies.TranscriptionBody, "file"),
+            )
+        },
         "/v1/audio/speech": {
             "post": _operation(
                 "Speech alone, OpenAI's contract",

@@ -76,6 +76,7 @@ def checks(config_source: str) -> Iterator[Check]:
         yield _tried(f"voice {language}", reinstall, _voice, config, language)
     yield _tried("espeak-ng", reinstall, _espeak)
     yield _tried("speech provider", "set OPENAI_API_KEY or speech.engine: offline", _openai, config)
+    yield _tried("transcription", "", _transcription, config)
     yield _tried("lexicon", "mend the file that speech.lexicon names, or leave the key out", _lexicon, config)
     yield _tried("lips", "do what it says, or set lipsync.engine: animator", _lips, config)
     yield _tried("cards", "lower deployments.*.num_gpus, or take --config local", _cards, config)
@@ -197,6 +198,11 @@ def _openai(config: AppConfig) -> Finding:
         return False, "speech.engine is openai, but no key is set"
     chosen = "offline voices" if config.speech.engine == "offline" or not key else f"OpenAI, server: {where}"
     return None, f"key {'set' if key else 'not set'}, so speech comes from: {chosen}"
+
+
+def _transcription(config: AppConfig) -> Finding:
+    options = config.transcription
+    return None, f"{options.model}, server: {options.base_url}" if options.chosen else "none: what candidates say is not written down"
 
 
 def _lexicon(config: AppConfig) -> Finding:

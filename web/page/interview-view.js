@@ -7,6 +7,7 @@ import { recall, remember } from "./settings.js";
 import { notices } from "./stage.js";
 import { t } from "./texts.js";
 /** @import { Interview } from "./interview.js" */
+/** @import { AnswerRecorder } from "./recorder.js" */
 /** @import { AvatarPlayer } from "../avatar-player.d.ts" */
 
 export class InterviewView {
@@ -17,9 +18,13 @@ export class InterviewView {
 
   #quiet = false; // the service does not answer, or the connection is lost
 
-  /** @param {AvatarPlayer} player @param {() => void} onGoOn inside a gesture, before a kept interview goes on */
-  constructor(player, onGoOn) {
+  #recorder;
+
+  /** @param {AvatarPlayer} player @param {AnswerRecorder} recorder
+   * @param {() => void} onGoOn inside a gesture, before a kept interview goes on */
+  constructor(player, recorder, onGoOn) {
     this.#player = player;
+    this.#recorder = recorder;
     player.speed = recall("pace", 1.1);
     /** @type {(id: string, act: () => void) => void} */ const on = (id, act) => el(id).addEventListener("click", act);
     on("go-on", () => {
@@ -81,7 +86,8 @@ export class InterviewView {
     el("question").dataset.length = lengthOf(question);
     el("question").classList.toggle("unwritten", !written);
     el("interview").dataset.state = state;
-    const turn = t(this.#bargeIn ? "s_listening" : "s_turn"); // it listens only where it may
+    // It listens only where it may.
+    const turn = t(this.#recorder.opened ? "s_recording" : this.#bargeIn ? "s_listening" : "s_turn");
     const speaking = state === "asking" || state === "preparing";
     const waits = speaking && this.#quiet && this.#player.state !== "speaking";
     el("state").textContent = waits ? t("s_lost") : state === "listening" ? turn : t(`s_${state}`);

@@ -23,6 +23,8 @@ export interface PageElements {
   "say-text": HTMLTextAreaElement;
   voice: HTMLSelectElement;
   speed: HTMLInputElement;
+  level: HTMLMeterElement;
+  "write-answers": HTMLButtonElement;
   "client-times": HTMLTableElement;
   "server-times": HTMLTableElement;
 }
@@ -89,6 +91,8 @@ export interface Health {
   default_avatar: string;
   engine: { name: string; reason: string; device?: string };
   speech: { engine: string; reason: string };
+  /** The model that writes recordings down. */
+  transcription?: string | null;
   versions?: Record<string, string>;
 }
 
