@@ -119,6 +119,7 @@ export interface NoticeDetail {
     | "resumed"
     | "restarted" // a new session; what was not finished goes on
     | "moved" // the same, because the service asked for it, and before the connection was closed
+    | "slow" // the line is slower than the speech: some of it is gathered before it is heard
     | "dry" // speech did not come in time; the face waits
     | "voice" // another voice or engine than asked for
     | "vad" // voice activity was heard, or the microphone was refused

@@ -77,6 +77,7 @@ export class Stage {
       notices.clear("lost");
       this.#back();
     });
+    player.addEventListener("ended", () => notices.clear("slow"));
     player.addEventListener("notice", ({ detail }) => this.#notice(detail));
     player.addEventListener("error", ({ detail }) => this.#error(detail));
   }
@@ -145,6 +146,7 @@ export class Stage {
     if (code === "locked" || code === "sound_paused") {
       notices.show("sound", { key: "e_locked", label: "soundOn", act: () => this.unlock() });
     } else if (code === "sound_on") notices.clear("sound");
+    else if (code === "slow") notices.show("slow", { key: "e_slow" });
     else if (code === "quiet") notices.show("connection", { key: "e_quiet" });
     else if (code === "reconnecting") notices.show("connection", { key: "e_reconnecting" });
     else if (code === "heard") this.#back();

@@ -168,6 +168,7 @@ export default {
   e_status: "The service answered {status}: {message}.",
   e_retry: "Try again in {seconds} s.",
   e_busy: "All interviewers are busy at the moment. Try again in a moment; your questions are kept.",
+  e_slow: "Your connection is slow: some seconds of the question are gathered first, so that it is heard without a break.",
   e_reconnecting: "The connection was lost. It is tried again, and your question goes on where it stopped.",
   e_quiet: "The service does not answer. You hear what has arrived; then it goes on by itself.",
   e_back: "The connection is back.",

@@ -214,6 +214,10 @@ export class Conversation {
         this.#quality.add("dry_ms", ms);
         this.#hooks.notice("dry", `the picture stood for ${Math.round(ms)} ms`, run?.utterance.id);
       },
+      holding: (run, seconds) => {
+        const message = `the line is slower than the speech: ${seconds.toFixed(1)} s of it are gathered first`;
+        this.#hooks.notice("slow", message, run.utterance.id);
+      },
       late: (run, segments) => {
         this.#quality.add("late_segments", segments);
         this.#hooks.notice("dry", "speech did not come in time; the face waited", run.utterance.id);

@@ -2,6 +2,7 @@
 // where the loop stands.
 
 import { asPlayerError } from "./errors.js";
+import { Pace } from "./pace.js";
 import { SegmentBuffer } from "./segment-buffer.js";
 import { Seeks } from "./seeks.js";
 import { FPS, FRAME_MS, pictureAt, pictureFrom, Run, secondsAt, SEGMENT_FRAMES, SLOT_S, slotAt } from "./slots.js";
@@ -40,6 +41,8 @@ export class Timeline {
   #seeks;
   #underruns;
   #lateAheadS = LATE_AHEAD_S.least;
+  #pace = new Pace();
+  /** @type {Run | null} */ #held = null; // of which more is gathered before it is heard
   #evictedAt = 0;
   #frameCallback = 0;
   #closed = false;
@@ -106,6 +109,7 @@ export class Timeline {
     const run = this.find(key);
     if (!run || run.cancelled) return;
     run.add(firstFrame, nFrames, bytes);
+    this.#pace.came(run, nFrames);
     this.#pump();
   }
 
@@ -195,9 +199,22 @@ export class Timeline {
       const ahead = secondsAt(this.#slots.edge) - this.#video.currentTime;
       if (!run || !bytes || (ahead > SPEECH_AHEAD_S && this.#segments.inSpeech)) return;
       if (this.#segments.inSpeech) this.#segments.writeSpeech(run, bytes); // speech follows speech
+      else if (this.#mustHold(run)) return;
       else if (run.next === run.entry) this.#join(run, bytes);
       else this.#rejoin(run, bytes);
     }
+  }
+
+  /** On a line that is slower than speech it is better to wait once than at every segment. @param {Run} run */
+  #mustHold(run) {
+    const wantedS = run.closed === null ? this.#pace.wanted(run) : 0;
+    if (run.inHandS >= wantedS) {
+      this.#held = null;
+      return false;
+    }
+    if (this.#held !== run) this.#hooks.holding(run, wantedS);
+    this.#held = run;
+    return true;
   }
 
   /** The first segment after idle. When the loop shows the idle frame before the one that it was drawn on, the clock

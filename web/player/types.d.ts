@@ -87,6 +87,8 @@ export interface TimelineHooks {
   ended(run: Run): void;
   /** It played on after the clock had stood for so long. */
   underrun(run: Run | null, ms: number): void;
+  /** The line is slower than the speech: so many seconds of it are gathered before it is heard, or goes on. */
+  holding(run: Run, seconds: number): void;
   /** So many segments of idle stood in for speech that was not there. */
   late(run: Run, segments: number): void;
   seeking(why: SeekReason): void;
