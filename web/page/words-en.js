@@ -15,6 +15,7 @@ export default {
   man: "man",
   own: "yours",
   addAvatar: "Add your own",
+  anyPhoto: "Any portrait photograph becomes your interviewer in seconds.",
   removeAvatar: "Remove {name}",
   removeAsk: "Remove {name}?",
   keyTitle: "This service asks for a key",

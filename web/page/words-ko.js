@@ -15,6 +15,7 @@ export default {
   man: "남성",
   own: "내가 추가함",
   addAvatar: "직접 추가",
+  anyPhoto: "얼굴 사진 한 장이면 몇 초 만에 나만의 면접관이 됩니다.",
   removeAvatar: "{name} 삭제",
   removeAsk: "{name} 면접관을 삭제할까요?",
   keyTitle: "이 서비스를 쓰려면 키가 필요합니다",
