@@ -118,7 +118,7 @@ def test_answers_are_written_down_where_the_operator_set_a_server_up_and_only_wh
 
 
 def test_without_being_asked_nothing_is_recorded(page: Page) -> None:
-    page.evaluate("navigator.mediaDevices.getUserMedia = () => (window.opened = true, Promise.reject(new Error('no')))")
+    page.evaluate("() => { navigator.mediaDevices.getUserMedia = async () => { window.opened = true; throw new Error('no') } }")
     page.click("#begin")
     until(page, f"{STATE} === 'listening'")
     expect(page.locator("#state")).to_have_text("Your turn")
