@@ -4,6 +4,7 @@ import { FPS } from "./slots.js";
 /** @import { Run } from "./slots.js" */
 
 const LEAST_S = 1.2; // of arrivals, before they tell anything
+const GAP_S = 1; // what takes longer is a line that was cut, and says nothing of its speed
 const LEARNING_RATE = 0.5; // from one utterance to the next
 const MARGIN = 1.15; // lines vary
 const HOLD_MAX_S = 12;
@@ -11,8 +12,9 @@ const WORTH_S = 0.4; // what is less is not waited for
 
 export class Pace {
   /** @type {Run | null} */ #run = null;
-  #since = 0; // performance.now()
-  #frames = 0;
+  #last = 0; // performance.now() of what came last
+  #seconds = 0; // since the first came
+  #frames = 0; // in that time
   #learned = Infinity; // seconds of speech that come in a second; from utterances before
   #now = Infinity; // ... from this one
 
@@ -23,13 +25,14 @@ export class Pace {
     if (run !== this.#run) {
       this.#learn();
       this.#run = run;
-      this.#since = at;
-      this.#frames = 0;
+      this.#last = at;
+      this.#seconds = this.#frames = 0;
       return; // what comes first was on its way before
     }
+    this.#seconds += Math.min((at - this.#last) / 1000, GAP_S);
+    this.#last = at;
     this.#frames += nFrames;
-    const seconds = (at - this.#since) / 1000;
-    if (seconds >= LEAST_S) this.#now = this.#frames / FPS / seconds;
+    if (this.#seconds >= LEAST_S) this.#now = this.#frames / FPS / this.#seconds;
   }
 
   /** Seconds that must be in hand for the rest of a run to be heard without a pause; 0 where the line is fast enough.
