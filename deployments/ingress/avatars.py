@@ -35,7 +35,7 @@ from museserve.errors import (
     UnknownAvatarError,
 )
 from museserve.media.provenance import Marks
-from museserve.messages import PreparationProgress
+from museserve.messages import EngineInfo, PreparationProgress
 from musetalk.avatars.builtin import BUILTIN, resolve
 from musetalk.avatars.format import ONE_OFF, Avatar, AvatarMeta, id_of, name_of, tenant_of
 from musetalk.avatars.stores import open_store
@@ -85,14 +85,15 @@ class Avatars:
         finally:
             await asyncio.shield(asyncio.create_task(_left(entering, held)))
 
-    async def any_ready(self, lips: str) -> bool:
+    async def any_ready(self, lips: EngineInfo) -> bool:
         """Whether one of those that are everyone's is prepared for what draws the lips."""
 
         def prepared(avatar_id: str) -> bool:
             try:
-                return lips in self._store.load(avatar_id, None).meta.engines
+                self._store.load(avatar_id, None).require(lips)
             except MuseserveError:
                 return False
+            return True
 
         return await asyncio.to_thread(lambda: any(prepared(avatar_id) for avatar_id in (self._default, *BUILTIN)))
 

@@ -68,7 +68,7 @@ class Health:
             info = await asyncio.wait_for(self._graph.ask_info(), ASK_S)
         except (asyncio.TimeoutError, MuseserveError):
             return "the voices and the lips"
-        return "" if await self._avatars.any_ready(info.lipsync.name) else "an avatar that is prepared"
+        return "" if await self._avatars.any_ready(info.lipsync) else "an avatar that is prepared"
 
     def _metrics(self, info: ServiceInfo) -> dict[str, Any]:
         """Of all tenants together."""
