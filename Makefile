@@ -10,6 +10,7 @@ EXTRAS ?= test
 TEST_INSTALLED = $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 WEB_INSTALLED = web/node_modules/.package-lock.json
 BUNDLE = web/dist/sources.sha256
+BUNDLER = web/bundler/node_modules/.package-lock.json
 CONFIG ?= local
 # Without PyTorch everything that comes from it is of any type, and these complaints are about nothing else.
 MYPY_WITHOUT_TORCH = $(shell $(BIN)/python -c 'import torch' 2>/dev/null || \
@@ -95,7 +96,7 @@ doctor: $(INSTALLED) ## look at every part of the installation
 	$(BIN)/museserve doctor --config $(CONFIG)
 
 clean: ## remove what make has made; avatars in the store stay
-	rm -rf $(VENV) web/node_modules web/dist build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) web/node_modules web/bundler/node_modules web/dist build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "museserve needs Python 3.10, 3.11 or 3.12 with venv; found: $$(python3 --version 2>&1). On Debian: apt install python3-venv. Or: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -105,8 +106,12 @@ $(WEB_INSTALLED): web/package.json web/package-lock.json
 	cd web && npm ci --silent --prefer-offline
 	@touch $@
 
-$(BUNDLE): web/index.html $(wildcard web/*.js web/*.css web/*.svg web/page/* web/player/*) | $(WEB_INSTALLED)
-	cd web && npm run --silent bundle
+$(BUNDLE): web/index.html web/bundler/bundle.js $(BUNDLER) $(wildcard web/*.js web/*.css web/*.svg web/page/* web/player/*)
+	cd web/bundler && npm run --silent bundle
+
+$(BUNDLER): web/bundler/package.json web/bundler/package-lock.json
+	cd web/bundler && npm ci --silent --prefer-offline
+	@touch $@
 
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV); the first time takes a minute or two ..."

@@ -39,5 +39,5 @@ export default [
     },
   },
   { files: ["player/tick-worker.js"], languageOptions: { globals: globals.worker } },
-  { files: ["bundle.js", "eslint.config.js", "checks/*.js"], languageOptions: { globals: globals.node } },
+  { files: ["bundler/*.js", "eslint.config.js", "checks/*.js"], languageOptions: { globals: globals.node } },
 ];

@@ -1,4 +1,4 @@
-"""The page at `/`: plain modules, served as they are, or the bundle that was made of them (`web/bundle.js`)."""
+"""The page at `/`: plain modules, served as they are, or the bundle that was made of them (`web/bundler/`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TYPES = {
     ".ts": "text/plain; charset=utf-8",  # types for editors; browsers never ask for them
 }
 FOLDERS = ("page", "player")  # and what lies beside them; the rest is its developers'
-TOOLS = ("bundle.js", "eslint.config.js")
+TOOLS = ("eslint.config.js",)
 HASHED = re.compile(r"-[0-9A-Z]{8}\.")  # in the name of what changes its name with its content
 CODINGS = {"br": ".br", "gzip": ".gz"}  # the first that the caller takes
 SOURCES = "sources.sha256"  # of the modules that were bundled

@@ -29,10 +29,11 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def bundled(web: Path) -> Path:
-    if shutil.which("node") is None or not (WEB / "node_modules" / "esbuild").is_dir():
-        pytest.skip("esbuild is not installed: npm ci in web/ brings it")
-    (web / "node_modules").symlink_to(WEB / "node_modules")
-    done = subprocess.run(["node", "bundle.js"], cwd=web, capture_output=True, text=True, timeout=120)
+    tools = WEB / "bundler" / "node_modules"
+    if shutil.which("node") is None or not (tools / "esbuild").is_dir():
+        pytest.skip("esbuild is not installed: make page brings it")
+    (web / "bundler" / "node_modules").symlink_to(tools)
+    done = subprocess.run(["node", "bundler/bundle.js"], cwd=web, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return web
 
@@ -47,7 +48,7 @@ def test_without_a_bundle_the_modules_are_served_as_they_are(web: Path) -> None:
     assert 'src="app.js"' in asked.get("/").text
     answer = asked.get("/player/wire.js")
     assert answer.content == (web / "player" / "wire.js").read_bytes() and answer.headers["cache-control"] == "no-cache"
-    assert asked.get("/bundle.js").status_code == 404
+    assert asked.get("/bundler/bundle.js").status_code == 404
 
 
 def test_a_bundle_takes_the_place_of_the_page_and_the_player(bundled: Path) -> None:

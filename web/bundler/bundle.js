@@ -1,17 +1,18 @@
-// Makes dist/ of the plain modules: what the service gives browsers in their place, in fewer and smaller files. Names
+// Makes ../dist of the plain modules: what the service gives browsers in their place, in fewer and smaller files. Names
 // with a hash change with their content, so they are kept forever. Each lies there compressed, too.
 
 import { build } from "esbuild";
 import { createHash } from "node:crypto";
 import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { basename, extname } from "node:path";
+import { basename, extname, join } from "node:path";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 
-process.chdir(import.meta.dirname);
+const WEB = join(import.meta.dirname, "..");
+process.chdir(WEB);
 const DIST = "dist";
 const FOLDERS = [".", "page", "player"]; // of what is served, as deployments/ingress/page.py has it
 const KINDS = [".html", ".js", ".css", ".svg"];
-const OWN = ["bundle.js", "eslint.config.js"]; // which no browser asks for
+const TOOLS = ["eslint.config.js"]; // which no browser asks for
 const LINKS = /[ ]*<link rel="stylesheet" href="([^"]+)">\n/g;
 
 /** Stands for the modules that were bundled: the service takes no bundle of others. */
@@ -19,7 +20,7 @@ async function sourcesDigest() {
   const found = [];
   for (const folder of FOLDERS) {
     for (const name of await readdir(folder)) {
-      if (KINDS.includes(extname(name)) && !OWN.includes(name)) found.push(folder === "." ? name : `${folder}/${name}`);
+      if (KINDS.includes(extname(name)) && !TOOLS.includes(name)) found.push(folder === "." ? name : `${folder}/${name}`);
     }
   }
   const hash = createHash("sha256");
@@ -29,7 +30,7 @@ async function sourcesDigest() {
 
 await rm(DIST, { recursive: true, force: true });
 await mkdir(DIST);
-const shared = { bundle: true, minify: true, format: "esm", target: "es2023", outdir: DIST, metafile: true };
+const shared = { absWorkingDir: WEB, bundle: true, minify: true, format: "esm", target: "es2023", outdir: DIST, metafile: true };
 
 // The page: one script, one style sheet.
 const page = await readFile("index.html", "utf8");
@@ -37,7 +38,7 @@ const sheets = [...page.matchAll(LINKS)].map(([, href]) => href);
 const built = await build({ ...shared, entryPoints: ["app.js"], entryNames: "[name]-[hash]" });
 const styles = await build({
   ...shared,
-  stdin: { contents: sheets.map((href) => `@import "./${href}";`).join("\n"), loader: "css", resolveDir: "." },
+  stdin: { contents: sheets.map((href) => `@import "./${href}";`).join("\n"), loader: "css", resolveDir: WEB },
   entryNames: "style-[hash]",
   assetNames: "[name]-[hash]",
   loader: { ".svg": "file" },
