@@ -25,6 +25,7 @@ from configs.engines import (
     OpenAIConfig,
     SpeechConfig,
     SupertonicConfig,
+    TranscriptionConfig,
     WeightsConfig,
 )
 from configs.service import (
@@ -74,6 +75,7 @@ __all__ = [
     "SupertonicConfig",
     "StrictModel",
     "TracingConfig",
+    "TranscriptionConfig",
     "WeightsConfig",
     "cache_dir",
     "load_config",
@@ -159,6 +161,7 @@ class AppConfig(StrictModel):
     avatars: AvatarConfig = AvatarConfig()
     weights: WeightsConfig = WeightsConfig()
     speech: SpeechConfig = SpeechConfig()
+    transcription: TranscriptionConfig = TranscriptionConfig()
     lipsync: LipSyncConfig = LipSyncConfig()
     mux: MuxConfig = MuxConfig()
     sessions: SessionsConfig = SessionsConfig()

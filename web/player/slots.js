@@ -10,6 +10,9 @@ export const SEGMENT_FRAMES = 8;
 export const FRAME_MS = 1000 / FPS;
 export const SLOT_S = SEGMENT_FRAMES / FPS;
 
+const HANGUL = /\p{Script=Hangul}/gu;
+const WIDE_LETTER_S = 0.15; // about what it takes to say one
+const LETTER_S = 0.06;
 const SILENT_S = 0.02; // every utterance begins with as much silence, and most with more
 
 /** @param {number} slot */
@@ -63,6 +66,23 @@ export class Run {
       at += bytes.length;
     }
     return whole;
+  }
+
+  /** Seconds of whole segments that wait to be appended. */
+  get inHandS() {
+    let frame = this.next;
+    while ((this.#parts.get(frame) ?? []).reduce((sum, part) => sum + part.nFrames, 0) >= SEGMENT_FRAMES) {
+      frame += SEGMENT_FRAMES;
+    }
+    return (frame - this.next) / FPS;
+  }
+
+  /** Seconds of it that are still to be appended, as far as that is known: by its words, or by its text. */
+  get secondsToCome() {
+    const { text, words } = this.utterance;
+    const wide = text.match(HANGUL)?.length ?? 0;
+    const read = wide * WIDE_LETTER_S + (text.length - wide) * LETTER_S;
+    return Math.max(read, (words.at(-1)?.end_ms ?? 0) / 1000) - this.next / FPS;
   }
 
   /** Of a segment that is not whole, the rest comes no more: all of it comes again. @param {number} frame */

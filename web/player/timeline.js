@@ -2,12 +2,14 @@
 // where the loop stands.
 
 import { asPlayerError } from "./errors.js";
+import { Pace } from "./pace.js";
 import { SegmentBuffer } from "./segment-buffer.js";
 import { Seeks } from "./seeks.js";
 import { FPS, FRAME_MS, pictureAt, pictureFrom, Run, secondsAt, SEGMENT_FRAMES, SLOT_S, slotAt } from "./slots.js";
 import { tick } from "./ticker.js";
 import { UnderrunWatch } from "./underrun.js";
-/** @import { Bytes, IdleLoop, TimelineHooks } from "./types.d.ts" */
+/** @import { IdleLoop } from "./idle-loop.js" */
+/** @import { Bytes, TimelineHooks } from "./types.d.ts" */
 /** @import { Utterance } from "./utterance.js" */
 /** @import { Word } from "../avatar-player.d.ts" */
 
@@ -26,6 +28,8 @@ const EVICT_EVERY_S = 10;
 const SEARCH_SLOTS = 5; // in which the wanted idle frame is looked for
 const END_TOLERANCE_S = 0.005;
 const INTO_RANGE_S = 0.001; // a seek to its very start may fall before it
+const FREE_AHEAD_S = 2; // with so much of its speech in hand, an utterance leaves the line to the idle loop
+const BEFORE_JUMP_S = 0.03; // the picture before a jump of the loop is kept, and fades over the one behind it
 
 export class Timeline {
   #video;
@@ -37,6 +41,8 @@ export class Timeline {
   #seeks;
   #underruns;
   #lateAheadS = LATE_AHEAD_S.least;
+  #pace = new Pace();
+  /** @type {Run | null} */ #held = null; // of which more is gathered before it is heard
   #evictedAt = 0;
   #frameCallback = 0;
   #closed = false;
@@ -103,6 +109,7 @@ export class Timeline {
     const run = this.find(key);
     if (!run || run.cancelled) return;
     run.add(firstFrame, nFrames, bytes);
+    this.#pace.came(run, nFrames);
     this.#pump();
   }
 
@@ -192,9 +199,22 @@ export class Timeline {
       const ahead = secondsAt(this.#slots.edge) - this.#video.currentTime;
       if (!run || !bytes || (ahead > SPEECH_AHEAD_S && this.#segments.inSpeech)) return;
       if (this.#segments.inSpeech) this.#segments.writeSpeech(run, bytes); // speech follows speech
+      else if (this.#mustHold(run)) return;
       else if (run.next === run.entry) this.#join(run, bytes);
       else this.#rejoin(run, bytes);
     }
+  }
+
+  /** On a line that is slower than speech it is better to wait once than at every segment. @param {Run} run */
+  #mustHold(run) {
+    const wantedS = run.closed === null ? this.#pace.wanted(run) : 0;
+    if (run.inHandS >= wantedS) {
+      this.#held = null;
+      return false;
+    }
+    if (this.#held !== run) this.#hooks.holding(run, wantedS);
+    this.#held = run;
+    return true;
   }
 
   /** The first segment after idle. When the loop shows the idle frame before the one that it was drawn on, the clock
@@ -262,6 +282,8 @@ export class Timeline {
     this.#fill(now);
     this.#endRuns(now);
     this.#underruns.poll();
+    if (this.runs.length === 0 || this.#segments.bufferedAhead(now) > FREE_AHEAD_S) this.#segments.loadIdle();
+    this.#coverJump(now);
     this.#evict(now);
     if (document.hidden) this.#show(now, performance.now()); // no frames are painted, but the sound goes on
     this.#hooks.tick();
@@ -276,6 +298,14 @@ export class Timeline {
     const hidden = awaited ? LATE_AHEAD_S.most : HIDDEN_AHEAD_S;
     const wanted = document.hidden ? hidden : seen;
     while (this.#segments.bufferedAhead(now) < wanted * this.#video.playbackRate) this.#segments.writeIdle();
+  }
+
+  /** @param {number} now */
+  #coverJump(now) {
+    const { jump } = this.#segments;
+    if (jump === null || now < secondsAt(jump) - BEFORE_JUMP_S) return;
+    this.#segments.jump = null;
+    if (now < secondsAt(jump)) this.#hooks.seeking("start");
   }
 
   /** @param {number} now */
