@@ -21,14 +21,16 @@ from museserve.messages import ByteArray
 from museserve.timebase import FPS, SEGMENT_FRAMES, SPEECH_SAMPLES_PER_FRAME
 
 RUN_IN = 4 * SEGMENT_FRAMES  # frames before the loop's first, from which it takes what stands still
-MOST_BYTES = 1.0  # a second for each pixel of the picture; a portrait has half of it, a noisy clip would have many times as much
+MOST_BYTES = 1.0  # a second for each pixel of the picture, key frames in each segment; a portrait has a third of it, a noisy clip would have many times as much
 COARSER, COARSEST = 3, 40  # steps of the quantiser, and its end
 
 
 @dataclass(frozen=True)
 class IdleLoop:
     """init: the same bytes that speech of this size and config begins with. segments: one fragment of 8 silent frames each, all at
-    decode time 0; whoever plays them adds the time. mp4: the loop as a finished file, both tracks equally long.
+    decode time 0; whoever plays them adds the time. Each begins with a key frame, so that it may follow anything. steady: the same
+    pictures for whoever saw the segment before, without a key frame, which would show as a pulse: the first follows the last.
+    mp4: the loop as a finished file, both tracks equally long.
 
     shown: I420 uint8 like the background, its frames as the loop shows them (of a frame that comes twice, the first time): speech that is drawn
     on them follows the loop with no jump. crf: the quantiser, which speech must have as well.
@@ -36,6 +38,7 @@ class IdleLoop:
 
     init: bytes
     segments: tuple[bytes, ...]
+    steady: tuple[bytes, ...]
     mp4: bytes
     shown: ByteArray
     crf: int
@@ -56,25 +59,30 @@ def encode_idle(background: ByteArray, config: MediaConfig, order: NDArray[np.in
     most = MOST_BYTES * len(order) / FPS * background[0].size / 1.5
     while True:
         loop = _encode(background, config, order)
-        with av.open(io.BytesIO(loop.mp4), "r") as film:
-            pictures = sum(packet.size for packet in film.demux(video=0))
-        if pictures <= most or config.crf + COARSER > COARSEST:
+        if sum(map(len, loop.segments)) <= most or config.crf + COARSER > COARSEST:
             return loop
         config = config.model_copy(update={"crf": config.crf + COARSER})
 
 
 def _encode(background: ByteArray, config: MediaConfig, order: NDArray[np.integer[Any]]) -> IdleLoop:
-    n = len(order)
     shown = background.copy()
-    with FragmentEncoder(background.shape[2], background.shape[1] * 2 // 3, config) as encoder:
+    pictures = list(_steady(shown, config, order))
+    init, segments = _fragments(pictures, config, SEGMENT_FRAMES)
+    # Twice: what follows the last segment is the first.
+    _, running = _fragments(pictures * 2, config, 2 * len(order))
+    steady = running[len(pictures) :]
+    whole = io.BytesIO()
+    to_mp4([init, *(moved(segment, i * SEGMENT_FRAMES) for i, segment in enumerate([segments[0], *steady[1:]]))], whole)
+    return IdleLoop(init, tuple(segments), tuple(steady), whole.getvalue(), shown, config.crf)
+
+
+def _fragments(pictures: list[list[ByteArray]], config: MediaConfig, key_frames: int) -> tuple[bytes, list[bytes]]:
+    """The init segment, and the segments in silence, each at decode time 0."""
+    n, (height, width) = len(pictures) * SEGMENT_FRAMES, pictures[0][0].shape
+    with FragmentEncoder(width, height * 2 // 3, config, key_frames=key_frames) as encoder:
         encoder.push_audio(np.zeros(n * SPEECH_SAMPLES_PER_FRAME, np.float32))
         encoder.finish_audio(n)
-        running = [encoder.encode(pictures) for pictures in _steady(shown, config, order)]
-        init = encoder.init_segment
-    whole = io.BytesIO()
-    to_mp4([init, *running], whole)
-    segments = tuple(moved(segment, -i * SEGMENT_FRAMES) for i, segment in enumerate(running))
-    return IdleLoop(init, segments, whole.getvalue(), shown, config.crf)
+        return encoder.init_segment, [moved(encoder.encode(segment), -i * SEGMENT_FRAMES) for i, segment in enumerate(pictures)]
 
 
 def _steady(shown: ByteArray, config: MediaConfig, order: NDArray[np.integer[Any]]) -> Iterator[list[ByteArray]]:
@@ -99,7 +107,7 @@ class _Screen:
 
     def __init__(self, width: int, height: int, config: MediaConfig) -> None:
         self._encoder = av.CodecContext.create("libx264", "w")
-        set_up_video(self._encoder, width, height, config)
+        set_up_video(self._encoder, width, height, config, 2**16)  # none but the first
         self._decoder = av.CodecContext.create("h264", "r")
         self._decoder.thread_count = 1  # each picture comes out of the call that its packet goes into
         self._frames = 0

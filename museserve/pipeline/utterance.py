@@ -295,6 +295,7 @@ class UtterancePipeline:
             await _unless_failed(self._sound_for(n), self._work[:1])
         began = time.perf_counter()
         async with self._encoding:
+            key = self._encoder.key_next
             encode = partial(self._compose_and_encode, first, crops, weights)
             data = await self._executor.run(self._due_s(first), encode)
         self.timings.encode_ms += (time.perf_counter() - began) * 1e3
@@ -302,9 +303,9 @@ class UtterancePipeline:
         self.timings.mark("encode")
         if self._encoded is not None:
             self._encoded(n, began)
-        return self._sent(self._encoder.init_segment + data if first == self._plan.first_frame else data, first, n)
+        return self._sent(self._encoder.init_segment + data if first == self._plan.first_frame else data, first, n, key)
 
-    def _sent(self, data: bytes, first: int, n: int) -> Fragment:
+    def _sent(self, data: bytes, first: int, n: int, key: bool = False) -> Fragment:
         words = tuple(self._buffer.words[self._words_sent :])
         self._words_sent += len(words)
         head = None
@@ -312,7 +313,7 @@ class UtterancePipeline:
             self.timings.mark("first_fragment")
             timings_ms = {stage: round(ms, 1) for stage, ms in self.timings.first_ms.items()}
             head = FragmentHead(self._encoder.codecs, timings_ms, self.speech_engine, self.notice)
-        return Fragment(data, first, n, words, self.total_frames, head)
+        return Fragment(data, first, n, words, self.total_frames, head, key)
 
     def _number(self, frame: int) -> int:
         """The background frame under frame `frame` of the utterance."""

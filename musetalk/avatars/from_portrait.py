@@ -24,7 +24,7 @@ from musetalk.faces.quality import FaceReport, assess_portrait
 
 logger = logging.getLogger(__name__)
 
-PREPARATION = 3  # of what this file does: raise it with any change to what it stores
+PREPARATION = 4  # of what this file does: raise it with any change to what it stores
 KEPT_LIBRARIES = ("av", "mediapipe")  # what encoded the idle loop and found the landmarks
 
 
