@@ -2,8 +2,8 @@
 
 Everything rests on the segment: 8 frames are exactly 15 AAC frames. A stream begins with a key frame (IDR), so that it can follow any other,
 whichever encoder made it; after that there is one every `KEY_FRAMES`, for whoever seeks. Key frames are most of what a talking face costs: with one in
-every segment it would be twice as much. All pictures have one quantiser: left to the rate control, key frames would have
-others than the pictures before them, and the first of an utterance one of its own.
+every segment it would be twice as much. All pictures have one quantiser, left to no rate control, but for key frames: what they show differs from the
+picture before only by their error, so it is made smaller.
 
 Of the AAC encoder's delay nothing is left in the stream: its input runs 2,048 samples ahead of the pictures, and its priming packet is
 dropped. That packet holds half of the overlap of the first 1,024 samples, which would come out aliased; they are therefore silent.
@@ -42,9 +42,10 @@ WARM_FRAMES = 2 * SEGMENT_FRAMES  # whose sound the AAC encoder hears before the
 # Pictures are sRGB turned to YUV with the BT.601 matrix in limited range. Players take the tags at their word.
 COLOR_TAGS = {"colorspace": 6, "color_range": 1, "color_primaries": 1, "color_trc": 13}
 
-# One quantiser for all pictures, a little finer where a block is smooth: there its errors show. Block borders are smoothed from a quantiser of 20 on,
-# where they show on skin; below that it would only change what was already right.
-STEADY = "qcomp=1:ipratio=1:aq-mode=1:aq-strength=0.5:no-deblock=0:deblock=-2,-2"
+KEY_FINER = 3  # steps of the quantiser; 3 steps are a factor of 1.4
+# A little finer where a block is smooth, too: there errors show. Block borders are smoothed from a quantiser of 20 on, where they show on skin; below
+# that it would only change what was already right.
+STEADY = "qcomp=1:ipratio=1.4:aq-mode=1:aq-strength=0.5:no-deblock=0:deblock=-2,-2"
 # The fastest preset has no 4x4 prediction in key frames, no arithmetic coding and whole-pixel motion alone, and no option gives them back: for a head
 # that sways by parts of a pixel that is twice the bytes. So "ultrafast" is the next preset without all else that costs time.
 WITHOUT = "subme=1:weightp=0:partitions=none"
@@ -217,9 +218,10 @@ def set_up_video(codec: VideoCodecContext, width: int, height: int, config: Medi
     codec.thread_count = config.threads
     for name, value in COLOR_TAGS.items():
         setattr(codec, name, value)
-    preset, params = config.preset, STEADY
+    # The ratio is that to the pictures before: the first one has none.
+    preset, params = config.preset, f"{STEADY}:zones=0,0,q={max(config.crf - KEY_FINER, 0)}"
     if preset == "ultrafast":
-        preset, params = "superfast", f"{STEADY}:{WITHOUT}"
+        preset, params = "superfast", f"{params}:{WITHOUT}"
     codec.options = {
         "preset": preset,
         "x264-params": params,
