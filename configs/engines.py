@@ -32,6 +32,20 @@ class SpeechConfig(StrictModel):
     first_clause_chars: int = Field(48, ge=8, description="the first piece to synthesise is cut at a clause border near this length")
 
 
+class TranscriptionConfig(StrictModel):
+    """A server that writes down recorded speech, by OpenAI's contract. What is recorded leaves the service only where one is set."""
+
+    base_url: str | None = Field(None, description="any OpenAI-compatible server, https://api.openai.com/v1 too; None = nothing is written down")
+    api_key: SecretStr | None = Field(None, description="None = OPENAI_API_KEY")
+    model: str = "whisper-1"
+    timeout_s: float = Field(60.0, gt=0, description="longest wait for a transcript")
+    max_retries: int = Field(1, ge=0, le=10, description="tries again on 408, 409, 429, 5xx and connection errors")
+
+    @property
+    def chosen(self) -> bool:
+        return self.base_url is not None
+
+
 class AnimatorConfig(StrictModel):
     drive: Literal["mix", "phonemes", "sound"] = Field("mix", description="what moves the lips when phonemes are known; without them always sound")
     threads: int = Field(1, ge=1, le=16, description="frames of one batch drawn side by side")

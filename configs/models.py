@@ -24,6 +24,7 @@ from configs.engines import (
     MuxConfig,
     OpenAIConfig,
     SpeechConfig,
+    TranscriptionConfig,
     WeightsConfig,
 )
 from configs.service import (
@@ -70,6 +71,7 @@ __all__ = [
     "ServerConfig",
     "SessionsConfig",
     "SpeechConfig",
+    "TranscriptionConfig",
     "StrictModel",
     "TracingConfig",
     "WeightsConfig",
@@ -157,6 +159,7 @@ class AppConfig(StrictModel):
     avatars: AvatarConfig = AvatarConfig()
     weights: WeightsConfig = WeightsConfig()
     speech: SpeechConfig = SpeechConfig()
+    transcription: TranscriptionConfig = TranscriptionConfig()
     lipsync: LipSyncConfig = LipSyncConfig()
     mux: MuxConfig = MuxConfig()
     sessions: SessionsConfig = SessionsConfig()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+import museserve
 from museserve.app.commands import avatars, cache, keys, weights
 from museserve.app.commands.terminal import ConfigOption, bar, call, log_to_stderr, note, read_file, settings_of, store_of
 from museserve.errors import MuseserveError, RequestError
@@ -41,6 +42,20 @@ app.add_typer(avatars.app, name="avatar")
 app.add_typer(cache.app, name="cache")
 app.add_typer(weights.app, name="weights")
 app.add_typer(keys.app, name="keys")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"museserve {museserve.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _all_commands(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version and end")] = False,
+) -> None:
+    pass
+
 
 AvatarOption = Annotated[str, typer.Option(help="id of an avatar, or man / woman", show_default="the configured one")]
 VoiceOption = Annotated[str, typer.Option(help="id of a voice; auto = one that fits the avatar")]

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 import tests.conftest as common
 from deployments.ingress.page import folder
@@ -207,3 +207,33 @@ def test_a_microphone_that_is_not_wanted_any_more_is_let_go(open_stage: Callable
     }"""
     # Only pages on https or localhost have a microphone.
     assert stage.js(late) is True
+
+
+def test_the_face_lives_from_three_segments_on_while_the_rest_is_on_its_way(open_stage: Callable[..., Stage]) -> None:
+    """On a line that gives no more for a while: the loop goes round what is there, speech joins it, and the rest is asked for by ranges."""
+    stage = open_stage()
+    asked: list[str] = []
+    held: list[Route] = []
+
+    def idle(route: Route) -> None:
+        asked.append(route.request.headers["range"])
+        if len(asked) == 1:
+            route.continue_()
+        else:
+            held.append(route)
+
+    stage.page.route("**/idle.segments**", idle)
+    stage.connect()
+    stage.unlock()
+    stage.until(f"{VIDEO}.currentTime > 3")  # the first request brought about one second
+    content = "player.internals.timeline.contentAt"
+    phases = set(stage.js(f"[...Array(9).keys()].map((slot) => {content}(slot * 0.32 + 0.1)?.phase)"))
+    assert phases <= {0, 8, 16, 24, 32} and stage.ranges() == 1, phases
+    assert stage.speak(SHORT)["outcome"] == "finished"
+    assert stage.ranges() == 1
+    assert len(held) == 1, "one request at a time"
+    stage.page.unroute("**/idle.segments**")
+    held[0].continue_()
+    stage.until(f"{content}({VIDEO}.currentTime).phase > 64", 60)
+    firsts = [int(one.removeprefix("bytes=").split("-")[0]) for one in asked]
+    assert firsts[0] == 0 < firsts[1], "what is there is not asked for again"

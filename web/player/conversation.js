@@ -2,14 +2,16 @@
 
 import { Connection } from "./connection.js";
 import { asPlayerError, messageOf, PlayerError } from "./errors.js";
+import { loadIdle } from "./idle-loop.js";
 import { attach, canStream } from "./media.js";
 import { Outgoing } from "./outgoing.js";
 import { SEGMENT_FRAMES } from "./slots.js";
 import { Timeline } from "./timeline.js";
 import { deferred } from "./utterance.js";
-import { FLAG_ENDS, FLAG_INIT, loadIdle } from "./wire.js";
+import { FLAG_ENDS, FLAG_INIT } from "./wire.js";
 /** @import { ReadyDetail } from "../avatar-player.d.ts" */
-/** @import { Deferred, Failure, Fragment, IdleLoop, Interrupted, Ready, ServerMessage } from "./types.d.ts" */
+/** @import { IdleLoop } from "./idle-loop.js" */
+/** @import { Deferred, Failure, Fragment, Interrupted, Ready, ServerMessage } from "./types.d.ts" */
 /** @import { PersonState, SpokenPart, Started, Transport, TransportOptions, WordsMessage } from "./types.d.ts" */
 /** @import { Utterance } from "./utterance.js" */
 
@@ -130,6 +132,10 @@ export class Conversation {
         fragment: (fragment) => {
           if (connection === this.#connection) this.#addFragment(fragment);
           else if (connection === this.#left?.connection) this.#addLateFragment(fragment);
+        },
+        busy: () => connection === this.#connection && this.#outgoing.busy,
+        quiet: (quiet) => {
+          if (connection === this.#connection && !this.#lost) this.#hooks.quiet(quiet);
         },
         lost: () => this.#connectionLost(connection),
         gone: (error) => {
@@ -334,8 +340,8 @@ export class Conversation {
   }
 
   /** @param {Utterance} utterance @param {Started} message */
-  #started(utterance, { first_frame: firstFrame, phase, grid, cached, notice, timings_ms: timings }) {
-    utterance.cached = cached;
+  #started(utterance, { first_frame: firstFrame, phase, grid, cached, speech_engine, notice, timings_ms: timings }) {
+    Object.assign(utterance, { cached, voice: speech_engine });
     utterance.timings ??= timings;
     utterance.waiting = false;
     if (utterance.key !== null) this.timeline?.begin(utterance.key, utterance, { firstFrame, grid, phase });

@@ -5,7 +5,8 @@ import { delayPictures, pictureTimescale } from "./mp4.js";
 import { secondsAt, SEGMENT_FRAMES, slotAt, Slots } from "./slots.js";
 import { SourceBufferQueue } from "./source-buffer-queue.js";
 /** @import { Run } from "./slots.js" */
-/** @import { Bytes, IdleLoop } from "./types.d.ts" */
+/** @import { IdleLoop } from "./idle-loop.js" */
+/** @import { Bytes } from "./types.d.ts" */
 
 const LEAD_STEP_S = 0.005; // a whole number of microseconds and of the pictures' ticks
 const LEAD_STEPS_MAX = 60;
@@ -16,6 +17,7 @@ export class SegmentBuffer {
   #timescale;
   #nextLeadS = 0; // from the next silence on
   leadS = 0; // how far the sound lies before its pictures
+  /** @type {number | null} */ jump = null; // the last slot at which the picture jumps, as the loop's next was missing
 
   /** @param {HTMLVideoElement} video @param {MediaSource} source @param {IdleLoop} idle
    * @param {(error: unknown) => void} fail */
@@ -71,8 +73,14 @@ export class SegmentBuffer {
 
   writeIdle() {
     const slot = this.slots.edge;
-    const number = Math.round(this.slots.phaseAt(slot) / SEGMENT_FRAMES) % this.#idle.segments.length;
-    const bytes = this.#idle.segments[number];
+    let number = this.#idleAt(slot);
+    let bytes = this.#idle.segment(number);
+    if (!bytes) {
+      // The first ones are there before there is a timeline.
+      number = 0;
+      bytes = /** @type {Bytes} */ (this.#idle.segment(0));
+      this.jump = slot;
+    }
     if (this.#nextLeadS !== this.leadS && slot > 0 && !this.inSpeech) {
       // Between silences. What becomes shorter would leave a hole in the sound: it is filled first.
       if (this.#nextLeadS < this.leadS) this.#write(bytes, slot, 0);
@@ -81,6 +89,16 @@ export class SegmentBuffer {
     }
     this.#write(bytes, slot, 0);
     this.slots.put(slot, null, 0, number * SEGMENT_FRAMES);
+  }
+
+  /** Has the idle loop load more of itself, from where it goes on. */
+  loadIdle() {
+    this.#idle.loadFrom(this.#idleAt(this.slots.edge));
+  }
+
+  /** The number of the idle segment that belongs into a slot. @param {number} slot */
+  #idleAt(slot) {
+    return Math.round(this.slots.phaseAt(slot) / SEGMENT_FRAMES) % this.#idle.length;
   }
 
   /** The next segment of a run. @param {Run} run @param {Bytes} bytes */

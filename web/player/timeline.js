@@ -7,7 +7,8 @@ import { Seeks } from "./seeks.js";
 import { FPS, FRAME_MS, pictureAt, pictureFrom, Run, secondsAt, SEGMENT_FRAMES, SLOT_S, slotAt } from "./slots.js";
 import { tick } from "./ticker.js";
 import { UnderrunWatch } from "./underrun.js";
-/** @import { Bytes, IdleLoop, TimelineHooks } from "./types.d.ts" */
+/** @import { IdleLoop } from "./idle-loop.js" */
+/** @import { Bytes, TimelineHooks } from "./types.d.ts" */
 /** @import { Utterance } from "./utterance.js" */
 /** @import { Word } from "../avatar-player.d.ts" */
 
@@ -26,6 +27,8 @@ const EVICT_EVERY_S = 10;
 const SEARCH_SLOTS = 5; // in which the wanted idle frame is looked for
 const END_TOLERANCE_S = 0.005;
 const INTO_RANGE_S = 0.001; // a seek to its very start may fall before it
+const FREE_AHEAD_S = 2; // with so much of its speech in hand, an utterance leaves the line to the idle loop
+const BEFORE_JUMP_S = 0.03; // the picture before a jump of the loop is kept, and fades over the one behind it
 
 export class Timeline {
   #video;
@@ -262,6 +265,8 @@ export class Timeline {
     this.#fill(now);
     this.#endRuns(now);
     this.#underruns.poll();
+    if (this.runs.length === 0 || this.#segments.bufferedAhead(now) > FREE_AHEAD_S) this.#segments.loadIdle();
+    this.#coverJump(now);
     this.#evict(now);
     if (document.hidden) this.#show(now, performance.now()); // no frames are painted, but the sound goes on
     this.#hooks.tick();
@@ -276,6 +281,14 @@ export class Timeline {
     const hidden = awaited ? LATE_AHEAD_S.most : HIDDEN_AHEAD_S;
     const wanted = document.hidden ? hidden : seen;
     while (this.#segments.bufferedAhead(now) < wanted * this.#video.playbackRate) this.#segments.writeIdle();
+  }
+
+  /** @param {number} now */
+  #coverJump(now) {
+    const { jump } = this.#segments;
+    if (jump === null || now < secondsAt(jump) - BEFORE_JUMP_S) return;
+    this.#segments.jump = null;
+    if (now < secondsAt(jump)) this.#hooks.seeking("start");
   }
 
   /** @param {number} now */

@@ -61,6 +61,7 @@ export interface TransportOptions {
 
 export interface TransportHooks {
   ready(detail: ReadyDetail): void;
+  quiet(quiet: boolean): void;
   lost(): void;
   failed(error: PlayerError): void;
   notice(code: NoticeDetail["code"], message: string, id?: string): void;
@@ -102,13 +103,6 @@ export interface SlotContent {
 
 export type Timer = ReturnType<typeof setTimeout>;
 export type Bytes = Uint8Array<ArrayBuffer>;
-
-export interface IdleLoop {
-  codecs: string;
-  frames: number;
-  init: Bytes;
-  segments: Bytes[];
-}
 
 // --- messages to the service -------------------------------------------------------------------------------
 
@@ -198,6 +192,7 @@ export interface Started extends OfUtterance {
   phase: number;
   grid: number;
   cached: "no" | "speech" | "segments";
+  speech_engine: string;
   notice: string;
   timings_ms: Record<string, number>;
 }
@@ -234,6 +229,10 @@ export interface ConnectionHooks {
   caughtUp(): void;
   message(message: ServerMessage): void;
   fragment(fragment: Fragment): void;
+  /** Something is waited for. */
+  busy(): boolean;
+  /** The service says nothing although something is waited for; then, that it does again. */
+  quiet(quiet: boolean): void;
   lost(code: number): void;
   gone(error: PlayerError): void;
 }

@@ -20,11 +20,12 @@ PurposeOption = Annotated[
     Purpose | None,
     typer.Option("--for", help="MuseTalk 1.5 or 1.0, GFPGAN's sharper faces, the small decoder", show_default="the configured version"),
 ]
+AnyPurposeOption = Annotated[Purpose | None, typer.Option("--for", help="only those that this needs", show_default="all")]
 NamesArgument = Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="as `weights list` names them", show_default="all of --for")]
 
 
 @app.command("list")
-def list_weights(purpose: PurposeOption = None, config: ConfigOption = "local") -> None:
+def list_weights(purpose: AnyPurposeOption = None, config: ConfigOption = "local") -> None:
     """Print every model file: whether it is there, its size, what needs it, its licence and where it comes from."""
     from musetalk.weights.folder import WeightsFolder
 
