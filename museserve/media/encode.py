@@ -1,9 +1,9 @@
 """One utterance as H.264 + AAC in fragments of MP4 that join without a gap.
 
-Everything rests on the segment: 8 frames are exactly 15 AAC frames. A stream begins with a key frame (IDR), so that it can follow any other,
-whichever encoder made it; after that there is one every `KEY_FRAMES`, for whoever seeks. Key frames are most of what a talking face costs: with one in
-every segment it would be twice as much. All pictures have one quantiser, left to no rate control, but for key frames: what they show differs from the
-picture before only by their error, so it is made smaller.
+Everything rests on the segment: 8 frames are exactly 15 AAC frames. A stream begins with a key frame (IDR), so that it can follow any other, whichever
+encoder made it; after that there is one every `KEY_FRAMES`, for whoever seeks, and one for a viewer who has run dry. Key frames are most of what a
+talking face costs: with one in every segment it would be twice as much. All pictures have one quantiser, left to no rate control, but for key frames:
+what they show differs from the picture before by their error alone, so it is made smaller.
 
 Of the AAC encoder's delay nothing is left in the stream: its input runs 2,048 samples ahead of the pictures, and its priming packet is
 dropped. That packet holds half of the overlap of the first 1,024 samples, which would come out aliased; they are therefore silent.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from configs.models import MediaConfig
@@ -78,7 +79,7 @@ class FragmentEncoder:
         self._template = open_init(sink)
         self._video = self._template.add_stream("libx264", rate=FPS)
         set_up_video(self._video.codec_context, width, height, config, key_frames)
-        self._first_frame, self._key_frames = first_frame, key_frames
+        self._key_at, self._key_frames = first_frame, key_frames  # the next key frame, at the latest
         self._audio = _add_audio(self._template, config)
         self._template.start_encoding()
         self.init_segment = sink.take()
@@ -129,11 +130,12 @@ class FragmentEncoder:
             frames = min(frames, self._total)
         return max(frames - self.frames_encoded, 0)
 
-    def encode(self, frames: Sequence[ByteArray] | ByteArray) -> bytes:
+    def encode(self, frames: Sequence[ByteArray] | ByteArray, key: bool = False) -> bytes:
         """The next frames as one fragment: moof + mdat with n pictures and the AAC frames that end with them.
 
         Args:
             frames: I420 uint8 (n, h * 3 // 2, w), C-contiguous, 1 <= n <= `frames_ready()`, all in one segment.
+            key: begin with a key frame even where none is due.
         Raises:
             ValueError: not so.
             RenderError: the encoder failed.
@@ -147,21 +149,24 @@ class FragmentEncoder:
             if frame.shape != (self.height * 3 // 2, self.width) or frame.dtype != np.uint8:
                 raise ValueError(f"frame {first + i} is {frame.dtype} {frame.shape}, expected I420 uint8 ({self.height * 3 // 2}, {self.width})")
         try:
-            pictures = [packet for i, frame in enumerate(frames) for packet in self._encode_picture(frame, first + i)]
+            key |= self.key_next
+            pictures = [packet for i, frame in enumerate(frames) for packet in self._encode_picture(frame, first + i, key and i == 0)]
             audio = self._encode_audio((first + n) * OUTPUT_SAMPLES_PER_FRAME // AAC_FRAME)
             data = mux_fragment(self._fragments, [(self._video, pictures), (self._audio, audio)])
         except av.FFmpegError as error:
             raise RenderError(f"encoding frames {first}..{first + n - 1} failed: {error}") from error
-        if len(pictures) != n or self.key_next != pictures[0].is_keyframe:
+        if len(pictures) != n or key != pictures[0].is_keyframe:
             raise RenderError(f"the encoder gave {len(pictures)} pictures for frames {first}..{first + n - 1}, or no key frame where one belongs")
+        if key:
+            self._key_at = first + self._key_frames
         self.frames_encoded += n
         self._fragments += 1
         return data
 
     @property
     def key_next(self) -> bool:
-        """Whether the next frame is a key frame."""
-        return (self.frames_encoded - self._first_frame) % self._key_frames == 0
+        """Whether the next frame is a key frame in any case."""
+        return self.frames_encoded == self._key_at
 
     def close(self) -> None:
         """Free the encoders. Nothing is flushed: what was not asked for is not part of the stream."""
@@ -174,10 +179,12 @@ class FragmentEncoder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _encode_picture(self, frame: ByteArray, number: int) -> list[Packet[VideoStream]]:
+    def _encode_picture(self, frame: ByteArray, number: int, key: bool) -> list[Packet[VideoStream]]:
         picture = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), format="yuv420p")  # a view: nothing is copied
         picture.pts = number
         picture.time_base = Fraction(1, FPS)
+        if key:
+            picture.pict_type = PictureType.I
         return list(self._video.encode(picture))
 
     def _encode_audio(self, end: int) -> list[Packet[AudioStream]]:
@@ -230,6 +237,7 @@ def set_up_video(codec: VideoCodecContext, width: int, height: int, config: Medi
         "crf": str(config.crf),
         "g": str(key_frames),
         "keyint_min": str(SEGMENT_FRAMES),
+        "forced-idr": "1",
         "sc_threshold": "0",
         "bf": "0",
     }

@@ -17,7 +17,8 @@ from museserve.media.mp4 import to_mp4
 from museserve.messages import ByteArray
 from museserve.timebase import FPS, SEGMENT_FRAMES, SPEECH_SAMPLES_PER_FRAME
 
-MOST_BYTES = 1.0  # a second for each pixel of the picture, key frames in each segment; a portrait has a third of it, a noisy clip would have many times as much
+# A second for each pixel of the picture, with a key frame in each segment; a portrait has a third of it, a noisy clip would have many times as much.
+MOST_BYTES = 1.0
 COARSER, COARSEST = 3, 40  # steps of the quantiser, and its end
 
 
@@ -65,8 +66,8 @@ def _encode(background: ByteArray, config: MediaConfig, order: NDArray[np.intege
     # Twice: what follows the last segment is the first.
     init, running = _fragments([background[number] for number in (*order, *order)], config, 2 * len(order))
     shown = background.copy()
-    seen = _decoded(init, running)
-    for number, picture in zip(order[::-1], seen[:-len(order)-1:-1], strict=True):  # of a frame that comes twice, the first time is kept
+    seen = _decoded(init, running)[len(order) :]
+    for number, picture in reversed(list(zip(order, seen, strict=True))):
         shown[number] = picture
     steady = running[n:]
     # Drawn after what is seen, so that whoever comes from elsewhere sees nearly the same.

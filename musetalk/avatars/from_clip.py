@@ -128,7 +128,7 @@ def again_from_frames(
     meta, idle, settings = avatar.meta, avatar.idle, avatar.meta.settings
     if avatar.track is None or idle is None:
         raise EngineError(f"avatar {meta.id!r} lacks its landmarks or its idle loop; make it again from its clip")
-    if meta.crf is None:
+    if meta.crf is None or not meta.idle_steady:
         loop = encode_idle(avatar.frames, media, avatar.order)
         settings = content_version(stamp(PREPARATION, *KEPT_LIBRARIES), settings)
     else:

@@ -83,8 +83,8 @@ def is_current(meta: AvatarMeta, networks: PartsEncoder | None = None) -> bool:
     if networks is not None and meta.engines.get(MUSETALK) != networks.version:
         return False
     if meta.source == "clip":
-        return networks is None or meta.crf is not None
-    return meta.crf is not None and meta.engines.get(ANIMATOR) == from_portrait.animator_version()
+        return networks is None or bool(meta.idle_steady)
+    return bool(meta.idle_steady) and meta.engines.get(ANIMATOR) == from_portrait.animator_version()
 
 
 def renew(
