@@ -1,9 +1,9 @@
 """One utterance as H.264 + AAC in fragments of MP4 that join without a gap.
 
-Everything rests on the segment: 8 frames are exactly 15 AAC frames. A stream begins with a key frame (IDR), so that it can follow any other, whichever
-encoder made it; after that there is one every `KEY_FRAMES`, for whoever seeks, and one for a viewer who has run dry. Key frames are most of what a
-talking face costs: with one in every segment it would be twice as much. All pictures have one quantiser, left to no rate control, but for key frames:
-what they show differs from the picture before by their error alone, so it is made smaller.
+Everything rests on the segment: 8 frames are exactly 15 AAC frames. A stream begins with a key frame (IDR), so that it can follow any other,
+whichever encoder made it; after that there is one every `KEY_FRAMES`, for whoever seeks, and one for a viewer who has run dry. Key frames are most
+of what a talking face costs: with one in every segment it would be twice as much. All pictures have one quantiser, left to no rate control, but for
+key frames: what they show differs from the picture before by their error alone, so it is made smaller.
 
 Of the AAC encoder's delay nothing is left in the stream: its input runs 2,048 samples ahead of the pictures, and its priming packet is
 dropped. That packet holds half of the overlap of the first 1,024 samples, which would come out aliased; they are therefore silent.
