@@ -316,6 +316,7 @@ class Fragment:
     words: those that became known since the piece before. total_frames: of the whole utterance, once its last speech
     is there, else None; no more words come then. head: on the first fragment only.
     n_frames: 0 only where `VideoRequest.first_frame` lies at or beyond the end; `data` is then the init segment alone.
+    key: the first picture is a key frame: what was before it need not be there.
     """
 
     data: bytes
@@ -324,6 +325,7 @@ class Fragment:
     words: tuple[Word, ...] = ()
     total_frames: int | None = None
     head: FragmentHead | None = None
+    key: bool = False
 
     @property
     def words_final(self) -> bool:

@@ -47,7 +47,8 @@ def media_of(avatar: Avatar) -> dict[str, Any]:
 
 
 def packed(avatar: Avatar) -> bytes:
-    """u32 length of the index, the index as JSON, the init segment, the segments in order; each segment begins at decode time 0."""
+    """u32 length of the index, the index as JSON, the init segment, then segments that begin at decode time 0: the first with its key frame, all
+    of those without, and the rest of those with one. So the loop can be shown when the first fifth of it is there."""
     idle = stored_idle(avatar)
     index = {
         "avatar": name_of(avatar.ref.id),
@@ -57,6 +58,7 @@ def packed(avatar: Avatar) -> bytes:
         "digital_source_type": Origin(avatar.ref.id, avatar.ref.version, not avatar.meta.builtin, SILENT, "").source_type,
         "init": len(idle["init"]),
         "segments": [len(segment) for segment in idle["segments"]],
+        "steady": [len(segment) for segment in idle["steady"]],
     }
     head = json.dumps(index).encode()
-    return b"".join([LENGTH.pack(len(head)), head, idle["init"], *idle["segments"]])
+    return b"".join([LENGTH.pack(len(head)), head, idle["init"], *idle["segments"][:1], *idle["steady"], *idle["segments"][1:]])

@@ -8,7 +8,7 @@ import { Outgoing } from "./outgoing.js";
 import { SEGMENT_FRAMES } from "./slots.js";
 import { Timeline } from "./timeline.js";
 import { deferred } from "./utterance.js";
-import { FLAG_ENDS, FLAG_INIT } from "./wire.js";
+import { FLAG_ENDS, FLAG_INIT, FLAG_KEY } from "./wire.js";
 /** @import { ReadyDetail } from "../avatar-player.d.ts" */
 /** @import { IdleLoop } from "./idle-loop.js" */
 /** @import { Deferred, Failure, Fragment, Interrupted, Ready, ServerMessage } from "./types.d.ts" */
@@ -292,7 +292,7 @@ export class Conversation {
     if (key === null) return;
     const frames = firstFrame + nFrames;
     utterance.frames = frames - (frames % SEGMENT_FRAMES);
-    this.timeline?.add(key, firstFrame, nFrames, data);
+    this.timeline?.add(key, firstFrame, nFrames, data, Boolean(flags & FLAG_KEY));
     if (frames === SEGMENT_FRAMES) this.#outgoing.firstSegmentArrived(utterance);
     if (flags & FLAG_ENDS) {
       utterance.whole = true;

@@ -4,9 +4,9 @@ import { PlayerError, request } from "./errors.js";
 /** @import { Credentials } from "./credentials.js" */
 /** @import { Bytes } from "./types.d.ts" */
 
-const FIRST_BYTES = 160 * 1024; // of the usual size, the index and three segments
+const FIRST_BYTES = 96 * 1024; // of the usual size, the index and a third of the loop
 const FIRST_SEGMENTS = 3; // to begin with
-const MORE_SEGMENTS = 4; // in one request: it competes with speech that is asked for meanwhile
+const MORE_BYTES = 128 * 1024; // in one request: it competes with speech that is asked for meanwhile
 const AGAIN_MS = 1_000; // after a request that failed
 
 /** @type {Map<string, Promise<IdleLoop>>} a URL names a version: what it gives never changes */
@@ -26,23 +26,26 @@ export function loadIdle(url, credentials) {
 export class IdleLoop {
   #url;
   #credentials;
-  /** @type {number[]} */ #cuts; // where each segment begins, and the last one ends
-  /** @type {(Bytes | undefined)[]} */ #segments;
+  // In the order of the file: the first segment with its key frame, all of those without, the rest of those with one.
+  /** @type {number[]} */ #cuts; // where each begins, and the last one ends
+  /** @type {(Bytes | undefined)[]} */ #parts;
   #loading = false;
   #notBefore = 0; // performance.now()
 
   /** @param {string} url @param {Credentials} credentials
-   * @param {{ codecs: string, frames: number, init: number, segments: number[] }} index @param {number} at its end
-   * @param {Bytes} body from its beginning */
+   * @param {{ codecs: string, frames: number, init: number, segments: number[], steady: number[] }} index
+   * @param {number} at its end @param {Bytes} body from its beginning */
   constructor(url, credentials, index, at, body) {
     this.#url = url;
     this.#credentials = credentials;
     this.codecs = index.codecs;
     this.frames = index.frames;
+    this.length = index.segments.length;
     this.init = body.subarray(at, at + index.init);
     let end = at + index.init;
-    this.#cuts = [end, ...index.segments.map((size) => (end += size))];
-    this.#segments = Array(index.segments.length);
+    const [first, ...others] = index.segments;
+    this.#cuts = [end, ...[first, ...index.steady, ...others].map((size) => (end += size))];
+    this.#parts = Array(this.#cuts.length - 1);
     this.#keep(0, body, 0);
   }
 
@@ -52,48 +55,58 @@ export class IdleLoop {
     const length = new DataView(body.buffer).getUint32(0);
     const index = JSON.parse(new TextDecoder().decode(body.subarray(4, 4 + length)));
     const loop = new IdleLoop(url, credentials, index, 4 + length, body);
-    for (let n = 0; n < Math.min(FIRST_SEGMENTS, loop.length); n += 1) if (!loop.segment(n)) await loop.#load(n);
+    for (let part = 0; part <= Math.min(FIRST_SEGMENTS, loop.length); part += 1) {
+      if (!loop.#parts[part]) await loop.#load(part);
+    }
     return loop;
   }
 
-  /** Segments, all of them. */
-  get length() {
-    return this.#segments.length;
-  }
-
-  /** The bytes of a segment, where they are there. @param {number} n */
+  /** A segment that begins with a key frame and so may follow anything, where it is there. @param {number} n */
   segment(n) {
-    return this.#segments[n];
+    return this.#parts[this.#keyed(n)];
   }
 
-  /** Loads the next segments that are missing from the nth on, unless some are on their way. @param {number} n */
+  /** A segment for whoever saw the one before it. @param {number} n */
+  steady(n) {
+    return this.#parts[1 + n];
+  }
+
+  /** Loads what is missing next from the nth segment on, unless something is on its way: the loop, then ways into it.
+   * @param {number} n */
   loadFrom(n) {
     if (this.#loading || performance.now() < this.#notBefore) return;
-    for (let i = 0; i < this.length; i += 1) {
-      const missing = (n + i) % this.length;
-      if (this.#segments[missing]) continue;
+    for (let i = 0; i < 2 * this.length; i += 1) {
+      const number = (n + i) % this.length;
+      const missing = i < this.length ? 1 + number : this.#keyed(number);
+      if (this.#parts[missing]) continue;
       this.#load(missing).catch(() => (this.#notBefore = performance.now() + AGAIN_MS));
       return;
     }
   }
 
+  /** @param {number} n */
+  #keyed(n) {
+    return n === 0 ? 0 : this.length + n;
+  }
+
   /** @param {number} first */
   async #load(first) {
     this.#loading = true;
-    const last = Math.min(first + MORE_SEGMENTS, this.length);
+    let last = first + 1;
+    while (last < this.#parts.length && this.#cuts[last] - this.#cuts[first] < MORE_BYTES) last += 1;
     try {
       const from = this.#cuts[first];
       this.#keep(first, await range(this.#url, this.#credentials, from, this.#cuts[last]), from);
     } finally {
       this.#loading = false;
     }
-    if (!this.#segments[first]) throw new PlayerError("media", "the idle loop has fewer bytes than its index says");
+    if (!this.#parts[first]) throw new PlayerError("media", "the idle loop has fewer bytes than its index says");
   }
 
   /** @param {number} first @param {Bytes} body what lies from there on @param {number} from */
   #keep(first, body, from) {
-    for (let n = first; n < this.length && this.#cuts[n + 1] - from <= body.length; n += 1) {
-      this.#segments[n] ??= body.slice(this.#cuts[n] - from, this.#cuts[n + 1] - from);
+    for (let part = first; part < this.#parts.length && this.#cuts[part + 1] - from <= body.length; part += 1) {
+      this.#parts[part] ??= body.slice(this.#cuts[part] - from, this.#cuts[part + 1] - from);
     }
   }
 }

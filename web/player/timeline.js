@@ -104,11 +104,12 @@ export class Timeline {
     run.silentS = Math.max(run.silentS, words[0].start_ms / 1000 - run.entry / FPS);
   }
 
-  /** @param {string} key @param {number} firstFrame @param {number} nFrames @param {Bytes} bytes */
-  add(key, firstFrame, nFrames, bytes) {
+  /** @param {string} key @param {number} firstFrame @param {number} nFrames @param {Bytes} bytes
+   * @param {boolean} keyFrame it begins with one */
+  add(key, firstFrame, nFrames, bytes, keyFrame) {
     const run = this.find(key);
     if (!run || run.cancelled) return;
-    run.add(firstFrame, nFrames, bytes);
+    run.add(firstFrame, nFrames, bytes, keyFrame);
     this.#pace.came(run, nFrames);
     this.#pump();
   }
@@ -136,7 +137,7 @@ export class Timeline {
     this.#seeks.cancelFrom(from);
     for (const run of this.runs) {
       // What was appended behind it comes again.
-      const lost = this.#slots.find(from, this.#slots.edge, (slot) => slot.run === run);
+      const lost = this.#slots.find(from, this.#slots.edge, (slot) => slot.run === run && !slot.again);
       if (lost !== null) run.next = this.#slots.at(lost)?.frame ?? run.next;
     }
     this.#segments.rewind(from);
@@ -151,7 +152,7 @@ export class Timeline {
   position(seconds = this.#video.currentTime) {
     const slot = slotAt(seconds);
     const content = this.#slots.at(slot);
-    if (!content?.run || content.run.cancelled) return null;
+    if (!content?.run || content.run.cancelled || content.again) return null;
     return { run: content.run, ms: content.frame * FRAME_MS + (seconds - secondsAt(slot)) * 1000 };
   }
 
@@ -247,9 +248,32 @@ export class Timeline {
     const found = slot < earliest + SEARCH_SLOTS;
     if (!found) slot = earliest;
     if (run.end !== null && slot > run.end) this.#hooks.late(run, slot - run.end);
+    const key = run.keyBefore(run.next);
+    if (key < run.next) {
+      this.#goOn(run, bytes, slot, key);
+      return;
+    }
     const over = this.#writeAt(run, bytes, slot);
     if (!found && slot === slotAt(now) + 1) this.#seeks.seek(slot, "late");
     else if (over) this.#seekIfDecoded(slot);
+  }
+
+  /** A segment without a key frame is predicted from those before it, so they are laid before it once more, behind the
+   * idle that is played meanwhile, and the clock jumps over them when it comes to `slot`. One segment of idle lies
+   * between, for a jump that is late.
+   * @param {Run} run @param {Bytes} bytes @param {number} slot @param {number} key the frame to begin with */
+  #goOn(run, bytes, slot, key) {
+    while (this.#slots.edge <= slot) this.#segments.writeIdle();
+    if (this.#slots.edge > slot + 1) {
+      this.#segments.rewind(slot + 1);
+      this.#segments.writeAgain(run, key);
+      this.#segments.writeSpeech(run, bytes);
+      this.#segments.trim();
+    } else {
+      this.#segments.writeAgain(run, key);
+      this.#segments.writeSpeech(run, bytes);
+    }
+    this.#seeks.schedule(this.#slots.edge - 1, secondsAt(slot), "late");
   }
 
   /** What was laid over a slot is shown although the browser may have read what was there before: the clock jumps to
@@ -368,18 +392,19 @@ export class Timeline {
 
   /** @param {number} mediaTime @param {number} at */
   #show(mediaTime, at) {
-    const run = this.#slots.at(slotAt(mediaTime))?.run;
-    if (!run || run.shown || run.cancelled) return;
+    const { run, again } = this.#slots.at(slotAt(mediaTime)) ?? {};
+    if (!run || again || run.shown || run.cancelled) return;
     run.shown = true;
     this.#hooks.shown(run, at);
   }
 
   /** @param {number} now */
   #evict(now) {
-    const keep = slotAt(now - KEEP_BEHIND_S);
-    if (now - this.#evictedAt < EVICT_EVERY_S || keep <= 0) return;
+    if (now - this.#evictedAt < EVICT_EVERY_S) return;
+    const keep = this.#slots.keyUpTo(slotAt(now - KEEP_BEHIND_S)) ?? 0;
+    if (keep <= 0) return;
     this.#evictedAt = now;
     this.#lateAheadS = Math.max(0.9 * this.#lateAheadS, LATE_AHEAD_S.least);
-    this.#segments.forget(keep, keep - 2 * Math.ceil(EVICT_EVERY_S / SLOT_S));
+    this.#segments.forget(keep, keep - 3 * Math.ceil(EVICT_EVERY_S / SLOT_S));
   }
 }

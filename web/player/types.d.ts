@@ -101,6 +101,10 @@ export interface SlotContent {
   run: Run | null;
   frame: number;
   phase: number;
+  /** It begins with a key frame. */
+  key: boolean;
+  /** It was played before, and is there for the pictures behind it alone: the clock jumps over it. */
+  again: boolean;
 }
 
 export type Timer = ReturnType<typeof setTimeout>;

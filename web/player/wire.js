@@ -6,9 +6,11 @@ import { PlayerError } from "./errors.js";
 const HEADER_BYTES = 20;
 const HEADER_VERSION = 1;
 
-/** Bits of a fragment's `flags`: the last one of its utterance; an init segment stands before it. */
+/** Bits of a fragment's `flags`: the last one of its utterance; an init segment stands before it; it begins with a key
+ * frame, so it can be shown without those before it. */
 export const FLAG_ENDS = 2;
 export const FLAG_INIT = 4;
+export const FLAG_KEY = 8;
 
 /** A binary message. @param {ArrayBuffer} message @returns {Fragment} */
 export function parseFragment(message) {

@@ -489,6 +489,7 @@ class FrameFlag(IntFlag):
     STARTS = 1  # first fragment of a run
     ENDS = 2  # last fragment of the utterance
     INIT = 4  # an init segment stands before the moof, because it is not the idle loop's
+    KEY = 8  # begins with a key frame: it can be shown without the fragments before it
 
 
 # Network byte order: version, flags, frames in the fragment, sequence number, utterance number, first frame, idle frame under it, reserved.

@@ -185,7 +185,7 @@ def test_a_clip_whose_loop_does_not_show_its_frames_is_encoded_again(made: Any, 
     assert not is_current(store.meta("older"), networks)
     new = store.load(renew("older", store, networks=networks).id)
     assert new.meta.crf is not None and is_current(new.meta, networks) and new.idle is not None
-    assert np.array_equal(pictures(new.idle["mp4"])[: len(new.frames)], new.frames)
+    assert np.abs(pictures(new.idle["mp4"])[: len(new.frames)].astype(int) - new.frames).mean() < 1
 
 
 def test_the_version_follows_files_and_settings(models: Path, tmp_path: Path) -> None:
