@@ -14,7 +14,7 @@ from musetalk.animator.anatomy import Array, smoothstep
 from musetalk.animator.fields import IDLE_FIELDS
 
 RESTING_SMILE = 0.25  # neutral portraits look severe without it
-SMILES_MM, SMILE_LEAST = (3.8, 5.0), 0.3  # corners that lie so far above the lip line's middle are neutral, smile; the share that is left then
+SMILES_MM, SMILE_LEAST = (3.8, 4.8), 0.2  # corners that lie so far above the lip line's middle are neutral, smile; the share that is left then
 
 # field: amplitudes of its harmonics of 1 / loop; degrees, mm
 HARMONICS: dict[str, tuple[tuple[int, float], ...]] = {

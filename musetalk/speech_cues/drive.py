@@ -42,7 +42,7 @@ ROUND_KEEPS = 0.8  # the sound cannot tell a small round opening from a large on
 # Louder is wider: how much of the opening comes and goes with the loudness, by drive. People judge sync by it.
 EMPHASIS = {"mix": 0.35, "phonemes": 0.2, "sound": 0.72}
 EMPHASIS_DB, EMPHASIS_WIDTH_S = (-14.0, 1.0), 0.06
-ARTICULATION, SOUND_ARTICULATION = 1.32, 1.2  # of the jaw: blending, contacts and smoothing take off so much of what vowels ask for
+ARTICULATION, SOUND_ARTICULATION = 1.46, 1.25  # of the jaw: blending, contacts and smoothing take off so much of what vowels ask for
 WIDE_JAW, WIDEST_JAW = 0.6, 0.9  # beyond the first, a jaw opens less and less further
 USUAL_HEIGHT = 0.43  # of speech within `EMPHASIS_DB`, on the average: there the factor is 1
 

@@ -108,7 +108,7 @@ def test_a_jaw_opens_as_far_as_vowels_ask(take) -> None:
         if viseme.kind is Kind.VOWEL and viseme.jaw >= 0.38:
             first, last = phoneme.start // SPEECH_SAMPLES_PER_FRAME, -(-phoneme.end // SPEECH_SAMPLES_PER_FRAME)
             reached.append(jaw[first : last + 1].max() / viseme.jaw)
-    assert len(reached) >= 3 and 0.8 < np.mean(reached) < 1.25
+    assert len(reached) >= 3 and 0.8 < np.mean(reached) < 1.4
 
 
 def test_a_jaw_never_opens_as_if_to_shout() -> None:
