@@ -14,6 +14,7 @@ from musetalk.avatars.format import Avatar, StoredIdle, name_of
 
 SILENT = "none"  # in place of a voice
 LENGTH = struct.Struct(">I")
+FIRST_SEGMENTS = 3  # as in web/player/idle-loop.js
 
 
 def stored_idle(avatar: Avatar) -> StoredIdle:
@@ -48,6 +49,15 @@ def media_of(avatar: Avatar) -> dict[str, Any]:
 
 def packed(avatar: Avatar) -> bytes:
     """u32 length of the index, the index as JSON, the init segment, the segments in order; each segment begins at decode time 0."""
+    return b"".join([_head(avatar), *stored_idle(avatar)["segments"]])
+
+
+def first_bytes(avatar: Avatar) -> int:
+    """With so many of `packed` a face can begin to live."""
+    return len(_head(avatar)) + sum(map(len, stored_idle(avatar)["segments"][:FIRST_SEGMENTS]))
+
+
+def _head(avatar: Avatar) -> bytes:
     idle = stored_idle(avatar)
     index = {
         "avatar": name_of(avatar.ref.id),
@@ -59,4 +69,4 @@ def packed(avatar: Avatar) -> bytes:
         "segments": [len(segment) for segment in idle["segments"]],
     }
     head = json.dumps(index).encode()
-    return b"".join([LENGTH.pack(len(head)), head, idle["init"], *idle["segments"]])
+    return LENGTH.pack(len(head)) + head + idle["init"]
