@@ -182,8 +182,9 @@ export class Conversation {
       throw new PlayerError("unsupported", `this browser does not play ${codecs} from a media source`);
     }
     if (this.#idleUrl !== ready.idle.url) {
-      this.#idleUrl = ready.idle.url;
-      await this.#show(await loadIdle(new URL(ready.idle.url, this.#base).href, this.#credentials));
+      const { url, first_bytes: firstBytes } = ready.idle;
+      this.#idleUrl = url;
+      await this.#show(await loadIdle(new URL(url, this.#base).href, this.#credentials, firstBytes));
     }
     if (anew) {
       this.#outgoing.catchUp();

@@ -4,7 +4,7 @@ import { PlayerError, request } from "./errors.js";
 /** @import { Credentials } from "./credentials.js" */
 /** @import { Bytes } from "./types.d.ts" */
 
-const FIRST_BYTES = 96 * 1024; // of the usual size, the index and a third of the loop
+const FIRST_BYTES = 96 * 1024; // where the service does not say in how many FIRST_SEGMENTS are
 const FIRST_SEGMENTS = 3; // to begin with
 const MORE_BYTES = 128 * 1024; // in one request: it competes with speech that is asked for meanwhile
 const AGAIN_MS = 1_000; // after a request that failed
@@ -12,11 +12,12 @@ const AGAIN_MS = 1_000; // after a request that failed
 /** @type {Map<string, Promise<IdleLoop>>} a URL names a version: what it gives never changes */
 const loops = new Map();
 
-/** The loop with its first segments. Fetched once a page. @param {string} url @param {Credentials} credentials */
-export function loadIdle(url, credentials) {
+/** The loop with its first segments. Fetched once a page. @param {string} url @param {Credentials} credentials
+ * @param {number} [firstBytes] in which these are */
+export function loadIdle(url, credentials, firstBytes = FIRST_BYTES) {
   let loading = loops.get(url);
   if (!loading) {
-    loading = IdleLoop.open(url, credentials);
+    loading = IdleLoop.open(url, credentials, firstBytes);
     loops.set(url, loading);
     loading.catch(() => loops.delete(url));
   }
@@ -49,9 +50,9 @@ export class IdleLoop {
     this.#keep(0, body, 0);
   }
 
-  /** @param {string} url @param {Credentials} credentials */
-  static async open(url, credentials) {
-    const body = await range(url, credentials, 0, FIRST_BYTES);
+  /** @param {string} url @param {Credentials} credentials @param {number} firstBytes */
+  static async open(url, credentials, firstBytes) {
+    const body = await range(url, credentials, 0, firstBytes);
     const length = new DataView(body.buffer).getUint32(0);
     const index = JSON.parse(new TextDecoder().decode(body.subarray(4, 4 + length)));
     const loop = new IdleLoop(url, credentials, index, 4 + length, body);

@@ -306,7 +306,8 @@ export class Timeline {
     this.#fill(now);
     this.#endRuns(now);
     this.#underruns.poll();
-    if (this.runs.length === 0 || this.#segments.bufferedAhead(now) > FREE_AHEAD_S) this.#segments.loadIdle();
+    const free = this.runs.length === 0 || this.#segments.bufferedAhead(now) > FREE_AHEAD_S;
+    if (free && now > 0) this.#segments.loadIdle();
     this.#coverJump(now);
     this.#evict(now);
     if (document.hidden) this.#show(now, performance.now()); // no frames are painted, but the sound goes on

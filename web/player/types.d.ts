@@ -167,7 +167,7 @@ export interface Ready extends Pick<ReadyDetail, "avatar" | "lips" | "speech" | 
   session: string;
   token: string;
   notices: string[];
-  idle: { url: string; frames: number; segments: number };
+  idle: { url: string; frames: number; segments: number; first_bytes?: number };
   media: { codecs: string; fps: number; segment_frames: number };
   limits: Limits;
 }

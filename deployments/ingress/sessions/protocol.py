@@ -247,6 +247,7 @@ class Idle(BaseModel):
     url: str = Field(description="GET: a JSON index, the init segment and every idle segment in one response; immutable")
     frames: int = Field(description="length of the loop")
     segments: int
+    first_bytes: int | None = Field(None, description="of that response, in which the first three segments are, for a player that shall live soon")
 
 
 class Media(BaseModel):
