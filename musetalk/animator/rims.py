@@ -85,7 +85,8 @@ def _rim(anatomy: Anatomy, lids: Array, luma: Array, texture_scale: int) -> Arra
     column = np.mod(np.arctan2(to_mm[..., 1], to_mm[..., 0]), 2 * np.pi) * ANGLES / (2 * np.pi)
     closed = np.concatenate([cover, cover[:, :1]], axis=1)
     mask = cv2.remap(closed, column.astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return np.asarray(smoothstep(cv2.GaussianBlur(mask, (0, 0), SOFT_MM * anatomy.scale * texture_scale) * 2.0), np.float32)
+    soft = cv2.GaussianBlur(mask, (0, 0), SOFT_MM * anatomy.scale * texture_scale)
+    return np.asarray(smoothstep(soft * 2.0), np.float32)
 
 
 def _closed_path(worth: Array) -> Array:
@@ -100,7 +101,8 @@ def _line(ring: Array, off: int) -> Array:
     inner, outer = np.roll(ring, off, axis=0), np.roll(ring, -off, axis=0)
     contrast = np.maximum(np.minimum(inner, outer) - ring, ring - np.maximum(inner, outer))
     contrast[:off] = contrast[-off:] = 0.0
-    return np.maximum(contrast, 0.0)
+    line: Array = np.maximum(contrast, 0.0)
+    return line
 
 
 def _cover(ring: Array, path: Array, skin: float) -> Array:

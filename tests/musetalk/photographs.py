@@ -41,9 +41,9 @@ def rim_mask(
         out = np.sign(landmarks[ear, 0] - middle[0])
         side = (round(middle[0] + out * half[0]), round(middle[1] - 0.3 * half[1]))
         cv2.line(mask, side, tuple(map(round, landmarks[ear, :2].tolist())), 255, thick, cv2.LINE_AA)
-    bridge = [landmarks[iris, :2] + [sign * half[0], 0.0] for iris, sign in ((468, 1), (473, -1))]
-    cv2.line(mask, *(tuple(map(round, point.tolist())) for point in bridge), 255, thick, cv2.LINE_AA)
-    return np.asarray(mask, np.float32) / 255
+    right, left = (landmarks[iris, :2] + [sign * half[0], 0.0] for iris, sign in ((468, 1), (473, -1)))
+    cv2.line(mask, tuple(map(round, right.tolist())), tuple(map(round, left.tolist())), 255, thick, cv2.LINE_AA)
+    return np.asarray(mask / 255, np.float32)
 
 
 def with_spectacles(

@@ -43,8 +43,8 @@ def lids_at(rig: Rig, level: float) -> ByteArray:
 def test_lids_close_behind_rims(name: str, sizes: dict[str, Any]) -> None:
     shipped = shipped_portrait(name)
     worn = with_spectacles(shipped.portrait, shipped.landmarks, shade=0.0, **sizes)
-    rims = cv2.resize(rim_mask(shipped.landmarks, worn.shape[:2], **sizes), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-    rims, glass = rims > 0.9, cv2.dilate(rims, np.ones((5, 5))) == 0
+    cover = cv2.resize(rim_mask(shipped.landmarks, worn.shape[:2], **sizes), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    rims, glass = cover > 0.9, cv2.dilate(cover, np.ones((5, 5))) == 0
     bare = Rig.build(shipped.portrait, shipped.landmarks, SIZE)
 
     def apart(spectacles: bool) -> tuple[float, float]:
@@ -111,7 +111,6 @@ def test_who_talks_does_not_go_on_smiling() -> None:
         """Width, and how far the corners lie above the middle of the lower lip's edge at rest, pixels."""
         weights = np.concatenate([idle, fit_row(rig, row(**controls)).weights])
         upper, lower = moved(rig.upper_contour, weights), moved(rig.lower_contour, weights)
-        corners = np.flatnonzero(np.abs(rig.contour_s) > 0.999)[[0, -1]]
         corners = [int(np.argmin(np.abs(rig.contour_s - s))) for s in (-1, 1)]
         middle = (upper[len(upper) // 2, 1] + lower[len(lower) // 2, 1]) / 2
         return float(np.diff(upper[corners, 0])[0]), float(middle - upper[corners, 1].mean())
