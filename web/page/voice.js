@@ -6,7 +6,13 @@ import { t } from "./texts.js";
 /** @import { AvatarPlayer } from "../avatar-player.d.ts" */
 
 /** @type {Record<string, string>} */
-const NAMES = { hibari: "Hibari", piper: "Joe (Piper)", espeak: "espeak-ng", openai: "OpenAI" };
+const NAMES = {
+  hibari: "Hibari",
+  piper: "Joe (Piper)",
+  espeak: "espeak-ng",
+  supertonic: "Supertonic",
+  openai: "OpenAI",
+};
 const SYNTHETIC = "espeak"; // the one that is built in where no other is
 const HANGUL = /\p{Script=Hangul}/u;
 
