@@ -22,6 +22,7 @@ class SpeechBuffer:
     first_frame: the first of the first stretch; speech is appended from the utterance's beginning all the same.
     piece_s: above 0 for a recording, when the engine wants to see the whole pieces that a stretch lies in.
     hurried: somebody waits for the first pictures, so that the first `HURRIED_FRAMES` do not wait for their piece.
+    phase: as in `SpeechWindow`.
     """
 
     def __init__(
