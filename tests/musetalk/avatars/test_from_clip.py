@@ -292,7 +292,7 @@ def test_two_faces(store: AvatarStore, networks: FaceNetworks) -> None:
 
 
 def test_a_profile(store: AvatarStore) -> None:
-    refused(person(12, yaw=70), store, "turned by", "right", limits=LIMITS.model_copy(update={"max_yaw": 20.0}))
+    refused(person(12, yaw=60), store, "turned by", "right", limits=LIMITS.model_copy(update={"max_yaw": 20.0}))
 
 
 def test_a_small_face(store: AvatarStore) -> None:
