@@ -8,6 +8,7 @@ from pathlib import Path
 from configs.models import AppConfig
 from deployments.ingress.idle_bundle import FIRST_SEGMENTS, LENGTH, first_bytes, packed
 from musetalk.avatars.stores import shipped_store
+from tests.decoded import pictures
 
 
 def test_the_first_bytes_hold_the_index_and_three_segments(tmp_path: Path) -> None:
@@ -16,5 +17,8 @@ def test_the_first_bytes_hold_the_index_and_three_segments(tmp_path: Path) -> No
     whole, first = packed(avatar), first_bytes(avatar)
     (length,) = LENGTH.unpack_from(whole)
     index = json.loads(whole[LENGTH.size : LENGTH.size + length])
-    assert first == LENGTH.size + length + index["init"] + sum(index["segments"][:FIRST_SEGMENTS]) < len(whole) / 4
-    assert LENGTH.size + length + index["init"] + sum(index["segments"]) == len(whole)
+    begins = LENGTH.size + length + index["init"]
+    assert first == begins + index["segments"][0] + sum(index["steady"][:FIRST_SEGMENTS]) < len(whole) / 16
+    assert begins + sum(index["segments"]) + sum(index["steady"]) == len(whole)
+    keyed, steady = (pictures(whole[LENGTH.size + length : begins + part]) for part in (index["segments"][0], index["segments"][0] + index["steady"][0]))
+    assert len(keyed) == 8 and len(steady) == 16
