@@ -104,7 +104,7 @@ def judged(first_ms: dict[str, list[float]]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--pairs", type=int, default=100, help="rounded up to an even number")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/access.json"))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
@@ -117,7 +117,7 @@ def main() -> None:
         for begun in (list(access), list(access)[::-1]):
             with ExitStack() as stack:
                 urls = {name: stack.enter_context(service(folder, name, access[name])) for name in begun}
-                for name, figures in paired(urls, key, args.pairs // 2).items():
+                for name, figures in paired(urls, key, -(-args.pairs // 2)).items():
                     first_ms[name] += figures
     results |= judged(first_ms) | {"first_ms": first_ms}
     print(json.dumps({name: value for name, value in results.items() if name != "first_ms"}, indent=1))
