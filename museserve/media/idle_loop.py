@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import av
@@ -66,9 +68,11 @@ def _encode(background: ByteArray, config: MediaConfig, order: NDArray[np.intege
     # Twice: what follows the last segment is the first.
     init, running = _fragments([background[number] for number in (*order, *order)], config, 2 * len(order))
     shown = background.copy()
-    seen = _decoded(init, running)[len(order) :]
-    for number, picture in reversed(list(zip(order, seen, strict=True))):
-        shown[number] = picture
+    done = set[int]()
+    for number, picture in zip(map(int, order), islice(_decoded(init, running), len(order), None), strict=True):
+        if number not in done:
+            done.add(number)
+            shown[number] = picture
     steady = running[n:]
     # Drawn after what is seen, so that whoever comes from elsewhere sees nearly the same.
     _, segments = _fragments([shown[number] for number in order], config, SEGMENT_FRAMES)
@@ -87,9 +91,10 @@ def _fragments(pictures: list[ByteArray], config: MediaConfig, key_frames: int) 
         return encoder.init_segment, fragments
 
 
-def _decoded(init: bytes, fragments: list[bytes]) -> list[ByteArray]:
+def _decoded(init: bytes, fragments: list[bytes]) -> Iterator[ByteArray]:
     """The pictures, I420, as they are seen."""
     film = b"".join([init, *(moved(fragment, i * SEGMENT_FRAMES) for i, fragment in enumerate(fragments))])
     with av.open(io.BytesIO(film), "r") as container:
         container.streams.video[0].thread_count = 1
-        return [np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8) for frame in container.decode(video=0)]
+        for frame in container.decode(video=0):
+            yield np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8)

@@ -264,15 +264,11 @@ export class Timeline {
    * @param {Run} run @param {Bytes} bytes @param {number} slot @param {number} key the frame to begin with */
   #goOn(run, bytes, slot, key) {
     while (this.#slots.edge <= slot) this.#segments.writeIdle();
-    if (this.#slots.edge > slot + 1) {
-      this.#segments.rewind(slot + 1);
-      this.#segments.writeAgain(run, key);
-      this.#segments.writeSpeech(run, bytes);
-      this.#segments.trim();
-    } else {
-      this.#segments.writeAgain(run, key);
-      this.#segments.writeSpeech(run, bytes);
-    }
+    const over = this.#slots.edge > slot + 1;
+    if (over) this.#segments.rewind(slot + 1);
+    this.#segments.writeAgain(run, key);
+    this.#segments.writeSpeech(run, bytes);
+    if (over) this.#segments.trim();
     this.#seeks.schedule(this.#slots.edge - 1, secondsAt(slot), "late");
   }
 
