@@ -17,6 +17,7 @@ from museserve.timebase import OUTPUT_RATE, SPEECH_RATE
 
 SYMBOL_S = 0.16
 TONES_HZ = tuple(500 + 150 * k for k in range(16))
+LEAST_S = 4 * SYMBOL_S  # shorter pieces of sound cannot be told apart: their first and last symbol are passed over
 LEVEL = 0.3
 PURE = 0.9  # part of a symbol's power between the lowest and the highest tone that its own tone has
 OWN = 0.95  # part of the symbols that must be right; the wrong pattern has about a sixteenth

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from configs.models import AppConfig
 from deployments import quotas
-from deployments.ingress.answers import Streamed, begun
+from deployments.ingress.answers import Streamed, begun, told
 from deployments.ingress.bodies import SpeechBody, parse
 from deployments.ingress.graph_client import GraphClient
 from deployments.ingress.uploads import read_body
@@ -60,15 +60,20 @@ def voices_of(config: AppConfig) -> list[VoiceInfo]:
 
 
 async def _events(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """OpenAI's events; tokens are not counted here."""
+    """OpenAI's events; tokens are not counted here. What breaks off ends with an event that says why."""
     async with aclosing(pieces):
-        async for piece in pieces:
-            yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode()})
+        try:
+            async for piece in pieces:
+                yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode()})
+        except Exception as error:
+            failed = told(error, "POST /v1/audio/speech")
+            yield _event({"type": "error", "error": {"code": failed.code, "message": str(failed)}})
+            return
     yield _event({"type": "speech.audio.done", "usage": {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}})
 
 
-def _event(told: dict[str, object]) -> bytes:
-    return f"data: {json.dumps(told)}\n\n".encode()
+def _event(said: dict[str, object]) -> bytes:
+    return f"data: {json.dumps(said)}\n\n".encode()
 
 
 MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")  # that clients of OpenAI's ask for; all are spoken alike
