@@ -9,6 +9,8 @@ comma := ,
 EXTRAS ?= test
 TEST_INSTALLED = $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 WEB_INSTALLED = web/node_modules/.package-lock.json
+BUNDLE = web/dist/sources.sha256
+BUNDLER = web/bundler/node_modules/.package-lock.json
 CONFIG ?= local
 # Without PyTorch everything that comes from it is of any type, and these complaints are about nothing else.
 MYPY_WITHOUT_TORCH = $(shell $(BIN)/python -c 'import torch' 2>/dev/null || \
@@ -16,15 +18,18 @@ MYPY_WITHOUT_TORCH = $(shell $(BIN)/python -c 'import torch' 2>/dev/null || \
 PIP = $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test test-slow test-pythons test-library check check-web fix bench bench-gpu bench-cluster bench-load bench-faults fuzz audit docs doctor clean
+.PHONY: help run install page test test-slow test-pythons test-library check check-web fix bench bench-gpu bench-cluster bench-load bench-faults fuzz audit docs doctor clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
 
-run: $(INSTALLED) ## install what is missing and run the service until Ctrl-C
+run: $(INSTALLED) page ## install what is missing and run the service until Ctrl-C
 	@exec $(BIN)/museserve serve --config $(CONFIG)
 
-install: $(INSTALLED) ## make .venv with the project in it
+install: $(INSTALLED) page ## make .venv with the project in it
+
+page: ## bundle the page, where npm is: without that the service gives out its plain modules, which are larger
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory --silent $(BUNDLE) || echo "the page is not bundled: see above"; fi
 
 test: $(TEST_INSTALLED) ## every test that this machine can run; EXTRAS=test,neural adds those of the networks
 	$(BIN)/python -m pytest
@@ -91,7 +96,7 @@ doctor: $(INSTALLED) ## look at every part of the installation
 	$(BIN)/museserve doctor --config $(CONFIG)
 
 clean: ## remove what make has made; avatars in the store stay
-	rm -rf $(VENV) web/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) web/node_modules web/bundler/node_modules web/dist build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "museserve needs Python 3.10, 3.11 or 3.12 with venv; found: $$(python3 --version 2>&1). On Debian: apt install python3-venv. Or: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
@@ -99,6 +104,13 @@ $(BIN)/python:
 
 $(WEB_INSTALLED): web/package.json web/package-lock.json
 	cd web && npm ci --silent --prefer-offline
+	@touch $@
+
+$(BUNDLE): web/index.html web/bundler/bundle.js $(BUNDLER) $(wildcard web/*.js web/*.css web/*.svg web/page/* web/player/*)
+	cd web/bundler && npm run --silent bundle
+
+$(BUNDLER): web/bundler/package.json web/bundler/package-lock.json
+	cd web/bundler && npm ci --silent --prefer-offline
 	@touch $@
 
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python

@@ -100,7 +100,7 @@ def assemble(config: AppConfig) -> Application:
     scale = config.deployments
     face_prep = _deployment(FacePrep, "face_prep", scale.face_prep).bind(config)
     near, anywhere = router_config(local=True), router_config(local=False)
-    tts = _deployment(TTS, "tts", scale.tts, router=near).bind(config.speech)
+    tts = _deployment(TTS, "tts", scale.tts, router=near).bind(config.speech, config.weights)
     # A lost card is known after three health checks.
     lipsync = _deployment(LipSync, "lipsync", scale.lipsync, router=near, health_check_period_s=1).bind(config)
     mux = _deployment(Mux, "mux", scale.mux, router=anywhere).bind(config, tts, lipsync)

@@ -1,5 +1,5 @@
-"""Every benchmark that judges the product, one after the other: the service, `say`, the encoder, the animator, the lips, the player, live sessions,
-moving to another replica.
+"""Every benchmark that judges the product, one after the other: the service, `say`, the encoder, the animator, the lips, the player, the page, live
+sessions, moving to another replica.
 
     python -m benchmarks [--quick]
 
@@ -17,6 +17,7 @@ FULL = (
     ("animator_render", "--json", "benchmarks/results/animator_render.json"),
     ("lip_drive",),
     ("player",),
+    ("page_load", "--mbit", "1", "--latency", "300", "--question"),
     ("sessions",),
     ("moving",),
     ("quality",),

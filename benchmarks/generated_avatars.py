@@ -16,6 +16,7 @@ import torch
 from configs.models import AppConfig
 from museserve.media.idle_loop import encode_idle
 from museserve.messages import ANIMATOR, MUSETALK, Box
+from museserve.weights.folder import WeightsFolder
 from musetalk.avatars.assembly import assemble
 from musetalk.avatars.builtin import BUILTIN, shipped_portrait
 from musetalk.avatars.format import EngineParts, PreparedAvatar, content_version
@@ -23,7 +24,6 @@ from musetalk.avatars.from_portrait import animator_version, builtin_settings
 from musetalk.avatars.store import AvatarStore
 from musetalk.neural.avatar_parts import neural_version
 from musetalk.neural.networks import load_vae
-from musetalk.weights.folder import WeightsFolder
 
 FRAMES = 8
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from configs.models import MuseTalkConfig, WeightsConfig
 from museserve.messages import AvatarRef, RenderRequest
-from musetalk.weights.folder import WeightsFolder
+from museserve.weights.folder import WeightsFolder
 
 Kind = Literal["eager", "exact", "exact-inductor", "taesd", "taesd-inductor"]  # our decoders; with the compiler's kernels instead of ours
 AVATAR = AvatarRef("noise", "1")

@@ -20,16 +20,38 @@ class OpenAIConfig(StrictModel):
     instructions: str | None = Field(None, description="how to speak, for models that take it")
 
 
+class SupertonicConfig(StrictModel):
+    """The natural voices that `museserve weights download --for voices` brings."""
+
+    languages: tuple[str, ...] = Field(("ko",), description="base tags that they speak for `auto` where their files are there; others by name alone")
+    steps: int = Field(8, ge=2, le=32, description="passes over a clause: fewer are faster and rougher; the makers take 5 to 12")
+
+
 class SpeechConfig(StrictModel):
     engine: Literal["auto", "openai", "offline"] = Field("auto", description="auto = openai when a key is configured, else offline")
     on_openai_error: Literal["error", "fallback"] = Field(
         "error", description="fallback = an offline voice takes over, announced; error = the caller gets 502"
     )
     openai: OpenAIConfig = OpenAIConfig()
+    supertonic: SupertonicConfig = SupertonicConfig()
     lexicon: Path | None = Field(None, description="extra pronunciations, YAML; read on top of the shipped ones")
     threads: int = Field(1, ge=1, le=16, description="threads of one offline synthesis")
     max_text_chars: int = Field(4_096, ge=1, description="longest text of a request, characters after trimming")
     first_clause_chars: int = Field(48, ge=8, description="the first piece to synthesise is cut at a clause border near this length")
+
+
+class TranscriptionConfig(StrictModel):
+    """A server that writes down recorded speech, by OpenAI's contract. What is recorded leaves the service only where one is set."""
+
+    base_url: str | None = Field(None, description="any OpenAI-compatible server, https://api.openai.com/v1 too; None = nothing is written down")
+    api_key: SecretStr | None = Field(None, description="None = OPENAI_API_KEY")
+    model: str = "whisper-1"
+    timeout_s: float = Field(60.0, gt=0, description="longest wait for a transcript")
+    max_retries: int = Field(1, ge=0, le=10, description="tries again on 408, 409, 429, 5xx and connection errors")
+
+    @property
+    def chosen(self) -> bool:
+        return self.base_url is not None
 
 
 class AnimatorConfig(StrictModel):
@@ -98,7 +120,7 @@ class LipSyncConfig(StrictModel):
 
 
 class MediaConfig(StrictModel):
-    crf: int = Field(16, ge=0, le=40, description="x264's quantiser of every picture; lower is better and larger. A noisy clip gets a higher one")
+    crf: int = Field(19, ge=0, le=40, description="x264's quantiser of every picture; lower is better and larger. A noisy clip gets a higher one")
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"] = "ultrafast"
     audio_bit_rate_bps: int = Field(64_000, ge=16_000, le=320_000)
     mp3_bit_rate_bps: int = Field(96_000, ge=32_000, le=320_000)

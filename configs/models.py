@@ -24,6 +24,8 @@ from configs.engines import (
     MuxConfig,
     OpenAIConfig,
     SpeechConfig,
+    SupertonicConfig,
+    TranscriptionConfig,
     WeightsConfig,
 )
 from configs.service import (
@@ -70,8 +72,10 @@ __all__ = [
     "ServerConfig",
     "SessionsConfig",
     "SpeechConfig",
+    "SupertonicConfig",
     "StrictModel",
     "TracingConfig",
+    "TranscriptionConfig",
     "WeightsConfig",
     "cache_dir",
     "load_config",
@@ -157,6 +161,7 @@ class AppConfig(StrictModel):
     avatars: AvatarConfig = AvatarConfig()
     weights: WeightsConfig = WeightsConfig()
     speech: SpeechConfig = SpeechConfig()
+    transcription: TranscriptionConfig = TranscriptionConfig()
     lipsync: LipSyncConfig = LipSyncConfig()
     mux: MuxConfig = MuxConfig()
     sessions: SessionsConfig = SessionsConfig()

@@ -26,7 +26,7 @@ class ServerConfig(StrictModel):
     )
     trusted_proxies: tuple[str, ...] = Field((), description="addresses and networks whose X-Forwarded-For says who calls, such as 10.0.0.0/8")
     fast_transport: bool = Field(True, description="HAProxy and gRPC between replicas, instead of Ray Serve's default proxy and object store")
-    dashboard_port: int = Field(8265, ge=0, le=65_535)
+    dashboard_port: int = Field(0, ge=0, le=65_535, description="of Ray's dashboard, on this machine alone; 0 = any free one")
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -26,9 +26,9 @@ def counter(name: str, description: str, **values: Iterable[str]) -> metrics.Cou
     return made
 
 
-def takeovers(lost: str) -> metrics.Counter:
-    """Kept by whoever pulls the stream. lost: whose."""
-    return counter("museserve_takeovers", "streams that broke off, and that another replica went on with", lost=(lost,))
+def takeovers(*lost: str) -> metrics.Counter:
+    """Kept by whoever pulls the streams. lost: whose."""
+    return counter("museserve_takeovers", "streams that broke off, and that another replica went on with", lost=lost)
 
 
 class MuxMetrics:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from configs.models import AppConfig, SpeechConfig
+from configs.models import AppConfig, SpeechConfig, WeightsConfig
 from deployments import cores, logs, tracing
 from deployments.live import LiveConfig
 from deployments.metrics import TTSMetrics
@@ -29,14 +29,14 @@ NOBODY = CallIds()
 class TTS:
     """A plain class: `graph.py` makes it a deployment."""
 
-    def __init__(self, config: SpeechConfig) -> None:
+    def __init__(self, config: SpeechConfig, weights: WeightsConfig | None = None) -> None:
         logs.join_serve()
         tracing.join_serve()
         cores.keep_to_own()
         malloc.single_arena()
         self._live = 0
         self._gave_back = time.monotonic()
-        self._synthesizer = Synthesizer(config)
+        self._synthesizer = Synthesizer(config, weights)
         self._synthesizer.warm()
         self._metrics = TTSMetrics()
         self._live_config = LiveConfig("tts", AppConfig(speech=config))

@@ -76,6 +76,11 @@ class PayloadTooLargeError(RequestError):
     code = "payload_too_large"
 
 
+class NoTranscriptionError(RequestError):
+    status = 404
+    code = "no_transcription"  # no server for it is configured
+
+
 class QuotaError(RequestError):
     status = 429
     code = "quota_exceeded"  # of the caller's key; with when to come again
@@ -120,6 +125,11 @@ class DeviceLostError(EngineError):
 class SpeechEngineError(EngineError):
     status = 502
     code = "speech_engine_failed"  # the speech provider failed (401, 429, time-out, half a stream)
+
+
+class TranscriptionError(EngineError):
+    status = 502
+    code = "transcription_failed"  # the server that writes down
 
 
 class RenderError(EngineError):

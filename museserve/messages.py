@@ -117,6 +117,7 @@ class SpeechWindow:
     final: nothing follows this stretch.
     whole: of a recording, with all of the pieces of `EngineInfo.piece_s` that its frames lie in.
     due_s: seconds from now until the first of its pictures must be begun.
+    phase: the idle frame that the utterance begins on. What differs between two equal sentences follows from it, so equal phases look the same.
     """
 
     start: int
@@ -128,6 +129,7 @@ class SpeechWindow:
     final: bool = False
     due_s: float = 0.0
     whole: bool = False
+    phase: int = 0
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,7 @@ class SpeechInfo:
     need no network.
 
     model, on_error: of the provider, where one is configured: its model, and what happens when it fails.
+    natural: whether downloaded voices speak, and why, in words.
     """
 
     engine: Literal["offline", "openai"]
@@ -229,6 +232,7 @@ class SpeechInfo:
     offline: tuple[str, ...] = ()
     model: str | None = None
     on_error: str | None = None
+    natural: str = ""
 
 
 @dataclass(frozen=True)
@@ -312,6 +316,7 @@ class Fragment:
     words: those that became known since the piece before. total_frames: of the whole utterance, once its last speech
     is there, else None; no more words come then. head: on the first fragment only.
     n_frames: 0 only where `VideoRequest.first_frame` lies at or beyond the end; `data` is then the init segment alone.
+    key: the first picture is a key frame: what was before it need not be there.
     """
 
     data: bytes
@@ -320,6 +325,7 @@ class Fragment:
     words: tuple[Word, ...] = ()
     total_frames: int | None = None
     head: FragmentHead | None = None
+    key: bool = False
 
     @property
     def words_final(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 FPS = 25
 SEGMENT_FRAMES = 8
 SEGMENT_S = SEGMENT_FRAMES / FPS
+KEY_FRAMES = 8 * SEGMENT_FRAMES  # from a key frame of speech to the next, 2.56 s
 
 SPEECH_RATE = 24_000  # float32 mono inside the graph
 WHISPER_RATE = 16_000

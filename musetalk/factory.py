@@ -17,6 +17,8 @@ from configs.models import AppConfig
 from museserve.errors import EngineError, EngineUnavailableError, WeightsError
 from museserve.messages import ANIMATOR, MUSETALK, AvatarRef, Conditioning, Phoneme, RenderRequest, SpeechWindow
 from museserve.timebase import FPS, SPEECH_RATE
+from museserve.weights.catalogue import BY_NAME
+from museserve.weights.folder import WeightsFolder
 from musetalk.animator.engine import Animator
 from musetalk.animator.rig import Rig
 from musetalk.avatars.builtin import BUILTIN
@@ -25,8 +27,6 @@ from musetalk.avatars.progress import PREPARING_SHIPPED, Progress, in_lines
 from musetalk.avatars.store import AvatarStore
 from musetalk.choice import missing_for_musetalk, unmet
 from musetalk.engine import LipSyncEngine
-from musetalk.weights.catalogue import BY_NAME
-from musetalk.weights.folder import WeightsFolder
 
 if TYPE_CHECKING:
     from musetalk.neural.avatar_parts import FaceNetworks

@@ -82,7 +82,8 @@ def test_the_wheel_has_the_whole_page_and_no_tools_of_its_developers(wheel: Path
     with zipfile.ZipFile(wheel) as archive:
         there = {name.removeprefix("museserve/web/") for name in archive.namelist() if name.startswith("museserve/web/")}
     assert {path.as_posix() for path in page.files()} <= there
-    assert not [name for name in there if re.search(r"node_modules|eslint|package", name)]
+    assert {f"dist/{path.name}" for path in (ROOT / "web" / "dist").glob("*")} <= there, "the bundle goes along where there is one"
+    assert not [name for name in there if re.search(r"node_modules|eslint|package|bundle", name)]
 
 
 def test_an_installed_wheel_speaks(installed: Path, tmp_path: Path) -> None:

@@ -10,18 +10,25 @@ import { InterviewView } from "./page/interview-view.js";
 import { Interviewers } from "./page/interviewers.js";
 import { QuestionList } from "./page/question-list.js";
 import { QUESTIONS, ROLES } from "./page/questions.js";
-import { requestJson, typedKey } from "./page/service.js";
-import { recall, remember } from "./page/settings.js";
+import { requestJson, ServiceError, typedKey } from "./page/service.js";
+import { connectRecording } from "./page/record-view.js";
+import { AnswerRecorder } from "./page/recorder.js";
+import { keepInTab, keptInTab, recall, remember } from "./page/settings.js";
 import { notices, Stage } from "./page/stage.js";
 import { language, LANGUAGES, setLanguage, t } from "./page/texts.js";
+import { VoiceLine } from "./page/voice.js";
 import { messageOf } from "./player/errors.js";
-/** @import { Avatar, Language, TextKey } from "./page/types.d.ts" */
+/** @import { Avatar, KeptInterview, Language, TextKey } from "./page/types.d.ts" */
+
+const STARTING_MS = 2_000; // until a service that starts is asked again
 
 const player = el("player");
 const stage = new Stage(player);
 const details = new Details(player, () => stage.unlock());
-const finishView = new FinishView({ again: begin, back: () => show("setup") });
-const interviewView = new InterviewView(player);
+const recorder = new AnswerRecorder();
+const finishView = new FinishView({ again: begin, back: () => show("setup") }, recorder);
+const interviewView = new InterviewView(player, recorder, () => stage.unlock());
+const voiceLine = new VoiceLine(player);
 const interviewers = new Interviewers({ onChoose: choose, onProblem: (error) => problem(messageOf(error)) });
 const list = new QuestionList((questions) => {
   remember("questions", questions);
@@ -52,7 +59,7 @@ function applyLanguage() {
   showCount();
   interviewers.render();
   list.render();
-  for (const part of [stage, details, interviewView, finishView]) part.render();
+  for (const part of [stage, details, interviewView, finishView, voiceLine]) part.render();
 }
 
 /** @param {Language} chosen */
@@ -139,20 +146,45 @@ async function begin() {
   }
   problem("");
   const allowed = stage.unlock(); // inside the click or key press, or the browser allows no sound
-  const interview = new Interview(player, questions, {
-    onChange: (now) => interviewView.show(now),
-    onDone: (done) => {
+  recorder.delete();
+  const interview = hold(questions);
+  await allowed;
+  interview.begin();
+}
+
+/** @type {Interview | null} */ let held = null; // the one that goes on
+
+/** Shows an interview, from its beginning or as it was kept.
+ * @param {string[]} questions @param {KeptInterview | null} [kept] */
+function hold(questions, kept = null) {
+  const hooks = {
+    onChange: (/** @type {Interview} */ now) => {
+      if (now.state !== "done") keepInTab(now.kept);
+      recorder.follow(now.index, now.state);
+      interviewView.show(now);
+    },
+    onDone: (/** @type {Interview} */ done) => {
+      held = null;
+      keepInTab(null);
       interviewView.show(null);
       player.stopListening();
       finishView.show(done, interviewers.chosen ? interviewers.nameOf(interviewers.chosen) : "");
       show("finish");
+      recorder.finish().then(() => finishView.render());
     },
-  });
-  interviewView.show(interview);
+  };
+  held = new Interview(player, questions, hooks, kept);
+  interviewView.show(held);
   show("interview");
-  await allowed;
-  interview.begin();
+  return held;
 }
+
+addEventListener("beforeunload", (event) => {
+  if ((held && held.state !== "paused") || recorder.any) event.preventDefault();
+});
+addEventListener("pagehide", () => {
+  if (held) keepInTab(held.kept);
+});
 
 el("setup").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -161,20 +193,31 @@ el("setup").addEventListener("submit", (event) => {
 for (const button of all("[data-language]")) {
   button.addEventListener("click", () => useLanguage(/** @type {Language} */ (button.dataset.language)));
 }
+connectRecording(recorder);
 connectAddDialog((id) => interviewers.load(id));
 
+list.show(recall("questions", QUESTIONS[interviewLanguage][role]));
+applyLanguage();
+const kept = /** @type {KeptInterview | null} */ (keptInTab());
+if (kept) hold(kept.questions, kept);
+
 async function start() {
-  list.show(recall("questions", QUESTIONS[interviewLanguage][role]));
-  applyLanguage();
   try {
-    const voices = await requestJson("v1/voices"); // which asks for a key where one is needed; /health tells little without
+    const answers = [requestJson("v1/voices"), requestJson("health"), interviewers.fetch()];
+    const [voices, early] = await Promise.all(answers);
     player.token = typedKey();
-    const health = await requestJson("health");
+    const health = typedKey() ? await requestJson("health") : early; // without a key it tells little
     details.service = { health, voices: voices.data };
-    await interviewers.load(recall("avatar", health.default_avatar));
+    finishView.transcription = health.transcription ?? null;
+    interviewers.choose(recall("avatar", health.default_avatar));
     notices.clear("start");
     el("begin").disabled = false;
   } catch (error) {
+    if (error instanceof ServiceError && error.code === "starting") {
+      notices.show("start", { key: "e_starting" });
+      setTimeout(start, STARTING_MS);
+      return;
+    }
     notices.show("start", { key: "e_plain", values: { message: messageOf(error) }, label: "retry", act: start });
     return;
   }

@@ -61,6 +61,8 @@ export interface StartedDetail {
   /** The first speaking picture was painted so long after `speak`. */
   first_frame_ms: number;
   /** What the cache had: nothing, the speech, or finished segments. "no" in the mode "file". */
+  /** What spoke: the name of an engine, such as `hibari`. */
+  voice: string;
   cached: "no" | "speech" | "segments";
   /** From the moment the service began to work until each of its stages had its first result; empty in the mode
    * "file". */
@@ -111,10 +113,13 @@ export interface NoticeDetail {
     | "sound_paused" // the system took the sound, e.g. for a phone call: unlock() brings it back, or the system itself
     | "sound_on" // the sound came by itself: the call is over, or the device was slow to begin
     | "still" // motion is off: a portrait with sound and captions
+    | "quiet" // for more than a second nothing came of what is waited for; the connection may be lost ...
+    | "heard" // ... and was not: the service answers again
     | "reconnecting"
     | "resumed"
     | "restarted" // a new session; what was not finished goes on
     | "moved" // the same, because the service asked for it, and before the connection was closed
+    | "slow" // the line is slower than the speech: some of it is gathered before it is heard
     | "dry" // speech did not come in time; the face waits
     | "voice" // another voice or engine than asked for
     | "vad" // voice activity was heard, or the microphone was refused

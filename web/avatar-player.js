@@ -26,6 +26,7 @@ import { VoiceActivity } from "./player/voice-activity.js";
 const TRANSCRIPT_MAX = 1_000;
 const COVER_MS = 150; // the picture before the first speaking one, at most
 const SILENT_MAX_MS = 400; // after an interruption, where nothing had to be cut
+const PORTRAIT = { moving: 512, still: 1024 }; // pixels: before the video is there, and in its place
 
 export { PlayerError };
 
@@ -50,7 +51,9 @@ export class AvatarPlayer extends WithAttributes {
   /** @type {VoiceActivity | null} */ #voiceActivity = null;
   /** @type {Token} */ #token = null;
   #credentials = new Credentials(null);
+  #portraitAddress = "";
   /** @type {string | null} */ #portraitUrl = null; // where it was fetched with a token
+  #quiet = false; // nothing comes of what is waited for
   #locked = false; // sound waits for a gesture, and that was told
   /** @type {(() => void) | null} */ #restoreSound = null;
 
@@ -68,6 +71,7 @@ export class AvatarPlayer extends WithAttributes {
       this.#notice("sound_on", "the sound is there");
       this.#showStatus();
     };
+    this.#view.portrait.addEventListener("error", () => (this.#portraitAddress = "")); // it is tried again
     video.addEventListener("seeked", () => this.#restoreSound?.());
     video.addEventListener("playing", () => (this.#view.playing = true));
     video.addEventListener("pause", () => {
@@ -79,7 +83,6 @@ export class AvatarPlayer extends WithAttributes {
   connectedCallback() {
     this.#showMotion();
     this.#view.name(this.label);
-    this.#showPortrait();
   }
 
   disconnectedCallback() {
@@ -118,6 +121,7 @@ export class AvatarPlayer extends WithAttributes {
   set token(token) {
     this.#token = token;
     this.#credentials = new Credentials(token);
+    this.#portraitAddress = "";
     this.#showPortrait();
   }
 
@@ -281,7 +285,14 @@ export class AvatarPlayer extends WithAttributes {
       if (!this.moving) this.#notice("still", "motion is off: a portrait with sound and captions");
       this.emit("ready", detail);
     },
+    quiet: (quiet) => {
+      this.#quiet = quiet;
+      if (quiet) this.#notice("quiet", "the service does not answer; what came is heard, and it goes on by itself");
+      else this.#notice("heard", "the service answers again");
+      this.#showStatus();
+    },
     lost: () => {
+      this.#quiet = false;
       this.#notice("reconnecting", "the connection was lost; it is sought");
       this.#setConnection("lost");
     },
@@ -305,8 +316,8 @@ export class AvatarPlayer extends WithAttributes {
   #begin(utterance, ms) {
     if (utterance.done) return;
     this.#heard = utterance;
-    const { id, cached, timings } = utterance;
-    const detail = { id, first_frame_ms: ms, cached, timings_ms: timings ?? {} };
+    const { id, voice, cached, timings } = utterance;
+    const detail = { id, first_frame_ms: ms, voice, cached, timings_ms: timings ?? {} };
     const first = utterance.state === "queued";
     this.#view.uncover();
     utterance.heard(detail);
@@ -391,6 +402,7 @@ export class AvatarPlayer extends WithAttributes {
     if (connection === "connecting") this.#view.showStatus("connecting");
     else if (connection === "lost") this.#view.showStatus("reconnecting");
     else if (connection === "failed") this.#view.showStatus("failed", detail, "retry", () => this.#open());
+    else if (connection === "open" && this.#quiet) this.#view.showStatus("quiet");
     else if (connection === "open" && locked) this.#view.showStatus("locked", "", "unlock", () => this.unlock());
     else this.#view.showStatus();
   }
@@ -404,11 +416,15 @@ export class AvatarPlayer extends WithAttributes {
 
   #showMotion() {
     this.#view.still = !this.moving;
+    this.#showPortrait();
   }
 
   #showPortrait(avatar = this.avatarId) {
     if (!this.isConnected || !avatar) return;
-    const address = this.address(`/v1/avatars/${encodeURIComponent(avatar)}/portrait`);
+    const size = this.moving ? PORTRAIT.moving : PORTRAIT.still;
+    const address = this.address(`/v1/avatars/${encodeURIComponent(avatar)}/portrait?size=${size}`);
+    if (address === this.#portraitAddress) return;
+    this.#portraitAddress = address;
     if (this.#token) this.#fetchPortrait(address);
     else this.#view.portrait.src = address;
   }
@@ -418,6 +434,7 @@ export class AvatarPlayer extends WithAttributes {
     const credentials = this.#credentials;
     const response = await request(address, undefined, credentials).catch(() => null); // the session tells why
     const picture = await response?.blob().catch(() => null);
+    if (!picture && credentials === this.#credentials) this.#portraitAddress = "";
     if (!picture || credentials !== this.#credentials || !this.isConnected) return;
     if (this.#portraitUrl) URL.revokeObjectURL(this.#portraitUrl);
     this.#portraitUrl = this.#view.portrait.src = URL.createObjectURL(picture);

@@ -12,6 +12,7 @@ const ERRORS = [
 ];
 
 export default [
+  { ignores: ["dist"] },
   { linterOptions: { reportUnusedDisableDirectives: "error" } },
   js.configs.recommended,
   ...vue.configs["flat/essential"],
@@ -38,5 +39,5 @@ export default [
     },
   },
   { files: ["player/tick-worker.js"], languageOptions: { globals: globals.worker } },
-  { files: ["eslint.config.js", "checks/*.js"], languageOptions: { globals: globals.node } },
+  { files: ["bundler/*.js", "eslint.config.js", "checks/*.js"], languageOptions: { globals: globals.node } },
 ];

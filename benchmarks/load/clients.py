@@ -265,6 +265,7 @@ class Talker(Client):
         self._seq = 0
         self._init = b""
         self.closes: list[int] = []
+        self._told: set[str] = set()  # utterances that were told to stop
         self.resumed = self.begun_anew = 0
         self.lost = self.lost_code = ""  # why there is no session: in words, and the type if there is one
         self.interrupt_after: Callable[[], float | None] = lambda: None  # seconds of speech after which it is told to stop
@@ -382,7 +383,9 @@ class Talker(Client):
                     judge.fragment(data, each.at, each.header.first_frame, each.header.n_frames)
                     continue
                 said = each.json
-                if said.get("id") not in (None, name):
+                if said["type"] == "nothing_to_interrupt" and said.get("id") in self._told:
+                    self._told.discard(said["id"])  # it had ended when it was told to stop
+                elif said.get("id") not in (None, name):
                     played.order.append(f"{said['type']} of {said['id']} in {name}")
                 elif said["type"] == "queued":
                     number = said["n"]
@@ -408,6 +411,7 @@ class Talker(Client):
                 with suppress(ConnectionClosed):  # what follows sees it
                     await live.send(type="interrupt", id=name)
                 told = True
+                self._told.add(name)
             if live.close_code is not None:
                 await self._come_back(judge, live.close_code)
             elif time.perf_counter() - silent_since > SILENT_S:

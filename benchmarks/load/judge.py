@@ -10,14 +10,14 @@ from typing import Any
 
 import av
 
-from benchmarks.load.marks import colour_of, listen, picture_of, sound_of
+from benchmarks.load.marks import LEAST_S, colour_of, listen, pictures_of, sound_of
 from museserve.runtime.cpu import lower_priority
 from museserve.timebase import AAC_FRAME, FPS, OUTPUT_RATE, SEGMENT_FRAMES, VIDEO_TIMESCALE
 from tests.museserve.media.isobmff import parse_fragments
 
 TICKS = VIDEO_TIMESCALE // FPS
 VIDEO, AUDIO = 1, 2  # numbers of the tracks
-KEPT_PICTURES = 3  # segments of a film whose first picture is looked at: spread over it
+KEPT_PICTURES = 3  # of a film that are looked at: spread over it
 MOST_APART_S = 2 * AAC_FRAME / OUTPUT_RATE  # of the tracks' ends inside a segment; at its end they are equal
 
 
@@ -132,18 +132,15 @@ class Judge:
         if not self._data:
             return
         try:
-            if sound_s:
-                film = self._init + b"".join(self._data)
-                length = min(sound_s, played.frames / FPS)
-                found = listen(sound_of(film), played.key, length, known)
+            length = min(sound_s, played.frames / FPS)
+            if length >= LEAST_S:  # what broke off earlier has no mark yet
+                found = listen(sound_of(self._init + b"".join(self._data)), played.key, length, known)
                 played.judged.append("sound")
                 if not found.own:
                     played.sound = f"right {found.right:.2f}, pure {found.pure:.2f}" + (f", it is that of {found.of}" if found.of else "")
             if colour:
-                step = max(1, len(self._data) // KEPT_PICTURES)
-                # The second fragment of a stream goes on with the pictures of the first.
-                wanted = [n for n in range(0, len(self._data), step) if n != 1]
-                seen = {colour_of(picture_of(self._init + self._data[n])) for n in wanted}
+                every = max(1, played.frames // KEPT_PICTURES)
+                seen = {colour_of(picture) for picture in pictures_of(self._init + b"".join(self._data), every)}
                 played.judged.append("picture")
                 if seen != {colour}:
                     played.picture = f"{' and '.join(sorted(name or 'no mark' for name in seen))} instead of {colour}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import av
@@ -17,6 +17,7 @@ from museserve.timebase import OUTPUT_RATE, SPEECH_RATE
 
 SYMBOL_S = 0.16
 TONES_HZ = tuple(500 + 150 * k for k in range(16))
+LEAST_S = 4 * SYMBOL_S  # shorter pieces of sound cannot be told apart: their first and last symbol are passed over
 LEVEL = 0.3
 PURE = 0.9  # part of a symbol's power between the lowest and the highest tone that its own tone has
 OWN = 0.95  # part of the symbols that must be right; the wrong pattern has about a sixteenth
@@ -119,8 +120,17 @@ def sound_of(film: bytes) -> FloatArray:
 
 
 def picture_of(film: bytes) -> ByteArray:
-    """The first picture of an init segment and a fragment that begins with a key frame, uint8 (h, w, 3)."""
+    """The first picture of an init segment and its fragments, uint8 (h, w, 3). Raises ValueError: there is none."""
+    return next(pictures_of(film, 1))
+
+
+def pictures_of(film: bytes, every: int) -> Iterator[ByteArray]:
+    """The first picture of an init segment and its fragments, and each so many behind it: all of them must be decoded, as they are predicted from
+    each other. uint8 (h, w, 3). Raises ValueError: there is none."""
+    n = -1
     with av.open(io.BytesIO(film), "r") as container:
-        for frame in container.decode(container.streams.video[0]):
-            return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    raise ValueError("no picture could be decoded")
+        for n, frame in enumerate(container.decode(container.streams.video[0])):
+            if n % every == 0:
+                yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    if n < 0:
+        raise ValueError("no picture could be decoded")

@@ -21,19 +21,21 @@ from deployments.ingress.access import caller_of
 from deployments.ingress.answers import Streamed, begun, is_known, told, whole
 from deployments.ingress.bodies import AvatarBody, exactly_one, parse
 from deployments.ingress.graph_client import GraphClient
+from deployments.ingress.pictures import Pictures, parse_size
 from deployments.ingress.uploads import read_body
 from museserve.access.caller import Caller
 from museserve.errors import (
     ConflictError,
     EngineError,
     ForbiddenError,
+    MuseserveError,
     PayloadTooLargeError,
     RequestError,
     StoreError,
     UnknownAvatarError,
 )
 from museserve.media.provenance import Marks
-from museserve.messages import PreparationProgress
+from museserve.messages import EngineInfo, PreparationProgress
 from musetalk.avatars.builtin import BUILTIN, resolve
 from musetalk.avatars.format import ONE_OFF, Avatar, AvatarMeta, id_of, name_of, tenant_of
 from musetalk.avatars.stores import open_store
@@ -47,6 +49,7 @@ class Avatars:
         self._limits, self._graph, self._marks = config.limits, graph, Marks(config.provenance)
         self._default = resolve(config.avatars.default)
         self._everyones = frozenset((*BUILTIN, self._default))
+        self._pictures = Pictures()
         self._store = open_store(config.avatars)
         self._store.watch(sweep=True)
 
@@ -81,6 +84,18 @@ class Avatars:
             yield await asyncio.to_thread(self._store.load, made.id, made.version)
         finally:
             await asyncio.shield(asyncio.create_task(_left(entering, held)))
+
+    async def any_ready(self, lips: EngineInfo) -> bool:
+        """Whether one of those that are everyone's is prepared for what draws the lips."""
+
+        def prepared(avatar_id: str) -> bool:
+            try:
+                self._store.load(avatar_id, None).require(lips)
+            except MuseserveError:
+                return False
+            return True
+
+        return await asyncio.to_thread(lambda: any(prepared(avatar_id) for avatar_id in (self._default, *BUILTIN)))
 
     async def list(self, request: Request) -> Response:
         caller = caller_of(request)
@@ -148,7 +163,11 @@ class Avatars:
         return Response(status_code=204)
 
     async def portrait(self, request: Request) -> Response:
-        return await self._file(request, "image/png", lambda avatar: avatar.portrait_png)
+        """As it is kept, a PNG; with `size`, as browsers show it."""
+        if (asked := request.query_params.get("size")) is None:
+            return await self._file(request, "image/png", lambda avatar: avatar.portrait_png)
+        size = parse_size(asked)
+        return await self._file(request, "image/webp", lambda avatar: self._pictures.webp(avatar, size))
 
     async def idle_loop(self, request: Request) -> Response:
         return await self._file(request, "video/mp4", await self.idle_writer())

@@ -65,6 +65,14 @@ class SpeechBody(Body):
     language: str = Field("auto", description="an extension: BCP 47 tag, or auto")
 
 
+class TranscriptionBody(Body):
+    """`POST /v1/audio/transcriptions`, OpenAI's contract, multipart with the file `file`. The operator chose the model."""
+
+    model: str | None = Field(None, max_length=200, description="accepted for OpenAI's clients, and not looked at")
+    language: str | None = Field(None, pattern=r"^[a-z]{2,3}$", description="ISO 639-1")
+    response_format: Literal["json"] = "json"
+
+
 class SynthesizeBody(Body):
     """`POST /api/core/tts/synthesize/`."""
 

@@ -17,7 +17,7 @@ from deployments.ingress import patience
 from deployments.metrics import takeovers
 from deployments.remote import answered, pulled, repulled, retried, unwrap
 from deployments.so_far import FilmSoFar
-from museserve.errors import BusyError, EngineError
+from museserve.errors import BusyError, ConflictError, EngineError
 from museserve.messages import FilmHead, Fragment, PreparationProgress, ServiceInfo, SpeechRequest, VideoRequest
 from musetalk.avatars.format import AvatarMeta, name_of
 
@@ -29,6 +29,8 @@ TRIES = 4  # Mux replicas in a row that bring nothing
 CLEAR_S = 60.0  # longest wait for all of them to clear the cache
 GIVES_UP_S, GIVES_UP_TRIES = 0.01, 50  # for a request that was cut to end what was made for it
 INFO_S = 5.0  # longest wait for one of them to say what runs
+PREPARE_S = 45.0  # longest wait for another face preparation to begin where one was lost: the only one has to start first
+MADE_ELSEWHERE_S = 0.5  # between two questions whether the lease of one that died has ended
 
 
 class GraphClient:
@@ -43,7 +45,7 @@ class GraphClient:
         self._face_prep = face_prep.options(stream=True)
         self.configure(max_live, patience_s)
         self._info: ServiceInfo | None = None
-        self._takeovers = takeovers("mux")
+        self._takeovers = takeovers("mux", "face_prep")
         self.live = 0
         self._places: set[patience.Place] = set()  # of the requests over HTTP among them
 
@@ -126,14 +128,34 @@ class GraphClient:
     def prepare(
         self, data: bytes, avatar_id: str, name: str, gender: str, clip: bool = False
     ) -> AsyncGenerator[PreparationProgress | AvatarMeta, None]:
-        """The steps of an avatar's preparation and, at last, what is known of it. Raises as `FacePrep.prepare`."""
-        return pulled(lambda: self._face_prep.prepare.remote(data, avatar_id, name or name_of(avatar_id), gender, clip))
+        """The steps of an avatar's preparation and, at last, what is known of it.
+
+        When its replica is lost, another one begins anew, and so do the steps.
+
+        Raises BusyError, and as `FacePrep.prepare`.
+        """
+
+        async def ask(within_s: float | None) -> AsyncGenerator[PreparationProgress | AvatarMeta, None]:
+            end = time.monotonic() + (within_s or 0.0)
+            while True:
+                try:
+                    call = pulled(lambda: self._face_prep.prepare.remote(data, avatar_id, name or name_of(avatar_id), gender, clip), None, within_s)
+                    async with aclosing(call) as steps:
+                        async for step in steps:
+                            yield step
+                    return
+                except ConflictError:
+                    if time.monotonic() >= end:  # at once, where none was lost; a lost one's lease ends by itself
+                        raise
+                await asyncio.sleep(MADE_ELSEWHERE_S)
+
+        return repulled(ask, "face preparation", tries=TRIES, timeout_s=PREPARE_S, on_retry=lambda: self._lost("face_prep"))
 
     def _repulled(self, ask: Callable[[float | None], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
-        return repulled(ask, "mux", tries=TRIES, timeout_s=self._patience_s, on_retry=self._lost)
+        return repulled(ask, "mux", tries=TRIES, timeout_s=self._patience_s, on_retry=lambda: self._lost("mux"))
 
-    def _lost(self) -> None:
-        self._takeovers.inc(tags={"lost": "mux"})
+    def _lost(self, what: str) -> None:
+        self._takeovers.inc(tags={"lost": what})
 
     async def _placed(self, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
         """Counted among what is made at once. Raises BusyError when there is no room."""

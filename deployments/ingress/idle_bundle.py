@@ -14,6 +14,7 @@ from musetalk.avatars.format import Avatar, StoredIdle, name_of
 
 SILENT = "none"  # in place of a voice
 LENGTH = struct.Struct(">I")
+FIRST_SEGMENTS = 3  # as in web/player/idle-loop.js
 
 
 def stored_idle(avatar: Avatar) -> StoredIdle:
@@ -47,7 +48,21 @@ def media_of(avatar: Avatar) -> dict[str, Any]:
 
 
 def packed(avatar: Avatar) -> bytes:
-    """u32 length of the index, the index as JSON, the init segment, the segments in order; each segment begins at decode time 0."""
+    """u32 length of the index, the index as JSON, the init segment, then segments that begin at decode time 0: the first with its key frame, all
+    of those without, and the rest of those with one. So the whole loop can be shown when a third of it is there."""
+    return b"".join([_head(avatar), *_segments(stored_idle(avatar))])
+
+
+def first_bytes(avatar: Avatar) -> int:
+    """With so many of `packed` a face can begin to live."""
+    return len(_head(avatar)) + sum(map(len, _segments(stored_idle(avatar))[: 1 + FIRST_SEGMENTS]))
+
+
+def _segments(idle: StoredIdle) -> list[bytes]:
+    return [*idle["segments"][:1], *idle["steady"], *idle["segments"][1:]]
+
+
+def _head(avatar: Avatar) -> bytes:
     idle = stored_idle(avatar)
     index = {
         "avatar": name_of(avatar.ref.id),
@@ -57,6 +72,7 @@ def packed(avatar: Avatar) -> bytes:
         "digital_source_type": Origin(avatar.ref.id, avatar.ref.version, not avatar.meta.builtin, SILENT, "").source_type,
         "init": len(idle["init"]),
         "segments": [len(segment) for segment in idle["segments"]],
+        "steady": [len(segment) for segment in idle["steady"]],
     }
     head = json.dumps(index).encode()
-    return b"".join([LENGTH.pack(len(head)), head, idle["init"], *idle["segments"]])
+    return LENGTH.pack(len(head)) + head + idle["init"]

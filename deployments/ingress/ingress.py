@@ -25,8 +25,9 @@ from deployments.ingress.patience import Patience
 from deployments.ingress.rate_limit import RateLimit
 from deployments.ingress.session_avatar import session_avatar
 from deployments.ingress.sessions.registry import Sessions
-from deployments.ingress.speech import Speech, list_models, list_openai_voices, list_speech_models, list_voices, read_model
+from deployments.ingress.speech import Speech, list_models, list_speech_models, read_model
 from deployments.ingress.tokens import Tokens
+from deployments.ingress.transcription import Transcription
 from deployments.ingress.videos import Videos
 from deployments.live import LiveConfig
 from deployments.quotas import Quotas
@@ -49,13 +50,14 @@ class Ingress:
         graph = self._graph = GraphClient(mux, face_prep, config.limits.max_live_utterances, config.mux.segment_timeout_s)
         self._avatars = Avatars(config, graph)
         self._speech = Speech(config, graph)
+        self._transcription = Transcription(config)
         self._videos = Videos(config, graph, self._avatars)
         self._interview = Interview(config, self._avatars, self._videos, self._speech)
         signer = self._videos.marks.signer
         opened = partial(session_avatar, self._avatars)
         self._sessions = Sessions(config, graph.stream, opened, graph.info, self._gate.use, self._gate.still_in, signer)
         self._tokens = Tokens(config, self._gate, self._avatars)
-        self._health = Health(config, graph, self._sessions)
+        self._health = Health(config, graph, self._avatars, self._sessions)
 
     def reconfigure(self, user_config: Any) -> None:
         """What Serve calls with a new `user_config`. Raises ConfigError at the start alone."""
@@ -85,9 +87,9 @@ class Ingress:
         return [
             route("/health", self._health.read, ANYBODY),
             route("/openapi.json", openapi.answer, ANYBODY),
-            route("/v1/voices", list_voices, USE),
+            route("/v1/voices", self._speech.list_voices, USE),
             route("/v1/audio/models", list_speech_models, USE),
-            route("/v1/audio/voices", list_openai_voices, USE),
+            route("/v1/audio/voices", self._speech.list_openai_voices, USE),
             route("/v1/models", list_models, USE),
             route("/v1/models/{id}", read_model, USE),
             route("/v1/avatars", avatars.list, USE),
@@ -106,6 +108,7 @@ class Ingress:
             route("/v1/videos/{id}/manifest.c2pa", videos.manifest, SPEAK),
             route("/v1/cache", videos.clear_cache, MANAGE, "DELETE"),
             route("/v1/audio/speech", self._speech.create, SPEAK, "POST", limit),
+            route("/v1/audio/transcriptions", self._transcription.create, SPEAK, "POST", limit),
             route("/api/core/tts/synthesize/", interview.synthesize, SPEAK, "POST", limit),
             route("/api/core/interview/video/generate/", interview.video, SPEAK, "POST", limit),
             route("/generate", interview.generate, SPEAK, "POST", limit),

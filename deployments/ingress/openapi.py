@@ -11,9 +11,10 @@ from starlette.responses import JSONResponse, Response
 
 import museserve
 from deployments.ingress import bodies
+from deployments.ingress.pictures import SIZES
 from deployments.ingress.sessions.protocol import message_schemas, schema
 
-JSON, FORM, MP4, VTT, PNG = "application/json", "multipart/form-data", "video/mp4", "text/vtt", "image/png"
+JSON, FORM, MP4, VTT, PNG, WEBP = "application/json", "multipart/form-data", "video/mp4", "text/vtt", "image/png", "image/webp"
 NDJSON = "application/x-ndjson"
 PROGRESS = (
     "only with `Accept: application/x-ndjson`: one JSON object a line as the work goes on; the last is the avatar, or an error with the status "
@@ -43,7 +44,15 @@ def document() -> dict[str, Any]:
     found = {"404": _failure("unknown avatar")}
     busy = {"503": _failure("busy; see Retry-After"), "502": _failure("the speech provider failed")}
     paths: dict[str, Any] = {
-        "/health": {"get": _operation("What runs, and why", {"200": _json("engine, reason, device, weights, voices, versions")})},
+        "/health": {
+            "get": _operation(
+                "What runs, and why",
+                {
+                    "200": _json("engine, reason, device, weights, voices, versions"),
+                    "503": _failure("starting: no avatar can speak yet; see Retry-After"),
+                },
+            )
+        },
         "/v1/voices": {"get": _operation("Voices", {"200": _json("data: list of voices")})},
         "/v1/audio/models": {"get": _operation("Models, as Open WebUI asks for them", {"200": _json("models: list of id and name")})},
         "/v1/audio/voices": {"get": _operation("Voices, as clients of OpenAI's ask for them", {"200": _json("voices: list of id and name")})},
@@ -70,10 +79,17 @@ def document() -> dict[str, Any]:
             "get": _operation("One avatar with its report", {"200": _json("the avatar"), **found}),
             "delete": _operation("Delete an avatar", {"204": {"description": "gone"}, **found, "409": _failure("a shipped avatar")}),
         },
-        "/v1/avatars/{id}/portrait": {"parameters": [_path_id()], "get": _operation("Its picture", {"200": _binary(PNG), **found})},
+        "/v1/avatars/{id}/portrait": {
+            "parameters": [
+                _path_id(),
+                _query("size", "sides of at most so many pixels; without it as it is kept", kind="integer", enum=list(SIZES)),
+                _version(),
+            ],
+            "get": _operation("Its picture", {"200": _binary(PNG, WEBP), "400": _failure("another size"), **found}),
+        },
         "/v1/avatars/{id}/idle": {"parameters": [_path_id()], "get": _operation("Its idle loop", {"200": _binary(MP4), **found})},
         "/v1/avatars/{id}/idle.segments": {
-            "parameters": [_path_id(), {"name": "version", "in": "query", "schema": {"type": "string"}, "description": "immutable when given"}],
+            "parameters": [_path_id(), _version()],
             "get": _operation("Its idle loop as a player keeps it", {"200": _binary("application/octet-stream"), **found}),
         },
         "/v1/sessions": {"get": _operation("A live conversation over a WebSocket", {"101": {"description": SOCKET}})},
@@ -114,6 +130,13 @@ def document() -> dict[str, Any]:
                 "C2PA manifest of a stream, once it is over",
                 {"200": _binary("application/c2pa"), "404": _failure("streams are not signed here, or no longer kept")},
             ),
+        },
+        "/v1/audio/transcriptions": {
+            "post": _operation(
+                "Recorded speech to text, OpenAI's contract, by the server that the operator chose",
+                {"200": _json("text"), "404": _failure("no server is set up"), "502": _failure("the server failed")},
+                body=_multipart(bodies.TranscriptionBody, "file"),
+            )
         },
         "/v1/audio/speech": {
             "post": _operation(
@@ -185,12 +208,20 @@ def _json(description: str) -> dict[str, Any]:
     return {"description": description, "content": {JSON: {"schema": {"type": "object"}}}}
 
 
-def _binary(kind: str) -> dict[str, Any]:
-    return {"description": kind, "content": {kind: {"schema": BINARY}}}
+def _binary(*kinds: str) -> dict[str, Any]:
+    return {"description": " or ".join(kinds), "content": {kind: {"schema": BINARY} for kind in kinds}}
 
 
 def _path_id() -> dict[str, Any]:
     return {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _query(name: str, description: str, kind: str = "string", **bounds: Any) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": {"type": kind, **bounds}, "description": description}
+
+
+def _version() -> dict[str, Any]:
+    return _query("version", "immutable when given")
 
 
 def _json_body(model: type[BaseModel]) -> dict[str, Any]:

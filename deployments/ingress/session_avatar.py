@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from deployments.ingress.avatars import Avatars
-from deployments.ingress.idle_bundle import idle_url, media_of, stored_idle
+from deployments.ingress.idle_bundle import first_bytes, idle_url, media_of, stored_idle
 from deployments.ingress.sessions.protocol import Idle, Media
 from deployments.ingress.sessions.session import SessionAvatar
 from museserve.access.caller import Caller
@@ -26,6 +26,6 @@ def _of(avatar: Avatar) -> SessionAvatar:
         gender=meta.gender,
         uploaded=avatar.uploaded,
         init=stored_idle(avatar)["init"],
-        idle=Idle(url=idle_url(avatar), frames=meta.n_frames, segments=len(meta.idle_segments)),
+        idle=Idle(url=idle_url(avatar), frames=meta.n_frames, segments=len(meta.idle_segments), first_bytes=first_bytes(avatar)),
         media=Media(**media_of(avatar)),
     )

@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from python_multipart.multipart import parse_options_header
@@ -53,7 +52,9 @@ async def read_body(request: Request, files: Iterable[str] = ()) -> Upload:
 
 
 def read_media(name: str, limits: LimitsConfig, tenant: str = "") -> bytes:
-    """The bytes of `audio_path`, which must lie inside the media root, links resolved; a tenant has a folder of its name in it.
+    """The bytes of `audio_path`, absolute or relative to the media root, in which it must lie, links resolved.
+
+    A tenant has a folder of its name in it.
 
     Raises:
         MediaPathError, PayloadTooLargeError
@@ -66,8 +67,8 @@ def read_media(name: str, limits: LimitsConfig, tenant: str = "") -> bytes:
     except (OSError, ValueError, RuntimeError):
         path = None
     # One answer for missing and forbidden, so that nobody can probe what exists outside.
-    if Path(name).is_absolute() or path is None or not path.is_relative_to(root) or not path.is_file():
-        raise MediaPathError(f"audio_path {name!r} is not a file inside the media root; give a path relative to it")
+    if path is None or not path.is_relative_to(root) or not path.is_file():
+        raise MediaPathError(f"audio_path {name!r} is not a file inside the media root; give a path in it, or relative to it")
     if path.stat().st_size > limits.max_body_bytes:
         raise PayloadTooLargeError(f"audio_path {name!r} is {path.stat().st_size:,} bytes; at most {limits.max_body_bytes:,} are accepted")
     return path.read_bytes()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+import museserve
 from museserve.app.commands import avatars, cache, keys, weights
 from museserve.app.commands.terminal import ConfigOption, bar, call, log_to_stderr, note, read_file, settings_of, store_of
 from museserve.errors import MuseserveError, RequestError
@@ -41,6 +42,20 @@ app.add_typer(avatars.app, name="avatar")
 app.add_typer(cache.app, name="cache")
 app.add_typer(weights.app, name="weights")
 app.add_typer(keys.app, name="keys")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"museserve {museserve.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _all_commands(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version and end")] = False,
+) -> None:
+    pass
+
 
 AvatarOption = Annotated[str, typer.Option(help="id of an avatar, or man / woman", show_default="the configured one")]
 VoiceOption = Annotated[str, typer.Option(help="id of a voice; auto = one that fits the avatar")]
@@ -79,6 +94,7 @@ def say(
     from museserve.app.inprocess import LocalPipeline, render_to_file
     from museserve.media.captions import cues, webvtt
     from museserve.messages import VideoRequest
+    from museserve.speech.engines.voices import TITLES
     from musetalk.avatars.builtin import resolve
     from musetalk.avatars.progress import PREPARING_SHIPPED, in_lines
 
@@ -95,7 +111,14 @@ def say(
         output.with_suffix(".vtt").write_text(webvtt(cues(heard)), encoding="utf-8")
     seconds = (fragments[-1].total_frames or 0) / meta.fps
     took = time.perf_counter() - loaded
-    note(f"{output}: {seconds:.2f} s of video in {took:.2f} s, after {loaded - began:.2f} s of loading; lips: {local.engine.info.name}")
+    spoke, info = local.engines.spoke, local.engines.synthesizer.info
+    if (head := fragments[0].head) and head.notice:
+        note(head.notice)
+    elif "espeak" in spoke and "supertonic" not in info.offline:
+        note(f"{TITLES['espeak']} spoke: {info.natural}")
+    heard_as = ", ".join(TITLES[name] for name in spoke) or "as recorded"
+    loading = f"after {loaded - began:.2f} s of loading"
+    note(f"{output}: {seconds:.2f} s of video in {took:.2f} s, {loading}; voice: {heard_as}; lips: {local.engine.info.name}")
 
 
 @app.command("spoken")
@@ -113,7 +136,7 @@ def show_spoken(
 
     from museserve.speech.spoken import spoken
 
-    clauses = list(spoken(request, settings.speech))
+    clauses = list(spoken(request, settings.speech, settings.weights))
     if as_json:
         typer.echo(json.dumps([clause.to_json() for clause in clauses], ensure_ascii=False, indent=1))
         return

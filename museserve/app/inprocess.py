@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,7 +49,8 @@ class LocalEngines:
 
     def __init__(self, config: AppConfig, engine: LipSyncEngine) -> None:
         self._engine = engine
-        self.synthesizer = Synthesizer(config.speech)
+        self.synthesizer = Synthesizer(config.speech, config.weights)
+        self.spoke: dict[str, None] = {}  # the engines of the voices that were heard, in order
         self._threads = ThreadPoolExecutor(cpu.usable_cores(), thread_name_prefix="draw")
 
     async def lipsync(self) -> LipSync:
@@ -57,8 +59,12 @@ class LocalEngines:
     async def speech(self) -> SpeechInfo:
         return self.synthesizer.info
 
-    def synthesize(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
-        return self.synthesizer.stream(request)
+    async def synthesize(self, request: SpeechRequest) -> AsyncGenerator[SpeechChunk, None]:
+        async with aclosing(self.synthesizer.stream(request)) as chunks:
+            async for chunk in chunks:
+                if chunk.engine:
+                    self.spoke[chunk.engine] = None
+                yield chunk
 
     async def _listen(self, window: SpeechWindow) -> Conditioning:
         return await self._run(self._engine.listen, window)

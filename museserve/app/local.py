@@ -67,7 +67,7 @@ def running(
     port = config.server.port or free_port()
     _check_free(config.server.host, port, "server.port")
     _check_free("127.0.0.1", config.server.dashboard_port, "server.dashboard_port")
-    num_gpus = _enough_gpus(config, visible_gpus() if num_gpus is None else num_gpus)
+    num_gpus = enough_gpus(config, visible_gpus() if num_gpus is None else num_gpus)
     mask = os.umask(0o077)  # what this service and its replicas write is for nobody else to read
     # Short: Unix sockets below it have at most 107 characters in their path.
     temp = Path(tempfile.mkdtemp(prefix=FOLDER, dir="/tmp")) if private_temp else None
@@ -312,7 +312,7 @@ def visible_gpus() -> int:
     return there if chosen is None else min(there, sum(bool(name.strip()) and name.strip() != "-1" for name in chosen.split(",")))
 
 
-def _enough_gpus(config: AppConfig, there: int) -> int:
+def enough_gpus(config: AppConfig, there: int) -> int:
     """`there`; a replica that cannot be placed would be waited for without an end."""
     wanted = [(name, scale) for name, scale in config.deployments if scale.num_gpus]
     total = sum(scale.num_gpus * max(scale.min_replicas, 1) for _, scale in wanted)

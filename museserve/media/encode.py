@@ -1,8 +1,9 @@
 """One utterance as H.264 + AAC in fragments of MP4 that join without a gap.
 
-Everything rests on the segment: 8 frames are exactly 15 AAC frames. A segment starts with an IDR picture in a closed group of 8, so
-that any segment can follow any other, whichever encoder made it. All pictures have one quantiser: left to the rate control, key frames
-would have others than the pictures before them, and the first of an utterance one of its own.
+Everything rests on the segment: 8 frames are exactly 15 AAC frames. A stream begins with a key frame (IDR), so that it can follow any other,
+whichever encoder made it; after that there is one every `KEY_FRAMES`, for whoever seeks, and one for a viewer who has run dry. Key frames are most
+of what a talking face costs: with one in every segment it would be twice as much. All pictures have one quantiser, left to no rate control, but for
+key frames: what they show differs from the picture before by their error alone, so it is made smaller.
 
 Of the AAC encoder's delay nothing is left in the stream: its input runs 2,048 samples ahead of the pictures, and its priming packet is
 dropped. That packet holds half of the overlap of the first 1,024 samples, which would come out aliased; they are therefore silent.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from configs.models import MediaConfig
@@ -26,7 +28,7 @@ from museserve.media.codecs import codecs_of
 from museserve.media.fragments import ByteSink, mux_fragment, open_init
 from museserve.media.resample import Doubler
 from museserve.messages import ByteArray, FloatArray
-from museserve.timebase import AAC_FRAME, FPS, OUTPUT_RATE, OUTPUT_SAMPLES_PER_FRAME, SEGMENT_FRAMES, SPEECH_RATE, whole_segments
+from museserve.timebase import AAC_FRAME, FPS, KEY_FRAMES, OUTPUT_RATE, OUTPUT_SAMPLES_PER_FRAME, SEGMENT_FRAMES, SPEECH_RATE, whole_segments
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -41,12 +43,13 @@ WARM_FRAMES = 2 * SEGMENT_FRAMES  # whose sound the AAC encoder hears before the
 # Pictures are sRGB turned to YUV with the BT.601 matrix in limited range. Players take the tags at their word.
 COLOR_TAGS = {"colorspace": 6, "color_range": 1, "color_primaries": 1, "color_trc": 13}
 
-# One quantiser for all pictures and blocks, so that what is encoded again, from the idle loop's decoded pictures, stays as it is. Block borders are
-# smoothed from a quantiser of 20 on, where they show on skin; below that it would only change what was already right.
-STEADY = "qcomp=1:ipratio=1:aq-mode=0:no-deblock=0:deblock=-2,-2"
-# The fastest preset has no 4x4 prediction in key frames, and no option gives it back: it saves an eighth of the bytes. So "ultrafast" is the next
-# preset without all else that costs time.
-WITHOUT = "cabac=0:subme=0:weightp=0:partitions=none"
+KEY_FINER = 3  # steps of the quantiser; 3 steps are a factor of 1.4
+# A little finer where a block is smooth, too: there errors show. Block borders are smoothed from a quantiser of 20 on, where they show on skin; below
+# that it would only change what was already right.
+STEADY = "qcomp=1:ipratio=1.4:aq-mode=1:aq-strength=0.5:no-deblock=0:deblock=-2,-2"
+# The fastest preset has no 4x4 prediction in key frames, no arithmetic coding and whole-pixel motion alone, and no option gives them back: for a head
+# that sways by parts of a pixel that is twice the bytes. So "ultrafast" is the next preset without all else that costs time.
+WITHOUT = "subme=1:weightp=0:partitions=none"
 
 
 class FragmentEncoder:
@@ -58,6 +61,7 @@ class FragmentEncoder:
         first_frame: the first that is given out, a multiple of `SEGMENT_FRAMES`. Speech is pushed from the utterance's
             beginning all the same: some of what lies before is encoded, so that the sound joins that of the frames
             before.
+        key_frames: from one key frame to the next, a multiple of `SEGMENT_FRAMES`.
 
     Attributes:
         init_segment: ftyp + moov, the same bytes for every instance of the same size and config.
@@ -65,7 +69,7 @@ class FragmentEncoder:
         frames_encoded: number of the next frame: those given out so far, and those before `first_frame`.
     """
 
-    def __init__(self, width: int, height: int, config: MediaConfig, first_frame: int = 0) -> None:
+    def __init__(self, width: int, height: int, config: MediaConfig, first_frame: int = 0, key_frames: int = KEY_FRAMES) -> None:
         if width < 16 or height < 16 or width % 2 or height % 2:
             raise ValueError(f"picture sides must be even and at least 16, got {width}x{height}")
         if first_frame < 0 or first_frame % SEGMENT_FRAMES:
@@ -74,7 +78,8 @@ class FragmentEncoder:
         sink = ByteSink()
         self._template = open_init(sink)
         self._video = self._template.add_stream("libx264", rate=FPS)
-        set_up_video(self._video.codec_context, width, height, config)
+        set_up_video(self._video.codec_context, width, height, config, key_frames)
+        self._key_at, self._key_frames = first_frame, key_frames  # the next key frame, at the latest
         self._audio = _add_audio(self._template, config)
         self._template.start_encoding()
         self.init_segment = sink.take()
@@ -125,11 +130,12 @@ class FragmentEncoder:
             frames = min(frames, self._total)
         return max(frames - self.frames_encoded, 0)
 
-    def encode(self, frames: Sequence[ByteArray] | ByteArray) -> bytes:
+    def encode(self, frames: Sequence[ByteArray] | ByteArray, key: bool = False) -> bytes:
         """The next frames as one fragment: moof + mdat with n pictures and the AAC frames that end with them.
 
         Args:
             frames: I420 uint8 (n, h * 3 // 2, w), C-contiguous, 1 <= n <= `frames_ready()`, all in one segment.
+            key: begin with a key frame even where none is due.
         Raises:
             ValueError: not so.
             RenderError: the encoder failed.
@@ -143,16 +149,24 @@ class FragmentEncoder:
             if frame.shape != (self.height * 3 // 2, self.width) or frame.dtype != np.uint8:
                 raise ValueError(f"frame {first + i} is {frame.dtype} {frame.shape}, expected I420 uint8 ({self.height * 3 // 2}, {self.width})")
         try:
-            pictures = [packet for i, frame in enumerate(frames) for packet in self._encode_picture(frame, first + i)]
+            key |= self.key_next
+            pictures = [packet for i, frame in enumerate(frames) for packet in self._encode_picture(frame, first + i, key and i == 0)]
             audio = self._encode_audio((first + n) * OUTPUT_SAMPLES_PER_FRAME // AAC_FRAME)
             data = mux_fragment(self._fragments, [(self._video, pictures), (self._audio, audio)])
         except av.FFmpegError as error:
             raise RenderError(f"encoding frames {first}..{first + n - 1} failed: {error}") from error
-        if len(pictures) != n or (first % SEGMENT_FRAMES == 0) != pictures[0].is_keyframe:
+        if len(pictures) != n or key != pictures[0].is_keyframe:
             raise RenderError(f"the encoder gave {len(pictures)} pictures for frames {first}..{first + n - 1}, or no key frame where one belongs")
+        if key:
+            self._key_at = first + self._key_frames
         self.frames_encoded += n
         self._fragments += 1
         return data
+
+    @property
+    def key_next(self) -> bool:
+        """Whether the next frame is a key frame in any case."""
+        return self.frames_encoded == self._key_at
 
     def close(self) -> None:
         """Free the encoders. Nothing is flushed: what was not asked for is not part of the stream."""
@@ -165,10 +179,12 @@ class FragmentEncoder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _encode_picture(self, frame: ByteArray, number: int) -> list[Packet[VideoStream]]:
+    def _encode_picture(self, frame: ByteArray, number: int, key: bool) -> list[Packet[VideoStream]]:
         picture = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), format="yuv420p")  # a view: nothing is copied
         picture.pts = number
         picture.time_base = Fraction(1, FPS)
+        if key:
+            picture.pict_type = PictureType.I
         return list(self._video.encode(picture))
 
     def _encode_audio(self, end: int) -> list[Packet[AudioStream]]:
@@ -202,24 +218,26 @@ def init_segment(width: int, height: int, config: MediaConfig) -> bytes:
         return encoder.init_segment
 
 
-def set_up_video(codec: VideoCodecContext, width: int, height: int, config: MediaConfig) -> None:
+def set_up_video(codec: VideoCodecContext, width: int, height: int, config: MediaConfig, key_frames: int = KEY_FRAMES) -> None:
     """How pictures are encoded, in a stream and wherever the same bits are wanted without one."""
     codec.width, codec.height, codec.pix_fmt = width, height, "yuv420p"
     codec.time_base, codec.framerate = Fraction(1, FPS), Fraction(FPS)
     codec.thread_count = config.threads
     for name, value in COLOR_TAGS.items():
         setattr(codec, name, value)
-    preset, params = config.preset, STEADY
+    # The ratio is that to the pictures before: the first one has none.
+    preset, params = config.preset, f"{STEADY}:zones=0,0,q={max(config.crf - KEY_FINER, 0)}"
     if preset == "ultrafast":
-        preset, params = "superfast", f"{STEADY}:{WITHOUT}"
+        preset, params = "superfast", f"{params}:{WITHOUT}"
     codec.options = {
         "preset": preset,
         "x264-params": params,
         "tune": "zerolatency",  # a packet comes back from the call that its frame went into
         "profile": "main",
         "crf": str(config.crf),
-        "g": str(SEGMENT_FRAMES),
+        "g": str(key_frames),
         "keyint_min": str(SEGMENT_FRAMES),
+        "forced-idr": "1",
         "sc_threshold": "0",
         "bf": "0",
     }

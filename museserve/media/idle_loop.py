@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
+from itertools import islice
 from typing import Any
 
 import av
@@ -13,22 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.models import MediaConfig
-from museserve.media.encode import FragmentEncoder, set_up_video
+from museserve.media.encode import FragmentEncoder
 from museserve.media.fragments import moved
 from museserve.media.mp4 import to_mp4
-from museserve.media.static_blocks import keep_static
 from museserve.messages import ByteArray
 from museserve.timebase import FPS, SEGMENT_FRAMES, SPEECH_SAMPLES_PER_FRAME
 
-RUN_IN = 4 * SEGMENT_FRAMES  # frames before the loop's first, from which it takes what stands still
-MOST_BYTES = 1.0  # a second for each pixel of the picture; a portrait has half of it, a noisy clip would have many times as much
+# A second for each pixel of the picture, with a key frame in each segment; a portrait has a third of it, a noisy clip would have many times as much.
+MOST_BYTES = 1.0
 COARSER, COARSEST = 3, 40  # steps of the quantiser, and its end
 
 
 @dataclass(frozen=True)
 class IdleLoop:
     """init: the same bytes that speech of this size and config begins with. segments: one fragment of 8 silent frames each, all at
-    decode time 0; whoever plays them adds the time. mp4: the loop as a finished file, both tracks equally long.
+    decode time 0; whoever plays them adds the time. Each begins with a key frame, so that it may follow anything. steady: the same
+    pictures for whoever saw the segment before, without a key frame, which would show as a pulse: the first follows the last.
+    mp4: the loop as a finished file, both tracks equally long.
 
     shown: I420 uint8 like the background, its frames as the loop shows them (of a frame that comes twice, the first time): speech that is drawn
     on them follows the loop with no jump. crf: the quantiser, which speech must have as well.
@@ -36,6 +37,7 @@ class IdleLoop:
 
     init: bytes
     segments: tuple[bytes, ...]
+    steady: tuple[bytes, ...]
     mp4: bytes
     shown: ByteArray
     crf: int
@@ -56,62 +58,43 @@ def encode_idle(background: ByteArray, config: MediaConfig, order: NDArray[np.in
     most = MOST_BYTES * len(order) / FPS * background[0].size / 1.5
     while True:
         loop = _encode(background, config, order)
-        with av.open(io.BytesIO(loop.mp4), "r") as film:
-            pictures = sum(packet.size for packet in film.demux(video=0))
-        if pictures <= most or config.crf + COARSER > COARSEST:
+        if sum(map(len, loop.segments)) <= most or config.crf + COARSER > COARSEST:
             return loop
         config = config.model_copy(update={"crf": config.crf + COARSER})
 
 
 def _encode(background: ByteArray, config: MediaConfig, order: NDArray[np.integer[Any]]) -> IdleLoop:
-    n = len(order)
+    n = len(order) // SEGMENT_FRAMES
+    # Twice: what follows the last segment is the first.
+    init, running = _fragments([background[number] for number in (*order, *order)], config, 2 * len(order))
     shown = background.copy()
-    with FragmentEncoder(background.shape[2], background.shape[1] * 2 // 3, config) as encoder:
+    done = set[int]()
+    for number, picture in zip(map(int, order), islice(_decoded(init, running), len(order), None), strict=True):
+        if number not in done:
+            done.add(number)
+            shown[number] = picture
+    steady = running[n:]
+    # Drawn after what is seen, so that whoever comes from elsewhere sees nearly the same.
+    _, segments = _fragments([shown[number] for number in order], config, SEGMENT_FRAMES)
+    whole = io.BytesIO()
+    to_mp4([init, *(moved(segment, i * SEGMENT_FRAMES) for i, segment in enumerate([segments[0], *steady[1:]]))], whole)
+    return IdleLoop(init, tuple(segments), tuple(steady), whole.getvalue(), shown, config.crf)
+
+
+def _fragments(pictures: list[ByteArray], config: MediaConfig, key_frames: int) -> tuple[bytes, list[bytes]]:
+    """The init segment, and the segments in silence, each at decode time 0."""
+    n, (height, width) = len(pictures), pictures[0].shape
+    with FragmentEncoder(width, height * 2 // 3, config, key_frames=key_frames) as encoder:
         encoder.push_audio(np.zeros(n * SPEECH_SAMPLES_PER_FRAME, np.float32))
         encoder.finish_audio(n)
-        running = [encoder.encode(pictures) for pictures in _steady(shown, config, order)]
-        init = encoder.init_segment
-    whole = io.BytesIO()
-    to_mp4([init, *running], whole)
-    segments = tuple(moved(segment, -i * SEGMENT_FRAMES) for i, segment in enumerate(running))
-    return IdleLoop(init, segments, whole.getvalue(), shown, config.crf)
+        fragments = [moved(encoder.encode(pictures[at : at + SEGMENT_FRAMES]), -at) for at in range(0, n, SEGMENT_FRAMES)]
+        return encoder.init_segment, fragments
 
 
-def _steady(shown: ByteArray, config: MediaConfig, order: NDArray[np.integer[Any]]) -> Iterator[list[ByteArray]]:
-    """The pictures of each segment, each holding what it can of what was seen before it. shown: the background; becomes what is seen of it."""
-    screen = _Screen(shown.shape[2], shown.shape[1] * 2 // 3, config)
-    for number in order[-min(RUN_IN, len(order)) :]:
-        screen.show(shown[number])
-    done: set[int] = set()
-    for at in range(0, len(order), SEGMENT_FRAMES):
-        pictures = []
-        for number in map(int, order[at : at + SEGMENT_FRAMES]):
-            picture, seen = screen.show(shown[number])
-            pictures.append(picture)
-            if number not in done:
-                done.add(number)
-                shown[number] = seen
-        yield pictures
-
-
-class _Screen:
-    """What a viewer sees of encoded pictures."""
-
-    def __init__(self, width: int, height: int, config: MediaConfig) -> None:
-        self._encoder = av.CodecContext.create("libx264", "w")
-        set_up_video(self._encoder, width, height, config)
-        self._decoder = av.CodecContext.create("h264", "r")
-        self._decoder.thread_count = 1  # each picture comes out of the call that its packet goes into
-        self._frames = 0
-        self._seen: ByteArray | None = None
-
-    def show(self, picture: ByteArray) -> tuple[ByteArray, ByteArray]:
-        """The picture as it is to be encoded, and as it is seen then."""
-        if self._seen is not None:
-            picture = keep_static(picture, self._seen)
-        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(picture), format="yuv420p")
-        frame.pts, frame.time_base = self._frames, Fraction(1, FPS)
-        self._frames += 1
-        (decoded,) = (shown for packet in self._encoder.encode(frame) for shown in self._decoder.decode(packet))
-        self._seen = np.asarray(decoded.to_ndarray(format="yuv420p"), np.uint8)
-        return picture, self._seen
+def _decoded(init: bytes, fragments: list[bytes]) -> Iterator[ByteArray]:
+    """The pictures, I420, as they are seen."""
+    film = b"".join([init, *(moved(fragment, i * SEGMENT_FRAMES) for i, fragment in enumerate(fragments))])
+    with av.open(io.BytesIO(film), "r") as container:
+        container.streams.video[0].thread_count = 1
+        for frame in container.decode(video=0):
+            yield np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8)

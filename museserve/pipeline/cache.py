@@ -25,8 +25,8 @@ from museserve.runtime.blob_store import BlobStore, blob_key
 from museserve.runtime.versions import stamp
 from museserve.timebase import SEGMENT_FRAMES
 
-FORMAT = 2  # of the blobs
-VERSION = 1  # of films: raise it with any change to how the same speech and crops are composed or encoded
+FORMAT = 3  # of the blobs
+VERSION = 2  # of films: raise it with any change to how the same speech and crops are composed or encoded
 KEPT_LIBRARIES = ("av", "opencv-python")  # what encoded and composed them
 Chunks = AsyncGenerator[SpeechChunk, None]
 LENGTH = struct.Struct(">I")
@@ -139,6 +139,11 @@ async def replay_speech(chunks: list[SpeechChunk]) -> AsyncIterator[SpeechChunk]
         yield chunk
 
 
+def joins(fragments: list[Fragment], frame: int) -> bool:
+    """Whether kept fragments can be shown from `frame` on: they begin with a key frame there, or are over by then."""
+    return all(f.key for f in fragments if f.first_frame == frame and f.n_frames)
+
+
 def replay(fragments: list[Fragment], began: float, first_frame: int = 0) -> list[Fragment]:
     """Kept fragments from `first_frame` on, with a head that tells the truth about this time.
 
@@ -182,15 +187,15 @@ def unpack_speech(blob: bytes) -> list[SpeechChunk]:
 
 
 def pack_fragments(fragments: list[Fragment]) -> bytes:
-    rows = [[len(f.data), f.first_frame, f.n_frames, _plain(f.words), f.total_frames, f.head and asdict(f.head)] for f in fragments]
+    rows = [[len(f.data), f.first_frame, f.n_frames, _plain(f.words), f.total_frames, f.head and asdict(f.head), f.key] for f in fragments]
     return _pack(rows, [f.data for f in fragments])
 
 
 def unpack_fragments(blob: bytes) -> list[Fragment]:
     fragments = []
-    for part, (first_frame, n_frames, words, total_frames, head) in _unpack(blob):
+    for part, (first_frame, n_frames, words, total_frames, head, key) in _unpack(blob):
         known = None if head is None else FragmentHead(**head)
-        fragments.append(Fragment(bytes(part), first_frame, n_frames, _words(words), total_frames, known))
+        fragments.append(Fragment(bytes(part), first_frame, n_frames, _words(words), total_frames, known, key))
     return fragments
 
 

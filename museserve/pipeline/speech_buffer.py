@@ -22,9 +22,12 @@ class SpeechBuffer:
     first_frame: the first of the first stretch; speech is appended from the utterance's beginning all the same.
     piece_s: above 0 for a recording, when the engine wants to see the whole pieces that a stretch lies in.
     hurried: somebody waits for the first pictures, so that the first `HURRIED_FRAMES` do not wait for their piece.
+    phase: as in `SpeechWindow`.
     """
 
-    def __init__(self, context_s: float, lookahead_s: float, first_frame: int = 0, *, piece_s: float = 0.0, hurried: bool = True) -> None:
+    def __init__(
+        self, context_s: float, lookahead_s: float, first_frame: int = 0, *, piece_s: float = 0.0, hurried: bool = True, phase: int = 0
+    ) -> None:
         self._context = round(context_s * SPEECH_RATE)
         self._lookahead = round(lookahead_s * SPEECH_RATE)
         self._piece, self._hurried = round(piece_s * SPEECH_RATE), hurried
@@ -35,6 +38,7 @@ class SpeechBuffer:
         self._powers: list[FloatArray] = []
         self._unmeasured: FloatArray = np.zeros(0, np.float32)
         self._first_frame = self._next_frame = first_frame
+        self._phase = phase
         self.words: list[Word] = []
         self.final = False
 
@@ -121,6 +125,7 @@ class SpeechBuffer:
             level=level,
             final=self.final and reach == self.samples,
             whole=whole,
+            phase=self._phase,
         )
         self._next_frame = end_frame
         self._forget()

@@ -130,7 +130,7 @@ class UtterancePipeline:
         heard_from = max(0, plan.first_frame - self._fade)
         info = lipsync.info
         piece_s = info.piece_s if plan.recorded else 0.0
-        self._buffer = SpeechBuffer(info.context_s, info.lookahead_s, heard_from, piece_s=piece_s, hurried=plan.paced)
+        self._buffer = SpeechBuffer(info.context_s, info.lookahead_s, heard_from, piece_s=piece_s, hurried=plan.paced, phase=plan.phase)
         self._spoke: deque[bool] = deque(maxlen=self._fade)  # of the frames drawn last
         self._rows: dict[int, NDArray[Any] | None] = {}  # None where nobody speaks; taken out when drawn
         self._heard = heard_from
@@ -295,16 +295,18 @@ class UtterancePipeline:
             await _unless_failed(self._sound_for(n), self._work[:1])
         began = time.perf_counter()
         async with self._encoding:
-            encode = partial(self._compose_and_encode, first, crops, weights)
+            # A viewer who has run dry sees something else meanwhile: what comes then must be shown without what was before it.
+            key = self._encoder.key_next or (self._late(first) and first % SEGMENT_FRAMES == 0)
+            encode = partial(self._compose_and_encode, first, crops, weights, key)
             data = await self._executor.run(self._due_s(first), encode)
         self.timings.encode_ms += (time.perf_counter() - began) * 1e3
         self.timings.frames += n
         self.timings.mark("encode")
         if self._encoded is not None:
             self._encoded(n, began)
-        return self._sent(self._encoder.init_segment + data if first == self._plan.first_frame else data, first, n)
+        return self._sent(self._encoder.init_segment + data if first == self._plan.first_frame else data, first, n, key)
 
-    def _sent(self, data: bytes, first: int, n: int) -> Fragment:
+    def _sent(self, data: bytes, first: int, n: int, key: bool = False) -> Fragment:
         words = tuple(self._buffer.words[self._words_sent :])
         self._words_sent += len(words)
         head = None
@@ -312,13 +314,13 @@ class UtterancePipeline:
             self.timings.mark("first_fragment")
             timings_ms = {stage: round(ms, 1) for stage, ms in self.timings.first_ms.items()}
             head = FragmentHead(self._encoder.codecs, timings_ms, self.speech_engine, self.notice)
-        return Fragment(data, first, n, words, self.total_frames, head)
+        return Fragment(data, first, n, words, self.total_frames, head, key)
 
     def _number(self, frame: int) -> int:
         """The background frame under frame `frame` of the utterance."""
         return self._background.number(idle_frame(self._plan.phase, frame, len(self._background)))
 
-    def _compose_and_encode(self, first: int, crops: list[ByteArray | None], weights: list[int]) -> bytes:
+    def _compose_and_encode(self, first: int, crops: list[ByteArray | None], weights: list[int], key: bool) -> bytes:
         drawn = enumerate(zip(crops, weights, strict=True))
         frames = [self._background.picture(self._number(first + i), crop, weight) for i, (crop, weight) in drawn]
         # It follows the idle loop, and is followed by it. What is held from the first picture of the last segment on is there when the loop goes on.
@@ -332,7 +334,7 @@ class UtterancePipeline:
             frames = [frame if frame.flags.writeable and frame.base is None else frame.copy() for frame in frames]
             for frame in frames:
                 self._plan.label.draw(frame)
-        return self._encoder.encode(frames)
+        return self._encoder.encode(frames, key)
 
     async def _pace(self, first: int) -> None:
         """Wait until frame `first` is at most the lead ahead of a viewer who started at the first fragment.
@@ -351,8 +353,11 @@ class UtterancePipeline:
 
     def _watch(self, first: int) -> None:
         """Count an underrun when a piece was ready only after a viewer needed it."""
-        if self._plan.paced and first > self._plan.first_frame and self._due_s(first) < -1e-3:
+        if self._late(first):
             self.timings.underruns += 1
+
+    def _late(self, first: int) -> bool:
+        return self._plan.paced and first > self._plan.first_frame and self._due_s(first) < -1e-3
 
     def _due_s(self, first: int) -> float:
         """Seconds until frame `first` is needed by a viewer who started at the first fragment."""

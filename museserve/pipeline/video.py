@@ -21,7 +21,7 @@ from museserve.media.mp4 import to_mp4
 from museserve.media.provenance import Marks, Origin
 from museserve.media.text_track import TextTrack
 from museserve.messages import CacheHit, FilmHead, Fragment, SpeechChunk, SpeechInfo, VideoRequest, Word
-from museserve.pipeline.cache import CacheKeys, UtteranceCache, recording, replay, replay_speech
+from museserve.pipeline.cache import CacheKeys, UtteranceCache, joins, recording, replay, replay_speech
 from museserve.pipeline.engines import Engines, FilmedAvatar, LipSync, OpenAvatar, Place
 from museserve.pipeline.utterance import Timings, UtterancePipeline, UtterancePlan
 from museserve.runtime.deadline_executor import DeadlineExecutor
@@ -169,6 +169,8 @@ class VideoPipeline:
         speech_info = await self._engines.speech()
         keys = self._cache.keys(request.speech, speech_info, avatar.ref, lipsync.info, request.phase, label, request.tenant)
         fragments = await asyncio.to_thread(self._cache.fragments, keys)
+        if fragments is not None and not joins(fragments, request.first_frame):
+            fragments = None  # its speech is there
         speech = None if fragments is not None else await asyncio.to_thread(self._cache.speech, keys)
         keep = (request.keep or speech is not None) and request.first_frame == 0  # a part is not kept
         if fragments is not None and request.keep:

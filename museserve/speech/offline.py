@@ -7,15 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from configs.models import SpeechConfig, WeightsConfig
 from museserve.errors import UnspokenLanguageError
 from museserve.messages import Delivery, Phoneme, SpeechChunk, Word
 from museserve.speech import words
-from museserve.speech.engines import voices
+from museserve.speech.engines import natural, voices
 from museserve.speech.engines.espeak import EspeakEngine
 from museserve.speech.engines.hibari import HibariEngine
 from museserve.speech.engines.piper import PiperEngine
 from museserve.speech.engines.postprocess import MARGIN_S
+from museserve.speech.engines.supertonic import SupertonicEngine
 from museserve.speech.engines.voice_engine import SpeechMark, Synthesis, VoiceEngine
+from museserve.speech.engines.voices import Voice
 from museserve.speech.text import japanese, scripts
 from museserve.speech.text import language as languages
 from museserve.speech.text.lexicon import Lexicon
@@ -23,6 +26,7 @@ from museserve.speech.text.normalize import normalize, warm_normalizer
 from museserve.speech.text.rewrite import SpokenForm
 from museserve.speech.text.sentences import Clause
 from museserve.timebase import SPEECH_RATE
+from museserve.weights.folder import WeightsFolder
 
 Span = tuple[int, int]
 NAMED = 3  # words of a clause that a notice names
@@ -59,10 +63,19 @@ class SpokenPiece:
 
 
 class OfflineVoices:
-    """Thread-safe."""
+    """Thread-safe.
 
-    def __init__(self, lexicon: Lexicon, threads: int = 1) -> None:
-        engines: tuple[VoiceEngine, ...] = (HibariEngine(threads), PiperEngine(threads), EspeakEngine())
+    Args:
+        weights: where downloaded voices lie; None = none are looked for.
+    Raises:
+        ConfigError: a language that the natural voices do not speak.
+    """
+
+    def __init__(self, lexicon: Lexicon, config: SpeechConfig, weights: WeightsConfig | None = None) -> None:
+        self.natural = natural.find(config, weights)
+        engines: list[VoiceEngine] = [HibariEngine(config.threads), PiperEngine(config.threads), EspeakEngine()]
+        if weights is not None and self.natural.there:
+            engines.append(SupertonicEngine(WeightsFolder(weights), config.supertonic.steps, config.threads))
         self._engines = {engine.name: engine for engine in engines}
         self._lexicon = lexicon
 
@@ -73,10 +86,15 @@ class OfflineVoices:
     def warm(self) -> None:
         """Raises EngineUnavailableError."""
         for engine in self._engines.values():
-            engine.warm()
+            if engine.name != SupertonicEngine.name or self.natural.languages:
+                engine.warm()
         warm_normalizer(self._lexicon)
         for text, language in (("Warm up.", "en"), ("준비 1번 API.", "ko")):
             list(self.speak([Clause(text, 0, len(text), language, 0.0)], Delivery("auto", 1.0, language, "female")))
+
+    def voice(self, delivery: Delivery, language: str) -> Voice:
+        """Who speaks a clause in `language`."""
+        return voices.offline_voice(delivery.voice, delivery.gender, language, self.natural)
 
     def speak(self, clauses: Sequence[Clause], delivery: Delivery) -> Iterator[SpokenPiece]:
         """Pieces in order, each made when it is asked for. Raises SpeechEngineError."""
@@ -84,13 +102,16 @@ class OfflineVoices:
             yield from self._speak(clause, delivery)
 
     def _speak(self, clause: Clause, delivery: Delivery) -> Iterator[SpokenPiece]:
-        voice = voices.offline_voice(delivery.voice, delivery.gender, clause.language)
+        voice = self.voice(delivery, clause.language)
         engine = self._engines[voice.engine]
         slowest, fastest = engine.speeds
         speed = min(max(delivery.speed, slowest), fastest)
         notices = []
         if voices.is_offline(delivery.voice) and voice.name != delivery.voice:
-            notices.append(f"{delivery.voice} does not speak {clause.language}: {voice.name} does")
+            if delivery.voice in voices.SUPERTONIC and not self.natural.there:
+                notices.append(f"{delivery.voice} is not there: {self.natural.reason}; {voice.name} speaks")
+            else:
+                notices.append(f"{delivery.voice} does not speak {clause.language}: {voice.name} does")
         if speed != delivery.speed:
             notices.append(f"{voice.name} speaks at {slowest:.2f} to {fastest:.2f} times its pace, not {delivery.speed:g}: {speed:.2f} was used")
         spoken = normalize(clause.text, clause.language, self._lexicon)

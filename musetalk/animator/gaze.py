@@ -25,7 +25,7 @@ def draw_eye(rig: Rig, eye: Eye, lid: float, gaze: tuple[float, float], box: Box
         planes: the picture's part `box`, already warped with `maps` (of luma, of chroma).
     """
     x, y, w, h = (int(value) for value in eye.rect)
-    level = min(max(round((lid + LID_FOLLOWS * gaze[1] * (1 - lid)) * (LEVELS - 1)), 0), LEVELS - 1)
+    level = min(max(round((lid + LID_FOLLOWS * gaze[1] * (1 - lid)) * (LEVELS - 1)), 0), len(eye.lid) - 1)
     (x_x, x_y), (y_x, y_y) = rig.anatomy.axes * (rig.anatomy.scale * TEXTURE_SCALE)
     shift = np.float32(gaze[0] * x_x + gaze[1] * y_x), np.float32(gaze[0] * x_y + gaze[1] * y_y)
     reach = int(REACH_MM * rig.anatomy.scale) // 2 * 2 + 2

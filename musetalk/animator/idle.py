@@ -14,6 +14,7 @@ from musetalk.animator.anatomy import Array, smoothstep
 from musetalk.animator.fields import IDLE_FIELDS
 
 RESTING_SMILE = 0.25  # neutral portraits look severe without it
+SMILES_MM, SMILE_LEAST = (3.8, 4.8), 0.2  # corners that lie so far above the lip line's middle are neutral, smile; the share that is left then
 
 # field: amplitudes of its harmonics of 1 / loop; degrees, mm
 HARMONICS: dict[str, tuple[tuple[int, float], ...]] = {
@@ -67,6 +68,13 @@ def idle_motion(seed: int, smile: float = RESTING_SMILE) -> IdleMotion:
     for axis, turn in enumerate(("yaw", "pitch")):
         gaze[:, axis] -= STEADINESS * EYE_RADIUS_MM * np.sin(np.radians(curves[turn]))
     return IdleMotion(np.stack([curves[name] for name in IDLE_FIELDS], 1).astype(np.float32), _blinks(rng), gaze.astype(np.float32))
+
+
+def resting_smile(corners_mm: float) -> float:
+    """What is added to a portrait whose mouth's corners lie `corners_mm` above the middle of its lip line: less where it smiles already."""
+    neutral, smiling = SMILES_MM
+    already = min(max((corners_mm - neutral) / (smiling - neutral), 0.0), 1.0)
+    return RESTING_SMILE * (1.0 - (1.0 - SMILE_LEAST) * already)
 
 
 def _sway(rng: np.random.Generator, phase: Array) -> dict[str, Array]:

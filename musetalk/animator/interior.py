@@ -44,15 +44,17 @@ ARCH, LOWER_ARCH = 0.0062, 0.6  # the upper edge rises by the first times x²; t
 LOWER_BRIGHTNESS, LOWER_GUM_BRIGHTNESS = 0.78, 0.85
 LOWER_TINT = (1.0, 0.925, 0.885)
 
-TOOTH_WHITE = (1.0, 0.94, 0.87)
-TOOTH_LIGHT, TOOTH_LIGHT_RANGE = 1.05, (90, 232)  # luma against the cheek's
-SKIN_SHARE = 0.15
+# Enamel is a warm white, in the light of the photograph: the eyes' white shows it, and skin.
+TOOTH_WHITE = (1.0, 0.945, 0.855)
+TOOTH_LIGHT, TOOTH_LIGHT_RANGE = 1.08, (80, 230)  # luma against the cheek's
+SKIN_SHARE, EYE_SHARE = 0.12, 0.5
+WHITE_RANGE = (0.70, 1.0)  # of a channel of the eyes' white against its largest: more colour is not light but redness
 USUAL_LIGHT = 205.0  # in which the colours below are
 GUM = (178, 96, 98)
 TONGUE = (158, 88, 94)
 CAVITY_TOP, CAVITY_FLOOR = (42, 17, 18), (92, 38, 40)
 TONGUE_HALF_MM = (17.5, 8.0)
-RED_EXPONENTS = (1.0, 1.27, 1.37)
+RED_EXPONENTS = (1.0, 1.30, 1.42)
 
 X_RANGE = (-34.0, 34.0)
 UPPER_Y = (-14.0, 4.0)
@@ -108,17 +110,25 @@ class MouthParts:
         return cls(arrays["lip"], arrays["cavity"], *(Plate.from_arrays(below(arrays, f"{part}_")) for part in PLATES))
 
 
-def paint_mouth(skin: FloatArray, lip: FloatArray, scale: float) -> MouthParts:
+def tooth_color(skin: FloatArray, eye_white: FloatArray | None) -> FloatArray:
+    """RGB (3,) of a front tooth. skin: of a well lit cheek; eye_white: of the eyes' whites, None where they are not seen."""
+    luma = np.array(LUMA_WEIGHTS)
+    light = float(np.clip(TOOTH_LIGHT * (skin @ luma), *TOOTH_LIGHT_RANGE))
+    hue = skin / skin.max()
+    cast = np.ones(3) if eye_white is None else np.clip(eye_white / max(float(eye_white.max()), 1.0), *WHITE_RANGE)
+    white = np.array(TOOTH_WHITE) * cast**EYE_SHARE * (1 - SKIN_SHARE) + hue * SKIN_SHARE
+    tooth: FloatArray = (white * light / (white @ luma)).astype(np.float32)
+    return tooth
+
+
+def paint_mouth(tooth: FloatArray, lip: FloatArray, scale: float) -> MouthParts:
     """Paint the parts.
 
     Args:
-        skin, lip: RGB of a well lit cheek and of the lips' red (3,), 0..255.
+        tooth, lip: RGB of a front tooth and of the lips' red (3,), 0..255.
         scale: pixels per mm that the parts are drawn at.
     """
-    luma = np.array(LUMA_WEIGHTS)
-    light = float(np.clip(TOOTH_LIGHT * (skin @ luma), *TOOTH_LIGHT_RANGE))
-    white = np.array(TOOTH_WHITE) * (1 - SKIN_SHARE) + skin / skin.max() * SKIN_SHARE
-    tooth = white * light / (white @ luma)
+    light = float(tooth @ np.array(LUMA_WEIGHTS))
     gain = light / USUAL_LIGHT
     gum = np.array(GUM) * gain
     ramp = np.linspace(0, 1, 256)[:, None] ** 2

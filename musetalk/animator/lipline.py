@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from musetalk.animator.anatomy import Anatomy, Array
+from musetalk.animator.lines import shortest_path
 from musetalk.animator.sampling import sample
 
 INNER_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
@@ -26,6 +27,7 @@ FIT_SHARE = 0.93  # of the half width: nearer to the corners a gap says nothing 
 GAP_POWER = 0.6  # of the arc that a gap is a polynomial of
 END_WEIGHT, OPEN_END_WEIGHT = 0.02, 0.05  # of the corners in the fit of the line
 OFFSET_COST, OFFSET_POWER, STEP_COST = 4.0, 1.5, 0.6  # grey levels: per mm^power off the landmarks, per step up or down
+MOST_STEPS = 2  # from one column to the next
 MAX_SLOPE, SLOPE_FROM = 0.3, 0.8  # of the ends; they are measured from this part of the half width on
 RAY_MM = 25.0  # beyond the corners the line goes on with its slope, which dies out over this distance
 
@@ -93,29 +95,9 @@ def find_lip_line(anatomy: Anatomy, luma: Array, texture_scale: float) -> LipLin
     points = np.stack(np.broadcast_arrays(x[None, :], start[None, :] + offsets[:, None]), -1)
     grey = sample(blurred, anatomy.to_texture(points, texture_scale).astype(np.float32))
     cost = grey + OFFSET_COST * np.abs(offsets[:, None]) ** OFFSET_POWER
-    y = _shortest_path(cost, offsets, start)
+    y = start + offsets[shortest_path(cost, STEP_COST, MOST_STEPS)]
     middle = np.polyfit(s, y, DEGREE, w=weights + END_WEIGHT)
     return LipLine(half, middle, _end_slopes(middle, half), None)
-
-
-def _shortest_path(cost: Array, offsets: Array, start: Array) -> Array:
-    """The cheapest left-to-right line through `cost` (rows = offsets), at most two steps up or down a column."""
-    rows, columns = cost.shape
-    total = cost[:, 0].copy()
-    back = np.zeros((rows, columns), np.int64)
-    moves = (-2, -1, 0, 1, 2)
-    for column in range(1, columns):
-        padded = np.pad(total, 2, constant_values=np.inf)
-        options = np.stack([padded[2 + move : 2 + move + rows] + STEP_COST * abs(move) for move in moves])
-        best = options.argmin(0)
-        back[:, column] = np.arange(rows) + np.array(moves)[best]
-        total = options.min(0) + cost[:, column]
-    path = np.empty(columns, np.int64)
-    path[-1] = int(total.argmin())
-    for column in range(columns - 1, 0, -1):
-        path[column - 1] = back[path[column], column]
-    line: Array = start + offsets[path]
-    return line
 
 
 def _end_slopes(middle: Array, half: float) -> Array:

@@ -16,7 +16,7 @@ from museserve.messages import Box, ByteArray, FloatArray
 from museserve.timebase import IDLE_FRAMES
 from musetalk.animator.anatomy import Array, scalar_smoothstep
 from musetalk.animator.colors import Planes
-from musetalk.animator.fields import JAW_MM, LOWER_DROP_MM, SPEECH_FIELDS, UPPER_RAISE_MM
+from musetalk.animator.fields import SPEECH_FIELDS
 from musetalk.animator.gaze import draw_eye
 from musetalk.animator.grid import RING, Region
 from musetalk.animator.idle import RESTING_SMILE
@@ -24,7 +24,7 @@ from musetalk.animator.mouth import Opening, draw_mouth
 from musetalk.animator.relief import draw_relief
 from musetalk.animator.rig import SKULL_MM, TEXTURE_SCALE, Contours, Rig
 from musetalk.animator.sampling import moved_by, sample, weighted_sum
-from musetalk.speech_cues.controls import CONTROLS, N_CONTROLS
+from musetalk.speech_cues.controls import CONTROLS, JAW_MM, LOWER_DROP_MM, N_CONTROLS, UPPER_RAISE_MM
 
 INVERSE_PASSES = 3
 FULL_PUCKER = 0.75  # rounding at which the opening is a full ellipse
@@ -32,8 +32,9 @@ CORNER_GUARD, CORNER_GUARD_REACH = 0.7, 0.25  # cells down; share of the mouth's
 PUCKER_SHUTS, PUCKER_JAW = 0.75, 0.18  # beside its opening; from how far the jaw is open
 ROUND_UNSMILES = 0.5  # share of the resting smile that full rounding takes away
 # A photograph with an open smile is already stretched: what is left of each control.
-OPEN_JAW, OPEN_RAISE, OPEN_DROP, OPEN_WIDE, OPEN_WIDE_SHIFT = 0.75, 0.2, 0.35, 0.4, -0.55
-UNSEAL, UNSEAL_MM = 0.66, 8.0  # speech that opens so far lets go of so much of the seal
+OPEN_JAW, OPEN_RAISE, OPEN_DROP, OPEN_WIDE, OPEN_WIDE_SHIFT = 0.85, 0.2, 0.35, 0.4, -0.6
+OPEN_UNSMILES = 1.3  # of a smile's corners, while there is speech: people who talk do not go on laughing
+UNSEAL, UNSEAL_MM = 0.45, 8.0  # speech that opens so far lets go of so much of the seal
 PRESENCE_AT = 0.25  # of the seal, the jaw or the rounding: the painted interior is there in full
 
 
@@ -106,6 +107,7 @@ def fit_row(rig: Rig, row: FloatArray) -> SpeechPose:
         jaw, close, open_jaw = OPEN_JAW * jaw, OPEN_JAW * close, OPEN_JAW * open_jaw
         lift, drop = OPEN_RAISE * lift, OPEN_DROP * drop
         wide = OPEN_WIDE * wide + OPEN_WIDE_SHIFT * control["seal"]
+        smile -= OPEN_UNSMILES * control["seal"]
         presence = scalar_smoothstep(max(seal, jaw, rounding) / PRESENCE_AT)
     else:
         smile -= ROUND_UNSMILES * RESTING_SMILE * rounding

@@ -18,17 +18,17 @@ from museserve.errors import ImageError
 from museserve.messages import Box, ByteArray, FloatArray
 from musetalk.animator.anatomy import Anatomy, Array, measure
 from musetalk.animator.colors import LUMA_WEIGHTS, to_bytes, to_planes
-from musetalk.animator.eyelids import Eye, build_eyes
+from musetalk.animator.eyelids import Eye, build_eyes, trace_rims, white_of_eyes
 from musetalk.animator.fields import SPEECH_FIELDS, FaceFields, Layer
 from musetalk.animator.grid import RING, Region, grid_cell, lower_face_box, node_pixels, part_of, region_of, speech_box
-from musetalk.animator.idle import RESTING_SMILE, IdleMotion, idle_motion
-from musetalk.animator.interior import MouthParts, below, paint_mouth
+from musetalk.animator.idle import IdleMotion, idle_motion, resting_smile
+from musetalk.animator.interior import MouthParts, below, paint_mouth, tooth_color
 from musetalk.animator.lipline import LipLine, find_lip_line
 from musetalk.animator.relief import Relief, mouth_relief
 from musetalk.animator.sampling import sample
-from musetalk.animator.teeth import PhotoTeeth, photographed_teeth
+from musetalk.animator.teeth import PhotoTeeth, color_of, photographed_teeth
 
-VERSION = 2  # of rigs, and of what is drawn from them: raise it with any change that a viewer could see
+VERSION = 3  # of rigs, and of what is drawn from them: raise it with any change that a viewer could see
 TEXTURE_SCALE = 2  # texture pixels per output pixel: sub-pixel motion in a texture of output size makes sharpness pump
 TEXTURE_BLUR = 0.46  # texture pixels; at 0.50 the swaying face falls below 0.85 of the portrait's sharpness, at 0.38 it shimmers
 CONTOUR_POINTS, RAY_POINTS = 61, 10  # of the lip line, and of what prolongs it on either side
@@ -86,13 +86,14 @@ class Rig:
     motion: IdleMotion
 
     @classmethod
-    def build(cls, portrait: ByteArray, landmarks: FloatArray, size: int = 512) -> Rig:
+    def build(cls, portrait: ByteArray, landmarks: FloatArray, size: int = 512, *, spectacles: bool = False) -> Rig:
         """Make the rig of a portrait.
 
         Args:
             portrait: RGB (p, p, 3), at best twice `size` or more.
             landmarks: (478, 3) pixel positions in that picture (column 2, depth, is not used).
             size: side of the output picture in pixels.
+            spectacles: the person wears some: lids close behind their rims, or stay open where those cannot be traced.
         Raises:
             ImageError: the picture is not a square RGB one, or the landmarks do not show an upright face.
         """
@@ -107,10 +108,18 @@ class Rig:
         anatomy = measure(points.astype(np.float64), size)
         line = find_lip_line(anatomy, luma, TEXTURE_SCALE)
         planes = {"luma": luma, "chroma_u": chroma_u, "chroma_v": chroma_v}
-        eyes = build_eyes(anatomy, texture, TEXTURE_SCALE)
-        mouth = paint_mouth(*_colors(anatomy, line, texture), MOUTH_DETAIL * anatomy.scale)
+        eyes = build_eyes(anatomy, texture, TEXTURE_SCALE, spectacles=spectacles)
         teeth = photographed_teeth(anatomy, line, texture, TEXTURE_SCALE)
+        skin, lip = _colors(anatomy, line, texture)
+        tooth = tooth_color(skin, white_of_eyes(anatomy, texture, TEXTURE_SCALE)) if teeth is None else color_of(teeth)
+        mouth = paint_mouth(tooth, lip, MOUTH_DETAIL * anatomy.scale)
         return cls._assemble(anatomy, line, None, landmarks=points, **planes, mouth=mouth, eyes=eyes, teeth=teeth)
+
+    @staticmethod
+    def traces_rims(portrait: ByteArray, landmarks: FloatArray, size: int = 512) -> bool:
+        """Whether `build` of a portrait with spectacles finds their rims, so that its eyes blink."""
+        points = np.asarray(landmarks, np.float64)[:, :2] * (size / portrait.shape[0]) - 0.5
+        return trace_rims(measure(points, size), _texture(portrait, size * TEXTURE_SCALE), TEXTURE_SCALE) is not None
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays to store; `from_arrays` rebuilds the rest."""
@@ -184,7 +193,7 @@ class Rig:
             contour_s=(x / anatomy.half_width).astype(np.float32),
             skull=_skull(anatomy, line, fields),
             relief=mouth_relief(anatomy, line, TEXTURE_SCALE),
-            motion=idle_motion(zlib.crc32(stored["landmarks"].tobytes()), 0.0 if line.is_open else RESTING_SMILE),
+            motion=idle_motion(zlib.crc32(stored["landmarks"].tobytes()), 0.0 if line.is_open else resting_smile(_corners_lifted(line))),
         )
 
 
@@ -210,6 +219,12 @@ def _colors(anatomy: Anatomy, line: LipLine, texture: Array) -> tuple[FloatArray
     at = anatomy.to_texture(red, TEXTURE_SCALE)
     lip = np.median(sample(texture, at[None].astype(np.float32))[0], 0)
     return np.median(bright, 0).astype(np.float32), lip.astype(np.float32)
+
+
+def _corners_lifted(line: LipLine) -> float:
+    """mm."""
+    left, middle, right = line.mid(np.array([-1.0, 0.0, 1.0]) * line.half_width)
+    return float(middle - (left + right) / 2)
 
 
 def _pixels(anatomy: Anatomy, fields: Array) -> FloatArray:

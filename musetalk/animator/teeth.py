@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from musetalk.animator.anatomy import Anatomy, Array, smoothstep
+from musetalk.animator.colors import LUMA_WEIGHTS
 from musetalk.animator.interior import Plate, plate_of
 from musetalk.animator.lipline import LipLine
 from musetalk.animator.sampling import sample
@@ -17,6 +18,7 @@ from musetalk.animator.sampling import sample
 UPPER_OVERLAP_MM, LOWER_INSET_MM = 0.2, 0.25  # some of the upper lip comes along; the lower lip's wet rim stays out
 EDGE_MM = 0.7  # over which the plate fades
 MARGIN_MM = 2.0  # around the opening
+TEETH_PERCENTILES = (60, 90)  # of the light in it: above its gaps and shadows, below its gleams
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,12 @@ def photographed_teeth(anatomy: Anatomy, line: LipLine, texture: Array, texture_
     rgba = np.dstack([color * alpha[..., None], alpha * 255])
     middle, lower = (float(contour(np.zeros(1))[0]) for contour in (line.mid, line.lower))
     return PhotoTeeth(plate_of(rgba, (float(x[0]), float(y[0]) - middle), scale), lower - middle)
+
+
+def color_of(teeth: PhotoTeeth) -> NDArray[np.float32]:
+    """RGB (3,) of the photographed teeth, which those beside them share."""
+    whole = teeth.plate.color[teeth.plate.rest[..., 0] < 8].astype(np.float32)
+    luma = whole @ np.array(LUMA_WEIGHTS, np.float32)
+    low, high = np.percentile(luma, TEETH_PERCENTILES)
+    color: NDArray[np.float32] = np.median(whole[(luma >= low) & (luma <= high)], 0).astype(np.float32)
+    return color

@@ -278,6 +278,7 @@ def _contents(prepared: PreparedAvatar) -> Iterator[tuple[str, Any]]:
     if prepared.idle is not None:
         yield "idle.init.mp4", prepared.idle["init"]
         yield "idle.segments.mp4", b"".join(prepared.idle["segments"])
+        yield "idle.steady.mp4", b"".join(prepared.idle["steady"])
         yield "idle.mp4", prepared.idle["mp4"]
 
 
@@ -293,6 +294,7 @@ def _meta_of(prepared: PreparedAvatar, files: dict[str, StoredFile]) -> AvatarMe
         "engines": {engine: parts.version for engine, parts in prepared.engines.items()},
         "boxes": {engine: astuple(parts.box) for engine, parts in prepared.engines.items()},
         "idle_segments": tuple(map(len, prepared.idle["segments"])) if prepared.idle else (),
+        "idle_steady": tuple(map(len, prepared.idle["steady"])) if prepared.idle else (),
         "files": files,
     }
     return AvatarMeta.model_validate(vars(prepared) | told)

@@ -63,6 +63,7 @@ class AvatarMeta(BaseModel):
     boxes: dict[str, tuple[int, int, int, int]] = Field(description="engine -> x, y, w, h of the part it redraws")
     report: dict[str, Any] = Field(default_factory=dict, description="what was found in the portrait or clip, and by which means")
     idle_segments: tuple[int, ...] = Field((), description="byte lengths of the pre-encoded idle loop's fragments")
+    idle_steady: tuple[int, ...] = Field((), description="the same of those without a key frame; empty in avatars of before")
     crf: int | None = Field(None, description="quantiser of the idle loop, and so of speech; None: `frames` are not what the loop shows")
     files: dict[str, StoredFile] = Field(default_factory=dict)
 
@@ -72,15 +73,19 @@ class AvatarMeta(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """What callers of the API see: all but how it is stored."""
-        told = self.model_dump(mode="json", exclude={"format", "settings", "boxes", "idle_segments", "crf", "files"})
+        told = self.model_dump(mode="json", exclude={"format", "settings", "boxes", "idle_segments", "idle_steady", "crf", "files"})
         return told | {"id": name_of(self.id)}
 
 
 class StoredIdle(TypedDict):
-    """The idle loop encoded once: `init` and one fragment a segment for a live stream, `mp4` as a finished file."""
+    """The idle loop encoded once: `init` and one fragment a segment for a live stream, `mp4` as a finished file.
+
+    steady: segments for whoever saw the one before, as in `IdleLoop`; empty in avatars that were stored before there were any.
+    """
 
     init: bytes
     segments: tuple[bytes, ...]
+    steady: tuple[bytes, ...]
     mp4: bytes
 
 
@@ -146,6 +151,11 @@ class PreparedAvatar(AvatarSource):
     idle: StoredIdle | None = None
     crf: int | None = None
     settings: str = ""
+
+
+def _cut(joined: bytes, sizes: tuple[int, ...]) -> tuple[bytes, ...]:
+    ends = np.cumsum((0, *sizes)).tolist()
+    return tuple(joined[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True))
 
 
 def to_png(rgb: ByteArray) -> bytes:
@@ -272,10 +282,9 @@ class Avatar:
         """The pre-encoded idle loop, or None when the avatar was saved without one."""
         if "idle.mp4" not in self.meta.files:
             return None
-        joined = memoryview(self._read("idle.segments.mp4"))
-        cuts = np.cumsum((0, *self.meta.idle_segments)).tolist()
-        segments = tuple(bytes(joined[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True))
-        return StoredIdle(init=self._read("idle.init.mp4"), segments=segments, mp4=self._read("idle.mp4"))
+        segments = _cut(self._read("idle.segments.mp4"), self.meta.idle_segments)
+        steady = _cut(self._read("idle.steady.mp4"), self.meta.idle_steady) if self.meta.idle_steady else ()
+        return StoredIdle(init=self._read("idle.init.mp4"), segments=segments, steady=steady, mp4=self._read("idle.mp4"))
 
     def source(self) -> AvatarSource:
         """What it was made from. Raises EngineError: a file of that is missing or damaged."""

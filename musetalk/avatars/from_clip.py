@@ -35,7 +35,7 @@ from musetalk.faces.tracking import track_face
 
 logger = logging.getLogger(__name__)
 
-PREPARATION = 3  # of what this file does: raise it with any change to what it stores
+PREPARATION = 4  # of what this file does: raise it with any change to what it stores
 KEPT_LIBRARIES = ("av", "mediapipe", "opencv-python")  # what encoded the idle loop, found the landmarks and cut the square
 ROOM = 0.06  # of the square's side, kept around the face wherever it moves
 TURN = SEGMENT_FRAMES // 2
@@ -128,7 +128,7 @@ def again_from_frames(
     meta, idle, settings = avatar.meta, avatar.idle, avatar.meta.settings
     if avatar.track is None or idle is None:
         raise EngineError(f"avatar {meta.id!r} lacks its landmarks or its idle loop; make it again from its clip")
-    if meta.crf is None:
+    if meta.crf is None or not meta.idle_steady:
         loop = encode_idle(avatar.frames, media, avatar.order)
         settings = content_version(stamp(PREPARATION, *KEPT_LIBRARIES), settings)
     else:

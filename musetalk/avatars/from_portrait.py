@@ -20,11 +20,11 @@ from musetalk.avatars.progress import Progress, Steps
 from musetalk.avatars.store import AvatarStore
 from musetalk.faces.framing import frame_portrait, read_portrait
 from musetalk.faces.mediapipe import find_faces
-from musetalk.faces.quality import FaceReport, assess_portrait
+from musetalk.faces.quality import GLASSES, FaceReport, assess_portrait
 
 logger = logging.getLogger(__name__)
 
-PREPARATION = 3  # of what this file does: raise it with any change to what it stores
+PREPARATION = 4  # of what this file does: raise it with any change to what it stores
 KEPT_LIBRARIES = ("av", "mediapipe")  # what encoded the idle loop and found the landmarks
 
 
@@ -64,6 +64,9 @@ def prepare_portrait(
         if framing.padded > 0.02:
             warning = f"{100 * framing.padded:.0f} % of the portrait lies beyond the picture and is filled in; leave more room around the head"
             report = report.model_copy(update={"warnings": (*report.warnings, warning)})
+        if report.glasses > GLASSES and not Rig.traces_rims(framing.portrait, landmarks, size):
+            warning = "the rims of the glasses cannot be told from the face, so the eyes do not blink"
+            report = report.model_copy(update={"blinks": False, "warnings": (*report.warnings, warning)})
         png = to_png(framing.portrait)
     source = AvatarSource(
         id=id,
@@ -153,7 +156,8 @@ def prepare_framed(
     """An avatar of a portrait that is framed already and whose landmarks are known. Raises as `encode_and_save`."""
     drawn = 0.3 if networks else 0.6
     with steps("rig", 0.15, 0.2):
-        rig = Rig.build(source.portrait, source.landmarks, size)
+        spectacles = source.report.get("glasses", 0.0) > GLASSES
+        rig = Rig.build(source.portrait, source.landmarks, size, spectacles=spectacles)
     with steps("draw the idle loop", 0.2, drawn):
         drawn_loop = idle_loop(rig)
     with steps("encode the idle loop", drawn, drawn + 0.1):

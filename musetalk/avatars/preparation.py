@@ -82,9 +82,10 @@ def is_current(meta: AvatarMeta, networks: PartsEncoder | None = None) -> bool:
     """Whether an avatar was prepared by what is installed; if not, `renew` mends it."""
     if networks is not None and meta.engines.get(MUSETALK) != networks.version:
         return False
+    shown = meta.crf is not None and bool(meta.idle_steady)
     if meta.source == "clip":
-        return networks is None or meta.crf is not None
-    return meta.crf is not None and meta.engines.get(ANIMATOR) == from_portrait.animator_version()
+        return networks is None or shown
+    return shown and meta.engines.get(ANIMATOR) == from_portrait.animator_version()
 
 
 def renew(

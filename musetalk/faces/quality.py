@@ -29,6 +29,7 @@ UNSEEN_CONTRAST = 0.12  # of an eye, in parts of the cheeks' brightness
 OFF_COLOUR = 22.0  # CIE Lab distance from the cheeks, lightness counted half
 DARK, BRIGHT, UNEVEN = 55.0, 215.0, 0.45
 BLOWN = 0.05
+GLASSES = 1.0
 
 EYES = (
     (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7),
@@ -62,6 +63,7 @@ class FaceReport(BaseModel):
     mouth: str = Field(description="closed, parted or open")
     eyes_open: float = Field(description="0..1")
     glasses: float = Field(description="how strongly an edge crosses the bridge of the nose; above 1 looks like a frame")
+    blinks: bool = Field(True, description="whether the animator's eyes blink: not behind glasses whose rims it cannot trace")
     covered: tuple[str, ...] = Field(description="parts of the face that do not look like its cheeks")
     warnings: tuple[str, ...] = ()
 
@@ -231,7 +233,7 @@ def _warnings(report: FaceReport, face: Face, n_faces: int) -> list[str]:
         (MOUTH_OPEN_MM <= report.mouth_gap_mm <= MOUTH_WIDE_MM, f"the mouth is open ({report.mouth_gap_mm} mm); a closed mouth looks best"),
         (report.mouth_gap_mm > MOUTH_WIDE_MM, f"the mouth is wide open ({report.mouth_gap_mm} mm): closing it will not look natural"),
         (max(blink(face)) > 0.45, "an eye is nearly closed"),
-        (report.glasses > 1, "the person seems to wear glasses; their rims move with the skin when the eyes blink"),
+        (report.glasses > GLASSES, "the person seems to wear glasses; a face without any moves best"),
         (bool(report.covered), f"parts of the face look covered, bearded or shadowed: {', '.join(report.covered)}"),
     )
     return [text for when, text in checks if when]

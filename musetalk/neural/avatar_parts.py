@@ -19,6 +19,7 @@ from museserve.errors import EngineError
 from museserve.messages import Box, ByteArray, FloatArray
 from museserve.runtime import cpu
 from museserve.runtime.versions import stamp
+from museserve.weights.folder import WeightsFolder
 from musetalk.avatars.format import EngineParts, content_version
 from musetalk.avatars.progress import Steps
 from musetalk.faces.bisenet import at_network_size
@@ -33,7 +34,6 @@ from musetalk.neural import device as devices
 from musetalk.neural.networks import DWPOSE_FILE, PARSER_FILE, VAE_FILE, load_parser, load_vae
 from musetalk.neural.restore import layouts, of_crop
 from musetalk.neural.vae import FACE_SIDE
-from musetalk.weights.folder import WeightsFolder
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from torch import nn
 from configs.models import MuseTalkConfig
 from museserve.errors import EngineError
 from museserve.messages import MUSETALK, ByteArray, Conditioning, EngineInfo, RenderRequest, SpeechWindow
+from museserve.weights.folder import WeightsFolder
 from musetalk.neural import device as devices
 from musetalk.neural.latents import LatentCache, LoadArrays
 from musetalk.neural.listening import PIECE_S, WhisperListener
@@ -22,7 +23,6 @@ from musetalk.neural.networks import load_taesd, load_unet, load_vae, read_whisp
 from musetalk.neural.renderer import FaceRenderer
 from musetalk.neural.restore import Restorer
 from musetalk.neural.unet import AUDIO_TOKENS
-from musetalk.weights.folder import WeightsFolder
 
 logger = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from museserve.errors import WeightsError
+from museserve.weights.catalogue import BY_NAME, VOICES
+from museserve.weights.folder import WeightsFolder
 from musetalk.faces.dwpose import HEIGHT, WIDTH, DWPose
 from musetalk.neural import networks
 from musetalk.neural.gfpgan import tensor_shapes
 from musetalk.neural.unet import UNetConfig
 from musetalk.neural.vae import VAEConfig
-from musetalk.weights.catalogue import BY_NAME
 from musetalk.weights.checkpoint import check_state_dict
-from musetalk.weights.folder import WeightsFolder
 
 
 def check_file(weights: WeightsFolder, name: str) -> None:
@@ -63,4 +63,4 @@ LOADERS: dict[str, Callable[[WeightsFolder], object]] = {
     networks.DWPOSE_FILE: _read_pose,
     networks.RESTORER_FILE: _read_restorer,
 }
-assert LOADERS.keys() == BY_NAME.keys()
+assert LOADERS.keys() == BY_NAME.keys() - {file.name for file in VOICES}

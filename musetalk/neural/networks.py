@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from museserve.errors import WeightsError
+from museserve.weights.folder import WeightsFolder
 from musetalk.faces.bisenet import BiSeNet, FaceParser
 from musetalk.neural.layers import set_precision
 from musetalk.neural.taesd import TinyDecoder, decoder_part
@@ -17,7 +18,6 @@ from musetalk.neural.unet import UNet, UNetConfig
 from musetalk.neural.vae import VAE, VAEConfig, current_names
 from musetalk.neural.whisper import WhisperEncoder
 from musetalk.weights.checkpoint import load_into, read_checkpoint
-from musetalk.weights.folder import WeightsFolder
 
 Network = TypeVar("Network", bound=nn.Module)
 Version = Literal["v15", "v1"]

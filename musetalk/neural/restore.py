@@ -24,11 +24,11 @@ from torch import Tensor, nn
 
 from museserve.errors import EngineUnavailableError
 from museserve.messages import ByteArray, FloatArray
+from museserve.weights.folder import WeightsFolder
 from musetalk.faces.box import smooth_path
 from musetalk.neural.networks import RESTORER_FILE, read_file
 from musetalk.neural.yuv import to_i420
 from musetalk.weights.checkpoint import load_into
-from musetalk.weights.folder import WeightsFolder
 
 SIDE = 512
 # Both eyes, the nose's tip, both corners of the mouth, in the 512 pixels that GFPGAN was trained on.

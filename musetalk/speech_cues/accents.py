@@ -1,7 +1,7 @@
 """Gestures of a face that speaks, besides the lips: rests, nods, raised brows, glances.
 
 All of it is a function of the utterance's time and of what lies at most 1.2 s around, never of how the speech was cut into stretches:
-time is divided into cells, and each cell decides for itself.
+time is divided into cells, and each cell decides for itself, by the idle frame (`phase`) that the utterance begins on.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from museserve.timebase import FPS, frames_for
 from musetalk.speech_cues.coarticulation import HORIZON_S, smoothstep
 from musetalk.speech_cues.controls import BROW_UP, GAZE_X, GAZE_Y, NOD, RISE
 from musetalk.speech_cues.segments import Segment, Times
+from musetalk.speech_cues.variety import chance
 from musetalk.speech_cues.visemes import Kind
 
 Candidates = Sequence[tuple[float, float]]  # (second, weight 0..1)
@@ -65,7 +66,7 @@ def until_end(speech: SpeechWindow, times: Times, lead: float) -> FloatArray:
     return np.asarray(smoothstep((last - times) / END_FADE_S), np.float32)
 
 
-def accents(candidates: Candidates, times: Times) -> FloatArray:
+def accents(candidates: Candidates, times: Times, phase: int = 0) -> FloatArray:
     """Nods and brows (n, 3): brow 0..1, nod in degrees, rise in mm.
 
     candidates: everything that could carry an accent, in order; each cell takes its first.
@@ -77,8 +78,8 @@ def accents(candidates: Candidates, times: Times) -> FloatArray:
         if cell in taken or onset - cell * ACCENT_CELL_S > ACCENT_WINDOW_S:
             continue
         taken.add(cell)
-        size = weight * (ACCENT_SIZE + ACCENT_VARIES * hash_noise(cell, 1))
-        lean = hash_noise(cell, 2)
+        size = weight * (ACCENT_SIZE + ACCENT_VARIES * chance(cell, phase, 1))
+        lean = chance(cell, phase, 2)
         since = times - (onset + ACCENT_DELAY_S)
         fall = 1.0 - smoothstep((since - ACCENT_RISE_S) / ACCENT_FALL_S)
         head = np.asarray(smoothstep(since / ACCENT_RISE_S) * fall, np.float32)
@@ -88,19 +89,19 @@ def accents(candidates: Candidates, times: Times) -> FloatArray:
     return curves
 
 
-def glances(onsets: Sequence[float], times: Times) -> FloatArray:
+def glances(onsets: Sequence[float], times: Times, phase: int = 0) -> FloatArray:
     """Iris shift (n, 2) in mm: a short look aside every 2 to 3 s, begun with a sound (`onsets`, seconds), back within a second."""
     curves = np.zeros((len(times), 2), np.float32)
     taken: set[int] = set()
     for onset in onsets:
         cell = int(onset // GLANCE_CELL_S)
         offset = onset - cell * GLANCE_CELL_S
-        begin = GLANCE_WAIT_S + GLANCE_WAIT_VARIES_S * hash_noise(cell, 3)
+        begin = GLANCE_WAIT_S + GLANCE_WAIT_VARIES_S * chance(cell, phase, 3)
         if cell in taken or not begin <= offset <= begin + GLANCE_WITHIN_S:
             continue
         taken.add(cell)
-        hold = GLANCE_HOLD_S + GLANCE_HOLD_VARIES_S * hash_noise(cell, 4)
-        angle = 2.0 * np.pi * hash_noise(cell, 5)
+        hold = GLANCE_HOLD_S + GLANCE_HOLD_VARIES_S * chance(cell, phase, 4)
+        angle = 2.0 * np.pi * chance(cell, phase, 5)
         since = times - onset
         look = smoothstep(since / GLANCE_OUT_S) * (1.0 - smoothstep((since - hold) / GLANCE_BACK_S))
         curves[:, 0] += GLANCE_MM[0] * np.cos(angle) * look
@@ -108,15 +109,7 @@ def glances(onsets: Sequence[float], times: Times) -> FloatArray:
     return curves
 
 
-def add_gestures(rows: FloatArray, candidates: Candidates, onsets: Sequence[float], times: Times, amount: float) -> None:
+def add_gestures(rows: FloatArray, candidates: Candidates, onsets: Sequence[float], times: Times, amount: float, phase: int = 0) -> None:
     """Add `accents` and `glances`, `amount` times as strong, to `rows` (n, N_CONTROLS), in place."""
-    rows[:, [BROW_UP, NOD, RISE]] += amount * accents(candidates, times)
-    rows[:, [GAZE_X, GAZE_Y]] += min(amount, 1.0) * glances(onsets, times)
-
-
-def hash_noise(cell: int, salt: int) -> float:
-    """A number 0..1 that looks random and is always the same for a cell and a salt."""
-    mixed = (cell * 2654435761 + salt * 40503 + 0x9E3779B9) & 0xFFFFFFFF
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        mixed = ((mixed ^ (mixed >> shift)) * factor) & 0xFFFFFFFF
-    return ((mixed ^ (mixed >> 16)) & 0xFFFFFF) / float(1 << 24)
+    rows[:, [BROW_UP, NOD, RISE]] += amount * accents(candidates, times, phase)
+    rows[:, [GAZE_X, GAZE_Y]] += min(amount, 1.0) * glances(onsets, times, phase)

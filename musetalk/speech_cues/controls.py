@@ -7,9 +7,9 @@ degrees (positive = chin down), `RISE` in mm, `GAZE_X` / `GAZE_Y` in mm of iris 
 from __future__ import annotations
 
 CONTROLS = (
-    "jaw",  # 1 = chin 15 mm down
-    "lower_drop",  # lower lip alone, 4.5 mm
-    "upper_raise",  # upper lip alone, 3.2 mm
+    "jaw",  # 1 = chin down by JAW_MM
+    "lower_drop",  # lower lip alone, LOWER_DROP_MM
+    "upper_raise",  # upper lip alone, UPPER_RAISE_MM
     "wide",  # corners out
     "round",  # corners in, lips forward: o, u, w
     "press",  # lips pressed thin
@@ -25,5 +25,6 @@ CONTROLS = (
     "gaze_y",  # mm
 )
 N_CONTROLS = len(CONTROLS)
+JAW_MM, LOWER_DROP_MM, UPPER_RAISE_MM = 15.0, 4.5, 3.2
 
 JAW, LOWER_DROP, UPPER_RAISE, WIDE, ROUND, PRESS, FTUCK, SMILE, LIP_CLOSE, SEAL, TONGUE, BROW_UP, NOD, RISE, GAZE_X, GAZE_Y = range(N_CONTROLS)

@@ -1,7 +1,8 @@
 """`listen` for the animator: from a stretch of speech to one row of controls a frame.
 
 The curves are made at 200 Hz and read 10 ms after a frame begins (`LEAD_S`). Nothing is remembered between calls: a row
-depends on `CONTEXT_S` of speech before its frame and `LOOKAHEAD_S` after it, so any cut of an utterance into stretches gives the same rows.
+depends on `CONTEXT_S` of speech before its frame, `LOOKAHEAD_S` after it and the utterance's phase (`variety`), so any cut of an utterance into
+stretches gives the same rows.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import numpy as np
 from museserve.messages import Conditioning, FloatArray, SpeechWindow
 from museserve.timebase import FPS, SPEECH_RATE
 from musetalk.speech_cues.accents import activity, add_gestures, until_end
-from musetalk.speech_cues.coarticulation import apply_contacts, coarticulate, contacts, smoothstep
+from musetalk.speech_cues.coarticulation import PREPARES_S, apply_contacts, coarticulate, contacts, smoothstep
 from musetalk.speech_cues.controls import CONTROLS, JAW, LOWER_DROP, N_CONTROLS, ROUND, SEAL, TONGUE, UPPER_RAISE, WIDE
 from musetalk.speech_cues.loudness import LOUDNESS_RATE, loudness, usable_level
 from musetalk.speech_cues.segments import Segment, Times, aligned_segments
 from musetalk.speech_cues.sound_model import CHANNELS, loudness_peaks, mouth_from_sound, pauses_in, silence_duration
+from musetalk.speech_cues.variety import drift, varied
 from musetalk.speech_cues.visemes import Kind
 
 Drive = Literal["mix", "phonemes", "sound"]
@@ -38,9 +40,9 @@ OPENING_SHARE, SIDEWAYS_SHARE = 0.5, 0.25
 ROUND_KEEPS = 0.8  # the sound cannot tell a small round opening from a large one
 
 # Louder is wider: how much of the opening comes and goes with the loudness, by drive. People judge sync by it.
-EMPHASIS = {"mix": 0.3, "phonemes": 0.2, "sound": 0.7}
+EMPHASIS = {"mix": 0.35, "phonemes": 0.2, "sound": 0.72}
 EMPHASIS_DB, EMPHASIS_WIDTH_S = (-14.0, 1.0), 0.06
-ARTICULATION = 1.25  # of the jaw: blending and smoothing take off about a fifth of what vowels ask for
+ARTICULATION, SOUND_ARTICULATION = 1.46, 1.25  # of the jaw: blending, contacts and smoothing take off so much of what vowels ask for
 WIDE_JAW, WIDEST_JAW = 0.6, 0.9  # beyond the first, a jaw opens less and less further
 USUAL_HEIGHT = 0.43  # of speech within `EMPHASIS_DB`, on the average: there the factor is 1
 
@@ -51,7 +53,8 @@ SHUT_FROM, SHUT_OVER, TUCK_FROM, TUCK_OVER = 0.22, 0.38, 0.25, 0.5  # where a co
 _OPENINGS, _SIDEWAYS = (JAW, LOWER_DROP, UPPER_RAISE), (WIDE, ROUND)
 
 _PER_FRAME = GRID_RATE // FPS
-_PAD = 10  # grid points of smoothing on either side
+_SMOOTHED = 10  # grid points of smoothing on either side
+_PAD = _SMOOTHED + round(PREPARES_S * GRID_RATE)  # what a row depends on besides
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def listen(speech: SpeechWindow, drive: Drive = "mix", head_motion: float = 1.0)
         cues = by_phonemes(speech, level, grid, with_sound=drive == "mix")
     rows = cues.curves[_PAD : len(grid) - _PAD : _PER_FRAME].copy()
 
-    add_gestures(rows, cues.accents, cues.onsets, frame_times, head_motion)
+    add_gestures(rows, cues.accents, cues.onsets, frame_times, head_motion, speech.phase)
     active = activity(cues.pauses, frame_times)
     rows *= active[:, None]
     # While speaking, the renderer lets go of the seal as far as the mouth is open.
@@ -101,7 +104,7 @@ def by_phonemes(speech: SpeechWindow, level: float, grid: Times, with_sound: boo
     The sound says how loud, where exactly lips meet, and has its share of the opening.
     """
     start = speech.start / SPEECH_RATE
-    segments = aligned_segments(speech.phonemes or (), loudness(speech.pcm, level), start)
+    segments = varied(aligned_segments(speech.phonemes or (), loudness(speech.pcm, level), start), speech.phase)
     curves = coarticulate(segments, grid)
     if with_sound:
         channels = mouth_from_sound(speech.pcm, start, level, grid)
@@ -111,7 +114,7 @@ def by_phonemes(speech: SpeechWindow, level: float, grid: Times, with_sound: boo
     curves[:, _OPENINGS] *= emphasis(speech, level, grid, EMPHASIS["mix" if with_sound else "phonemes"])
     curves[:, JAW] = without_shouting(ARTICULATION * curves[:, JAW])
     curves = smooth(curves)
-    apply_contacts(curves, *contacts(segments, grid))
+    apply_contacts(curves, *contacts(segments, grid), 1.0 / GRID_RATE)
     vowels = [s for s in segments if s.viseme.kind is Kind.VOWEL]
     return SpeechCues(
         curves,
@@ -125,15 +128,15 @@ def by_sound(speech: SpeechWindow, level: float, grid: Times) -> SpeechCues:
     """Everything from the sound."""
     start = speech.start / SPEECH_RATE
     channels = mouth_from_sound(speech.pcm, start, level, grid)
-    channels[:, [_CHANNEL[c] for c in _OPENINGS]] *= emphasis(speech, level, grid, EMPHASIS["sound"])
-    channels[:, _CHANNEL[JAW]] = without_shouting(channels[:, _CHANNEL[JAW]])
+    channels[:, [_CHANNEL[c] for c in _OPENINGS]] *= emphasis(speech, level, grid, EMPHASIS["sound"]) * drift(grid, speech.phase)
+    channels[:, _CHANNEL[JAW]] = without_shouting(SOUND_ARTICULATION * channels[:, _CHANNEL[JAW]])
     channels = smooth(channels)
     curves = np.zeros((len(grid), N_CONTROLS), np.float32)
     for control, channel in _CHANNEL.items():
         curves[:, control] = channels[:, channel]
     shut = smoothstep((channels[:, SHUT] - SHUT_FROM) / SHUT_OVER)
     tuck = smoothstep((channels[:, TUCK] - TUCK_FROM) / TUCK_OVER)
-    apply_contacts(curves, shut, tuck * (1.0 - shut))
+    apply_contacts(curves, shut, tuck * (1.0 - shut), 1.0 / GRID_RATE)
     peaks = loudness_peaks(speech.pcm, start, level)
     pauses = pauses_in(speech.pcm, start, level, grid)
     return SpeechCues(curves, pauses, accents=peaks, onsets=[second for second, _ in peaks])
@@ -166,9 +169,9 @@ def without_shouting(jaw: FloatArray) -> FloatArray:
 
 def smooth(curves: FloatArray) -> FloatArray:
     """Gaussian of `SMOOTH_S` along time over curves (n, k) at `GRID_RATE`, edges repeated."""
-    reach = np.arange(-_PAD, _PAD + 1) / GRID_RATE
+    reach = np.arange(-_SMOOTHED, _SMOOTHED + 1) / GRID_RATE
     kernel = np.exp(-0.5 * (reach / SMOOTH_S) ** 2)
     kernel /= kernel.sum()
-    padded = np.pad(curves, ((_PAD, _PAD), (0, 0)), mode="edge")
+    padded = np.pad(curves, ((_SMOOTHED, _SMOOTHED), (0, 0)), mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, len(kernel), axis=0)
     return np.asarray(windows @ kernel.astype(np.float32), np.float32)

@@ -32,13 +32,18 @@ USUAL_DB, GAIN_PER_DB, GAIN_RANGE = -4.0, 0.035, (0.65, 1.12)  # of a vowel's pe
 
 @dataclass(frozen=True)
 class Segment:
-    """One viseme from `start` to `end`, seconds of the utterance. stress: as in `Phoneme`; gain scales what it opens."""
+    """One viseme from `start` to `end`, seconds of the utterance.
+
+    stress: as in `Phoneme`; gain scales what it opens, pace the time in which lips meet and part; number: by which chance tells it from others.
+    """
 
     viseme: Viseme
     start: float
     end: float
     stress: int = 0
     gain: float = 1.0
+    pace: float = 1.0
+    number: int = 0
 
     @property
     def length(self) -> float:
@@ -61,11 +66,11 @@ def segments_of(phonemes: Sequence[Phoneme]) -> list[Segment]:
         if visemes[0].kind is Kind.PAUSE and segments[-1].viseme.kind is Kind.PAUSE:
             segments[-1] = replace(segments[-1], end=end)
         elif len(visemes) == 1:
-            segments.append(Segment(visemes[0], start, end, phoneme.stress))
+            segments.append(Segment(visemes[0], start, end, phoneme.stress, number=phoneme.start))
         else:
             middle = start + DIPHTHONG_FIRST * (end - start)
-            segments.append(Segment(visemes[0], start, middle, phoneme.stress))
-            segments.append(Segment(visemes[1], middle, end, phoneme.stress))
+            segments.append(Segment(visemes[0], start, middle, phoneme.stress, number=phoneme.start))
+            segments.append(Segment(visemes[1], middle, end, phoneme.stress, number=phoneme.start))
     if segments[-1].viseme.kind is Kind.PAUSE:
         segments[-1] = replace(segments[-1], end=FAR_S)
     else:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from museserve.errors import WeightsError
-from musetalk.weights.folder import repair_hint
+from museserve.weights.folder import repair_hint
 
 WRAPPERS = ("params_ema", "state_dict", "model_state_dict", "params")
 LISTED = 8  # names of each kind that an error lists

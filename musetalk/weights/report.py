@@ -6,12 +6,12 @@ import logging
 
 from configs.models import AppConfig
 from museserve.errors import WeightsError
-from musetalk.weights.catalogue import files_for
-from musetalk.weights.folder import WeightsFolder
+from museserve.weights.catalogue import files_for
+from museserve.weights.folder import WeightsFolder
 
 logger = logging.getLogger(__name__)
 
-REPORTED = ("v15", "v1", "taesd", "restore")
+REPORTED = ("v15", "v1", "taesd", "restore", "voices")
 STAND_INS = ("dwpose/", "face-parse-bisent/")  # where files are missing without which avatars are prepared less well, and told so
 
 
@@ -28,7 +28,7 @@ def missing_files(config: AppConfig) -> list[str]:
 
 
 def weights_report(config: AppConfig) -> dict[str, str]:
-    """For /health: whether the files of each version of MuseTalk are there, by their sizes."""
+    """For /health: whether the files of each version of MuseTalk and of the voices are there, by their sizes."""
     folder = WeightsFolder(config.weights)
     report = {}
     for purpose in REPORTED:

@@ -108,6 +108,12 @@ def test_somebody_elses_sound_and_picture_are_told(film: Film) -> None:
     assert broken(figures([played]), 1_000) == ["1 foreign_sound", "1 foreign_pictures"]
 
 
+@pytest.mark.parametrize(("pieces", "judged_too"), [(2, ["picture"]), (4, ["sound", "picture"])])
+def test_a_piece_too_short_for_a_mark_is_nobodys_sound(film: Film, pieces: int, judged_too: list[str]) -> None:
+    played = judged(Film(film.init, film.fragments[:pieces]))
+    assert (played.judged, played.sound, played.picture) == (judged_too, "", "")
+
+
 def test_another_voice_below_ones_own_is_heard() -> None:
     own, other = recording("a/1", SECONDS), recording("b/1", SECONDS)
     alone, both = np.repeat(own, 2), np.repeat(own + 0.8 * other, 2)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -34,6 +36,24 @@ def test_a_killed_lipsync_replica_is_a_hiccup_not_a_broken_video(service: Servic
     while len(service.replicas("LipSync")) < 2 and time.monotonic() < deadline:
         time.sleep(0.5)
     assert len(service.replicas("LipSync")) == 2
+
+
+def test_a_portrait_is_prepared_although_its_replica_is_killed(service: Service, client: httpx.Client) -> None:
+    """By the next one, from the beginning."""
+    portrait = client.get("/v1/avatars/interviewer_man/portrait").content
+    asked: dict[str, Any] = {"data": {"id": "outlives", "name": "Outlives"}, "files": {"image": portrait}, "headers": {"Accept": "application/x-ndjson"}}
+    lines: list[dict[str, Any]] = []
+    with client.stream("POST", "/v1/avatars", **asked) as answer:
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            lines.append(json.loads(line))
+            if len(lines) == 1:
+                service.replicas("FacePrep")[0].kill()
+    steps = [line["step"] for line in lines[:-1]]
+    assert steps.count(steps[0]) >= 2, "it began anew"
+    assert lines[-1]["avatar"]["id"] == "outlives"
+    assert client.post("/v1/videos", json={"text": "Hello.", "avatar": "outlives", "stream": False}).status_code == 200
+    assert client.delete("/v1/avatars/outlives").status_code == 204
 
 
 def test_hanging_up_stops_the_work_below(service: Service, client: httpx.Client) -> None:

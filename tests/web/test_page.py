@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import Dialog, Page, WebSocketRoute, expect
 
 from deployments.ingress import page as web
 from tests.web.browser import until
+from tests.web.line import Line
 
 pytestmark = [pytest.mark.serve, pytest.mark.browser]
 
@@ -35,11 +36,13 @@ def open_page(browser, service) -> Iterator[Callable[..., Page]]:
         *,
         locale: str = "en-US",
         width: int = 1280,
+        height: int = 800,
+        url: str = "",
         questions: list[str] | None = SHORT,
         before: Callable[[Page], None] | None = None,
         **options: object,
     ) -> Page:
-        context = browser.new_context(locale=locale, viewport={"width": width, "height": 800}, accept_downloads=True, **options)
+        context = browser.new_context(locale=locale, viewport={"width": width, "height": height}, accept_downloads=True, **options)
         contexts.append(context)
         page = context.new_page()
         page.complaints = []
@@ -50,7 +53,7 @@ def open_page(browser, service) -> Iterator[Callable[..., Page]]:
             page.add_init_script(f"localStorage.getItem('museserve.page') ?? localStorage.setItem('museserve.page', {stored})")
         if before:
             before(page)
-        page.goto(f"{service.url}/")
+        page.goto(f"{url or service.url}/")
         return page
 
     yield opened
@@ -121,7 +124,7 @@ def test_whole_interview_by_keyboard_alone(open_page, tmp_path: Path) -> None:
     key.press("Enter")
     assert page.evaluate("document.activeElement.id") == "step"
     wait_for(page, "listening")
-    expect(page.locator("#announcer")).to_have_text("Listening. Take your time.")
+    expect(page.locator("#announcer")).to_have_text("Your turn. Take your time.")
     tab_to(page, "#repeat")
     key.press("Enter")
     expect(page.locator("#interview")).not_to_have_attribute("data-state", "listening")
@@ -254,6 +257,49 @@ def test_pace_is_kept_and_bounded(open_page) -> None:
     assert page.evaluate(f"{PLAYER}.speed") == 1.4
 
 
+def test_captions_fill_the_width_that_is_there(open_page) -> None:
+    """Large ones on a narrow screen: no line of a word that would have had a place in the one before."""
+    page = open_page(questions=[LONG[0]], width=360)
+    page.evaluate("document.getElementById('player').addEventListener('caption', ({ detail }) => (window.caption = detail))")
+    page.click("#begin")
+    page.check("#sizes input[value=large]")
+    box = f"{PLAYER}.shadowRoot.querySelector('[part=caption]')"
+    until(page, f"window.caption?.lines.join(' ').length > 30 && {box}")
+    widths = page.evaluate(
+        f"""(() => {{
+            const words = {box}.firstChild, lines = new Map();
+            for (let i = 0; i < words.length; i += 1) {{
+                const range = new Range();
+                range.setStart(words, i);
+                range.setEnd(words, i + 1);
+                const {{ top, left, right }} = range.getBoundingClientRect();
+                const line = lines.get(Math.round(top)) ?? [left, right];
+                lines.set(Math.round(top), [Math.min(left, line[0]), Math.max(right, line[1])]);
+            }}
+            return [...lines.values()].map(([left, right]) => right - left);
+        }})()"""
+    )
+    assert len(widths) > 1 and min(widths) > 0.5 * max(widths), widths
+
+
+def test_the_voice_that_speaks_is_named_and_the_korean_one_is_explained_once(open_page) -> None:
+    page = open_page(questions=["Why?", "왜 지원하셨나요?", "지원 동기는요?"])
+    page.click("#begin")
+    wait_for(page, "listening")
+    expect(page.locator("#spoken-by")).to_have_text("Voice: Hibari")
+    expect(page.locator("#voice-hint")).to_be_hidden()
+    page.click("#next")
+    expect(page.locator("#spoken-by")).to_have_text("Voice: espeak-ng")
+    expect(page.locator("#voice-hint")).to_contain_text("museserve weights download --for voices")
+    page.click("#end")
+    page.reload()
+    page.click("#begin")
+    wait_for(page, "listening")
+    page.click("#next")
+    expect(page.locator("#spoken-by")).to_have_text("Voice: espeak-ng")
+    expect(page.locator("#voice-hint")).to_be_hidden()
+
+
 # --- for everybody, on every screen -------------------------------------------------------------------------------------------
 
 
@@ -298,6 +344,34 @@ def test_360_pixels_are_wide_enough(open_page, locale: str) -> None:
     assert page.evaluate(beside) == 360
 
 
+@pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
+def test_a_phone_on_its_side_shows_every_button(open_page, locale: str) -> None:
+    page = open_page(locale=locale, width=844, height=390, questions=[" ".join(LONG)])
+    expect(page.locator("#begin")).to_be_in_viewport(ratio=1)
+    page.click("#begin")
+    wait_for(page, "asking")
+    for name in ("frame", "step", "interrupt", "repeat", "slower", "faster", "written", "barge", "end", "captions", "motion"):
+        expect(page.locator(f"#{name}")).to_be_in_viewport(ratio=0.95)
+    assert page.evaluate("document.documentElement.scrollWidth") == 844
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844), (844, 390)])
+def test_buttons_stay_where_they_are_from_one_question_to_the_next(open_page, width: int, height: int) -> None:
+    page = open_page(questions=["Why?", " ".join(LONG), "And?"], width=width, height=height)
+    page.click("#begin")
+    places = []
+    for _ in range(3):
+        page.keyboard.press("Escape")
+        wait_for(page, "listening")
+        names = ("#next", "#repeat") if width < height else ("#next", "#repeat", "#end")  # upright, the others scroll behind them
+        places.append([page.locator(name).bounding_box() for name in names])
+        shown = page.evaluate("[...document.querySelectorAll('h1')].filter((one) => one.offsetParent).map((one) => one.id)")
+        assert shown == ["step"], "one heading of the view"
+        if len(places) < 3:
+            page.click("#next")
+    assert places[0] == places[1] == places[2]
+
+
 # --- a portrait of one's own ---------------------------------------------------------------------------------------------------
 
 
@@ -322,7 +396,7 @@ def test_upload_becomes_an_interviewer_and_is_removed(open_page) -> None:
     page.click("#add-send")
     expect(page.locator("#add-status")).to_have_text("Mina is ready.", timeout=30_000)
     expect(page.locator("#report")).to_be_visible()
-    page.click("#add-close")
+    page.get_by_role("button", name="Use Mina").click()
     own = page.locator(".own")
     expect(own).to_contain_text("Mina")
     assert own.locator("input").is_checked()
@@ -333,6 +407,76 @@ def test_upload_becomes_an_interviewer_and_is_removed(open_page) -> None:
     expect(own).to_have_count(0)
     assert page.evaluate(f"{PLAYER}.avatar").startswith("interviewer_")
     assert page.complaints == []
+
+
+# --- an interview that is cut, or left -------------------------------------------------------------------------------------------
+
+
+def test_a_line_that_is_cut_in_mid_question_is_told_at_once_and_goes_on(open_page, service) -> None:
+    line = Line(service.url)
+    try:
+        page = open_page(questions=[" ".join(LONG) * 3, "Last?"], url=line.url)
+        alive(page)
+        page.click("#begin")
+        wait_for(page, "asking")
+        line.cut()
+        expect(page.locator("#notice")).to_contain_text("goes on by itself", timeout=3_500)
+        line.mend(keep=True)
+        expect(page.locator("#notice")).to_be_hidden(timeout=10_000)
+        expect(page.locator("#announcer")).to_have_text("The connection is back.")
+        assert page.get_attribute("#interview", "data-state") == "asking"
+        page.keyboard.press("Escape")
+        wait_for(page, "listening")
+    finally:
+        line.close()
+
+
+def test_an_interview_goes_on_after_the_page_was_loaded_again(open_page) -> None:
+    page = open_page(questions=["Why do you test?", "What comes first?", "And then?"])
+    asked: list[str] = []
+
+    def leave(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    page.on("dialog", leave)
+    page.click("#begin")
+    wait_for(page, "listening")
+    page.click("#next")
+    wait_for(page, "listening")
+    page.wait_for_timeout(1_200)
+    page.reload()
+    assert asked == ["beforeunload"], "leaving warns"
+    wait_for(page, "paused")
+    expect(page.locator("#question")).to_have_text("What comes first?")
+    expect(page.locator("#step")).to_have_text("Question 2 of 3")
+    expect(page.locator("#setup")).to_be_hidden()
+    page.click("#go-on")
+    wait_for(page, "listening")
+    assert page.evaluate(f"{PLAYER}.unlocked")
+    page.click("#end")
+    rows = page.locator("#transcript li")
+    expect(rows).to_have_count(2)
+    assert re.search(r"Answer: 0:0[1-9]", rows.nth(1).inner_text()), "what was answered before counts; hearing it again does not"
+    assert "Repeated" not in rows.nth(1).inner_text()
+    page.reload()
+    assert asked == ["beforeunload"]
+    expect(page.locator("#setup")).to_be_visible()
+
+
+def test_an_answer_is_measured_without_the_question_that_is_heard_again(open_page) -> None:
+    page = open_page(questions=[LONG[0], "Last?"])
+    page.click("#begin")
+    page.keyboard.press("Escape")
+    wait_for(page, "listening")
+    page.wait_for_timeout(1_100)
+    page.click("#repeat")
+    wait_for(page, "listening")
+    repeated_for = page.evaluate("Number(document.getElementById('timer').textContent.split(':')[1])")
+    assert 1 <= repeated_for <= 2, "the time goes on where it was"
+    page.click("#end")
+    expect(page.locator("#transcript li")).to_have_count(1)
+    assert re.search(r"Answer: 0:0[12] · Repeated once", page.locator("#transcript li").inner_text())
 
 
 # --- what may go wrong -----------------------------------------------------------------------------------------------------------
@@ -364,6 +508,16 @@ def test_busy_service_is_told_with_a_way_back(open_page) -> None:
     full["now"] = False
     page.get_by_role("button", name="Reconnect").click()
     alive(page)
+    expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_a_microphone_that_is_refused_is_told(open_page) -> None:
+    page = open_page()
+    alive(page)
+    page.click("#record")
+    expect(page.locator("#notice")).to_contain_text("cannot be recorded")
+    expect(page.locator("#record")).to_have_attribute("aria-pressed", "false")
+    page.click("#notice-act")
     expect(page.locator("#notice")).to_be_hidden()
 
 

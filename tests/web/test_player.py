@@ -204,7 +204,15 @@ def assert_every_segment_once(stage: Stage, utterance: str, seen: bool = True) -
         "id => gate.got.filter((said) => said.id === id && said.type === 'finished').map(({ n, frames }) => [n, frames])[0]", utterance
     )
     appended = stage.js("gate.appended")
-    spoken = [(place, one) for place, one in enumerate(appended) if one["n"] == n]
+    spoken, again = list[tuple[int, Any]](), list[tuple[int, Any]]()
+    for place, one in enumerate(appended):
+        if one["n"] != n:
+            continue
+        if one["frame"] == 8 * len(spoken):
+            spoken.append((place, one))
+        else:  # what is played already, for the pictures that are predicted from it
+            again.append((place, one))
+            assert one["frame"] < 8 * len(spoken)
     assert [one["frame"] for _, one in spoken] == list(range(0, frames, 8)), "each segment once, in order"
     begins = [one["offset"] + one["pictures"] / 12_800 for one in appended]
     slots = [begin / 0.32 for begin in begins]
@@ -219,6 +227,10 @@ def assert_every_segment_once(stage: Stage, utterance: str, seen: bool = True) -
     painted = stage.js("frames.filter(({ speech }) => speech).map(({ mediaTime }) => mediaTime)")
     shown = [laid[slot] + round((time - slot * 0.32) * 25) for time in painted if (slot := math.floor(time / 0.32 + 1e-4)) in laid]
     assert shown == sorted(shown), "no picture again after a later one"
+    hidden = {round(slots[place]) for place, _ in again}
+    lead = stage.js("player.internals.timeline.facts.leadS") + 0.04  # the sound lies before its pictures: the clock begins with it
+    twice = [time for time in painted if math.floor(time / 0.32 + 1e-4) in hidden and math.floor((time + lead) / 0.32 + 1e-4) in hidden]
+    assert not twice, "nothing is played twice"
     assert {frame // 8 for frame in shown} == {frame // 8 for frame in range(frames)}, "something of each segment was painted"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 import tests.conftest as common
 from deployments.ingress.page import folder
@@ -207,3 +207,61 @@ def test_a_microphone_that_is_not_wanted_any_more_is_let_go(open_stage: Callable
     }"""
     # Only pages on https or localhost have a microphone.
     assert stage.js(late) is True
+
+
+def test_the_face_lives_from_three_segments_on_while_the_rest_is_on_its_way(open_stage: Callable[..., Stage]) -> None:
+    """On a line that gives no more for a while: the loop goes round what is there, speech joins it, and the rest is asked for by ranges."""
+    stage = open_stage()
+    asked: list[str] = []
+    held: list[Route] = []
+    released = False
+
+    def idle(route: Route) -> None:
+        asked.append(route.request.headers["range"])
+        if len(asked) == 1 or released:
+            route.continue_()
+        else:
+            held.append(route)
+
+    stage.page.route("**/idle.segments**", idle)
+    stage.connect()
+    stage.unlock()
+    stage.until(f"{VIDEO}.currentTime > 3")  # the first request brought about one second
+    content = "player.internals.timeline.contentAt"
+    phases = set(stage.js(f"[...Array(9).keys()].map((slot) => {content}(slot * 0.32 + 0.1)?.phase)"))
+    assert phases <= {0, 8, 16, 24, 32} and stage.ranges() == 1, phases
+    assert stage.speak(SHORT)["outcome"] == "finished"
+    assert stage.ranges() == 1
+    assert len(held) == 1, "one request at a time"
+    released = True
+    held[0].continue_()
+    stage.until(f"{content}({VIDEO}.currentTime).phase > 64", 60)
+    firsts = [int(one.removeprefix("bytes=").split("-")[0]) for one in asked]
+    assert firsts[0] == 0 < firsts[1], "what is there is not asked for again"
+
+
+def test_how_much_is_gathered_follows_from_how_fast_it_came(open_stage: Callable[..., Stage]) -> None:
+    """Segments of 0.32 s that come every so many milliseconds, and how many seconds of the rest must be in hand."""
+    told = open_stage().js(
+        """async () => {
+          const { Pace } = await import('/player/pace.js');
+          const real = performance.now;
+          let now = 0;
+          performance.now = () => now;
+          const after = (gaps, secondsToCome, options = {}) => {
+            const pace = new Pace(), run = { utterance: { options }, secondsToCome };
+            for (const gap of gaps) { pace.came(run, 8); now += gap; }
+            return pace.wanted(run);
+          };
+          const every = (gap, n = 10) => Array(n).fill(gap);
+          const told = {
+            fast: after(every(260), 20), slow: after(every(427), 20), slowest: after(every(1000), 60), unknown: after(every(427, 2), 20),
+            nearlyOver: after(every(427), 1), cut: after([...every(240, 6), 8000, ...every(240, 6)], 5),
+            written: after(every(900), 20, { deltas: true }),
+          };
+          performance.now = real;
+          return told;
+        }"""
+    )
+    assert told["fast"] == told["unknown"] == told["nearlyOver"] == told["cut"] == told["written"] == 0, told
+    assert 5 < told["slow"] < 7 and told["slowest"] == 12, "what it will lack, with a margin; no more than twelve seconds"

@@ -6,6 +6,7 @@ import { request, ServiceError } from "./service.js";
 import { t } from "./texts.js";
 
 let suggested = ""; // the name that the chosen file suggested
+let added = false; // and nothing was changed since
 
 /** @param {(id: string) => Promise<void>} onAdded is awaited */
 export function connectAddDialog(onAdded) {
@@ -15,12 +16,15 @@ export function connectAddDialog(onAdded) {
     showReport(null);
     el("add-status").textContent = "";
     showFile();
+    offerToPrepare();
     dialog.showModal();
   });
   el("add-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    send(onAdded);
+    if (added) dialog.close();
+    else send(onAdded);
   });
+  el("add-form").addEventListener("input", offerToPrepare);
   el("add-close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => document.getElementById("add-open")?.focus());
   el("image").addEventListener("change", showFile);
@@ -31,6 +35,7 @@ export function connectAddDialog(onAdded) {
     if (!files?.length) return;
     el("image").files = files;
     showFile();
+    offerToPrepare();
   });
 }
 
@@ -64,10 +69,12 @@ async function send(onAdded) {
   el("add-status").textContent = t("preparing");
   showReport(null);
   try {
-    const added = await (await request("v1/avatars", { method: "POST", body })).json();
-    await onAdded(added.id);
-    el("add-status").textContent = t("added", added);
-    const { warnings = [], ...measured } = added.report ?? {};
+    const avatar = await (await request("v1/avatars", { method: "POST", body })).json();
+    await onAdded(avatar.id);
+    el("add-status").textContent = t("added", avatar);
+    el("add-send").textContent = t("useAdded", avatar);
+    added = true;
+    const { warnings = [], ...measured } = avatar.report ?? {};
     showReport(t("reportTitle"), warnings.length ? warnings : [t("noWarnings")], measured);
   } catch (error) {
     el("add-status").textContent = "";
@@ -75,6 +82,11 @@ async function send(onAdded) {
   } finally {
     el("add-send").disabled = false;
   }
+}
+
+function offerToPrepare() {
+  added = false;
+  el("add-send").textContent = t("addSend");
 }
 
 /** Sentences as a list, and below them, folded, what was measured.

@@ -34,8 +34,11 @@ export function announce(text) {
 }
 
 /** Offers `text` as a file to keep. @param {string} name @param {string} type @param {string} text */
-export function download(name, type, text) {
-  const url = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
+export const download = (name, type, text) => keep(name, new Blob([text], { type: `${type};charset=utf-8` }));
+
+/** Offers a file to keep. @param {string} name @param {Blob} content */
+export function keep(name, content) {
+  const url = URL.createObjectURL(content);
   make("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }

@@ -7,6 +7,7 @@ import { recall, remember } from "./settings.js";
 import { notices } from "./stage.js";
 import { t } from "./texts.js";
 /** @import { Interview } from "./interview.js" */
+/** @import { AnswerRecorder } from "./recorder.js" */
 /** @import { AvatarPlayer } from "../avatar-player.d.ts" */
 
 export class InterviewView {
@@ -15,11 +16,21 @@ export class InterviewView {
   #announced = ""; // what was announced last
   #bargeIn = false; // the candidate's voice may interrupt
 
-  /** @param {AvatarPlayer} player */
-  constructor(player) {
+  #quiet = false; // the service does not answer, or the connection is lost
+
+  #recorder;
+
+  /** @param {AvatarPlayer} player @param {AnswerRecorder} recorder
+   * @param {() => void} onGoOn inside a gesture, before a kept interview goes on */
+  constructor(player, recorder, onGoOn) {
     this.#player = player;
+    this.#recorder = recorder;
     player.speed = recall("pace", 1.1);
     /** @type {(id: string, act: () => void) => void} */ const on = (id, act) => el(id).addEventListener("click", act);
+    on("go-on", () => {
+      onGoOn();
+      this.#interview?.goOn();
+    });
     on("interrupt", () => this.#interview?.interrupt());
     on("next", () => this.#interview?.next());
     on("skip", () => this.#interview?.next({ skipped: true }));
@@ -37,6 +48,15 @@ export class InterviewView {
         this.#interview.interrupt();
       }
     });
+    player.addEventListener("notice", ({ detail: { code } }) => {
+      if (code === "quiet" || code === "reconnecting") this.#quiet = true;
+      else if (code === "heard") this.#quiet = false;
+    });
+    player.addEventListener("ready", () => {
+      this.#quiet = false;
+      this.render();
+    });
+    player.addEventListener("statechange", () => this.render());
     setInterval(() => this.#tick(), 250);
   }
 
@@ -61,20 +81,27 @@ export class InterviewView {
     const { state } = interview;
     const step = t("progress", { n: interview.index + 1, total: interview.total });
     el("step").textContent = step;
-    el("question").textContent = written ? interview.question : t("hiddenQuestion");
+    const question = written ? interview.question : t("hiddenQuestion");
+    el("question").textContent = question;
+    el("question").dataset.length = lengthOf(question);
     el("question").classList.toggle("unwritten", !written);
     el("interview").dataset.state = state;
-    el("state").textContent = t(`s_${state}`);
-    el("next-text").textContent = t(interview.last ? "finish" : "next");
+    // It listens only where it may.
+    const turn = t(this.#recorder.opened ? "s_recording" : this.#bargeIn ? "s_listening" : "s_turn");
     const speaking = state === "asking" || state === "preparing";
-    swap(el("interrupt"), el("next"), speaking);
-    el("skip").hidden = interview.last || !speaking;
+    const waits = speaking && this.#quiet && this.#player.state !== "speaking";
+    el("state").textContent = waits ? t("s_lost") : state === "listening" ? turn : t(`s_${state}`);
+    el("next-text").textContent = t(interview.last ? "finish" : "next");
+    const paused = state === "paused";
+    showOne([el("go-on"), el("interrupt"), el("next")], paused ? 0 : speaking ? 1 : 2);
+    el("repeat").hidden = paused;
+    el("skip").hidden = interview.last || !(speaking || paused);
     el("timer").hidden = state !== "listening";
     this.#tick();
     this.#trouble(interview);
     // The question itself is not announced: a screen reader would speak over the interviewer. It can be read at any
     // time.
-    const listening = `${t("s_listening")}. ${t("takeYourTime")}`;
+    const listening = `${turn}. ${t("takeYourTime")}`;
     const announcement = state === "listening" ? listening : state === "asking" ? step : "";
     if (announcement && announcement !== this.#announced) announce((this.#announced = announcement));
   }
@@ -94,8 +121,7 @@ export class InterviewView {
   }
 
   #tick() {
-    const since = this.#interview?.listeningSince;
-    const text = since ? clock((performance.now() - since) / 1000) : "";
+    const text = this.#interview ? clock(this.#interview.answered) : "";
     if (el("timer").textContent !== text) el("timer").textContent = text;
   }
 
@@ -136,12 +162,19 @@ export class InterviewView {
   }
 }
 
-/** Shows one of two buttons in the same place; the focus goes along.
- * @param {HTMLElement} one @param {HTMLElement} other @param {boolean} showOne */
-function swap(one, other, showOne) {
-  const [shown, gone] = showOne ? [one, other] : [other, one];
-  const focused = document.activeElement === gone;
-  shown.hidden = false;
-  gone.hidden = true;
-  if (focused) shown.focus({ preventScroll: true });
+const LONG = [90, 180]; // letters, of which those of Hangul count twice
+
+/** How long a question is, for its size. @param {string} text */
+function lengthOf(text) {
+  const wide = [...text].reduce((sum, letter) => sum + (/\p{Script=Hangul}/u.test(letter) ? 2 : 1), 0);
+  return ["short", "long", "longest"][LONG.filter((least) => wide > least).length];
+}
+
+/** Shows one of several buttons in the same place; the focus goes along.
+ * @param {HTMLElement[]} buttons @param {number} which */
+function showOne(buttons, which) {
+  const focused = buttons.includes(/** @type {HTMLElement} */ (document.activeElement));
+  const moved = focused && document.activeElement !== buttons[which];
+  for (const [i, button] of buttons.entries()) button.hidden = i !== which;
+  if (moved) buttons[which].focus({ preventScroll: true });
 }

@@ -1,33 +1,46 @@
 // The course of an interview: which question is asked, heard, answered or skipped, and when. No document, only the
 // player.
 
-/** @import { Entry, InterviewState, PlayerError, Speaker } from "./types.d.ts" */
+/** @import { Entry, InterviewState, KeptInterview, PlayerError, Speaker } from "./types.d.ts" */
 /** @import { Utterance } from "../avatar-player.d.ts" */
 
 export const PACES = [0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.6];
 
-/** States: `preparing` (not heard yet), `asking`, `listening` (the candidate answers), `trouble` (could not be asked;
- * `error` says why; `repeat` tries again), `done`. `onChange(interview)` is called after every change,
- * `onDone(interview)` once. */
+/** States: `paused` (kept from before; `goOn` asks the question again), `preparing` (not heard yet), `asking`,
+ * `listening` (the candidate answers), `trouble` (could not be asked; `error` says why; `repeat` tries again), `done`.
+ * `onChange(interview)` is called after every change, `onDone(interview)` once. */
 export class Interview {
   /** @type {InterviewState} */ state = "preparing";
   /** @type {PlayerError | null} */ error = null;
   index = 0;
   /** @type {Entry[]} */ entries = [];
-  /** @type {number | null} */ listeningSince = null; // performance.now()
 
   #player;
   #questions;
-  #began = performance.now();
+  #began;
   /** @type {Utterance | null} */ #utterance = null; // the question that is being asked
+  /** @type {number | null} */ #listeningSince = null; // performance.now(), until which the answer was counted
   #hooks;
 
   /** @param {Speaker} player @param {string[]} questions
-   * @param {{ onChange: (interview: Interview) => void, onDone: (interview: Interview) => void }} hooks */
-  constructor(player, questions, hooks) {
+   * @param {{ onChange: (interview: Interview) => void, onDone: (interview: Interview) => void }} hooks
+   * @param {KeptInterview | null} [kept] what to go on with */
+  constructor(player, questions, hooks, kept = null) {
     this.#player = player;
     this.#questions = questions;
     this.#hooks = hooks;
+    this.#began = performance.now() - 1000 * (kept?.seconds ?? 0);
+    if (!kept) return;
+    this.state = "paused";
+    this.index = kept.index;
+    this.entries = kept.entries;
+  }
+
+  /** What a page keeps to go on with this interview after it was loaded again. @returns {KeptInterview} */
+  get kept() {
+    this.#countAnswer();
+    const { index, entries, seconds } = this;
+    return { questions: this.#questions, index, entries, seconds };
   }
 
   get total() {
@@ -47,8 +60,19 @@ export class Interview {
     return (performance.now() - this.#began) / 1000;
   }
 
+  /** Seconds of the answer to this question so far, without those in which it was asked again. */
+  get answered() {
+    this.#countAnswer();
+    return this.entries[this.index]?.answered ?? 0;
+  }
+
   begin() {
     if (this.state !== "done") this.#ask(); // it may have been ended meanwhile
+  }
+
+  /** After it was kept: the question is asked again, which the candidate did not ask for. */
+  goOn() {
+    if (this.state === "paused") this.#ask();
   }
 
   repeat() {
@@ -75,7 +99,7 @@ export class Interview {
 
   end() {
     if (this.state === "done") return;
-    this.#closeEntry(this.state !== "listening");
+    this.#closeEntry(this.answered === 0);
     this.#utterance = null;
     this.#player.interrupt();
     this.#player.setState("idle");
@@ -114,7 +138,7 @@ export class Interview {
   /** The entry of this question, begun now where it was not before. */
   #entry() {
     const { question, seconds: askedAt } = this;
-    const fresh = { question, askedAt, heardAt: null, doneAt: null, repeats: 0, skipped: false };
+    const fresh = { question, askedAt, heardAt: null, doneAt: null, answered: 0, repeats: 0, skipped: false };
     return (this.entries[this.index] ??= fresh);
   }
 
@@ -122,13 +146,23 @@ export class Interview {
   #closeEntry(skipped) {
     const entry = this.entries[this.index];
     if (!entry || entry.doneAt !== null) return;
+    this.#countAnswer();
     entry.doneAt = this.seconds;
     entry.skipped = skipped;
   }
 
+  #countAnswer() {
+    const entry = this.entries[this.index];
+    if (this.#listeningSince === null || !entry || entry.doneAt !== null) return;
+    const now = performance.now();
+    entry.answered += (now - this.#listeningSince) / 1000;
+    this.#listeningSince = now;
+  }
+
   /** @param {InterviewState} state @param {PlayerError | null} [error] */
   #become(state, error = null) {
-    this.listeningSince = state === "listening" ? (this.listeningSince ?? performance.now()) : null;
+    this.#countAnswer();
+    this.#listeningSince = state === "listening" ? performance.now() : null;
     this.state = state;
     this.error = error;
     this.#hooks.onChange(this);

@@ -5,6 +5,8 @@ import { avatarUrl, request, requestJson, showPicture } from "./service.js";
 import { t } from "./texts.js";
 /** @import { Avatar } from "./types.d.ts" */
 
+const TILE = 192; // pixels: 64 points on the finest screens
+
 export class Interviewers {
   #box = el("interviewers");
   /** @type {Avatar[]} */ #avatars = [];
@@ -17,10 +19,15 @@ export class Interviewers {
     this.#hooks = hooks;
   }
 
+  /** Fetches the list. Throws ServiceError. */
+  async fetch() {
+    this.#avatars = (await requestJson("v1/avatars")).data;
+  }
+
   /** Fetches the list and chooses `id`, or the first one when it is not there. Throws ServiceError.
    * @param {string} id */
   async load(id) {
-    this.#avatars = (await requestJson("v1/avatars")).data;
+    await this.fetch();
     this.choose(id);
   }
 
@@ -54,7 +61,8 @@ export class Interviewers {
       this.#focusChosen();
     });
     const picture = make("img", { alt: "", width: 96, height: 96, decoding: "async" });
-    showPicture(picture, avatarUrl(one.id, "/portrait")).catch(() => {}); // its name is there
+    const address = avatarUrl(one.id, `/portrait?size=${TILE}&version=${one.version}`);
+    showPicture(picture, address).catch(() => {}); // its name is there
     const kind = t(one.gender === "male" ? "man" : "woman");
     const name = one.builtin ? kind[0].toUpperCase() + kind.slice(1) : one.name;
     const label = make("label", { className: "person" }, radio, picture, make("span", {}, name));

@@ -6,9 +6,11 @@ import { t } from "./texts.js";
 /** What went wrong, fit to be shown. `reason` is the service's own sentence where it gave one. */
 export class ServiceError extends Error {
   reason = "";
+  code = ""; // the service's
 }
 
 let key = ""; // typed in where the service asks for one
+/** @type {Promise<boolean> | null} */ let asking = null; // once for all that wait for it
 
 /** What `player.token` is. */
 export const typedKey = () => key || null;
@@ -17,8 +19,15 @@ export const typedKey = () => key || null;
 const withKey = (options) =>
   key ? { ...options, headers: { ...options?.headers, Authorization: `Bearer ${key}` } } : options;
 
-/** Whether somebody typed a key in. @returns {Promise<boolean>} */
-function askForKey() {
+/** Whether somebody typed a key in, other than the refused one. @param {string} refused */
+async function askForKey(refused) {
+  if (key !== refused) return key !== "";
+  asking ??= typeIn().finally(() => (asking = null));
+  return asking;
+}
+
+/** @returns {Promise<boolean>} */
+function typeIn() {
   const dialog = el("ask-key");
   dialog.returnValue = el("key").value = "";
   dialog.showModal();
@@ -50,8 +59,11 @@ export async function showPicture(image, url) {
 export async function request(path, options) {
   let response;
   try {
-    response = await fetch(path, withKey(options));
-    while (response.status === 401 && (await askForKey())) response = await fetch(path, withKey(options));
+    let shown;
+    do {
+      shown = key;
+      response = await fetch(path, withKey(options));
+    } while (response.status === 401 && (await askForKey(shown)));
   } catch (error) {
     if (options?.signal?.aborted) throw error;
     throw new ServiceError(t("e_network"), { cause: error });
@@ -64,6 +76,7 @@ export async function request(path, options) {
   if (retry) sentences.push(t("e_retry", { seconds: retry }));
   const failure = new ServiceError(sentences.join(" "));
   failure.reason = message;
+  failure.code = body?.error?.code ?? "";
   throw failure;
 }
 

@@ -75,7 +75,9 @@ export class Stage {
     player.addEventListener("ready", () => {
       this.render();
       notices.clear("lost");
+      this.#back();
     });
+    player.addEventListener("ended", () => notices.clear("slow"));
     player.addEventListener("notice", ({ detail }) => this.#notice(detail));
     player.addEventListener("error", ({ detail }) => this.#error(detail));
   }
@@ -132,8 +134,11 @@ export class Stage {
   #follow() {
     const { state } = this.#player;
     el("frame").dataset.state = state;
-    if (state === "reconnecting") notices.show("connection", { key: "e_reconnecting" });
-    else if (notices.clear("connection") && state !== "failed") announce(t("e_back"));
+    if (state === "failed" || state === "off") notices.clear("connection");
+  }
+
+  #back() {
+    if (notices.clear("connection")) announce(t("e_back"));
   }
 
   /** @param {NoticeDetail} notice */
@@ -141,6 +146,10 @@ export class Stage {
     if (code === "locked" || code === "sound_paused") {
       notices.show("sound", { key: "e_locked", label: "soundOn", act: () => this.unlock() });
     } else if (code === "sound_on") notices.clear("sound");
+    else if (code === "slow") notices.show("slow", { key: "e_slow" });
+    else if (code === "quiet") notices.show("connection", { key: "e_quiet" });
+    else if (code === "reconnecting") notices.show("connection", { key: "e_reconnecting" });
+    else if (code === "heard") this.#back();
     else if (code === "vad") announce(message);
     else if (code === "still") this.render();
   }

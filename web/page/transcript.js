@@ -18,17 +18,16 @@ export function stamp(seconds) {
 /** @param {number} seconds */
 const short = (seconds) => stamp(seconds).slice(3, 8);
 
-/** How long the candidate took to answer, in seconds; 0 when the question was skipped. @param {Entry} entry */
-export const answered = ({ heardAt, doneAt, skipped }) =>
-  skipped || heardAt === null || doneAt === null ? 0 : Math.max(0, doneAt - heardAt);
-
-/** @param {Entry[]} entries @param {Words} words */
-export function plainText(entries, words) {
+/** @param {Entry[]} entries @param {Words} words @param {Map<number, string>} written answers, by their index */
+export function plainText(entries, words, written) {
   const lines = [words.title, words.interviewer, words.date, ""];
   for (const [i, entry] of entries.entries()) {
-    const notes = [entry.skipped ? words.skipped : words.answer(short(answered(entry)))];
+    const notes = [entry.skipped ? words.skipped : words.answer(short(entry.answered))];
     if (entry.repeats) notes.push(words.repeated(entry.repeats));
-    lines.push(`[${short(entry.askedAt)}] ${i + 1}. ${entry.question}`, `        ${notes.join(" · ")}`, "");
+    lines.push(`[${short(entry.askedAt)}] ${i + 1}. ${entry.question}`, `        ${notes.join(" · ")}`);
+    const answer = written.get(i);
+    if (answer) lines.push(`        ${answer}`);
+    lines.push("");
   }
   return lines.join("\n");
 }

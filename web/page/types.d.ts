@@ -23,6 +23,8 @@ export interface PageElements {
   "say-text": HTMLTextAreaElement;
   voice: HTMLSelectElement;
   speed: HTMLInputElement;
+  level: HTMLMeterElement;
+  "write-answers": HTMLButtonElement;
   "client-times": HTMLTableElement;
   "server-times": HTMLTableElement;
 }
@@ -37,8 +39,18 @@ export interface Entry {
   /** Null when it was not heard to its end. */
   heardAt: number | null;
   doneAt: number | null;
+  /** Seconds of the answer, without those in which the question was asked again. */
+  answered: number;
   repeats: number;
   skipped: boolean;
+}
+
+/** An interview that is not over, as a page keeps it while it is loaded again. */
+export interface KeptInterview {
+  questions: string[];
+  index: number;
+  entries: Entry[];
+  seconds: number;
 }
 
 /** What a transcript says beside its entries, in the language of the page. */
@@ -50,7 +62,7 @@ export interface Words extends Record<"title" | "interviewer" | "date" | "skippe
 /** What an interview needs of a player. */
 export type Speaker = Pick<AvatarPlayer, "speak" | "interrupt" | "setState" | "prerender">;
 
-export type InterviewState = "preparing" | "asking" | "listening" | "trouble" | "done";
+export type InterviewState = "paused" | "preparing" | "asking" | "listening" | "trouble" | "done";
 
 export interface Notice {
   key: TextKey;
@@ -62,6 +74,7 @@ export interface Notice {
 
 export interface Avatar {
   id: string;
+  version: string;
   name: string;
   gender: string;
   builtin: boolean;
@@ -78,6 +91,8 @@ export interface Health {
   default_avatar: string;
   engine: { name: string; reason: string; device?: string };
   speech: { engine: string; reason: string };
+  /** The model that writes recordings down. */
+  transcription?: string | null;
   versions?: Record<string, string>;
 }
 

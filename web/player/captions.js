@@ -3,6 +3,16 @@
 import { make, part } from "./dom.js";
 /** @import { Utterance } from "./utterance.js" */
 
+const UNSPACED = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}]/u;
+
+/** The lines as one: they were made for no width in particular, and are broken anew for the one that is there.
+ * @param {string[]} lines */
+const joined = (lines) =>
+  lines.reduce((text, line) => {
+    const unspaced = UNSPACED.test(text.slice(-1)) && UNSPACED.test(line.slice(0, 1));
+    return text + (unspaced ? "" : " ") + line;
+  });
+
 export class Captions {
   #box;
   #onchange;
@@ -50,7 +60,8 @@ export class Captions {
     const lines = (cue?.lines ?? []).filter((line) => line.trim()); // an empty one would be an empty plate
     if (this.#shown.join("\n") === lines.join("\n")) return;
     this.#shown = lines;
-    this.#box.replaceChildren(...lines.map((text) => part("caption", make("span", { dir: "auto" }, text))));
+    const caption = lines.length ? [part("caption", make("span", { dir: "auto" }, joined(lines)))] : [];
+    this.#box.replaceChildren(...caption);
     this.#onchange(lines.length ? utterance : null, lines);
   }
 }

@@ -12,6 +12,9 @@ const ACK_MS = 250;
 const ACK_BYTES = 2 ** 18;
 const PONG_MS = 4_000; // a connection that does not answer for so long is dead, though nobody said so
 const HEARTBEAT_MS = 5_000;
+const BUSY_BEAT_MS = 500; // while something is waited for: a service that falls silent is noticed
+const QUIET_MS = 1_400; // without a word then: it is told, and the connection is given some more time
+const LOOK_MS = 200;
 const CONNECT_MS = 10_000;
 const BACKOFF_MS = [0, 100, 250, 500, 1_000, 2_000, 4_000];
 const GIVE_UP_MS = 60_000; // or what the service keeps a session for, where that is longer
@@ -56,6 +59,10 @@ export class Connection {
   #credentials;
   /** @type {Promise<string> | null} */ #asked = null; // a token that is on its way
   /** @type {Failure | null} */ #closingError = null; // the service's reason before it closed
+  #pingedAt = 0; // performance.now()
+  #heardAt = 0;
+  #lookedAt = 0;
+  #quiet = false;
   #established = false; // `ready` came on this connection ...
   #catchingUp = false; // ... and not yet all that was missed
 
@@ -127,7 +134,10 @@ export class Connection {
     };
     socket.onmessage = ({ data }) => {
       clearTimeout(slow);
-      if (socket === this.#socket) this.#receive(data);
+      if (socket !== this.#socket) return;
+      this.#heardAt = performance.now();
+      this.#tellQuiet(false);
+      this.#receive(data);
     };
     socket.onclose = ({ code }) => {
       clearTimeout(slow);
@@ -170,7 +180,8 @@ export class Connection {
     this.#established = this.#patient = true;
     this.#tries = this.#lostAt = 0;
     clearInterval(this.#heartbeat);
-    this.#heartbeat = setInterval(() => this.#ping(), Math.min(HEARTBEAT_MS, 1000 * (ready.limits.heartbeat_s / 2)));
+    const restMs = Math.min(HEARTBEAT_MS, 1000 * (ready.limits.heartbeat_s / 2));
+    this.#heartbeat = setInterval(() => this.#look(restMs), LOOK_MS);
     this.#catchingUp = ready.resumed;
     this.#hooks.ready(ready, !ready.resumed);
     this.#ping(); // it is answered behind all that was missed
@@ -193,9 +204,28 @@ export class Connection {
     }
   }
 
+  /** @param {number} restMs between two pings where nothing is waited for */
+  #look(restMs) {
+    const now = performance.now();
+    const busy = this.#hooks.busy();
+    // A page that stood itself has heard nothing meanwhile, and looks again first.
+    if (!busy || now - this.#lookedAt > 2 * LOOK_MS) this.#heardAt = Math.max(this.#heardAt, now - BUSY_BEAT_MS);
+    this.#lookedAt = now;
+    if (now - this.#pingedAt >= (busy ? BUSY_BEAT_MS : restMs)) this.#ping();
+    if (busy && now - this.#heardAt > QUIET_MS) this.#tellQuiet(true);
+  }
+
+  /** @param {boolean} quiet */
+  #tellQuiet(quiet) {
+    if (quiet === this.#quiet) return;
+    this.#quiet = quiet;
+    this.#hooks.quiet(quiet);
+  }
+
   #ping() {
     const socket = this.#socket;
     if (!socket || !this.send({ type: "ping" })) return;
+    this.#pingedAt = performance.now();
     this.#pongTimer ??= setTimeout(() => {
       this.#pongTimer = undefined;
       if (socket === this.#socket) this.#drop(socket);
@@ -222,6 +252,7 @@ export class Connection {
   #closedWith(code) {
     this.#clearTimers();
     this.#socket = null;
+    this.#quiet = false; // that it is lost is told
     if (this.#closed) return;
     const refusal = this.#refusal(code);
     if (refusal) {

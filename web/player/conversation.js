@@ -2,14 +2,16 @@
 
 import { Connection } from "./connection.js";
 import { asPlayerError, messageOf, PlayerError } from "./errors.js";
+import { loadIdle } from "./idle-loop.js";
 import { attach, canStream } from "./media.js";
 import { Outgoing } from "./outgoing.js";
 import { SEGMENT_FRAMES } from "./slots.js";
 import { Timeline } from "./timeline.js";
 import { deferred } from "./utterance.js";
-import { FLAG_ENDS, FLAG_INIT, loadIdle } from "./wire.js";
+import { FLAG_ENDS, FLAG_INIT, FLAG_KEY } from "./wire.js";
 /** @import { ReadyDetail } from "../avatar-player.d.ts" */
-/** @import { Deferred, Failure, Fragment, IdleLoop, Interrupted, Ready, ServerMessage } from "./types.d.ts" */
+/** @import { IdleLoop } from "./idle-loop.js" */
+/** @import { Deferred, Failure, Fragment, Interrupted, Ready, ServerMessage } from "./types.d.ts" */
 /** @import { PersonState, SpokenPart, Started, Transport, TransportOptions, WordsMessage } from "./types.d.ts" */
 /** @import { Utterance } from "./utterance.js" */
 
@@ -131,6 +133,10 @@ export class Conversation {
           if (connection === this.#connection) this.#addFragment(fragment);
           else if (connection === this.#left?.connection) this.#addLateFragment(fragment);
         },
+        busy: () => connection === this.#connection && this.#outgoing.busy,
+        quiet: (quiet) => {
+          if (connection === this.#connection && !this.#lost) this.#hooks.quiet(quiet);
+        },
         lost: () => this.#connectionLost(connection),
         gone: (error) => {
           if (connection === this.#connection) this.#fail(error);
@@ -176,8 +182,9 @@ export class Conversation {
       throw new PlayerError("unsupported", `this browser does not play ${codecs} from a media source`);
     }
     if (this.#idleUrl !== ready.idle.url) {
-      this.#idleUrl = ready.idle.url;
-      await this.#show(await loadIdle(new URL(ready.idle.url, this.#base).href, this.#credentials));
+      const { url, first_bytes: firstBytes } = ready.idle;
+      this.#idleUrl = url;
+      await this.#show(await loadIdle(new URL(url, this.#base).href, this.#credentials, firstBytes));
     }
     if (anew) {
       this.#outgoing.catchUp();
@@ -207,6 +214,10 @@ export class Conversation {
         this.#quality.add("dry_outs");
         this.#quality.add("dry_ms", ms);
         this.#hooks.notice("dry", `the picture stood for ${Math.round(ms)} ms`, run?.utterance.id);
+      },
+      holding: (run, seconds) => {
+        const message = `the line is slower than the speech: ${seconds.toFixed(1)} s of it are gathered first`;
+        this.#hooks.notice("slow", message, run.utterance.id);
       },
       late: (run, segments) => {
         this.#quality.add("late_segments", segments);
@@ -282,7 +293,7 @@ export class Conversation {
     if (key === null) return;
     const frames = firstFrame + nFrames;
     utterance.frames = frames - (frames % SEGMENT_FRAMES);
-    this.timeline?.add(key, firstFrame, nFrames, data);
+    this.timeline?.add(key, firstFrame, nFrames, data, Boolean(flags & FLAG_KEY));
     if (frames === SEGMENT_FRAMES) this.#outgoing.firstSegmentArrived(utterance);
     if (flags & FLAG_ENDS) {
       utterance.whole = true;
@@ -334,8 +345,8 @@ export class Conversation {
   }
 
   /** @param {Utterance} utterance @param {Started} message */
-  #started(utterance, { first_frame: firstFrame, phase, grid, cached, notice, timings_ms: timings }) {
-    utterance.cached = cached;
+  #started(utterance, { first_frame: firstFrame, phase, grid, cached, speech_engine, notice, timings_ms: timings }) {
+    Object.assign(utterance, { cached, voice: speech_engine });
     utterance.timings ??= timings;
     utterance.waiting = false;
     if (utterance.key !== null) this.timeline?.begin(utterance.key, utterance, { firstFrame, grid, phase });

@@ -130,6 +130,7 @@ export class Files {
     const post = { ...this.#postOf(utterance), signal };
     const response = await request(new URL("/v1/videos", this.#base).href, post, this.#credentials, true);
     const film = await response.blob();
+    utterance.voice = response.headers.get("X-Speech-Engine") ?? "";
     const captions = `/v1/videos/${encodeURIComponent(response.headers.get("X-Utterance-Id") ?? "")}/captions.vtt`;
     const vtt = await (await this.#get(captions, { signal })).text();
     signal.throwIfAborted();

@@ -119,6 +119,11 @@ export class Outgoing {
     return [...this.#unfinished];
   }
 
+  /** Something is still to come of what was asked for. */
+  get busy() {
+    return this.#unfinished.some(({ cancelled, waiting }) => !cancelled && !waiting);
+  }
+
   /** Utterances of which something came, by their numbers. */
   get begun() {
     const begun = this.#unfinished.filter(({ frames, number }) => frames > 0 && number !== null);

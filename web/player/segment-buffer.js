@@ -5,10 +5,17 @@ import { delayPictures, pictureTimescale } from "./mp4.js";
 import { secondsAt, SEGMENT_FRAMES, slotAt, Slots } from "./slots.js";
 import { SourceBufferQueue } from "./source-buffer-queue.js";
 /** @import { Run } from "./slots.js" */
-/** @import { Bytes, IdleLoop } from "./types.d.ts" */
+/** @import { IdleLoop } from "./idle-loop.js" */
+/** @import { Bytes } from "./types.d.ts" */
 
 const LEAD_STEP_S = 0.005; // a whole number of microseconds and of the pictures' ticks
 const LEAD_STEPS_MAX = 60;
+
+const INTO_FRAME_S = 0.01;
+
+/** A time in the last frame before a slot: the browser takes away all up to the next key frame, and by its own rounding
+ * that of the slot might lie before its beginning. @param {number} slot */
+const endBefore = (slot) => secondsAt(slot) - INTO_FRAME_S;
 
 export class SegmentBuffer {
   #video;
@@ -16,6 +23,8 @@ export class SegmentBuffer {
   #timescale;
   #nextLeadS = 0; // from the next silence on
   leadS = 0; // how far the sound lies before its pictures
+  #anew = true; // what is written next follows nothing that the browser would know
+  /** @type {number | null} */ jump = null; // the last slot at which the picture jumps, as the loop's next was missing
 
   /** @param {HTMLVideoElement} video @param {MediaSource} source @param {IdleLoop} idle
    * @param {(error: unknown) => void} fail */
@@ -27,8 +36,8 @@ export class SegmentBuffer {
     /** @returns {[number, number] | null} */
     const evictable = () => {
       const { buffered } = video;
-      const to = secondsAt(slotAt(video.currentTime) - 1);
-      return buffered.length && buffered.start(0) < to ? [0, to] : null;
+      const key = this.slots.keyUpTo(slotAt(video.currentTime) - 1);
+      return buffered.length && key !== null && buffered.start(0) < endBefore(key) ? [0, endBefore(key)] : null;
     };
     this.queue = new SourceBufferQueue(source.addSourceBuffer(`video/mp4; codecs="${idle.codecs}"`), evictable, fail);
     this.queue.append(idle.init);
@@ -69,27 +78,62 @@ export class SegmentBuffer {
     return slot;
   }
 
+  /** The loop goes on without key frames, which would show as a pulse, but for one each time around: what was played
+   * must go, and can up to a key frame. */
   writeIdle() {
     const slot = this.slots.edge;
-    const number = Math.round(this.slots.phaseAt(slot) / SEGMENT_FRAMES) % this.#idle.segments.length;
-    const bytes = this.#idle.segments[number];
-    if (this.#nextLeadS !== this.leadS && slot > 0 && !this.inSpeech) {
+    let number = this.#idleAt(slot);
+    const otherLead = this.#nextLeadS !== this.leadS && slot > 0 && !this.inSpeech;
+    let key = this.#anew || otherLead || number === 0 || slot === 0 || this.inSpeech;
+    let bytes = key ? undefined : this.#idle.steady(number);
+    key ||= !bytes;
+    bytes ??= this.#idle.segment(number);
+    if (!bytes) {
+      // The first one is there before there is a timeline.
+      [number, key] = [0, true];
+      bytes = /** @type {Bytes} */ (this.#idle.segment(0));
+      this.jump = slot;
+    }
+    if (otherLead) {
       // Between silences. What becomes shorter would leave a hole in the sound: it is filled first.
       if (this.#nextLeadS < this.leadS) this.#write(bytes, slot, 0);
       this.leadS = this.#nextLeadS;
       this.queue.discontinuity();
     }
     this.#write(bytes, slot, 0);
-    this.slots.put(slot, null, 0, number * SEGMENT_FRAMES);
+    this.slots.put(slot, { run: null, frame: 0, phase: number * SEGMENT_FRAMES, key, again: false });
+  }
+
+  /** Has the idle loop load more of itself, from where it goes on. */
+  loadIdle() {
+    this.#idle.loadFrom(this.#idleAt(this.slots.edge));
+  }
+
+  /** The number of the idle segment that belongs into a slot. @param {number} slot */
+  #idleAt(slot) {
+    return Math.round(this.slots.phaseAt(slot) / SEGMENT_FRAMES) % this.#idle.length;
   }
 
   /** The next segment of a run. @param {Run} run @param {Bytes} bytes */
   writeSpeech(run, bytes) {
     const slot = this.slots.edge;
     this.#write(bytes, slot, run.next);
-    this.slots.put(slot, run, run.next, run.grid + run.next);
+    const [frame, phase] = [run.next, run.grid + run.next];
+    this.slots.put(slot, { run, frame, phase, key: run.isKey(frame), again: false });
     run.next += SEGMENT_FRAMES;
     run.end = slot + 1;
+  }
+
+  /** What was played of a run, from a key frame up to its next segment, which is predicted from it.
+   * @param {Run} run @param {number} from */
+  writeAgain(run, from) {
+    for (let frame = from; frame < run.next; frame += SEGMENT_FRAMES) {
+      const bytes = run.segment(frame);
+      if (!bytes) throw new Error(`frame ${frame} of ${run.key} is gone`);
+      const slot = this.slots.edge;
+      this.#write(bytes, slot, frame);
+      this.slots.put(slot, { run, frame, phase: run.grid + frame, key: frame === from, again: true });
+    }
   }
 
   /** Writing goes on at an earlier slot, over what lies there. `trim` then takes away what is left behind the new edge.
@@ -97,6 +141,7 @@ export class SegmentBuffer {
   rewind(slot) {
     this.slots.edge = slot;
     this.slots.prune(0);
+    this.#anew = true;
     this.queue.discontinuity();
   }
 
@@ -104,10 +149,10 @@ export class SegmentBuffer {
     this.queue.trim(secondsAt(this.slots.edge));
   }
 
-  /** Forgets what was played before a slot.
+  /** Forgets what was played before a slot that begins with a key frame.
    * @param {number} before @param {number} since the slot before which nothing was left the last time */
   forget(before, since) {
-    this.queue.remove(0, secondsAt(before));
+    this.queue.remove(0, endBefore(before));
     for (let slot = since; slot < before; slot += 1) {
       const content = this.slots.at(slot);
       content?.run?.forget(content.frame);
@@ -117,6 +162,7 @@ export class SegmentBuffer {
 
   /** Decode times count from the utterance's start. @param {Bytes} bytes @param {number} slot @param {number} frame */
   #write(bytes, slot, frame) {
+    this.#anew = false;
     const written = this.leadS ? delayPictures(bytes, Math.round(this.leadS * this.#timescale)) : bytes;
     this.queue.append(written, secondsAt(slot - frame / SEGMENT_FRAMES) - this.leadS);
   }

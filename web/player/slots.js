@@ -10,6 +10,9 @@ export const SEGMENT_FRAMES = 8;
 export const FRAME_MS = 1000 / FPS;
 export const SLOT_S = SEGMENT_FRAMES / FPS;
 
+const HANGUL = /\p{Script=Hangul}/gu;
+const WIDE_LETTER_S = 0.15; // about what it takes to say one
+const LETTER_S = 0.06;
 const SILENT_S = 0.02; // every utterance begins with as much silence, and most with more
 
 /** @param {number} slot */
@@ -26,6 +29,7 @@ export const pictureFrom = (seconds) => Math.ceil(seconds * FPS - 1e-3);
 export class Run {
   /** @type {Map<number, { bytes: Bytes, nFrames: number }[]>} utterance frame -> what came of its segment */
   #parts = new Map();
+  /** @type {Set<number>} utterance frames of segments that begin with a key frame */ #keys = new Set();
   next = 0; // the utterance's frame that is appended next
   /** @type {number | null} */ closed = null; // its frames, once no more are known to come
   final = false; // nothing follows `closed`
@@ -43,12 +47,26 @@ export class Run {
     this.utterance = utterance;
   }
 
-  /** @param {number} firstFrame @param {number} nFrames @param {Bytes} bytes */
-  add(firstFrame, nFrames, bytes) {
+  /** @param {number} firstFrame @param {number} nFrames @param {Bytes} bytes @param {boolean} key */
+  add(firstFrame, nFrames, bytes, key) {
     const start = firstFrame - (firstFrame % SEGMENT_FRAMES);
     const parts = this.#parts.get(start) ?? [];
     parts.push({ bytes, nFrames });
     this.#parts.set(start, parts);
+    if (key && firstFrame === start) this.#keys.add(start);
+  }
+
+  /** @param {number} frame of a segment's beginning */
+  isKey(frame) {
+    return this.#keys.has(frame);
+  }
+
+  /** The last segment that begins with a key frame and from which on everything is there up to `frame`; `frame` itself
+   * where nothing is. @param {number} frame */
+  keyBefore(frame) {
+    let key = frame;
+    while (!this.#keys.has(key) && this.segment(key - SEGMENT_FRAMES)) key -= SEGMENT_FRAMES;
+    return this.#keys.has(key) ? key : frame;
   }
 
   /** The bytes of the segment at `frame` once it is whole, else null. @param {number} frame @returns {Bytes | null} */
@@ -65,9 +83,27 @@ export class Run {
     return whole;
   }
 
+  /** Seconds of whole segments that wait to be appended. */
+  get inHandS() {
+    let frame = this.next;
+    while ((this.#parts.get(frame) ?? []).reduce((sum, part) => sum + part.nFrames, 0) >= SEGMENT_FRAMES) {
+      frame += SEGMENT_FRAMES;
+    }
+    return (frame - this.next) / FPS;
+  }
+
+  /** Seconds of it that are still to be appended, as far as that is known: by its words, or by its text. */
+  get secondsToCome() {
+    const { text, words } = this.utterance;
+    const wide = text.match(HANGUL)?.length ?? 0;
+    const read = wide * WIDE_LETTER_S + (text.length - wide) * LETTER_S;
+    return Math.max(read, (words.at(-1)?.end_ms ?? 0) / 1000) - this.next / FPS;
+  }
+
   /** Of a segment that is not whole, the rest comes no more: all of it comes again. @param {number} frame */
   restart(frame) {
     this.#parts.delete(frame);
+    this.#keys.delete(frame);
   }
 
   /** Lets go of what was played: an interruption of another utterance cannot make it be wanted again.
@@ -100,9 +136,9 @@ export class Slots {
     return this.#slots.get(slot);
   }
 
-  /** @param {number} slot @param {Run | null} run @param {number} frame @param {number} phase */
-  put(slot, run, frame, phase) {
-    this.#slots.set(slot, { run, frame, phase: phase % this.loopFrames });
+  /** @param {number} slot @param {SlotContent} content its phase may lie beyond the loop */
+  put(slot, content) {
+    this.#slots.set(slot, { ...content, phase: content.phase % this.loopFrames });
     this.edge = slot + 1;
   }
 
@@ -127,6 +163,13 @@ export class Slots {
       const content = this.#slots.get(slot);
       if (content && test(content)) return slot;
     }
+    return null;
+  }
+
+  /** The last slot, `slot` or one before it, that begins with a key frame: what lies before may go. null: none is
+   * known. @param {number} slot */
+  keyUpTo(slot) {
+    for (let at = slot; this.#slots.has(at); at -= 1) if (this.#slots.get(at)?.key) return at;
     return null;
   }
 

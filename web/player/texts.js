@@ -3,6 +3,7 @@
 const TEXTS = {
   en: {
     connecting: "Connecting …",
+    quiet: "The service does not answer. It goes on by itself when it does.",
     reconnecting: "The connection was lost. Trying again …",
     failed: "The interviewer cannot be shown.",
     retry: "Try again",
@@ -13,6 +14,7 @@ const TEXTS = {
   },
   ko: {
     connecting: "연결하는 중 …",
+    quiet: "서비스가 응답하지 않습니다. 응답이 오면 자동으로 이어집니다.",
     reconnecting: "연결이 끊겼습니다. 다시 연결하는 중 …",
     failed: "면접관을 표시할 수 없습니다.",
     retry: "다시 시도",

@@ -2,12 +2,14 @@
 // where the loop stands.
 
 import { asPlayerError } from "./errors.js";
+import { Pace } from "./pace.js";
 import { SegmentBuffer } from "./segment-buffer.js";
 import { Seeks } from "./seeks.js";
 import { FPS, FRAME_MS, pictureAt, pictureFrom, Run, secondsAt, SEGMENT_FRAMES, SLOT_S, slotAt } from "./slots.js";
 import { tick } from "./ticker.js";
 import { UnderrunWatch } from "./underrun.js";
-/** @import { Bytes, IdleLoop, TimelineHooks } from "./types.d.ts" */
+/** @import { IdleLoop } from "./idle-loop.js" */
+/** @import { Bytes, TimelineHooks } from "./types.d.ts" */
 /** @import { Utterance } from "./utterance.js" */
 /** @import { Word } from "../avatar-player.d.ts" */
 
@@ -26,6 +28,8 @@ const EVICT_EVERY_S = 10;
 const SEARCH_SLOTS = 5; // in which the wanted idle frame is looked for
 const END_TOLERANCE_S = 0.005;
 const INTO_RANGE_S = 0.001; // a seek to its very start may fall before it
+const FREE_AHEAD_S = 2; // with so much of its speech in hand, an utterance leaves the line to the idle loop
+const BEFORE_JUMP_S = 0.03; // the picture before a jump of the loop is kept, and fades over the one behind it
 
 export class Timeline {
   #video;
@@ -37,6 +41,8 @@ export class Timeline {
   #seeks;
   #underruns;
   #lateAheadS = LATE_AHEAD_S.least;
+  #pace = new Pace();
+  /** @type {Run | null} */ #held = null; // of which more is gathered before it is heard
   #evictedAt = 0;
   #frameCallback = 0;
   #closed = false;
@@ -98,11 +104,13 @@ export class Timeline {
     run.silentS = Math.max(run.silentS, words[0].start_ms / 1000 - run.entry / FPS);
   }
 
-  /** @param {string} key @param {number} firstFrame @param {number} nFrames @param {Bytes} bytes */
-  add(key, firstFrame, nFrames, bytes) {
+  /** @param {string} key @param {number} firstFrame @param {number} nFrames @param {Bytes} bytes
+   * @param {boolean} keyFrame it begins with one */
+  add(key, firstFrame, nFrames, bytes, keyFrame) {
     const run = this.find(key);
     if (!run || run.cancelled) return;
-    run.add(firstFrame, nFrames, bytes);
+    run.add(firstFrame, nFrames, bytes, keyFrame);
+    this.#pace.came(run, nFrames);
     this.#pump();
   }
 
@@ -129,7 +137,7 @@ export class Timeline {
     this.#seeks.cancelFrom(from);
     for (const run of this.runs) {
       // What was appended behind it comes again.
-      const lost = this.#slots.find(from, this.#slots.edge, (slot) => slot.run === run);
+      const lost = this.#slots.find(from, this.#slots.edge, (slot) => slot.run === run && !slot.again);
       if (lost !== null) run.next = this.#slots.at(lost)?.frame ?? run.next;
     }
     this.#segments.rewind(from);
@@ -144,7 +152,7 @@ export class Timeline {
   position(seconds = this.#video.currentTime) {
     const slot = slotAt(seconds);
     const content = this.#slots.at(slot);
-    if (!content?.run || content.run.cancelled) return null;
+    if (!content?.run || content.run.cancelled || content.again) return null;
     return { run: content.run, ms: content.frame * FRAME_MS + (seconds - secondsAt(slot)) * 1000 };
   }
 
@@ -192,9 +200,22 @@ export class Timeline {
       const ahead = secondsAt(this.#slots.edge) - this.#video.currentTime;
       if (!run || !bytes || (ahead > SPEECH_AHEAD_S && this.#segments.inSpeech)) return;
       if (this.#segments.inSpeech) this.#segments.writeSpeech(run, bytes); // speech follows speech
+      else if (this.#mustHold(run)) return;
       else if (run.next === run.entry) this.#join(run, bytes);
       else this.#rejoin(run, bytes);
     }
+  }
+
+  /** On a line that is slower than speech it is better to wait once than at every segment. @param {Run} run */
+  #mustHold(run) {
+    const wantedS = run.closed === null ? this.#pace.wanted(run) : 0;
+    if (run.inHandS >= wantedS) {
+      this.#held = null;
+      return false;
+    }
+    if (this.#held !== run) this.#hooks.holding(run, wantedS);
+    this.#held = run;
+    return true;
   }
 
   /** The first segment after idle. When the loop shows the idle frame before the one that it was drawn on, the clock
@@ -227,9 +248,28 @@ export class Timeline {
     const found = slot < earliest + SEARCH_SLOTS;
     if (!found) slot = earliest;
     if (run.end !== null && slot > run.end) this.#hooks.late(run, slot - run.end);
+    const key = run.keyBefore(run.next);
+    if (key < run.next) {
+      this.#goOn(run, bytes, slot, key);
+      return;
+    }
     const over = this.#writeAt(run, bytes, slot);
     if (!found && slot === slotAt(now) + 1) this.#seeks.seek(slot, "late");
     else if (over) this.#seekIfDecoded(slot);
+  }
+
+  /** A segment without a key frame is predicted from those before it, so they are laid before it once more, behind the
+   * idle that is played meanwhile, and the clock jumps over them when it comes to `slot`. One segment of idle lies
+   * between, for a jump that is late.
+   * @param {Run} run @param {Bytes} bytes @param {number} slot @param {number} key the frame to begin with */
+  #goOn(run, bytes, slot, key) {
+    while (this.#slots.edge <= slot) this.#segments.writeIdle();
+    const over = this.#slots.edge > slot + 1;
+    if (over) this.#segments.rewind(slot + 1);
+    this.#segments.writeAgain(run, key);
+    this.#segments.writeSpeech(run, bytes);
+    if (over) this.#segments.trim();
+    this.#seeks.schedule(this.#slots.edge - 1, secondsAt(slot), "late");
   }
 
   /** What was laid over a slot is shown although the browser may have read what was there before: the clock jumps to
@@ -262,6 +302,9 @@ export class Timeline {
     this.#fill(now);
     this.#endRuns(now);
     this.#underruns.poll();
+    const free = this.runs.length === 0 || this.#segments.bufferedAhead(now) > FREE_AHEAD_S;
+    if (free && now > 0) this.#segments.loadIdle();
+    this.#coverJump(now);
     this.#evict(now);
     if (document.hidden) this.#show(now, performance.now()); // no frames are painted, but the sound goes on
     this.#hooks.tick();
@@ -276,6 +319,14 @@ export class Timeline {
     const hidden = awaited ? LATE_AHEAD_S.most : HIDDEN_AHEAD_S;
     const wanted = document.hidden ? hidden : seen;
     while (this.#segments.bufferedAhead(now) < wanted * this.#video.playbackRate) this.#segments.writeIdle();
+  }
+
+  /** @param {number} now */
+  #coverJump(now) {
+    const { jump } = this.#segments;
+    if (jump === null || now < secondsAt(jump) - BEFORE_JUMP_S) return;
+    this.#segments.jump = null;
+    if (now < secondsAt(jump)) this.#hooks.seeking("start");
   }
 
   /** @param {number} now */
@@ -338,18 +389,19 @@ export class Timeline {
 
   /** @param {number} mediaTime @param {number} at */
   #show(mediaTime, at) {
-    const run = this.#slots.at(slotAt(mediaTime))?.run;
-    if (!run || run.shown || run.cancelled) return;
+    const { run, again } = this.#slots.at(slotAt(mediaTime)) ?? {};
+    if (!run || again || run.shown || run.cancelled) return;
     run.shown = true;
     this.#hooks.shown(run, at);
   }
 
   /** @param {number} now */
   #evict(now) {
-    const keep = slotAt(now - KEEP_BEHIND_S);
-    if (now - this.#evictedAt < EVICT_EVERY_S || keep <= 0) return;
+    if (now - this.#evictedAt < EVICT_EVERY_S) return;
+    const keep = this.#slots.keyUpTo(slotAt(now - KEEP_BEHIND_S)) ?? 0;
+    if (keep <= 0) return;
     this.#evictedAt = now;
     this.#lateAheadS = Math.max(0.9 * this.#lateAheadS, LATE_AHEAD_S.least);
-    this.#segments.forget(keep, keep - 2 * Math.ceil(EVICT_EVERY_S / SLOT_S));
+    this.#segments.forget(keep, keep - 3 * Math.ceil(EVICT_EVERY_S / SLOT_S));
   }
 }

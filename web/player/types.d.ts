@@ -61,6 +61,7 @@ export interface TransportOptions {
 
 export interface TransportHooks {
   ready(detail: ReadyDetail): void;
+  quiet(quiet: boolean): void;
   lost(): void;
   failed(error: PlayerError): void;
   notice(code: NoticeDetail["code"], message: string, id?: string): void;
@@ -86,6 +87,8 @@ export interface TimelineHooks {
   ended(run: Run): void;
   /** It played on after the clock had stood for so long. */
   underrun(run: Run | null, ms: number): void;
+  /** The line is slower than the speech: so many seconds of it are gathered before it is heard, or goes on. */
+  holding(run: Run, seconds: number): void;
   /** So many segments of idle stood in for speech that was not there. */
   late(run: Run, segments: number): void;
   seeking(why: SeekReason): void;
@@ -98,17 +101,14 @@ export interface SlotContent {
   run: Run | null;
   frame: number;
   phase: number;
+  /** It begins with a key frame. */
+  key: boolean;
+  /** It was played before, and is there for the pictures behind it alone: the clock jumps over it. */
+  again: boolean;
 }
 
 export type Timer = ReturnType<typeof setTimeout>;
 export type Bytes = Uint8Array<ArrayBuffer>;
-
-export interface IdleLoop {
-  codecs: string;
-  frames: number;
-  init: Bytes;
-  segments: Bytes[];
-}
 
 // --- messages to the service -------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ export interface Ready extends Pick<ReadyDetail, "avatar" | "lips" | "speech" | 
   session: string;
   token: string;
   notices: string[];
-  idle: { url: string; frames: number; segments: number };
+  idle: { url: string; frames: number; segments: number; first_bytes?: number };
   media: { codecs: string; fps: number; segment_frames: number };
   limits: Limits;
 }
@@ -198,6 +198,7 @@ export interface Started extends OfUtterance {
   phase: number;
   grid: number;
   cached: "no" | "speech" | "segments";
+  speech_engine: string;
   notice: string;
   timings_ms: Record<string, number>;
 }
@@ -234,6 +235,10 @@ export interface ConnectionHooks {
   caughtUp(): void;
   message(message: ServerMessage): void;
   fragment(fragment: Fragment): void;
+  /** Something is waited for. */
+  busy(): boolean;
+  /** The service says nothing although something is waited for; then, that it does again. */
+  quiet(quiet: boolean): void;
   lost(code: number): void;
   gone(error: PlayerError): void;
 }

@@ -48,6 +48,7 @@ export class Utterance {
   // What the service told of it.
   /** @type {number | null} */ number = null; // the service counts utterances, too
   /** @type {StartedDetail["cached"]} */ cached = "no";
+  voice = ""; // the engine that spoke
   /** @type {Record<string, number> | null} */ timings = null; // what the service measured of itself, ms by stage
   /** @type {Word[]} */ words = [];
   /** @type {Cue[]} */ cues = [];

@@ -26,7 +26,8 @@ canvas { pointer-events: none; visibility: hidden; }
 }
 .captions { max-width: 100%; text-align: center; font-size: var(--caption-size, 1.05em); line-height: 1.4; }
 .captions span {
-  display: block; width: fit-content; max-width: 100%; margin: 0 auto; padding: 0.08em 0.5em; overflow-wrap: anywhere;
+  display: block; width: fit-content; max-width: 100%; margin: 0 auto; padding: 0.08em 0.5em;
+  text-wrap: balance; word-break: keep-all; overflow-wrap: anywhere;
   color: var(--caption-color, #fff); background: var(--caption-background, rgb(0 0 0 / 78%));
 }
 [hidden] { display: none !important; }

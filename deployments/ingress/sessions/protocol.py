@@ -247,6 +247,7 @@ class Idle(BaseModel):
     url: str = Field(description="GET: a JSON index, the init segment and every idle segment in one response; immutable")
     frames: int = Field(description="length of the loop")
     segments: int
+    first_bytes: int | None = Field(None, description="of that response, in which the first three segments are, for a player that shall live soon")
 
 
 class Media(BaseModel):
@@ -489,6 +490,7 @@ class FrameFlag(IntFlag):
     STARTS = 1  # first fragment of a run
     ENDS = 2  # last fragment of the utterance
     INIT = 4  # an init segment stands before the moof, because it is not the idle loop's
+    KEY = 8  # begins with a key frame: it can be shown without the fragments before it
 
 
 # Network byte order: version, flags, frames in the fragment, sequence number, utterance number, first frame, idle frame under it, reserved.

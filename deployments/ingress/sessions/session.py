@@ -539,6 +539,8 @@ class Session:
                 flags |= p.FrameFlag.STARTS
         if fragment.final and queued.done:
             flags |= p.FrameFlag.ENDS
+        if fragment.key:
+            flags |= p.FrameFlag.KEY
         if run.first:
             data = moved(data, run.first)
         self._copy(queued, data, fragment)

@@ -1,4 +1,4 @@
-"""`museserve weights`: MuseTalk's model files."""
+"""`museserve weights`: the model files of MuseTalk and of the voices."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from museserve.errors import RequestError
 
 if TYPE_CHECKING:
     from configs.models import AppConfig
-    from musetalk.weights.catalogue import WeightFile
+    from museserve.weights.catalogue import WeightFile
 
-app = typer.Typer(help="List, download and verify MuseTalk's model files.", no_args_is_help=True, rich_markup_mode=None)
-Purpose = Literal["v15", "v1", "restore", "taesd", "all"]
+app = typer.Typer(help="List, download and verify model files: MuseTalk's, and natural voices.", no_args_is_help=True, rich_markup_mode=None)
+Purpose = Literal["v15", "v1", "restore", "taesd", "voices", "all"]
 PurposeOption = Annotated[
     Purpose | None,
-    typer.Option("--for", help="MuseTalk 1.5 or 1.0, GFPGAN's sharper faces, the small decoder", show_default="the configured version"),
+    typer.Option(
+        "--for", help="MuseTalk 1.5 or 1.0, GFPGAN's sharper faces, the small decoder; natural voices", show_default="the configured version"
+    ),
 ]
+AnyPurposeOption = Annotated[Purpose | None, typer.Option("--for", help="only those that this needs", show_default="all")]
 NamesArgument = Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="as `weights list` names them", show_default="all of --for")]
 
 
 @app.command("list")
-def list_weights(purpose: PurposeOption = None, config: ConfigOption = "local") -> None:
+def list_weights(purpose: AnyPurposeOption = None, config: ConfigOption = "local") -> None:
     """Print every model file: whether it is there, its size, what needs it, its licence and where it comes from."""
-    from musetalk.weights.folder import WeightsFolder
+    from museserve.weights.folder import WeightsFolder
 
     settings = settings_of(config)
     folder = WeightsFolder(settings.weights)
@@ -49,8 +52,8 @@ def download_weights(
     config: ConfigOption = "local",
 ) -> None:
     """Fetch model files from where they are published; goes on where it was broken off."""
-    from musetalk.weights.download import download
-    from musetalk.weights.folder import WeightsFolder
+    from museserve.weights.download import download
+    from museserve.weights.folder import WeightsFolder
 
     settings = settings_of(config, {"weights": {"uri": str(to)}} if to else None)
     folder = WeightsFolder(settings.weights)
@@ -73,8 +76,8 @@ def download_weights(
 @app.command("verify")
 def verify_weights(names: NamesArgument = None, purpose: PurposeOption = None, config: ConfigOption = "local") -> None:
     """Compare sizes and SHA-256 sums, and read each file with the loader that the service uses; exit status 1 when something must be mended."""
+    from museserve.weights.folder import FileState, WeightsFolder
     from musetalk.verify import skip_reason, verify
-    from musetalk.weights.folder import FileState, WeightsFolder
 
     settings = settings_of(config)
     folder = WeightsFolder(settings.weights)
@@ -86,14 +89,14 @@ def verify_weights(names: NamesArgument = None, purpose: PurposeOption = None, c
         mark = "✗" if verdict.problem else "·" if state is FileState.MISSING else "✓"
         typer.echo(f"{mark} {verdict.status.name}: {state.value}{'; ' if verdict.problem else ''}{verdict.problem}")
         wrong += bool(verdict.problem)
-    if reason := skip_reason(folder):
+    if (reason := skip_reason(folder)) and purpose != "voices":
         note(f"what is inside the files was not looked at: {reason}")
     if wrong:
         raise typer.Exit(1)
 
 
 def _weight_files(settings: AppConfig, names: list[str] | None, purpose: Purpose | None) -> tuple[WeightFile, ...]:
-    from musetalk.weights.catalogue import BY_NAME, files_for
+    from museserve.weights.catalogue import BY_NAME, files_for
 
     unknown = [name for name in names or () if name not in BY_NAME]
     if unknown:

@@ -23,6 +23,8 @@ NORMAL_WPM = 175
 # over two languages, to 5 ms. A variant that was not measured takes those of its gender.
 SHIFT_SPEEDS = (0.5, 1.0, 1.5, 2.5)
 SHIFTS_S = {"f2": (-0.017, -0.016, -0.009, -0.001), "m3": (-0.038, -0.025, -0.018, -0.006)}
+# By how much louder or quieter, dB, than English at the same gain a language has to be made; measured by `benchmarks.loudness`.
+LEVELS_DB = {"fr": 1.2, "ja": -0.7, "ko": -1.2}
 # Signs of single voices that are not IPA: espeak-ng's Korean writes its plain velar "q" and its voiced coronal "t-".
 _KOREAN = {"q": "k", "qʰ": "k"}
 # It gives a coda ㄷ a voice, and not a ㅅ, which at the end of a syllable is the same sound.
@@ -42,7 +44,8 @@ class EspeakEngine:
         pcm = resample(rendition.pcm.astype(np.float32) / 32768.0, library.rate)
         phonemes = _phonemes(rendition, library.rate, language)
         shifts = SHIFTS_S.get(voice.variant, SHIFTS_S["m3" if voice.gender == "male" else "f2"])
-        yield finish(pcm, phonemes, _marks(said, rendition, phonemes), voice.gain, float(np.interp(speed, SHIFT_SPEEDS, shifts)))
+        gain = voice.gain * 10 ** (LEVELS_DB.get(language, 0.0) / 20)
+        yield finish(pcm, phonemes, _marks(said, rendition, phonemes), gain, float(np.interp(speed, SHIFT_SPEEDS, shifts)))
 
     def warm(self) -> None:
         espeak_library.load().synthesize("a", "en")

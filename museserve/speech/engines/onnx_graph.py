@@ -39,20 +39,40 @@ class Network:
         Raises:
             EngineUnavailableError: the network has no such tensors, or cannot be run.
         """
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        options.enable_cpu_mem_arena = False  # it keeps the most that any sentence ever took; without it a run costs one part in thirty more
-        # Waiting threads would spin on a core that the renderer needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             part = cut(self.model, outputs, inputs)
             if tall:
                 heighten(part)
-            return ort.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            return ort.InferenceSession(part.SerializeToString(), _options(self._threads), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own classes share no base but Exception
             raise EngineUnavailableError(f"{self._name} is not the voice that was expected: {error}") from error
+
+
+def open_whole(path: Path, inputs: Sequence[str], threads: int = 1) -> ort.InferenceSession:
+    """A CPU session of a file as it is, read by onnxruntime itself, so that a large one is not held twice.
+
+    Raises:
+        EngineUnavailableError: it cannot be read, or does not take exactly `inputs`.
+    """
+    try:
+        session = ort.InferenceSession(str(path), _options(threads), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes share no base but Exception
+        raise EngineUnavailableError(f"{path.name} cannot be opened: {str(error).splitlines()[0][:200]}") from error
+    found = sorted(given.name for given in session.get_inputs())
+    if found != sorted(inputs):
+        raise EngineUnavailableError(f"{path.name} is not the voice that was expected: it takes {', '.join(found)}, not {', '.join(sorted(inputs))}")
+    return session
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.enable_cpu_mem_arena = False  # it keeps the most that any sentence ever took; without it a run costs one part in thirty more
+    # Waiting threads would spin on a core that the renderer needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def cut(model: ModelProto, outputs: Sequence[str], inputs: Sequence[str] = ()) -> ModelProto:

@@ -49,7 +49,7 @@ FINE = 8  # features a frame
 # Frames to either side that a frame of the flow, of the stem and of the head depends on; measured: none beyond.
 FLOW_FIELD, STEM_FIELD, HEAD_FIELD = 32, 10, 2
 MOST_AHEAD = 512  # frames that flow and stem make at once
-EDGE = 588  # samples around a piece, so that resampling sees what comes before and after
+EDGE = 588  # samples around a piece, so that resampling and the limiter see what comes before and after
 # Rates meet every 147 samples of the voice, which are 160 of `SPEECH_RATE`.
 STEP_IN, STEP_OUT = 147, 160
 SHIFT_S = -0.011  # measured against the sound by `tools.calibration`
@@ -108,14 +108,16 @@ class PiperEngine:
             after = borders[i - 1] if i else -1
             before = sound.length * SPEECH_RATE if last else borders[i]
             moved = cut * STEP_OUT
+            heard_before, piece, heard_after = sound.piece(cut * STEP_IN, sound.length if last else cuts[i + 1] * STEP_IN)
             yield finish(
-                sound.piece(cut * STEP_IN, sound.length if last else cuts[i + 1] * STEP_IN),
+                piece,
                 [Phoneme(p.symbol, p.start - moved, p.end - moved, p.stress) for p in row if after <= p.start < before],
                 [SpeechMark(m.first, m.last, m.start - moved, m.end - moved) for m in marks if after <= m.start < before],
                 voice.gain,
                 SHIFT_S,
                 text_end=None if last else next(mark.first for mark in marks if mark.start >= borders[i]),
                 begins_clause=i == 0,
+                around=(heard_before, heard_after),
             )
 
     def _load(self) -> _Parts:
@@ -166,11 +168,16 @@ class Sound:
         self._latents: FloatArray = np.zeros((1, 0, 1, 0), np.float32)
         self._features: FloatArray = np.zeros((1, 0, 1, 0), np.float32)
 
-    def piece(self, first: int, last: int) -> FloatArray:
-        """At `SPEECH_RATE`. `first` is a multiple of `STEP_IN`; so is `last`, unless it is the end."""
+    def piece(self, first: int, last: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """A piece with `EDGE` of what comes before and after it, as far as there is any: before, piece, after, at `SPEECH_RATE`.
+
+        `first` is a multiple of `STEP_IN`; so is `last`, unless it is the end.
+        """
         begin, end = max(0, first - EDGE), min(self.length, last + EDGE)
         offset = (first - begin) * STEP_OUT // STEP_IN
-        return resample(self.samples(begin, end), RATE)[offset : offset + -(-(last - first) * STEP_OUT // STEP_IN)]
+        pcm = resample(self.samples(begin, end), RATE)
+        stop = offset + -(-(last - first) * STEP_OUT // STEP_IN)
+        return pcm[:offset], pcm[offset:stop], pcm[stop:]
 
     def samples(self, first: int, last: int) -> FloatArray:
         """Samples `first` to `last` at the voice's rate, the same as if all were decoded at once."""

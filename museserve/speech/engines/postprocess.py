@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from museserve.messages import FloatArray, Phoneme
+from museserve.speech.engines.loudness import limited
 from museserve.speech.engines.voice_engine import SpeechMark, Synthesis
 from museserve.timebase import SPEECH_RATE
 
@@ -14,7 +15,7 @@ _WINDOW = SPEECH_RATE // 200  # 5 ms
 _FADE = SPEECH_RATE // 250  # 4 ms
 _OPENING = round(0.008 * SPEECH_RATE)  # a shorter hole before the first sound is none
 _PAUSE = round(0.04 * SPEECH_RATE)  # shorter holes between two sounds belong to the sound before
-_KNEE, _HEADROOM = 0.8, 0.17  # of the soft limiter: peaks above the knee are bent, none leaves knee + headroom
+_NOTHING = np.zeros(0, np.float32)
 
 
 def sounding_span(pcm: FloatArray) -> tuple[int, int]:
@@ -39,16 +40,18 @@ def finish(
     *,
     begins_clause: bool = True,
     text_end: int | None = None,
+    around: tuple[FloatArray, FloatArray] = (_NOTHING, _NOTHING),
 ) -> Synthesis:
     """A clause or a piece of it from an engine's raw output.
 
     Args:
         pcm: float32 (n,) at `SPEECH_RATE` with whatever silence the engine put around it.
         phonemes, marks: with the engine's own times, in order.
-        gain: of this voice, linear.
+        gain: of this voice, linear; peaks are limited.
         shift_s: seconds to add to the engine's times so that they match the sound.
         begins_clause: False for a piece that continues a clause.
         text_end: as in `Synthesis`; only a piece without it, the last, is trimmed at its end.
+        around: the clause's sound before and after a piece, which the limiter hears: `loudness.AROUND` samples of each, where there are any.
     """
     first, last = sounding_span(pcm)
     if first == last and begins_clause and text_end is None:
@@ -57,9 +60,9 @@ def finish(
     cut = max(0, first - margin) if begins_clause else 0
     lead = margin - (first - cut) if begins_clause else 0  # of silence that was not there
     last = max(last, _FADE) if text_end is None else len(pcm)
-    body = pcm[cut : last + margin if text_end is None else last] * np.float32(gain)
-    over = np.abs(body) > _KNEE
-    body[over] = np.sign(body[over]) * (_KNEE + _HEADROOM * np.tanh((np.abs(body[over]) - _KNEE) / _HEADROOM))
+    before, after = around
+    level = limited(np.concatenate([before, pcm, after]), gain)[len(before) : len(before) + len(pcm)]
+    body = level[cut : last + margin if text_end is None else last]
     fade = np.linspace(0.0, 1.0, _FADE, dtype=np.float32)
     if begins_clause:
         body[:_FADE] *= fade

@@ -59,6 +59,7 @@ LET_IN: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/videos/{id}/manifest.c2pa"): SPEAK | {"used"},
     ("DELETE", "/v1/cache"): MANAGE,
     ("POST", "/v1/audio/speech"): SPEAK,
+    ("POST", "/v1/audio/transcriptions"): SPEAK,
     ("POST", "/api/core/tts/synthesize/"): SPEAK,
     ("POST", "/api/core/interview/video/generate/"): SPEAK,
     ("POST", "/generate"): SPEAK,

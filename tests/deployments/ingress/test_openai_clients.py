@@ -18,12 +18,15 @@ from starlette.testclient import TestClient
 from configs.models import AppConfig
 from deployments.ingress.answers import HANDLERS, whole
 from deployments.ingress.bodies import SpeechBody, VideoBody, parse
-from deployments.ingress.speech import MODELS, Speech, list_models, list_openai_voices, list_speech_models, read_model
+from deployments.ingress.speech import MODELS, Speech, list_models, list_speech_models, read_model
 from deployments.ingress.uploads import read_body
-from museserve.errors import RequestError
+from museserve.errors import EngineError, RequestError
 from museserve.messages import SpeechRequest
 
 DATA = bytes(range(200))
+
+
+BREAKS_OFF = "Speech that is lost."
 
 
 class Graph:
@@ -36,6 +39,8 @@ class Graph:
         for piece in (b"one", b"two", b"three"):
             await asyncio.sleep(0)
             yield piece
+        if speech.text == BREAKS_OFF:
+            raise EngineError("the speech broke off: what made it was lost; ask again")
 
 
 async def ranged(request: Request) -> Response:
@@ -59,7 +64,7 @@ def client(graph: Graph) -> TestClient:
     routes = [
         Route("/v1/audio/speech", speech.create, methods=["POST"]),
         Route("/v1/audio/models", list_speech_models),
-        Route("/v1/audio/voices", list_openai_voices),
+        Route("/v1/audio/voices", speech.list_openai_voices),
         Route("/v1/models", list_models),
         Route("/v1/models/{id}", read_model),
         Route("/ranged", ranged),
@@ -130,6 +135,13 @@ def test_speech_as_events(client: TestClient, graph: Graph) -> None:
     assert [event["type"] for event in events] == ["speech.audio.delta"] * 3 + ["speech.audio.done"]
     assert b"".join(base64.b64decode(event["audio"]) for event in events[:-1]) == b"onetwothree"
     assert graph.asked.instructions == "Be kind." and graph.asked.text == "Hi."
+
+
+def test_speech_that_breaks_off_ends_its_events_with_the_reason(client: TestClient) -> None:
+    answer = client.post("/v1/audio/speech", json={"input": BREAKS_OFF, "stream_format": "sse"})
+    events = [json.loads(line.removeprefix("data: ")) for line in answer.text.strip().split("\n\n")]
+    assert [event["type"] for event in events] == ["speech.audio.delta"] * 3 + ["error"]
+    assert events[-1]["error"] == {"code": "engine_failed", "message": "the speech broke off: what made it was lost; ask again"}
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,13 @@ import psutil
 import pytest
 import yaml
 
+from museserve import __version__
 from musetalk.avatars.builtin import BUILTIN
 from musetalk.avatars.store import AvatarStore
+from tests.conftest import Service
 from tests.decoded import length_s
 from tests.deployments.test_older_store import age
-from tests.musetalk.weights.file_server import Served, file_server
+from tests.museserve.weights.file_server import Served, file_server
 
 ROOT = Path(__file__).resolve().parents[3]
 PORTRAIT = ROOT / "musetalk" / "avatars" / "shipped" / "interviewer_man" / "portrait.png"
@@ -78,6 +80,11 @@ def test_help_names_every_command(museserve) -> None:
     done = museserve("--help")
     assert done.returncode == 0
     assert all(f"\n  {command}" in done.stdout for command in ("say", "serve", "doctor", "avatar"))
+
+
+def test_version_is_told(museserve) -> None:
+    done = museserve("--version")
+    assert (done.returncode, done.stdout) == (0, f"museserve {__version__}\n")
 
 
 def test_nothing_heavy_is_imported_before_a_command_runs() -> None:
@@ -259,6 +266,34 @@ def test_doctor_finds_nothing_wrong_and_never_prints_the_key(museserve, tmp_path
     assert {"python", "packages", "encoders", "landmark model", "avatars", "voice en", "voice ko", "espeak-ng", "port"} <= checked
 
 
+@pytest.mark.serve
+def test_doctor_knows_a_museserve_that_runs(museserve, service: Service, tmp_path: Path) -> None:
+    port = int(service.url.rsplit(":", 1)[1])
+    (tmp_path / "mine.yaml").write_text(f"server: {{port: {port}}}\nlimits: {{media_root: {tmp_path}}}\n")
+    done = museserve("doctor", "--config", "mine.yaml")
+    assert done.returncode == 0, done.stdout
+    assert f"· port: 127.0.0.1:{port}: museserve runs there, ok, lips: animator, version {__version__}" in done.stdout
+
+
+def test_doctor_checks_what_the_configuration_needs(museserve, tmp_path: Path) -> None:
+    wants = {
+        "server": {"port": 0, "host": "0.0.0.0"},
+        "access": {"auth": "keys", "keys_file": str(tmp_path / "none.json")},
+        "lipsync": {"engine": "musetalk"},
+        "speech": {"lexicon": str(tmp_path / "none.yaml")},
+        "limits": {"media_root": str(tmp_path / "none")},
+        "deployments": {"lipsync": {"num_gpus": 64}},
+        "weights": {"uri": str(tmp_path / "models")},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(wants))
+    done = museserve("doctor", "--config", "mine.yaml")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    faults = {line[2:].split(":")[0]: advice.strip() for line, advice in zip(lines, lines[1:], strict=False) if line.startswith("✗")}
+    assert {"lexicon", "lips", "cards", "access", "media root"} <= set(faults)
+    assert "museserve keys create" in faults["access"] and "animator" in faults["lips"]
+
+
 @pytest.mark.slow
 def test_doctor_names_the_fault_and_its_cure(museserve, tmp_path: Path) -> None:
     with socket.socket() as taken:
@@ -300,6 +335,21 @@ def test_weights_are_downloaded_verified_and_mended(museserve, tmp_path: Path, h
     (tmp_path / "models" / UNET_V1).write_bytes(b"damaged....." * 1_000)
     done = museserve("weights", "verify", UNET_V1, "--config", config)
     assert done.returncode == 1 and f"✗ {UNET_V1}: damaged" in done.stdout and f"museserve weights download --again {UNET_V1}" in done.stdout
+
+
+def test_voices_are_listed_and_come_from_an_archive_when_their_makers_are_gone(museserve, tmp_path: Path, hub, monkeypatch) -> None:
+    from museserve.weights.catalogue import BY_NAME
+
+    name = "supertonic-3/onnx/tts.json"
+    hub.files["/supertone-oss-archive/supertonic-3/resolve/main/onnx/tts.json"] = Served(b"{}")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"weights": {"uri": str(tmp_path / "models"), "mirror": hub.url}}))
+    listed = museserve("weights", "list", "--for", "voices", "--config", config).stdout
+    assert listed.count("licence: BigScience Open RAIL-M") == 17 and "the voice supertonic-m5" in listed and BY_NAME[name].url in listed
+    done = museserve("weights", "download", name, "--config", config)
+    assert done.returncode == 1 and "404" in done.stderr, "what their makers have not is looked for in the archive"
+    assert "/resolve/main/onnx/tts.json has 2 bytes where 8,253 are expected" in done.stderr
+    assert museserve("weights", "verify", "--for", "voices", "--config", config).stdout.count("✗ supertonic-3/") == 16
 
 
 def test_weights_that_do_not_exist_are_refused(museserve) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from configs.models import load_config
 from museserve.app.inprocess import LocalPipeline
+from museserve.media import idle_loop
 from museserve.messages import Fragment, SpeechRequest, VideoRequest
 from museserve.timebase import OUTPUT_SAMPLES_PER_FRAME, SPEECH_RATE
 from tests import decoded
@@ -19,7 +20,13 @@ ENGLISH = "I would like you to walk me through a system that you designed, from 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> LocalPipeline:
     over = {"avatars": {"uri": str(tmp_path_factory.mktemp("store"))}, "lipsync": {"engine": "animator"}, "speech": {"engine": "offline"}}
-    return LocalPipeline(load_config("local", over))
+    # So fine that what is seen is what was drawn: two encodings of one picture, with and without those before it, are not equal.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(idle_loop, "MOST_BYTES", 100.0)
+        return LocalPipeline(load_config("local", {**over, "mux": {"media": {"crf": 1}}}))
+
+
+CODEC = 0.25  # grey levels that two encodings of a picture are apart, in the mean; two phases of the face are 1.0 apart
 
 
 def joined(whole: list[Fragment], rest: list[Fragment]) -> bytes:
@@ -42,7 +49,7 @@ async def test_an_utterance_goes_on_from_any_segment_in_the_same_voice_and_face(
         again = joined(whole, rest)
         apart = np.abs(decoded.pictures(again).astype(np.int16) - pictures)
         # How loud the voice is was measured over a little more or less of it: a mouth may open by a fraction of a pixel more.
-        assert not apart[:first_frame].any() and apart.mean() < 0.05
+        assert not apart[:first_frame].any() and apart.mean(axis=(1, 2)).max() < CODEC
         heard, join = decoded.sound(again), first_frame * OUTPUT_SAMPLES_PER_FRAME
         assert not (heard - sound)[: join - 1_024].any()
         error = np.sqrt(np.mean((heard - sound)[join - 1_024 :] ** 2) / np.mean(sound**2))
@@ -60,7 +67,7 @@ async def test_espeak_goes_on_with_the_same_words_at_the_same_times(local: Local
         assert again.text == word.text and abs(again.start - word.start) < SPEECH_RATE / 100 and abs(again.end - word.end) < SPEECH_RATE / 100
     data = b"".join(fragment.data for fragment in whole)
     apart = np.abs(decoded.pictures(joined(whole, rest)).astype(np.int16) - decoded.pictures(data))
-    assert apart.mean() < 0.1
+    assert apart.mean(axis=(1, 2)).max() < CODEC
     sound = decoded.sound(joined(whole, rest))
     steps = np.abs(np.diff(sound))
     join = 32 * OUTPUT_SAMPLES_PER_FRAME

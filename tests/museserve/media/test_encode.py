@@ -12,7 +12,7 @@ from museserve.media.encode import FragmentEncoder, init_segment
 from museserve.media.fragments import moved
 from museserve.media.idle_loop import encode_idle
 from museserve.media.resample import Doubler
-from museserve.timebase import AAC_FRAME, SEGMENT_SAMPLES
+from museserve.timebase import AAC_FRAME, KEY_FRAMES, SEGMENT_SAMPLES
 from tests.museserve.media.clips import CONFIG, SIDE, clicks, film, numbered, peaks, placed, watch
 from tests.museserve.media.isobmff import parse_fragments
 
@@ -65,9 +65,42 @@ def test_pieces_carry_their_share_of_sound_in_absolute_time() -> None:
     assert [info.sequence for info in infos] == list(range(1, 8))
     assert all(set(track.durations) == {512} for track in video) and all(set(track.durations) == {AAC_FRAME} for track in audio)
     for info, track in zip(infos, video, strict=True):
-        starts_segment = track.decode_time % 4_096 == 0
-        assert track.sync == (starts_segment, *[False] * (len(track.sizes) - 1))
+        assert track.sync == (track.decode_time == 0, *[False] * (len(track.sizes) - 1))
         assert sum(track.sizes) + sum(info.tracks[1].sizes) == info.payload
+
+
+def keys_of(fragments: list[bytes]) -> list[int]:
+    """Numbers of the frames that are key frames, by their flags."""
+    tracks = [info.tracks[0] for data in fragments for info in parse_fragments(data)]
+    return [track.decode_time // 512 + i for track in tracks for i, sync in enumerate(track.sync) if sync]
+
+
+@pytest.mark.parametrize("first_frame", [0, 24])
+def test_a_stream_begins_with_a_key_frame_and_has_one_now_and_then(first_frame: int) -> None:
+    pcm = np.zeros((2 * KEY_FRAMES + 24) * 960, np.float32)
+    assert keys_of(film(pcm, first_frame=first_frame)) == list(range(first_frame, 2 * KEY_FRAMES + 24, KEY_FRAMES))
+
+
+def test_a_key_frame_that_is_asked_for_needs_nothing_before_it() -> None:
+    n = KEY_FRAMES + 24
+    with FragmentEncoder(SIDE, SIDE, CONFIG) as encoder:
+        encoder.push_audio(np.zeros(n * 960, np.float32))
+        encoder.finish_audio(n)
+        fragments = [encoder.encode(numbered(at, 8), key=at == 16) for at in range(0, n, 8)]
+    assert keys_of(fragments) == [0, 16, 16 + KEY_FRAMES]
+    assert [number for _, number in watch(INIT + b"".join(fragments[2:]))[0]] == list(range(16, n))
+
+
+def test_an_idle_loop_goes_on_without_key_frames_from_any_of_its_segments() -> None:
+    idle = encode_idle(numbered(0, 32), CONFIG)
+    assert keys_of(list(idle.segments)) == [0, 0, 0, 0] and keys_of(list(idle.steady)) == []
+    for entry in range(4):
+        later = [(entry + i) % 4 for i in range(1, 9)]
+        played = [idle.segments[entry], *(idle.steady[n] for n in later)]
+        shown, _, _ = watch(idle.init + b"".join(moved(segment, 8 * i) for i, segment in enumerate(played)))
+        assert [number for _, number in shown] == [8 * n + i for n in (entry, *later) for i in range(8)]
+    with av.open(io.BytesIO(idle.mp4), "r") as whole:
+        assert [packet.is_keyframe for packet in whole.demux(video=0) if packet.size] == [True] + 31 * [False]
 
 
 @pytest.mark.parametrize("pieces", [(1, 7), (3, 5), (8,), (1,) * 8])

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from museserve.media.encode import FragmentEncoder, init_segment
-from museserve.media.idle_loop import encode_idle
+from museserve.media.fragments import moved
+from museserve.media.idle_loop import IdleLoop, encode_idle
 from tests.decoded import pictures
 from tests.museserve.media.clips import CONFIG, SIDE, numbered, placed, watch
 from tests.museserve.media.isobmff import parse_fragments
@@ -28,40 +29,62 @@ def border_jumps(shown: np.ndarray) -> np.ndarray:
     return np.abs(luma[::8] - np.roll(luma, 1, axis=0)[::8]).mean(axis=(1, 2))
 
 
-def test_what_is_shown_is_what_a_decoder_gives() -> None:
+def off(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean difference, levels."""
+    return float(np.abs(a.astype(int) - b).mean())
+
+
+def plain(frames: np.ndarray) -> np.ndarray:
+    """As they are seen with a key frame in each segment and no care."""
+    n = len(frames)
+    with FragmentEncoder(128, 128, CONFIG, key_frames=8) as encoder:
+        encoder.push_audio(np.zeros(n * 960, np.float32))
+        encoder.finish_audio(n)
+        return pictures(encoder.init_segment + b"".join(encoder.encode(frames[at : at + 8]) for at in range(0, n, 8)))
+
+
+def around(loop: IdleLoop, entry: int) -> np.ndarray:
+    """What a decoder gives once around, from a segment with a key frame on, in the loop's order."""
+    n = len(loop.segments)
+    order = [(entry + i) % n for i in range(n)]
+    played = [loop.segments[entry], *(loop.steady[number] for number in order[1:])]
+    return np.roll(pictures(loop.init + b"".join(moved(segment, 8 * i) for i, segment in enumerate(played))), 8 * entry, axis=0)
+
+
+@pytest.mark.parametrize("entry", [0, 2])
+def test_what_is_shown_is_what_a_decoder_gives_wherever_it_begins(entry: int) -> None:
     loop = encode_idle(swaying(32), CONFIG)
     assert loop.crf == CONFIG.crf
-    assert np.array_equal(pictures(loop.mp4), loop.shown)
-    assert np.array_equal(pictures(loop.init + loop.segments[2]), loop.shown[16:24])
+    assert off(around(loop, entry), loop.shown) < 0.5
+    assert off(pictures(loop.mp4), loop.shown) < 0.5
 
 
-def test_borders_of_segments_jump_less_than_in_plain_encoding_and_the_picture_stays() -> None:
+def test_borders_of_segments_jump_no_more_than_other_pictures_and_the_picture_stays() -> None:
     frames = swaying(64)
-    with FragmentEncoder(128, 128, CONFIG) as encoder:
-        encoder.push_audio(np.zeros(64 * 960, np.float32))
-        encoder.finish_audio(64)
-        plain = pictures(encoder.init_segment + b"".join(encoder.encode(frames[at : at + 8]) for at in range(0, 64, 8)))
-    shown = encode_idle(frames, CONFIG).shown
-    assert border_jumps(shown).mean() < 0.7 * border_jumps(plain).mean()
-    assert np.abs(shown.astype(int) - frames).mean() < np.abs(plain.astype(int) - frames).mean() + 0.15
+    loop, careless = encode_idle(frames, CONFIG), plain(frames)
+    seen = around(loop, 0)
+    assert border_jumps(seen)[1:].mean() < 0.7 * border_jumps(careless)[1:].mean()
+    assert border_jumps(seen)[1:].mean() < 1.3 * border_jumps(np.roll(seen, 4, axis=0)).mean()
+    assert off(loop.shown, frames) < off(careless, frames) + 0.4
 
 
-def test_speech_that_begins_with_the_shown_pictures_does_not_jump() -> None:
-    loop = encode_idle(swaying(64), CONFIG)
+def test_speech_that_begins_with_the_shown_pictures_jumps_no_more_than_a_key_frame_must() -> None:
+    frames = swaying(64)
+    loop = encode_idle(frames, CONFIG)
     jumps = []
     for phase in (3, 13, 21, 30, 44, 55):
         with FragmentEncoder(128, 128, CONFIG) as encoder:
             encoder.push_audio(np.zeros(9_600, np.float32))
             first = pictures(encoder.init_segment + encoder.encode(loop.shown[phase : phase + 2]))[0]
         jumps.append(np.abs(first[:128].astype(int) - loop.shown[phase - 1][:128]).mean())
-    assert np.mean(jumps) <= border_jumps(loop.shown).mean()
+    assert np.mean(jumps) <= border_jumps(plain(frames)).mean()
 
 
 def test_a_frame_that_comes_twice_is_as_it_was_shown_first() -> None:
     frames, order = swaying(13), np.concatenate([np.arange(13), np.arange(11, 0, -1)])
     loop = encode_idle(frames, CONFIG, order)
     assert loop.shown.shape == frames.shape
-    assert np.array_equal(pictures(loop.mp4)[:13], loop.shown)
+    assert off(pictures(loop.mp4)[:13], loop.shown) < 0.5
 
 
 def test_noise_is_encoded_more_coarsely_instead_of_in_any_number_of_bytes() -> None:
@@ -76,11 +99,12 @@ def test_segments_begin_at_zero_and_can_be_placed_anywhere() -> None:
     loop = encode_idle(numbered(0, 32), CONFIG)
     assert loop.init == init_segment(SIDE, SIDE, CONFIG)
     assert len(loop.segments) == 4
-    for segment in loop.segments:
+    assert len(loop.steady) == 4
+    for segment in (*loop.segments, *loop.steady):
         (info,) = parse_fragments(segment)
         assert [track.decode_time for track in info.tracks] == [0, 0]
         assert [len(track.sizes) for track in info.tracks] == [8, 15]
-        assert info.tracks[0].sync == (True, *[False] * 7)
+        assert info.tracks[0].sync == (segment in loop.segments, *[False] * 7)
     order = [0, 1, 2, 3, 0, 2, 2, 1]  # round, and by jumps
     shown, pcm, _ = watch(loop.init + b"".join(placed([loop.segments[n]], k)[0] for k, n in enumerate(order)))
     assert shown == [(8 * k + i, 8 * n + i) for k, n in enumerate(order) for i in range(8)]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks import loudness as benchmark
 from museserve.messages import Phoneme
+from museserve.speech.engines import loudness
 from museserve.speech.engines.voice_engine import joined
 from museserve.speech.engines.voices import ESPEAK_MAN, ESPEAK_WOMAN, HIBARI, JOE, Voice
 from museserve.timebase import SPEECH_RATE
-from tools import calibration
+from tools import calibration, training_voices
 
 VOICES = [
     (HIBARI, "en", calibration.ENGLISH),
@@ -44,17 +46,13 @@ def test_a_shift_of_the_labels_is_measured(hibari: object, moved_ms: int) -> Non
     assert shifted.offset_s == pytest.approx(as_is.offset_s - moved_ms / 1000, abs=0.008)
 
 
-def _level_db(pcm: np.ndarray) -> float:
-    hop = SPEECH_RATE // 50
-    rms = np.sqrt(np.square(pcm[: len(pcm) // hop * hop].reshape(-1, hop)).mean(1))
-    return 20 * float(np.log10(np.sqrt(np.square(rms[rms > 0.03 * rms.max()]).mean())))
-
-
-@pytest.mark.parametrize(("voice", "language", "texts"), VOICES, ids=[f"{voice.name}-{language}" for voice, language, _ in VOICES])
-def test_all_voices_are_about_as_loud(request: pytest.FixtureRequest, voice: Voice, language: str, texts: tuple[str, ...]) -> None:
-    takes = [joined(request.getfixturevalue(voice.engine).speak(text, voice, language, 1.0)).pcm for text in texts[:4]]
-    assert np.mean([_level_db(pcm) for pcm in takes]) == pytest.approx(-21, abs=1.5)
-    assert max(float(np.abs(pcm).max()) for pcm in takes) < 0.98
+@pytest.mark.parametrize(("voice", "language"), benchmark.SPEAKERS, ids=[f"{voice.name}-{language}" for voice, language in benchmark.SPEAKERS])
+def test_every_voice_is_as_loud_as_it_should_be(request: pytest.FixtureRequest, voice: Voice, language: str) -> None:
+    texts = (training_voices.KOREAN if language == "ko" else training_voices.ENGLISH)[:12]
+    takes = [joined(request.getfixturevalue(voice.engine).speak(text, voice, language, 1.1)).pcm for text in texts]
+    row = benchmark.row(voice, language, takes)
+    assert row.whole == pytest.approx(loudness.TARGET_LUFS, abs=1.0)
+    assert row.peak <= loudness.CEILING_DBTP
 
 
 def test_women_and_men_of_espeak_differ_in_pitch(espeak: object) -> None:

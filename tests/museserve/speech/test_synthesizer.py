@@ -161,7 +161,7 @@ def test_info_says_what_speaks_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     info = Synthesizer(SpeechConfig()).info
     assert "hibari-tts-" in info.version
-    assert info == SpeechInfo("offline", "no OpenAI key is configured", info.version, ("hibari", "piper", "espeak"))
+    assert info == SpeechInfo("offline", "no OpenAI key is configured", info.version, ("hibari", "piper", "espeak"), natural="not looked for")
     assert Synthesizer(SpeechConfig(engine="offline")).info.reason == "configured"
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     info = Synthesizer(SpeechConfig()).info

@@ -18,6 +18,7 @@ from benchmarks.generated_models import write_models  # noqa: E402
 from configs.models import AppConfig, ClipConfig, parse_config  # noqa: E402
 from museserve.errors import ClipError, ConflictError, EngineUnavailableError, WeightsError  # noqa: E402
 from museserve.messages import EngineInfo  # noqa: E402
+from museserve.weights.folder import WeightsFolder  # noqa: E402
 from musetalk.avatars import from_portrait  # noqa: E402
 from musetalk.avatars.format import EngineParts, PreparedAvatar, content_version  # noqa: E402
 from musetalk.avatars.from_clip import forth_and_back, loop_frames, prepare_clip  # noqa: E402
@@ -27,7 +28,6 @@ from musetalk.avatars.store import AvatarStore  # noqa: E402
 from musetalk.factory import load_face_networks, prepare_shipped  # noqa: E402
 from musetalk.neural.avatar_parts import FaceNetworks, face_crop, neural_version, to_rgb  # noqa: E402
 from musetalk.neural.networks import load_vae  # noqa: E402
-from musetalk.weights.folder import WeightsFolder  # noqa: E402
 from tests.decoded import pictures  # noqa: E402
 from tests.museserve.media.films import film  # noqa: E402
 from tests.musetalk.faces.parser_weights import save_parser  # noqa: E402
@@ -185,7 +185,7 @@ def test_a_clip_whose_loop_does_not_show_its_frames_is_encoded_again(made: Any, 
     assert not is_current(store.meta("older"), networks)
     new = store.load(renew("older", store, networks=networks).id)
     assert new.meta.crf is not None and is_current(new.meta, networks) and new.idle is not None
-    assert np.array_equal(pictures(new.idle["mp4"])[: len(new.frames)], new.frames)
+    assert np.abs(pictures(new.idle["mp4"])[: len(new.frames)].astype(int) - new.frames).mean() < 1
 
 
 def test_the_version_follows_files_and_settings(models: Path, tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_two_faces(store: AvatarStore, networks: FaceNetworks) -> None:
 
 
 def test_a_profile(store: AvatarStore) -> None:
-    refused(person(12, yaw=70), store, "turned by", "right", limits=LIMITS.model_copy(update={"max_yaw": 20.0}))
+    refused(person(12, yaw=60), store, "turned by", "right", limits=LIMITS.model_copy(update={"max_yaw": 20.0}))
 
 
 def test_a_small_face(store: AvatarStore) -> None:

@@ -44,7 +44,7 @@ def make(avatar_id="anna", seed=0, **changes):
         landmarks=rng.random((478, 3), dtype=np.float32),
         frames=frames,
         engines={"animator": animator, "musetalk": masked},
-        idle=StoredIdle(init=b"init", segments=(b"first", b"second fragment"), mp4=b"whole"),
+        idle=StoredIdle(init=b"init", segments=(b"first", b"second fragment"), steady=(b"goes", b"on"), mp4=b"whole"),
         report={"warnings": [], "iris_px": 73.5},
     )
     return PreparedAvatar(**{**fields, **changes})
@@ -258,6 +258,7 @@ OPENERS = {
     "mask-musetalk.arrow": lambda avatar: avatar.mask("musetalk"),
     "idle.mp4": lambda avatar: avatar.idle,
     "idle.segments.mp4": lambda avatar: avatar.idle,
+    "idle.steady.mp4": lambda avatar: avatar.idle,
 }
 
 

@@ -20,6 +20,7 @@ from benchmarks.generated_models import write_models  # noqa: E402
 from configs.models import MuseTalkConfig, WeightsConfig  # noqa: E402
 from museserve.errors import DeviceLostError, EngineError, EngineUnavailableError, WeightsError  # noqa: E402
 from museserve.messages import AvatarRef, RenderRequest, SpeechWindow  # noqa: E402
+from museserve.weights.folder import WeightsFolder  # noqa: E402
 from musetalk.neural import device as devices  # noqa: E402
 from musetalk.neural import renderer as renderers  # noqa: E402
 from musetalk.neural.engine import MuseTalk  # noqa: E402
@@ -28,7 +29,6 @@ from musetalk.neural.networks import load_unet, load_vae  # noqa: E402
 from musetalk.neural.renderer import FaceRenderer, plan  # noqa: E402
 from musetalk.neural.vae import to_bytes  # noqa: E402
 from musetalk.neural.yuv import to_i420  # noqa: E402
-from musetalk.weights.folder import WeightsFolder  # noqa: E402
 from tests.musetalk.neural.networks import psnr  # noqa: E402
 
 CPU = MuseTalkConfig(device="cpu", batch_sizes=(2, 8), threads=1)

@@ -15,11 +15,11 @@ from museserve.errors import WeightsError  # noqa: E402
 from museserve.messages import Conditioning, FloatArray, SpeechChunk, SpeechWindow  # noqa: E402
 from museserve.pipeline.speech_buffer import HURRIED_FRAMES, SpeechBuffer  # noqa: E402
 from museserve.timebase import SPEECH_RATE, frames_for  # noqa: E402
+from museserve.weights.folder import WeightsFolder  # noqa: E402
 from musetalk.neural.listening import PIECE_S, WhisperListener, is_speaking  # noqa: E402
 from musetalk.neural.networks import read_whisper  # noqa: E402
 from musetalk.neural.resample import to_whisper_rate  # noqa: E402
 from musetalk.neural.whisper import Version, WhisperEncoder, frame_windows, whole_features  # noqa: E402
-from musetalk.weights.folder import WeightsFolder  # noqa: E402
 from tests.musetalk.neural.networks import apart  # noqa: E402
 
 LONG: dict[str, Any] = {"context_s": 30.0, "lookahead_s": 30.0, "silence_s": 30.0}

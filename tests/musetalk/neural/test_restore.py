@@ -18,11 +18,11 @@ import torch.nn.functional as F  # noqa: E402
 from benchmarks.generated_models import write_models  # noqa: E402
 from configs.models import AppConfig, WeightsConfig, parse_config  # noqa: E402
 from museserve.errors import EngineUnavailableError, WeightsError  # noqa: E402
+from museserve.weights.folder import WeightsFolder  # noqa: E402
 from musetalk.avatars.store import AvatarStore  # noqa: E402
 from musetalk.factory import load_engine  # noqa: E402
 from musetalk.neural.restore import ALIKE, LAYOUT, Restorer, architecture, layouts, of_crop, steadied  # noqa: E402
 from musetalk.neural.yuv import to_i420  # noqa: E402
-from musetalk.weights.folder import WeightsFolder  # noqa: E402
 from tests.musetalk.pictures import woman  # noqa: E402
 
 CPU = torch.device("cpu")

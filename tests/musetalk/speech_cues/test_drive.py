@@ -8,6 +8,7 @@ import pytest
 from museserve.messages import FloatArray, Phoneme, SpeechWindow
 from museserve.timebase import FPS, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for
 from musetalk.speech_cues.accents import ACCENT_CELL_S, accents, activity, glances
+from musetalk.speech_cues.coarticulation import CLOSING_MM_S, OPENING_MM_S, within_speed
 from musetalk.speech_cues.controls import BROW_UP, FTUCK, GAZE_X, JAW, LIP_CLOSE, LOWER_DROP, N_CONTROLS, NOD, PRESS, ROUND, SEAL, UPPER_RAISE, WIDE
 from musetalk.speech_cues.drive import CONTEXT_S, EMPHASIS, LEAD_S, LOOKAHEAD_S, WIDE_JAW, WIDEST_JAW, Drive, emphasis, listen, without_shouting
 from musetalk.speech_cues.loudness import LOUDNESS_RATE, loud_level, loudness
@@ -107,7 +108,7 @@ def test_a_jaw_opens_as_far_as_vowels_ask(take) -> None:
         if viseme.kind is Kind.VOWEL and viseme.jaw >= 0.38:
             first, last = phoneme.start // SPEECH_SAMPLES_PER_FRAME, -(-phoneme.end // SPEECH_SAMPLES_PER_FRAME)
             reached.append(jaw[first : last + 1].max() / viseme.jaw)
-    assert len(reached) >= 3 and 0.8 < np.mean(reached) < 1.25
+    assert len(reached) >= 3 and 0.8 < np.mean(reached) < 1.4
 
 
 def test_a_jaw_never_opens_as_if_to_shout() -> None:
@@ -253,3 +254,66 @@ def test_frames_behind_the_end_of_the_speech_are_at_rest(phonemes: tuple[Phoneme
     pcm = np.random.default_rng(0).standard_normal(17_500).astype(np.float32) * 0.1
     heard = listen(SpeechWindow(0, pcm, 19 + behind, 1, phonemes, 0.1, final=True))
     assert not heard.rows.any() and not heard.is_speaking.any()
+
+
+@pytest.mark.parametrize("drive", DRIVES)
+@pytest.mark.parametrize("take", [english, english_man, korean])
+def test_lips_part_and_meet_no_faster_than_lips_do(drive: Drive, take) -> None:
+    spoken = take()
+    steps = np.diff(gap_mm(whole(spoken.pcm, spoken.phonemes, drive)))
+    assert steps.max() <= 11.9 and steps.min() >= -9.8  # mm in 40 ms: the quickest of those that were measured
+    assert np.percentile(steps, 98) <= OPENING_MM_S / FPS and np.percentile(steps, 2) >= -CLOSING_MM_S / FPS
+    assert steps.max() > 3 and steps.min() < -3  # but they do speak
+
+
+def test_a_closing_keeps_its_place_and_what_is_open_around_it_gives_way() -> None:
+    gap = np.full(61, 12.0, np.float32)
+    gap[30] = 0.0
+    limited = within_speed(gap, 0.005)
+    assert limited[30] == 0.0 and limited[0] == limited[-1] == 12.0
+    slopes = np.diff(limited) / 0.005
+    assert slopes.max() == pytest.approx(OPENING_MM_S) and slopes.min() == pytest.approx(-CLOSING_MM_S)
+
+
+def said(pcm: FloatArray, phonemes: tuple[Phoneme, ...] | None, drive: Drive, phase: int) -> FloatArray:
+    speech = SpeechWindow(0, pcm, 0, frames_for(len(pcm)), phonemes, loud_level(pcm), final=True, phase=phase)
+    return np.asarray(listen(speech, drive, 0.0).rows)
+
+
+@pytest.mark.parametrize("drive", DRIVES)
+def test_a_sentence_is_said_a_little_differently_on_each_phase_and_alike_on_the_same(drive: Drive) -> None:
+    take = english()
+    first, again, other = (said(take.pcm, take.phonemes, drive, phase) for phase in (8, 8, 128))
+    np.testing.assert_array_equal(first, again)
+    apart = gap_mm(first) - gap_mm(other)
+    assert 0.15 < np.abs(apart).mean() < 1.2  # mm
+    assert np.corrcoef(gap_mm(first), gap_mm(other))[0, 1] > 0.93
+    contact = first[:, PRESS] > 0.7
+    if drive != "sound":
+        assert contact.any() and gap_mm(other)[contact].max() < 1.5  # lips meet at the same sounds
+
+
+def test_the_same_sentence_later_in_an_utterance_is_said_differently() -> None:
+    take = english()
+    length = -(-len(take.pcm) // SPEECH_SAMPLES_PER_FRAME) * SPEECH_SAMPLES_PER_FRAME + SPEECH_RATE
+    twice = np.zeros(2 * length, np.float32)
+    twice[: len(take.pcm)] = twice[length : length + len(take.pcm)] = take.pcm
+    later = tuple(Phoneme(p.symbol, p.start + length, p.end + length, p.stress) for p in take.phonemes)
+    rows = said(twice, (*take.phonemes, *later), "phonemes", 0)
+    frames, shift = len(take.pcm) // SPEECH_SAMPLES_PER_FRAME - 10, length // SPEECH_SAMPLES_PER_FRAME
+    first, second = gap_mm(rows)[5:frames], gap_mm(rows)[5 + shift : frames + shift]
+    assert 0.1 < np.abs(first - second).mean() < 1.2
+    assert np.corrcoef(first, second)[0, 1] > 0.93
+
+
+def test_stressed_vowels_keep_their_shape_and_others_take_their_neighbours() -> None:
+    length = SPEECH_RATE // 14
+    tone = (0.2 * np.sin(2 * np.pi * 150 * np.arange(5 * length) / SPEECH_RATE)).astype(np.float32)
+
+    def spread(stress: int) -> float:
+        symbols = ("u", "k", "i", "k", "u")
+        phonemes = tuple(Phoneme(symbol, n * length, (n + 1) * length, stress if n == 2 else 0) for n, symbol in enumerate(symbols))
+        middle = int(2.5 * length / SPEECH_SAMPLES_PER_FRAME)
+        return float(np.mean([said(tone, phonemes, "phonemes", phase)[middle, WIDE] for phase in range(0, 256, 8)]))
+
+    assert spread(1) > 1.03 * spread(0) > 0.1

@@ -10,10 +10,10 @@ torch = pytest.importorskip("torch")
 
 from benchmarks.generated_models import write_models  # noqa: E402
 from configs.models import WeightsConfig  # noqa: E402
+from museserve.weights.catalogue import BY_NAME  # noqa: E402
+from museserve.weights.folder import FileState, WeightsFolder  # noqa: E402
 from musetalk.neural import networks  # noqa: E402
 from musetalk.verify import verify  # noqa: E402
-from musetalk.weights.catalogue import BY_NAME  # noqa: E402
-from musetalk.weights.folder import FileState, WeightsFolder  # noqa: E402
 
 UNET = "musetalkV15/unet.pth"
 UNKNOWN = "musetalk/pytorch_model.bin"  # whose published sum is not known here

@@ -30,9 +30,11 @@ def idle(service: Service, live: Live) -> tuple[dict[str, object], bytes, list[b
     (length,) = struct.unpack_from(">I", body)
     index = json.loads(body[4 : 4 + length])
     at, parts = 4 + length, []
-    for size in (index["init"], *index["segments"]):
+    first, *others = index["segments"]
+    for size in (index["init"], first, *index["steady"], *others):
         parts.append(body[at : at + size])
         at += size
+    del parts[2 : 2 + len(index["steady"])]
     assert at == len(body)
     return index, parts[0], parts[1:]
 
@@ -66,7 +68,7 @@ async def test_text_is_spoken_on_the_idle_frames_that_the_client_named(service: 
         assert contiguous(fragments) == done["frames"] and done["frames"] % SEGMENT_FRAMES == 0
         headers = [c.header for c in fragments if c.header]
         assert [h.n_frames for h in headers[:3]] == [2, 6, 8]
-        assert headers[0].flags == FrameFlag.STARTS and headers[-1].flags == FrameFlag.ENDS
+        assert headers[0].flags == FrameFlag.STARTS | FrameFlag.KEY and headers[-1].flags & ~FrameFlag.KEY == FrameFlag.ENDS
         assert all(h.phase == (88 + h.first_frame) % 256 for h in headers[2:]) and headers[0].phase == 90
         assert done["phase"] == (88 + done["frames"]) % 256
         numbered = [c.seq for c in live.came if c.seq]

@@ -65,14 +65,28 @@ def test_named_voices_keep_their_own_gender() -> None:
 
 
 def test_offline_names_are_told_from_openai_names() -> None:
-    assert [name for name in voices.names() if voices.is_offline(name)] == ["hibari", "joe", "espeak-f", "espeak-m"]
+    offline = [name for name in voices.names() if voices.is_offline(name)]
+    assert offline == ["hibari", "joe", *voices.SUPERTONIC, "espeak-f", "espeak-m"]
 
 
 def test_the_list_is_json() -> None:
     listed = json.loads(json.dumps([asdict(info) for info in voices.list_voices()]))
-    assert {"id": "nova", "engine": "openai", "gender": "female", "languages": []} in listed
-    assert {"id": "joe", "engine": "piper", "gender": "male", "languages": ["en"]} in listed
+    assert {"id": "nova", "engine": "openai", "gender": "female", "languages": [], "synthetic": False, "auto_for": []} in listed
+    assert {"id": "joe", "engine": "piper", "gender": "male", "languages": ["en"], "synthetic": False, "auto_for": ["en"]} in listed
+    assert {"id": "espeak-f", "engine": "espeak", "gender": "female", "languages": [], "synthetic": True, "auto_for": ["*"]} in listed
     assert len({info["id"] for info in listed}) == len(listed)
+
+
+def test_downloaded_voices_are_listed_where_they_are_and_tell_for_what() -> None:
+    def auto(natural: voices.Natural, provider: bool = False) -> dict[str, tuple[str, ...]]:
+        return {info.id: info.auto_for for info in voices.list_voices(natural, provider=provider) if info.auto_for}
+
+    there = voices.Natural(True, ("ko", "en"), "")
+    assert not any(info.engine == "supertonic" for info in voices.list_voices())
+    assert len([info for info in voices.list_voices(there) if info.engine == "supertonic"]) == 10
+    assert auto(voices.NOT_THERE) == {"hibari": ("en",), "joe": ("en",), "espeak-f": ("*",), "espeak-m": ("*",)}
+    assert auto(there) == {"supertonic-f1": ("en", "ko"), "supertonic-m1": ("en", "ko"), "espeak-f": ("*",), "espeak-m": ("*",)}
+    assert auto(there, provider=True) == {"nova": ("*",), "onyx": ("*",)}
 
 
 def test_the_languages_of_espeak_are_all_there() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from configs.models import SpeechConfig
 from museserve.errors import UnspokenLanguageError
 from museserve.messages import Delivery
 from museserve.speech.offline import OfflineVoices, refuse_unspoken
@@ -68,7 +69,7 @@ def test_kanji_without_their_reading_are_refused_and_kana_are_not(monkeypatch: p
 
 @pytest.mark.parametrize("voice", ["auto", "joe", "espeak-f"])
 def test_every_voice_says_rows_of_letters_and_tells_what_it_spells(voice: str) -> None:
-    offline = OfflineVoices(LEXICON)
+    offline = OfflineVoices(LEXICON, SpeechConfig())
     for text, language, told in (
         ("hghe", "ko", "hghe as 에이치지에이치이"),
         ("hghe", "en", ""),

@@ -17,9 +17,9 @@ import huggingface_hub as hub
 
 from configs.models import WeightsConfig
 from museserve.errors import WeightsError
-from musetalk.weights.catalogue import WeightFile
-from musetalk.weights.folder import RECORDED, FileState, WeightsFolder, repair_hint
-from musetalk.weights.transfer import BACKOFF_S, PART, Progress, RemoteFile, fetch
+from museserve.weights.catalogue import WeightFile
+from museserve.weights.folder import RECORDED, FileState, WeightsFolder, repair_hint
+from museserve.weights.transfer import BACKOFF_S, PART, Progress, RemoteFile, fetch
 
 GITHUB = "https://github.com"
 

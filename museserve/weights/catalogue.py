@@ -1,7 +1,7 @@
 """The model files as they are published: where each lies, what it weighs, under which licence, and what needs it.
 
-Local names are those of MuseTalk's own `models/` folder, so an existing download is used as it stands. Sizes and SHA-256 sums are those that the
-hubs give for the revisions named here; None where none was found.
+Local names are those of MuseTalk's own `models/` folder, so an existing download is used as it stands; voices have a folder of their own in it.
+Sizes and SHA-256 sums are those that the hubs give for the revisions named here; None where none was found.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Purposes = tuple[Literal["v15", "v1", "restore", "taesd"], ...]
+Purposes = tuple[Literal["v15", "v1", "restore", "taesd", "voices"], ...]
 PURPOSES: dict[str, str] = {
     "v15": "MuseTalk 1.5, the default",
     "v1": "MuseTalk 1.0",
     "restore": "sharper faces with GFPGAN, optional",
     "taesd": "the small, faster and less exact decoder, optional",
+    "voices": "natural voices for Korean and thirty other languages, optional",
 }
 
 CARD_CONFLICT = (
@@ -79,6 +80,12 @@ _MIRRORS = ("https://drive.usercontent.google.com/download?id=154JgKpzCPW82qINcV
 _TINY = "hf:madebyollin/taesd@614f76814bbe30edbe2e627ace1c2234c81a2c0e"
 _GFPGAN = "https://github.com/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv1.4.pth"
 _BOTH: Purposes = ("v15", "v1")
+_SUPERTONIC = "hf:Supertone/supertonic-3@724fb5abbf5502583fb520898d45929e62f02c0b"
+_ARCHIVES = ("hf:supertone-oss-archive/supertonic-3", "hf:OpenVoiceOS/phoonnx-supertonic")
+RAIL = (
+    "BigScience Open RAIL-M (code MIT): any purpose, also commercial, but those of its attachment A; among them to impersonate somebody, "
+    "to let a machine alone decide about people's rights, and to pass on what it makes without saying that a machine made it"
+)
 
 # Bytes and SHA-256.
 _Sums = tuple["int | None", "str | None"]
@@ -118,6 +125,38 @@ _ENCODER, _ENCODER_JSON = "Whisper tiny; its encoder is used", "what Whisper loo
 _BISENET, _TAESD, _RESTORER = "BiSeNet face parser", "TAESD, encoder and decoder", "GFPGAN 1.4 face restoration"
 _WHISPER_TERMS = "Apache-2.0 by its card, MIT by OpenAI's repository"
 _GFPGAN_TERMS = "Apache-2.0; its licence file names parts of others under non-commercial terms"
+
+
+def _voice(path: str, size: int, sha256: str, what: str, **more: Any) -> WeightFile:
+    """A file of Supertonic 3 by its path in the repository."""
+    return WeightFile(f"{SUPERTONIC}/{path}", _SUPERTONIC, path, size, sha256, RAIL, ("voices",), what, mirrors=_ARCHIVES, **more)
+
+
+SUPERTONIC = "supertonic-3"  # its folder
+_STYLES = {
+    "F1": (292_046, "bbdec6ee00231c2c742ad05483df5334cab3b52fda3ba38e6a07059c4563dbc2"),
+    "F2": (292_423, "7c722c6a72707b1a77f035d67f0d1351ba187738e06f7683e8c72b1df3477fc6"),
+    "F3": (290_794, "12f6ef2573baa2defa1128069cb59f203e3ab67c92af77b42df8a0e3a2f7c6ab"),
+    "F4": (291_808, "c2fa764c1225a76dfc3e2c73e8aa4f70d9ee48793860eb34c295fff01c2e032b"),
+    "F5": (291_479, "45966e73316415626cf41a7d1c6f3b4c70dbc1ba2bee5c1978ef0ce33244fc8d"),
+    "M1": (291_748, "e35604687f5d23694b8e91593a93eec0e4eca6c0b02bb8ed69139ab2ea6b0a5b"),
+    "M2": (292_055, "b76cbf62bac707c710cf0ae5aba5e31eea1a6339a9734bfae33ab98499534a50"),
+    "M3": (290_198, "ea1ac35ccb91b0d7ecad533a2fbd0eec10c91513d8951e3b25fbba99954e159b"),
+    "M4": (291_522, "ca8eefad4fcd989c9379032ff3e50738adc547eeb5e221b82593a6d7b3bac303"),
+    "M5": (291_469, "dd22b92740314321f8ae11c5e87f8dd60d060f15dd3a632b5adf77f471f77af2"),
+}
+VOICES: tuple[WeightFile, ...] = (
+    _voice("onnx/duration_predictor.onnx", 3_700_147, "c3eb91414d5ff8a7a239b7fe9e34e7e2bf8a8140d8375ffb14718b1c639325db", "how long a sentence is"),
+    _voice("onnx/text_encoder.onnx", 36_416_150, "c7befd5ea8c3119769e8a6c1486c4edc6a3bc8365c67621c881bbb774b9902ff", "text encoder"),
+    _voice(
+        "onnx/vector_estimator.onnx", 256_534_781, "883ac868ea0275ef0e991524dc64f16b3c0376efd7c320af6b53f5b780d7c61c", "what makes speech of noise"
+    ),
+    _voice("onnx/vocoder.onnx", 101_424_195, "085de76dd8e8d5836d6ca66826601f615939218f90e519f70ee8a36ed2a4c4ba", "vocoder"),
+    _voice("onnx/tts.json", 8_253, "42078d3aef1cd43ab43021f3c54f47d2d75ceb4e75f627f118890128b06a0d09", "what the networks look like"),
+    _voice("onnx/unicode_indexer.json", 277_676, "9bf7346e43883a81f8645c81224f786d43c5b57f3641f6e7671a7d6c493cb24f", "numbers of the letters"),
+    *(_voice(f"voice_styles/{name}.json", *sums, f"the voice supertonic-{name.lower()}") for name, sums in _STYLES.items()),
+    _voice("LICENSE", 15_007, "0d944a9110fed9a9602d60e0423a272903e7bd21ab060490774efc77c2275e9f", "the licence's text", optional=True),
+)
 FILES: tuple[WeightFile, ...] = (
     _hub(_MUSETALK, "musetalkV15/unet.pth", _UNET_SUM, CARD_CONFLICT, ("v15",), _UNET),
     _hub(_MUSETALK, "musetalkV15/musetalk.json", _UNET_JSON_SUM, CARD_CONFLICT, ("v15",), _UNET_JSON, optional=True),
@@ -131,6 +170,7 @@ FILES: tuple[WeightFile, ...] = (
     _hub(_PARSER, "face-parse-bisent/79999_iter.pth", _PARSER_SUM, NO_LICENCE, _BOTH, _BISENET, mirrors=_MIRRORS),
     _hub(_TINY, "taesd/diffusion_pytorch_model.safetensors", _TAESD_SUM, "MIT", ("taesd",), _TAESD),
     WeightFile("GFPGANv1.4.pth", _GFPGAN, "", *_GFPGAN_SUM, _GFPGAN_TERMS, ("restore",), _RESTORER, _GFPGANS),
+    *VOICES,
 )
 
 BY_NAME = {file.name: file for file in FILES}

@@ -24,8 +24,8 @@ from configs.models import WeightsConfig, cache_dir
 from museserve.errors import WeightsError
 from museserve.runtime import storage
 from museserve.runtime.storage import locked
-from musetalk.weights.catalogue import BY_NAME, Variant, WeightFile, files_for, published_name
-from musetalk.weights.transfer import PART, Progress, disk_error
+from museserve.weights.catalogue import BY_NAME, Variant, WeightFile, files_for, published_name
+from museserve.weights.transfer import PART, Progress, disk_error
 
 BLOCK = 4 * 2**20
 RECORDED = ".sha256"  # ends the name of the sum that was taken when a file came, for files without a published one

@@ -14,10 +14,10 @@ import pytest
 
 from configs.models import AppConfig, WeightsConfig
 from museserve.errors import WeightsError
-from musetalk.weights import catalogue as published
-from musetalk.weights.folder import FileState, WeightsFolder
+from museserve.weights import catalogue as published
+from museserve.weights.folder import FileState, WeightsFolder
+from museserve.weights.transfer import PART
 from musetalk.weights.report import weights_report
-from musetalk.weights.transfer import PART
 from tests.object_store import ObjectStore, silent_port
 
 CONTENT = bytes(range(256)) * 5_000

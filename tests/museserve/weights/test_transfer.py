@@ -17,8 +17,8 @@ import pytest
 
 from museserve.errors import WeightsError
 from museserve.runtime.storage import locked
-from musetalk.weights.transfer import MAX_ATTEMPTS, PART, RemoteFile, fetch
-from tests.musetalk.weights.file_server import FileServer, Served, file_server
+from museserve.weights.transfer import MAX_ATTEMPTS, PART, RemoteFile, fetch
+from tests.museserve.weights.file_server import FileServer, Served, file_server
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 SUM = hashlib.sha256(CONTENT).hexdigest()
@@ -97,7 +97,7 @@ def test_a_killed_download_goes_on(server: FileServer, target: Path) -> None:
     server.files["/f"].cuts = [HALF, 0]
     server.files["/f"].lag_s = 0.0
     code = (
-        "import sys, time, pathlib; from musetalk.weights import transfer as t\n"
+        "import sys, time, pathlib; from museserve.weights import transfer as t\n"
         f"t.fetch(t.RemoteFile(sys.argv[1], {len(CONTENT)}, {SUM!r}, {SUM!r}), pathlib.Path(sys.argv[2]), backoff_s=60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, f"{server.url}/f", str(target)])
@@ -229,7 +229,7 @@ def test_a_full_disk_says_so_before_and_while_writing(server: FileServer, target
     assert str(target) in str(raised.value) and parts(target) == []
     # A limit on the size of files stops writing in the middle, as a disk that fills up does.
     code = (
-        "import resource, sys, pathlib; from museserve.errors import WeightsError; from musetalk.weights import transfer as t\n"
+        "import resource, sys, pathlib; from museserve.errors import WeightsError; from museserve.weights import transfer as t\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
         f"try: t.fetch(t.RemoteFile(sys.argv[1], {len(CONTENT)}, {SUM!r}, {SUM!r}), pathlib.Path(sys.argv[2]))\n"
         "except WeightsError as error: print(error)"

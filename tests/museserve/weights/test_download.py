@@ -12,11 +12,11 @@ import pytest
 
 from configs.models import WeightsConfig
 from museserve.errors import WeightsError
-from musetalk.weights.catalogue import BY_NAME, FILES, WeightFile
-from musetalk.weights.download import download, remote_file
-from musetalk.weights.folder import FileState, WeightsFolder
-from musetalk.weights.transfer import RemoteFile
-from tests.musetalk.weights.file_server import FileServer, Served, file_server
+from museserve.weights.catalogue import BY_NAME, FILES, WeightFile
+from museserve.weights.download import download, remote_file
+from museserve.weights.folder import FileState, WeightsFolder
+from museserve.weights.transfer import RemoteFile
+from tests.museserve.weights.file_server import FileServer, Served, file_server
 
 CONTENT = bytes(range(256)) * 400
 SUM = hashlib.sha256(CONTENT).hexdigest()
