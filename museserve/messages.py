@@ -270,6 +270,7 @@ class VideoRequest:
     claimed: that is so by the word of the client alone, so it may still be refused.
     session: the conversation that it is part of, if any.
     tenant: who it is made for; the cache gives nobody what another one asked for.
+    rendition: 0 the full one; each higher one has fewer bytes, for slow lines. Only the full one is kept.
     """
 
     utterance: str
@@ -285,6 +286,7 @@ class VideoRequest:
     claimed: bool = False
     session: str = ""
     tenant: str = ""
+    rendition: int = 0
 
     @property
     def ids(self) -> CallIds:

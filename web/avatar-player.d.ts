@@ -119,6 +119,7 @@ export interface NoticeDetail {
     | "resumed"
     | "restarted" // a new session; what was not finished goes on
     | "moved" // the same, because the service asked for it, and before the connection was closed
+    | "rendition" // what is asked for next has fewer bytes, as the line is slow, or more again
     | "slow" // the line is slower than the speech: some of it is gathered before it is heard
     | "dry" // speech did not come in time; the face waits
     | "voice" // another voice or engine than asked for
@@ -244,14 +245,15 @@ export declare class AvatarPlayer extends HTMLElement {
   /** Silences the sound at once, and shows the idle face. Without an id: all that plays or waits. Returns the ids that
    * were stopped. */
   interrupt(id?: string): string[];
-  /** What the person's side is at; tells the service. `speaking` and `waiting` take precedence while they last. */
+  /** What the conversation is at; tells the service, and the face nods now and then, or looks away to think. `speaking`
+   * and `waiting` take precedence while they last. */
   setState(state: "idle" | "listening" | "thinking"): void;
   /** Allows sound. Call it inside a click or key press, once. Resolves to whether sound is allowed now. */
   unlock(): Promise<boolean>;
   /** Has texts ready in the service's cache, so that they start at once. */
   prerender(texts: string[]): Promise<void>;
-  /** Hears the person through the microphone, and interrupts when they speak; off until called. Rejects when the
-   * microphone is refused. */
+  /** Hears the person through the microphone, listens when they speak, and interrupts; off until called. Rejects when
+   * the microphone is refused. */
   listen(options?: VoiceActivityOptions): Promise<void>;
   stopListening(): void;
   /** Ends the session and frees everything. */

@@ -246,6 +246,7 @@ export class AvatarPlayer extends WithAttributes {
     this.stopListening();
     const activity = new VoiceActivity((speaking) => {
       this.emit("voice", { speaking });
+      if (speaking && this.#requestedState !== "listening") this.setState("listening");
       if (speaking && (options.interrupt ?? true) && this.#heard) this.interrupt();
     }, options);
     this.#voiceActivity = activity;

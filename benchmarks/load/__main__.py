@@ -17,6 +17,7 @@ import os
 import platform
 import resource
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -38,8 +39,10 @@ SETTLE_S = 5.0  # after which those that joined are judged
 
 @contextmanager
 def own_service(config: dict[str, Any]) -> Iterator[tuple[str, psutil.Process]]:
-    """A service in processes of its own, with an empty store."""
+    """A service in processes of its own, with an empty store. It ends with this process, also when that is told to."""
     from tests.conftest import start, stop
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
     with tempfile.TemporaryDirectory() as folder:
         process, service = start(Path(folder), {"server": {"port": 0, "dashboard_port": 0}, **config})

@@ -49,8 +49,10 @@ def media_of(avatar: Avatar) -> dict[str, Any]:
 
 def packed(avatar: Avatar) -> bytes:
     """u32 length of the index, the index as JSON, the init segment, then segments that begin at decode time 0: the first with its key frame, all
-    of those without, and the rest of those with one. So the whole loop can be shown when a third of it is there."""
-    return b"".join([_head(avatar), *_segments(stored_idle(avatar))])
+    of those without, the rest of those with one, and those of the gestures. So the whole loop can be shown when a third of it is there."""
+    idle = stored_idle(avatar)
+    gestures = (segment for made in idle["gestures"].values() for one in made for segment in one.segments)
+    return b"".join([_head(avatar), *_segments(idle), *gestures])
 
 
 def first_bytes(avatar: Avatar) -> int:
@@ -73,6 +75,10 @@ def _head(avatar: Avatar) -> bytes:
         "init": len(idle["init"]),
         "segments": [len(segment) for segment in idle["segments"]],
         "steady": [len(segment) for segment in idle["steady"]],
+        "gestures": {
+            state: [{"first": one.first, "segments": [len(segment) for segment in one.segments]} for one in made]
+            for state, made in idle["gestures"].items()
+        },
     }
     head = json.dumps(index).encode()
     return LENGTH.pack(len(head)) + head + idle["init"]

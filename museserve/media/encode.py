@@ -47,8 +47,12 @@ KEY_FINER = 3  # steps of the quantiser; 3 steps are a factor of 1.4
 # A little finer where a block is smooth, too: there errors show. Block borders are smoothed from a quantiser of 20 on, where they show on skin; below
 # that it would only change what was already right.
 STEADY = "qcomp=1:ipratio=1.4:aq-mode=1:aq-strength=0.5:no-deblock=0:deblock=-2,-2"
+# Headers are the same for every quantiser, so that pictures of a lower rendition can follow those of the idle loop.
+SAME_HEADERS = "stitchable=1"
 # The fastest preset has no 4x4 prediction in key frames, no arithmetic coding and whole-pixel motion alone, and no option gives them back: for a head
 # that sways by parts of a pixel that is twice the bytes. So "ultrafast" is the next preset without all else that costs time.
+RENDITION_STEPS = 5  # of the quantiser, from a rendition to the next lower one
+COARSEST = 40
 WITHOUT = "subme=1:weightp=0:partitions=none"
 
 
@@ -211,6 +215,12 @@ class FragmentEncoder:
         self._fifo.write(samples)
 
 
+def in_rendition(config: MediaConfig, crf: int | None, rendition: int) -> MediaConfig:
+    """The settings of speech on an idle loop of this quantiser (None: the configuration's), in a rendition: 0 the full one, higher ones lower."""
+    full = config.crf if crf is None else crf
+    return config.model_copy(update={"crf": max(full, min(full + RENDITION_STEPS * rendition, COARSEST))})
+
+
 @lru_cache(maxsize=16)
 def init_segment(width: int, height: int, config: MediaConfig) -> bytes:
     """The init segment that every `FragmentEncoder` of this size and config has."""
@@ -226,7 +236,7 @@ def set_up_video(codec: VideoCodecContext, width: int, height: int, config: Medi
     for name, value in COLOR_TAGS.items():
         setattr(codec, name, value)
     # The ratio is that to the pictures before: the first one has none.
-    preset, params = config.preset, f"{STEADY}:zones=0,0,q={max(config.crf - KEY_FINER, 0)}"
+    preset, params = config.preset, f"{STEADY}:{SAME_HEADERS}:zones=0,0,q={max(config.crf - KEY_FINER, 0)}"
     if preset == "ultrafast":
         preset, params = "superfast", f"{params}:{WITHOUT}"
     codec.options = {

@@ -76,15 +76,17 @@ class UtteranceCache:
         phase: int,
         label: Label | None = None,
         tenant: str = "",
+        rendition: int = 0,
     ) -> CacheKeys:
         """speech, lipsync: what runs, as the engines tell it. phase: the idle frame that the utterance begins on.
 
         label: what is drawn on its pictures.
         tenant: whose entries they are. Others make their own, so that nobody can tell by the time what another one has said.
+        rendition: only the full one (0) is kept; the speech of all is the same.
         """
         text = json.dumps(asdict(request), sort_keys=True)
         spoken = blob_key(self._speech_settings, speech.engine, speech.model, speech.version, text, *([tenant] if tenant else []))
-        if phase % SEGMENT_FRAMES:
+        if phase % SEGMENT_FRAMES or rendition:
             return CacheKeys(spoken, None, tenant)
         filmed = blob_key(
             self._film_settings, spoken, avatar.id, avatar.version, lipsync.name, lipsync.version, phase, *(() if label is None else (label,))

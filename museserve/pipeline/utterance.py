@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from configs.models import MuxConfig
 from museserve.errors import AudioError
 from museserve.media.background import Background, fade_weights
-from museserve.media.encode import FragmentEncoder
+from museserve.media.encode import FragmentEncoder, in_rendition
 from museserve.media.label import Label
 from museserve.media.static_blocks import keep_static
 from museserve.messages import ByteArray, Fragment, FragmentHead, RenderRequest, SpeechChunk
@@ -69,7 +69,7 @@ class UtterancePlan:
     paced: keep at most `MuxConfig.lead_s` ahead of a viewer who plays in real time. phase: the idle frame that the
     first picture is drawn on.
     max_s: longest speech; longer raises AudioError. first_frame: as in `VideoRequest`. label: is drawn on every picture.
-    recorded: the speech is a recording, so all of it is there.
+    recorded: the speech is a recording, so all of it is there. rendition: as in `VideoRequest`.
     """
 
     name: str = ""
@@ -79,6 +79,7 @@ class UtterancePlan:
     first_frame: int = 0
     label: Label | None = None
     recorded: bool = False
+    rendition: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,7 @@ class UtterancePipeline:
         self._config, self._executor, self._plan = config, executor, plan
         self._max_samples = round(plan.max_s * SPEECH_RATE)
         height, width = background.frames.shape[1] * 2 // 3, background.frames.shape[2]
-        media = config.media if background.crf is None else config.media.model_copy(update={"crf": background.crf})
-        self._encoder = FragmentEncoder(width, height, media, plan.first_frame)
+        self._encoder = FragmentEncoder(width, height, in_rendition(config.media, background.crf, plan.rendition), plan.first_frame)
         self._fade = lipsync.info.fade_frames
         # Whether somebody spoke before decides how much of the first crops shows.
         heard_from = max(0, plan.first_frame - self._fade)

@@ -167,7 +167,7 @@ class VideoPipeline:
         if self._cache is None or request.speech is None:
             return _Lookup(began, lipsync, avatar)
         speech_info = await self._engines.speech()
-        keys = self._cache.keys(request.speech, speech_info, avatar.ref, lipsync.info, request.phase, label, request.tenant)
+        keys = self._cache.keys(request.speech, speech_info, avatar.ref, lipsync.info, request.phase, label, request.tenant, request.rendition)
         fragments = await asyncio.to_thread(self._cache.fragments, keys)
         if fragments is not None and not joins(fragments, request.first_frame):
             fragments = None  # its speech is there
@@ -196,6 +196,7 @@ class VideoPipeline:
                 request.first_frame,
                 label,
                 recorded=request.audio is not None,
+                rendition=request.rendition,
             ),
             Timings(lookup.began),
             self._observer.encoded if self._observer is not None else None,

@@ -19,12 +19,13 @@ from musetalk.animator.colors import Planes
 from musetalk.animator.fields import SPEECH_FIELDS
 from musetalk.animator.gaze import draw_eye
 from musetalk.animator.grid import RING, Region
-from musetalk.animator.idle import RESTING_SMILE
+from musetalk.animator.idle import RESTING_SMILE, IdleMotion
+from musetalk.animator.life import Lap
 from musetalk.animator.mouth import Opening, draw_mouth
 from musetalk.animator.relief import draw_relief
 from musetalk.animator.rig import SKULL_MM, TEXTURE_SCALE, Contours, Rig
 from musetalk.animator.sampling import moved_by, sample, weighted_sum
-from musetalk.speech_cues.controls import CONTROLS, JAW_MM, LOWER_DROP_MM, N_CONTROLS, UPPER_RAISE_MM
+from musetalk.speech_cues.controls import BROW_UP, CONTROLS, JAW_MM, LOWER_DROP_MM, N_CONTROLS, UPPER_RAISE_MM
 
 INVERSE_PASSES = 3
 FULL_PUCKER = 0.75  # rounding at which the opening is a full ellipse
@@ -47,7 +48,24 @@ def i420_planes(picture: ByteArray) -> Planes:
 
 def idle_frame(rig: Rig, n: int) -> ByteArray:
     """Frame `n` of the idle loop (any whole number; it repeats every IDLE_FRAMES): I420 uint8 (size * 3 // 2, size)."""
-    return _draw(rig, n, None)
+    return _draw(rig, rig.motion, n, None)
+
+
+def lap_frame(rig: Rig, lap: Lap, n: int) -> ByteArray:
+    """Frame `n` of a lap, like `idle_frame`."""
+    picture = _draw(rig, lap.motion, n, None)
+    if lap.brows[n] > 0:  # they are raised as in speech, whose fields end inside its box
+        row = np.zeros(N_CONTROLS, np.float32)
+        row[BROW_UP] = lap.brows[n]
+        _put(picture, _draw(rig, lap.motion, n, row), rig.box)
+    return picture
+
+
+def _put(picture: ByteArray, crop: ByteArray, box: Box) -> None:
+    whole, part = i420_planes(picture), i420_planes(crop)
+    whole.luma[box.y : box.y + box.h, box.x : box.x + box.w] = part.luma
+    for plane, of_crop in ((whole.u, part.u), (whole.v, part.v)):
+        plane[box.y // 2 : (box.y + box.h) // 2, box.x // 2 : (box.x + box.w) // 2] = of_crop
 
 
 def idle_loop(rig: Rig) -> ByteArray:
@@ -77,7 +95,7 @@ def render_crop(rig: Rig, n: int, row: FloatArray) -> ByteArray:
         raise ValueError(f"a row has {N_CONTROLS} controls, got shape {row.shape}")
     if not row.any():
         return crop_i420(idle_frame(rig, n), rig.box)
-    return _draw(rig, n, row)
+    return _draw(rig, rig.motion, n, row)
 
 
 @dataclass(frozen=True)
@@ -121,9 +139,9 @@ def fit_row(rig: Rig, row: FloatArray) -> SpeechPose:
     return SpeechPose(weights, JAW_MM * jaw, control["tongue"], min(max(rounding, 0.0), 1.0), presence, gaze)
 
 
-def _draw(rig: Rig, n: int, row: FloatArray | None) -> ByteArray:
+def _draw(rig: Rig, motion: IdleMotion, n: int, row: FloatArray | None) -> ByteArray:
     n %= IDLE_FRAMES
-    idle = rig.motion.weights[n]
+    idle = motion.weights[n]
     if row is None:
         speech, box, region = None, Box(0, 0, rig.size, rig.size), rig.full
         weights = np.concatenate([idle, np.zeros(len(SPEECH_FIELDS), np.float32)])
@@ -143,10 +161,10 @@ def _draw(rig: Rig, n: int, row: FloatArray | None) -> ByteArray:
     sample(rig.chroma_u, chroma_map, planes.u)
     sample(rig.chroma_v, chroma_map, planes.v)
 
-    gaze = rig.motion.gaze[n]
+    gaze = motion.gaze[n]
     look = (float(gaze[0]), float(gaze[1])) if speech is None else (float(gaze[0]) + speech.gaze[0], float(gaze[1]) + speech.gaze[1])
     for eye in rig.eyes:
-        draw_eye(rig, eye, float(rig.motion.lids[n]), look, box, planes, (luma_map, chroma_map))
+        draw_eye(rig, eye, float(motion.lids[n]), look, box, planes, (luma_map, chroma_map))
     if speech is not None:
         draw_relief(planes.luma, luma_map, rig.relief, speech.rounding, box, rig.anatomy.scale, TEXTURE_SCALE)
         _draw_mouth(rig, weights, speech, box, planes, contours)

@@ -64,7 +64,7 @@ def assemble(
         size=loop.shown.shape[2],
         frames=loop.shown,
         engines=engines,
-        idle=StoredIdle(init=loop.init, segments=loop.segments, steady=loop.steady, mp4=loop.mp4),
+        idle=StoredIdle(init=loop.init, segments=loop.segments, steady=loop.steady, gestures=loop.gestures, mp4=loop.mp4),
         crf=loop.crf,
         settings=settings,
     )

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,8 @@ def _contents(prepared: PreparedAvatar) -> Iterator[tuple[str, Any]]:
         yield "idle.init.mp4", prepared.idle["init"]
         yield "idle.segments.mp4", b"".join(prepared.idle["segments"])
         yield "idle.steady.mp4", b"".join(prepared.idle["steady"])
+        if prepared.idle["gestures"]:
+            yield "idle.gestures.mp4", b"".join(chain(*(one.segments for made in prepared.idle["gestures"].values() for one in made)))
         yield "idle.mp4", prepared.idle["mp4"]
 
 
@@ -288,6 +291,7 @@ def _given(**arrays: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
 
 def _meta_of(prepared: PreparedAvatar, files: dict[str, StoredFile]) -> AvatarMeta:
     """What both classes have under one name is taken over."""
+    gestures = prepared.idle["gestures"] if prepared.idle else {}
     told = {
         "n_frames": len(prepared.frames if prepared.order is None else prepared.order),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -295,6 +299,7 @@ def _meta_of(prepared: PreparedAvatar, files: dict[str, StoredFile]) -> AvatarMe
         "boxes": {engine: astuple(parts.box) for engine, parts in prepared.engines.items()},
         "idle_segments": tuple(map(len, prepared.idle["segments"])) if prepared.idle else (),
         "idle_steady": tuple(map(len, prepared.idle["steady"])) if prepared.idle else (),
+        "idle_gestures": {state: [(one.first, [*map(len, one.segments)]) for one in made] for state, made in gestures.items()},
         "files": files,
     }
     return AvatarMeta.model_validate(vars(prepared) | told)

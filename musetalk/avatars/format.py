@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal, TypedDict
 
 import cv2
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from museserve.errors import EngineError, EngineUnavailableError, UnknownAvatarError
 from museserve.media.background import Background
+from museserve.media.idle_loop import Gesture
 from museserve.messages import AvatarRef, Box, ByteArray, EngineInfo, FloatArray
 from museserve.timebase import FPS
 from musetalk.avatars import arrow_file
@@ -64,6 +66,9 @@ class AvatarMeta(BaseModel):
     report: dict[str, Any] = Field(default_factory=dict, description="what was found in the portrait or clip, and by which means")
     idle_segments: tuple[int, ...] = Field((), description="byte lengths of the pre-encoded idle loop's fragments")
     idle_steady: tuple[int, ...] = Field((), description="the same of those without a key frame; empty in avatars of before")
+    idle_gestures: dict[str, tuple[tuple[int, tuple[int, ...]], ...]] | None = Field(
+        None, description="state -> first segment and byte lengths of each gesture; None: prepared before there were any"
+    )
     crf: int | None = Field(None, description="quantiser of the idle loop, and so of speech; None: `frames` are not what the loop shows")
     files: dict[str, StoredFile] = Field(default_factory=dict)
 
@@ -73,19 +78,20 @@ class AvatarMeta(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """What callers of the API see: all but how it is stored."""
-        told = self.model_dump(mode="json", exclude={"format", "settings", "boxes", "idle_segments", "idle_steady", "crf", "files"})
+        told = self.model_dump(mode="json", exclude={"format", "settings", "boxes", "idle_segments", "idle_steady", "idle_gestures", "crf", "files"})
         return told | {"id": name_of(self.id)}
 
 
 class StoredIdle(TypedDict):
     """The idle loop encoded once: `init` and one fragment a segment for a live stream, `mp4` as a finished file.
 
-    steady: segments for whoever saw the one before, as in `IdleLoop`; empty in avatars that were stored before there were any.
+    steady, gestures: segments for whoever saw the one before, as in `IdleLoop`; empty in avatars that were stored before there were any.
     """
 
     init: bytes
     segments: tuple[bytes, ...]
     steady: tuple[bytes, ...]
+    gestures: Mapping[str, tuple[Gesture, ...]]
     mp4: bytes
 
 
@@ -284,7 +290,18 @@ class Avatar:
             return None
         segments = _cut(self._read("idle.segments.mp4"), self.meta.idle_segments)
         steady = _cut(self._read("idle.steady.mp4"), self.meta.idle_steady) if self.meta.idle_steady else ()
-        return StoredIdle(init=self._read("idle.init.mp4"), segments=segments, steady=steady, mp4=self._read("idle.mp4"))
+        init, mp4 = self._read("idle.init.mp4"), self._read("idle.mp4")
+        return StoredIdle(init=init, segments=segments, steady=steady, gestures=self._gestures(), mp4=mp4)
+
+    def _gestures(self) -> dict[str, tuple[Gesture, ...]]:
+        places = [(state, first, sizes) for state, made in (self.meta.idle_gestures or {}).items() for first, sizes in made]
+        if not places:
+            return {}
+        segments = iter(_cut(self._read("idle.gestures.mp4"), tuple(size for _, _, sizes in places for size in sizes)))
+        found: dict[str, tuple[Gesture, ...]] = {}
+        for state, first, sizes in places:
+            found[state] = (*found.get(state, ()), Gesture(first, tuple(islice(segments, len(sizes)))))
+        return found
 
     def source(self) -> AvatarSource:
         """What it was made from. Raises EngineError: a file of that is missing or damaged."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import zlib
+from functools import partial
 
 from configs.models import MediaConfig
 from museserve.errors import ConflictError, EngineError, ImageError, RequestError, StoreError, UnknownAvatarError
-from museserve.media.idle_loop import encode_idle
+from museserve.media.idle_loop import Lap, encode_idle
 from museserve.messages import ANIMATOR, MUSETALK, AvatarRef, ByteArray, FloatArray
 from museserve.runtime.foreign import READERS
 from museserve.runtime.versions import stamp
-from musetalk.animator.render import idle_loop
+from musetalk.animator.life import LAPS, lap
+from musetalk.animator.render import idle_loop, lap_frame
 from musetalk.animator.rig import VERSION, Rig
 from musetalk.avatars.assembly import PartsEncoder, encode_and_save, version_for
 from musetalk.avatars.builtin import BUILTIN, resolve, shipped_digest, shipped_facts, shipped_portrait
@@ -24,7 +27,7 @@ from musetalk.faces.quality import GLASSES, FaceReport, assess_portrait
 
 logger = logging.getLogger(__name__)
 
-PREPARATION = 4  # of what this file does: raise it with any change to what it stores
+PREPARATION = 5  # of what this file does: raise it with any change to what it stores
 KEPT_LIBRARIES = ("av", "mediapipe")  # what encoded the idle loop and found the landmarks
 
 
@@ -161,10 +164,16 @@ def prepare_framed(
     with steps("draw the idle loop", 0.2, drawn):
         drawn_loop = idle_loop(rig)
     with steps("encode the idle loop", drawn, drawn + 0.1):
-        idle = encode_idle(drawn_loop, media)
+        idle = encode_idle(drawn_loop, media, laps=_laps(rig, zlib.crc32(source.landmarks.tobytes()), media.gestures))
     engines = {ANIMATOR: EngineParts(animator_version(), rig.box, rig.to_arrays())}
     settings = _settings(source.id, source.name, source.gender, source.source_sha256, size, media)
     return encode_and_save(source, idle, engines, settings, store, networks, steps, drawn + 0.1, 0.9)
+
+
+def _laps(rig: Rig, seed: int, amount: float) -> dict[str, Lap]:
+    """What this face does while it listens and thinks."""
+    made = {state: lap(rig.motion, state, seed, amount) for state in LAPS} if amount else {}
+    return {state: Lap(tuple((span.first, span.n) for span in one.spans), partial(lap_frame, rig, one)) for state, one in made.items()}
 
 
 def _settings(avatar_id: str, name: str, gender: str, sha256: str, size: int, media: MediaConfig) -> str:

@@ -85,7 +85,7 @@ def is_current(meta: AvatarMeta, networks: PartsEncoder | None = None) -> bool:
     shown = meta.crf is not None and bool(meta.idle_steady)
     if meta.source == "clip":
         return networks is None or shown
-    return shown and meta.engines.get(ANIMATOR) == from_portrait.animator_version()
+    return shown and meta.idle_gestures is not None and meta.engines.get(ANIMATOR) == from_portrait.animator_version()
 
 
 def renew(

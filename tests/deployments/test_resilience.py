@@ -41,7 +41,11 @@ def test_a_killed_lipsync_replica_is_a_hiccup_not_a_broken_video(service: Servic
 def test_a_portrait_is_prepared_although_its_replica_is_killed(service: Service, client: httpx.Client) -> None:
     """By the next one, from the beginning."""
     portrait = client.get("/v1/avatars/interviewer_man/portrait").content
-    asked: dict[str, Any] = {"data": {"id": "outlives", "name": "Outlives"}, "files": {"image": portrait}, "headers": {"Accept": "application/x-ndjson"}}
+    asked: dict[str, Any] = {
+        "data": {"id": "outlives", "name": "Outlives"},
+        "files": {"image": portrait},
+        "headers": {"Accept": "application/x-ndjson"},
+    }
     lines: list[dict[str, Any]] = []
     with client.stream("POST", "/v1/avatars", **asked) as answer:
         assert answer.status_code == 200

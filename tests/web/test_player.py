@@ -234,6 +234,26 @@ def assert_every_segment_once(stage: Stage, utterance: str, seen: bool = True) -
     assert {frame // 8 for frame in shown} == {frame // 8 for frame in range(frames)}, "something of each segment was painted"
 
 
+GESTURE = f"player.internals.timeline.contentAt({VIDEO}.currentTime)?.gesture"
+
+
+@pytest.mark.parametrize("state", ["listening", "thinking"])
+def test_who_listens_and_thinks_moves_and_speaks_on_from_there(stage: Stage, state: str) -> None:
+    assert stage.js(GESTURE) == 0, "idle is idle"
+    stage.js("state => { player.setState(state) }", state)
+    stage.until(f"{GESTURE} > 0")
+    stage.until(f"{GESTURE} === 0")
+    stage.until(f"{GESTURE} > 2")
+    spoken = stage.speak({"text": SHORT, "id": f"after-{state}"})
+    assert spoken == {"id": f"after-{state}", "outcome": "finished"}
+    assert stage.said("started")[-1]["first_frame_ms"] < 2_500
+    assert stage.ranges() == 1 and stage.said("error") == [] and stage.said("notice") == []
+    frames = stage.js("frames")
+    phases = [frame["phase"] + math.floor(frame["mediaTime"] * 25 + 1e-3) % 8 for frame in frames if not frame["speech"]]
+    steps = [(after - before) % 256 for before, after in zip(phases, phases[1:], strict=False)]
+    assert steps.count(1) > 0.7 * len(steps), "the loop went on below"
+
+
 def test_a_cut_connection_is_resumed_where_it_was(stage: Stage) -> None:
     stage.js("text => { player.speak({ text, id: 'resumed' }) }", LONG)
     wait_until_heard(stage, "resumed")

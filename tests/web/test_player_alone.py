@@ -232,9 +232,10 @@ def test_the_face_lives_from_three_segments_on_while_the_rest_is_on_its_way(open
     assert phases <= {0, 8, 16, 24, 32} and stage.ranges() == 1, phases
     assert stage.speak(SHORT)["outcome"] == "finished"
     assert stage.ranges() == 1
-    assert len(held) == 1, "one request at a time"
+    assert len(held) == 2, "one request for the rest, and one for the way into the loop behind the speech"
     released = True
-    held[0].continue_()
+    for route in held:
+        route.continue_()
     stage.until(f"{content}({VIDEO}.currentTime).phase > 64", 60)
     firsts = [int(one.removeprefix("bytes=").split("-")[0]) for one in asked]
     assert firsts[0] == 0 < firsts[1], "what is there is not asked for again"
@@ -265,3 +266,29 @@ def test_how_much_is_gathered_follows_from_how_fast_it_came(open_stage: Callable
     )
     assert told["fast"] == told["unknown"] == told["nearlyOver"] == told["cut"] == told["written"] == 0, told
     assert 5 < told["slow"] < 7 and told["slowest"] == 12, "what it will lack, with a margin; no more than twelve seconds"
+
+
+def test_the_rendition_follows_the_line(open_stage: Callable[..., Stage]) -> None:
+    """Down where speech comes more slowly than it is heard; up again after some that came in time, and after more where that was in vain."""
+    told = open_stage().js(
+        """async () => {
+          const { Pace } = await import('/player/pace.js');
+          const real = performance.now;
+          let now = 0;
+          performance.now = () => now;
+          const pace = new Pace(), renditions = [];
+          const speak = (gap, times = 1) => {
+            for (let n = 0; n < times; n += 1) {
+              const run = { utterance: { options: {} }, secondsToCome: 20 };
+              for (let i = 0; i < 12; i += 1) { pace.came(run, 8); now += gap; }
+              pace.over(run);
+              renditions.push(pace.rendition);
+            }
+          };
+          speak(300, 2); speak(500, 3); speak(300, 3); speak(400); speak(300, 6);
+          performance.now = real;
+          return { renditions, wanted: pace.wanted({ utterance: { options: {} }, secondsToCome: 20 }) };
+        }"""
+    )
+    assert told["renditions"] == [0, 0, 1, 2, 2, 2, 2, 1, 2, 2, 2, 2, 2, 2, 1]
+    assert told["wanted"] == 0, "what is tried is not waited for"

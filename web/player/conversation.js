@@ -65,6 +65,7 @@ export class Conversation {
     this.#outgoing = new Outgoing(
       (message) => this.#connection.send(message),
       (latencyS) => this.timeline?.predictPhase(latencyS),
+      () => this.timeline?.rendition ?? 0,
     );
     this.#connection = this.#connect();
     this.#statsTimer = setInterval(() => this.#sendStats(), STATS_MS);
@@ -96,6 +97,7 @@ export class Conversation {
   /** @type {Transport["setState"]} */
   setState(state) {
     this.#state = state;
+    if (this.timeline) this.timeline.state = state;
     this.#sendState();
   }
 
@@ -219,6 +221,10 @@ export class Conversation {
         const message = `the line is slower than the speech: ${seconds.toFixed(1)} s of it are gathered first`;
         this.#hooks.notice("slow", message, run.utterance.id);
       },
+      rendition: (level, before) => {
+        const how = level > before ? "is slow: pictures of fewer bytes" : "is faster: better pictures";
+        this.#hooks.notice("rendition", `the line ${how} from the next speech on`);
+      },
       late: (run, segments) => {
         this.#quality.add("late_segments", segments);
         this.#hooks.notice("dry", "speech did not come in time; the face waited", run.utterance.id);
@@ -229,6 +235,7 @@ export class Conversation {
         this.#fail(new PlayerError("media", message, { cause: error }));
       },
     });
+    this.timeline.state = this.#state;
     const painted = new Promise((resolve) => {
       this.#video.addEventListener("playing", resolve, { once: true });
     });

@@ -69,6 +69,7 @@ class Latency {
 export class Outgoing {
   #send;
   #predictPhase;
+  #rendition;
   #queueMax = 16; // until the service says
   /** @type {Utterance[]} */ #unfinished = []; // whose end the service has not told
   latency = new Latency();
@@ -77,10 +78,12 @@ export class Outgoing {
 
   /** @param {(message: Bytes | ClientMessage) => boolean} send false when there is no connection
    * @param {(latencyS: number) => number | undefined} predictPhase the idle frame to speak from; undefined without a
-   * timeline */
-  constructor(send, predictPhase) {
+   * timeline
+   * @param {() => number} rendition of the pictures, by the line */
+  constructor(send, predictPhase, rendition) {
     this.#send = send;
     this.#predictPhase = predictPhase;
+    this.#rendition = rendition;
   }
 
   /** @param {Utterance} utterance */
@@ -205,6 +208,7 @@ export class Outgoing {
   #speak(utterance, before) {
     const { text, audio, deltas, voice, speed, language } = utterance.options;
     const { received } = utterance;
+    const rendition = this.#rendition();
     /** @type {ClientMessage} */ const speak = {
       type: "speak",
       id: utterance.wireId,
@@ -213,6 +217,7 @@ export class Outgoing {
       ...(speed && { speed }),
       ...(language && { language }),
       ...(received && { received }),
+      ...(rendition && { rendition }),
       ...this.#phase(utterance, before),
     };
     if (!this.#send(speak)) return false;

@@ -1,4 +1,5 @@
-// How fast speech comes over the line, and how much of it must be in hand before it is played without a pause.
+// How fast speech comes over the line: how much of it must be in hand before it is played without a pause, and in which
+// rendition the next one is asked for.
 
 import { FPS } from "./slots.js";
 /** @import { Run } from "./slots.js" */
@@ -9,6 +10,11 @@ const LEARNING_RATE = 0.5; // from one utterance to the next
 const MARGIN = 1.15; // lines vary
 const HOLD_MAX_S = 12;
 const WORTH_S = 0.4; // what is less is not waited for
+const LOWEST = 2; // rendition
+const SMALLER = 0.55; // the bytes of a rendition, pictures and sound, in those of the one before
+const SLOW = 0.97; // seconds of speech in a second: less is a line that is too slow for the rendition
+const TRIES_AFTER = 3; // utterances that came in time, before the next better one is tried
+const TRIES_AFTER_MAX = 48; // twice as many after each try in vain
 
 export class Pace {
   /** @type {Run | null} */ #run = null;
@@ -17,6 +23,10 @@ export class Pace {
   #frames = 0; // in that time
   #learned = Infinity; // seconds of speech that come in a second; from utterances before
   #now = Infinity; // ... from this one
+  rendition = 0; // 0 = the full one
+  #good = 0; // utterances in a row that came in time
+  #triesAfter = TRIES_AFTER;
+  #tried = false; // the rendition of now, not yet known to come in time
 
   /** So many frames of a run came. @param {Run} run @param {number} nFrames */
   came(run, nFrames) {
@@ -42,6 +52,28 @@ export class Pace {
     const rate = run === this.#run && this.#now < Infinity ? this.#now : this.#learned;
     const lacking = MARGIN * (1 - rate) * run.secondsToCome;
     return lacking > WORTH_S ? Math.min(lacking, HOLD_MAX_S) : 0;
+  }
+
+  /** No more of a run comes: the line was fast enough for it or not. @param {Run} run */
+  over(run) {
+    if (run !== this.#run || this.#now === Infinity) return;
+    const inTime = this.#now >= SLOW;
+    this.#learn();
+    this.#good = inTime ? this.#good + 1 : 0;
+    if (!inTime) {
+      if (this.#tried) this.#triesAfter = Math.min(2 * this.#triesAfter, TRIES_AFTER_MAX);
+      this.#change(Math.min(this.rendition + 1, LOWEST), false);
+    } else if (this.rendition > 0 && this.#good >= this.#triesAfter) {
+      this.#change(this.rendition - 1, true);
+    }
+  }
+
+  /** @param {number} rendition @param {boolean} tried nobody knows whether the line is fast enough for it */
+  #change(rendition, tried) {
+    if (rendition > this.rendition) this.#learned /= SMALLER; // a better one is tried as if the line were fast enough
+    this.rendition = rendition;
+    this.#tried = tried;
+    this.#good = 0;
   }
 
   #learn() {

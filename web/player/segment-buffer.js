@@ -1,6 +1,7 @@
 // Writes segments into the slots of the timeline, and rewrites them: the source buffer and the record of what lies
 // where go together.
 
+import { Gestures } from "./gestures.js";
 import { delayPictures, pictureTimescale } from "./mp4.js";
 import { secondsAt, SEGMENT_FRAMES, slotAt, Slots } from "./slots.js";
 import { SourceBufferQueue } from "./source-buffer-queue.js";
@@ -24,7 +25,8 @@ export class SegmentBuffer {
   #nextLeadS = 0; // from the next silence on
   leadS = 0; // how far the sound lies before its pictures
   #anew = true; // what is written next follows nothing that the browser would know
-  /** @type {number | null} */ jump = null; // the last slot at which the picture jumps, as the loop's next was missing
+  // The last slot at which the picture jumps, as the loop's next was not there.
+  /** @type {number | null} */ jump = null;
 
   /** @param {HTMLVideoElement} video @param {MediaSource} source @param {IdleLoop} idle
    * @param {(error: unknown) => void} fail */
@@ -33,6 +35,7 @@ export class SegmentBuffer {
     this.#idle = idle;
     this.#timescale = pictureTimescale(idle.init);
     this.slots = new Slots(idle.frames);
+    this.gestures = new Gestures(idle);
     /** @returns {[number, number] | null} */
     const evictable = () => {
       const { buffered } = video;
@@ -85,13 +88,14 @@ export class SegmentBuffer {
     let number = this.#idleAt(slot);
     const otherLead = this.#nextLeadS !== this.leadS && slot > 0 && !this.inSpeech;
     let key = this.#anew || otherLead || number === 0 || slot === 0 || this.inSpeech;
-    let bytes = key ? undefined : this.#idle.steady(number);
+    if (key) this.#dropGesture(slot);
+    const gesture = key ? null : this.gestures.next(number);
+    let bytes = key ? undefined : (gesture?.bytes ?? this.#idle.steady(number));
     key ||= !bytes;
     bytes ??= this.#idle.segment(number);
     if (!bytes) {
-      // The first one is there before there is a timeline.
-      [number, key] = [0, true];
-      bytes = /** @type {Bytes} */ (this.#idle.segment(0));
+      [number, key] = [this.#idle.nearest(number), true];
+      bytes = /** @type {Bytes} */ (this.#idle.segment(number));
       this.jump = slot;
     }
     if (otherLead) {
@@ -101,12 +105,26 @@ export class SegmentBuffer {
       this.queue.discontinuity();
     }
     this.#write(bytes, slot, 0);
-    this.slots.put(slot, { run: null, frame: 0, phase: number * SEGMENT_FRAMES, key, again: false });
+    const phase = number * SEGMENT_FRAMES;
+    this.slots.put(slot, { run: null, frame: 0, phase, key, again: false, gesture: gesture?.left ?? 0 });
+  }
+
+  /** What is written next does not go on with a gesture: where one is cut short, the picture jumps.
+   * @param {number} slot */
+  #dropGesture(slot) {
+    this.gestures.drop();
+    if (this.slots.gestureAt(slot)) this.jump = slot;
+  }
+
+  /** The way into the idle loop that will be wanted behind speech whose end is known. */
+  wantIdle() {
+    const slot = this.slots.edge;
+    if (this.slots.at(slot - 1)?.run?.appended) this.#idle.want(this.#idleAt(slot));
   }
 
   /** Has the idle loop load more of itself, from where it goes on. */
   loadIdle() {
-    this.#idle.loadFrom(this.#idleAt(this.slots.edge));
+    this.#idle.loadFrom(this.#idleAt(this.slots.edge), this.gestures.state);
   }
 
   /** The number of the idle segment that belongs into a slot. @param {number} slot */
@@ -117,9 +135,10 @@ export class SegmentBuffer {
   /** The next segment of a run. @param {Run} run @param {Bytes} bytes */
   writeSpeech(run, bytes) {
     const slot = this.slots.edge;
+    this.#dropGesture(slot);
     this.#write(bytes, slot, run.next);
     const [frame, phase] = [run.next, run.grid + run.next];
-    this.slots.put(slot, { run, frame, phase, key: run.isKey(frame), again: false });
+    this.slots.put(slot, { run, frame, phase, key: run.isKey(frame), again: false, gesture: 0 });
     run.next += SEGMENT_FRAMES;
     run.end = slot + 1;
   }
@@ -132,7 +151,7 @@ export class SegmentBuffer {
       if (!bytes) throw new Error(`frame ${frame} of ${run.key} is gone`);
       const slot = this.slots.edge;
       this.#write(bytes, slot, frame);
-      this.slots.put(slot, { run, frame, phase: run.grid + frame, key: frame === from, again: true });
+      this.slots.put(slot, { run, frame, phase: run.grid + frame, key: frame === from, again: true, gesture: 0 });
     }
   }
 

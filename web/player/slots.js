@@ -156,6 +156,13 @@ export class Slots {
     return (this.phaseAt(slot) + picture - slot * SEGMENT_FRAMES) % this.loopFrames;
   }
 
+  /** How many segments of a gesture lie, or will lie, in a slot and behind it. @param {number} slot */
+  gestureAt(slot) {
+    const known = this.#slots.get(slot);
+    if (known) return known.gesture;
+    return Math.max(0, (this.#slots.get(this.edge - 1)?.gesture ?? 0) - (slot - this.edge + 1));
+  }
+
   /** The first slot of [from, to) for which `test` holds, or null.
    * @param {number} from @param {number} to @param {(content: SlotContent) => boolean} test */
   find(from, to, test) {

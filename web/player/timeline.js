@@ -9,7 +9,7 @@ import { FPS, FRAME_MS, pictureAt, pictureFrom, Run, secondsAt, SEGMENT_FRAMES, 
 import { tick } from "./ticker.js";
 import { UnderrunWatch } from "./underrun.js";
 /** @import { IdleLoop } from "./idle-loop.js" */
-/** @import { Bytes, TimelineHooks } from "./types.d.ts" */
+/** @import { Bytes, PersonState, TimelineHooks } from "./types.d.ts" */
 /** @import { Utterance } from "./utterance.js" */
 /** @import { Word } from "../avatar-player.d.ts" */
 
@@ -29,6 +29,8 @@ const SEARCH_SLOTS = 5; // in which the wanted idle frame is looked for
 const END_TOLERANCE_S = 0.005;
 const INTO_RANGE_S = 0.001; // a seek to its very start may fall before it
 const FREE_AHEAD_S = 2; // with so much of its speech in hand, an utterance leaves the line to the idle loop
+const GESTURE_WAIT_SLOTS = 2; // that speech waits for the end of a gesture; over the rest of a longer one it fades in
+const EXPECT_MS = 3_000; // speech that was asked for: until it comes or this is over, no gesture begins
 const BEFORE_JUMP_S = 0.03; // the picture before a jump of the loop is kept, and fades over the one behind it
 
 export class Timeline {
@@ -46,6 +48,8 @@ export class Timeline {
   #evictedAt = 0;
   #frameCallback = 0;
   #closed = false;
+  /** What the face is at while nothing is said. @type {PersonState} */ state = "idle";
+  #expectedUntil = 0; // performance.now()
 
   /** @param {HTMLVideoElement} video @param {MediaSource} source @param {IdleLoop} idle @param {TimelineHooks} hooks */
   constructor(video, source, idle, hooks) {
@@ -72,14 +76,23 @@ export class Timeline {
   /** The idle frame that is on the screen in `latencyS`, when speech is expected: it is to be drawn from there.
    * @param {number} latencyS */
   predictPhase(latencyS) {
+    this.#expectedUntil = performance.now() + EXPECT_MS;
     const picture = Math.max(pictureFrom(this.#seeks.now + latencyS * this.#video.playbackRate), this.#afterSpeech);
-    return this.#slots.idleFrame(picture);
+    const slot = Math.floor(picture / SEGMENT_FRAMES);
+    const gesture = this.#slots.gestureAt(slot);
+    const wait = gesture > 0 && gesture <= GESTURE_WAIT_SLOTS;
+    return this.#slots.idleFrame(wait ? (slot + gesture) * SEGMENT_FRAMES : picture);
   }
 
   /** A run goes on from another session: the same as if it had not changed.
    * @param {string | null} key @param {number} frame the first that comes from there */
   takeOver(key, frame) {
     this.find(key)?.restart(frame);
+  }
+
+  /** Of the pictures that are asked for next: 0 = the full one. */
+  get rendition() {
+    return this.#pace.rendition;
   }
 
   /** A run of fragments begins, or goes on after it was closed.
@@ -121,6 +134,9 @@ export class Timeline {
     if (!run) return;
     run.closed = frames;
     run.final = final;
+    const before = this.rendition;
+    this.#pace.over(run);
+    if (this.rendition !== before) this.#hooks.rendition(this.rendition, before);
     this.#pump();
   }
 
@@ -232,7 +248,8 @@ export class Timeline {
     const over = this.#writeAt(run, bytes, slot);
     const soundS = Math.max(0, this.#segments.leadS - run.silentS);
     if (picture % SEGMENT_FRAMES) {
-      this.#seeks.schedule(slot, picture / FPS, inTime && soundS === 0 ? "in step" : "start", soundS);
+      const still = inTime && soundS === 0 && this.#slots.gestureAt(slot - 1) === 0;
+      this.#seeks.schedule(slot, picture / FPS, still ? "in step" : "start", soundS);
     } else if (over) this.#seekIfDecoded(slot);
   }
 
@@ -302,6 +319,9 @@ export class Timeline {
     this.#fill(now);
     this.#endRuns(now);
     this.#underruns.poll();
+    const calm = this.runs.length > 0 || performance.now() < this.#expectedUntil;
+    this.#segments.gestures.state = calm ? "idle" : this.state;
+    this.#segments.wantIdle();
     const free = this.runs.length === 0 || this.#segments.bufferedAhead(now) > FREE_AHEAD_S;
     if (free && now > 0) this.#segments.loadIdle();
     this.#coverJump(now);

@@ -89,6 +89,8 @@ export interface TimelineHooks {
   underrun(run: Run | null, ms: number): void;
   /** The line is slower than the speech: so many seconds of it are gathered before it is heard, or goes on. */
   holding(run: Run, seconds: number): void;
+  /** What is asked for next is asked for in another rendition than before. */
+  rendition(level: number, before: number): void;
   /** So many segments of idle stood in for speech that was not there. */
   late(run: Run, segments: number): void;
   seeking(why: SeekReason): void;
@@ -105,6 +107,18 @@ export interface SlotContent {
   key: boolean;
   /** It was played before, and is there for the pictures behind it alone: the clock jumps over it. */
   again: boolean;
+  /** How many segments of a gesture it and those after it are; 0: it is of none. */
+  gesture: number;
+}
+
+/** At the beginning of an idle loop's bundle; sizes in bytes. */
+export interface IdleIndex {
+  codecs: string;
+  frames: number;
+  init: number;
+  segments: number[];
+  steady: number[];
+  gestures?: Record<string, { first: number; segments: number[] }[]>;
 }
 
 export type Timer = ReturnType<typeof setTimeout>;
@@ -113,7 +127,7 @@ export type Bytes = Uint8Array<ArrayBuffer>;
 // --- messages to the service -------------------------------------------------------------------------------
 
 export type ClientMessage =
-  | ({ type: "speak"; id: string; text?: string; audio?: true; deltas?: true; phase?: number } & VoiceSettings &
+  | ({ type: "speak"; id: string; text?: string; audio?: true; deltas?: true; phase?: number; rendition?: number } & VoiceSettings &
       TakenOver)
   | ({ type: "text"; id: string; phase?: number } & Piece)
   | { type: "audio_end"; id: string; phase?: number }

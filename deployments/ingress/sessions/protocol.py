@@ -135,6 +135,9 @@ class Speak(ClientMessage):
     voice: str | None = Field(None, description="for this utterance; absent = the session's")
     speed: Speed | None = None
     language: str | None = None
+    rendition: int = Field(
+        0, ge=0, le=2, description="of the pictures: 0 = the full one; 1 and 2 have fewer bytes, for a line that is slower than speech"
+    )
     interrupt: bool = Field(False, description="interrupt all that is queued or playing first, as `interrupt` does")
     received: Received | None = Field(
         None, description="takes over what an earlier session had begun to speak; give it all of its text or sound again"

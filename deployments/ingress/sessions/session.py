@@ -245,7 +245,7 @@ class Session:
         # All that can be said of it now: the text, or the voice for what is still to come.
         most = self._config.speech.max_text_chars
         speech = None if message.text is None else parse_speech(message.text, delivery, most)
-        queued = QueuedUtterance(name, self._n + 1, delivery, speech, queued_at=time.monotonic())
+        queued = QueuedUtterance(name, self._n + 1, delivery, speech, queued_at=time.monotonic(), rendition=message.rendition)
         if message.text is not None:
             quotas.charge("chars", len(message.text))
             queued.chars = (0, len(message.text))
@@ -505,6 +505,7 @@ class Session:
             claimed=run.claimed,
             session=self.id,
             tenant=self.tenant,
+            rendition=queued.rendition,
         )
 
     def _say_started(self, queued: QueuedUtterance, run: Run, head: FragmentHead) -> None:

@@ -20,7 +20,7 @@ class QueuedUtterance:
 
     phase: the idle frame that the client named for the next run, if it did.
     chars: which of all the text that came are those that `take` gave last. received: what the client has of the part that is taken next, from an
-    earlier session. told: `started` was said. sent: its stream, where it will be signed; voice: what spoke it.
+    earlier session. told: `started` was said. sent: its stream, where it will be signed; voice: what spoke it. rendition: as in `VideoRequest`.
     """
 
     id: str
@@ -39,6 +39,7 @@ class QueuedUtterance:
     told: bool = False
     sent: SentStream | None = None
     voice: str = ""
+    rendition: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     captions: UtteranceCaptions = field(default_factory=lambda: UtteranceCaptions())
 

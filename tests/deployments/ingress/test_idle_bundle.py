@@ -19,5 +19,16 @@ def test_the_first_bytes_hold_the_index_and_three_segments(tmp_path: Path) -> No
     index = json.loads(whole[LENGTH.size : LENGTH.size + length])
     begins = LENGTH.size + length + index["init"]
     assert first == begins + index["segments"][0] + sum(index["steady"][:FIRST_SEGMENTS]) < len(whole) / 16
-    assert begins + sum(index["segments"]) + sum(index["steady"]) == len(whole)
+    gestures = [gesture for made in index["gestures"].values() for gesture in made]
+    at = begins + sum(index["segments"]) + sum(index["steady"])
+    assert at + sum(sum(gesture["segments"]) for gesture in gestures) == len(whole)
+    assert set(index["gestures"]) == {"listening", "thinking"}
+    stored = avatar.idle
+    assert stored is not None
+    for state, made in index["gestures"].items():
+        for gesture, kept in zip(made, stored["gestures"][state], strict=True):
+            assert gesture["first"] == kept.first
+            for size, segment in zip(gesture["segments"], kept.segments, strict=True):
+                assert whole[at : at + size] == segment
+                at += size
     assert len(pictures(whole[LENGTH.size + length : begins + index["segments"][0]])) == 8

@@ -184,6 +184,10 @@ def test_init_segments_are_equal_across_encoders_and_name_their_codecs() -> None
     assert names == {f"avc1.{init[avcc + 1 : avcc + 4].hex()}, mp4a.40.2"}
 
 
+def test_headers_are_those_of_every_quantiser() -> None:
+    assert {init_segment(128, 128, CONFIG.model_copy(update={"crf": crf})) for crf in (12, 19, 25, 33)} == {init_segment(128, 128, CONFIG)}
+
+
 def test_colours_survive_and_are_tagged() -> None:
     patches = [(220, 40, 40), (40, 200, 60), (50, 60, 220), (240, 200, 170), (128, 128, 128), (255, 255, 255), (0, 0, 0), (230, 220, 40)]
     rgb = np.zeros((128, 128, 3), np.uint8)

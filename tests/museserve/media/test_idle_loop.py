@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
 
 from museserve.media.encode import FragmentEncoder, init_segment
 from museserve.media.fragments import moved
-from museserve.media.idle_loop import IdleLoop, encode_idle
+from museserve.media.idle_loop import IdleLoop, Lap, encode_idle
 from tests.decoded import pictures
 from tests.museserve.media.clips import CONFIG, SIDE, numbered, placed, watch
 from tests.museserve.media.isobmff import parse_fragments
@@ -121,3 +123,32 @@ def test_the_file_is_the_loop_once_with_tracks_of_equal_length() -> None:
 def test_a_loop_is_a_whole_number_of_segments(n: int) -> None:
     with pytest.raises(ValueError, match="whole number of segments"):
         encode_idle(np.zeros((n, 96, 64), np.uint8), CONFIG)
+
+
+def test_a_gesture_follows_the_loop_and_the_loop_follows_it() -> None:
+    frames = swaying(64)
+    spans = {"listening": ((2, 2), (6, 1)), "thinking": ((1, 3),)}
+    nods = {}
+    for first, n in (span for its in spans.values() for span in its):
+        for number in range(8 * first, 8 * (first + n)):  # by some pixels, and back
+            down = round(4 * np.sin(np.pi * (number - 8 * first + 0.5) / (8 * n)) - 0.4)
+            nods[first, number] = cv2.warpAffine(frames[number], np.array([[1.0, 0, 0], [0, 1, down]]), (128, 192), borderMode=cv2.BORDER_REFLECT)
+
+    def drawn(its: tuple[tuple[int, int], ...], number: int) -> np.ndarray:
+        return next(nods[first, number] for first, n in its if 8 * first <= number < 8 * (first + n))
+
+    loop = encode_idle(frames, CONFIG, laps={state: Lap(its, partial(drawn, its)) for state, its in spans.items()})
+    without = encode_idle(frames, CONFIG)
+    assert (loop.segments, loop.steady, loop.mp4) == (without.segments, without.steady, without.mp4)
+    assert {state: tuple((one.first, len(one.segments)) for one in made) for state, made in loop.gestures.items()} == spans
+    for made in loop.gestures.values():
+        for gesture in made:
+            end = gesture.first + len(gesture.segments)
+            played = [loop.segments[0], *loop.steady[1 : gesture.first], *gesture.segments, *loop.steady[end:]]
+            assert not any(parse_fragments(segment)[0].tracks[0].sync[0] for segment in gesture.segments)
+            seen = pictures(loop.init + b"".join(moved(segment, 8 * i) for i, segment in enumerate(played)))
+            first, last = 8 * gesture.first, 8 * end
+            assert off(seen[first:last], np.stack([nods[gesture.first, number] for number in range(first, last)])) < off(loop.shown, frames) + 0.5, (
+                "the gesture is as good as the loop"
+            )
+            assert off(seen[last:], loop.shown[last:]) < 1.0, "and the loop behind it nearly what it is without"

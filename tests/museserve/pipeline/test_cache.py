@@ -73,6 +73,12 @@ def test_fragments_are_kept_on_the_grid_only(tmp_path: Path) -> None:
     assert kept.keys(REQUEST, SPEAKS, AVATAR, INFO, 3).fragments is None
 
 
+def test_fragments_are_kept_in_the_full_rendition_only_and_their_speech_serves_all(tmp_path: Path) -> None:
+    kept = before(tmp_path)
+    full, less = (kept.keys(REQUEST, SPEAKS, AVATAR, INFO, 8, rendition=rendition) for rendition in (0, 1))
+    assert full.fragments is not None and less.fragments is None and less.speech == full.speech
+
+
 def test_a_cache_can_be_off(tmp_path: Path) -> None:
     assert UtteranceCache.of(AppConfig(cache=CacheConfig(enabled=False, uri=str(tmp_path)))) is None
     assert UtteranceCache.of(AppConfig(cache=CacheConfig(uri=str(tmp_path)))) is not None

@@ -5,13 +5,14 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from configs.models import MuxConfig
 from museserve.errors import AudioError, SpeechEngineError
 from museserve.media.background import Background
-from museserve.media.encode import init_segment
+from museserve.media.encode import RENDITION_STEPS, init_segment
 from museserve.messages import Conditioning, Fragment, RenderedCrops, RenderRequest, SpeechWindow
 from museserve.pipeline.engines import LipSync, Listen
 from museserve.pipeline.speech_buffer import HURRIED_FRAMES
@@ -104,12 +105,20 @@ async def test_the_last_segment_begins_with_what_it_can_of_the_idle_frame_after_
     assert shown[15] == 128 and shown[16] == 128 and shown[23] == 129
 
 
-async def test_speech_is_encoded_as_the_idle_loop_was() -> None:
-    made = utterance(FakeSpeech(0.4), FakeLips(background().box), on=replace(background(), crf=25))
-    size = background().frames.shape[2]
-    expected = init_segment(size, size, CONFIG.media.model_copy(update={"crf": 25}))
-    assert (await film(made))[0].data.startswith(expected)
-    assert expected != init_segment(size, size, CONFIG.media)
+async def test_speech_is_encoded_as_the_idle_loop_was_or_in_a_rendition_of_fewer_bytes_that_fits_it() -> None:
+    scene = cv2.GaussianBlur(np.random.default_rng(1).normal(128, 400, background().frames.shape[1:]), (0, 0), 3).clip(0, 255).astype(np.uint8)
+    noisy = replace(background(), frames=np.stack([np.roll(scene, number, axis=1) for number in range(len(background().frames))]))
+    size = noisy.frames.shape[2]
+    init = init_segment(size, size, CONFIG.media)
+
+    async def bytes_of(crf: int | None, rendition: int) -> int:
+        made = await film(utterance(FakeSpeech(0.4), FakeLips(noisy.box), on=replace(noisy, crf=crf), rendition=rendition))
+        assert made[0].data.startswith(init)
+        return sum(len(fragment.data) for fragment in made)
+
+    full, less, least = [await bytes_of(None, rendition) for rendition in range(3)]
+    assert full > 1.15 * less > 1.15 * 1.1 * least, "a part of it is sound"
+    assert await bytes_of(CONFIG.media.crf + RENDITION_STEPS, 0) == less
 
 
 async def test_words_arrive_and_are_announced_as_complete() -> None:

@@ -18,6 +18,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from museserve.errors import ConfigError, ConflictError, EngineError, UnknownAvatarError
+from museserve.media.idle_loop import Gesture
 from museserve.messages import AvatarRef, Box
 from musetalk.avatars import arrow_file
 from musetalk.avatars.format import EngineParts, PreparedAvatar, StoredIdle, content_version
@@ -25,6 +26,12 @@ from musetalk.avatars.store import AvatarStore
 
 SIZE = 64
 FRAMES = 16
+
+
+GESTURES = {
+    "listening": (Gesture(1, (b"nod", b"s")), Gesture(5, (b"tilts",))),
+    "thinking": (Gesture(2, (b"away", b"", b"back")),),
+}
 
 
 def make(avatar_id="anna", seed=0, **changes):
@@ -44,7 +51,7 @@ def make(avatar_id="anna", seed=0, **changes):
         landmarks=rng.random((478, 3), dtype=np.float32),
         frames=frames,
         engines={"animator": animator, "musetalk": masked},
-        idle=StoredIdle(init=b"init", segments=(b"first", b"second fragment"), steady=(b"goes", b"on"), mp4=b"whole"),
+        idle=StoredIdle(init=b"init", segments=(b"first", b"second fragment"), steady=(b"goes", b"on"), gestures=GESTURES, mp4=b"whole"),
         report={"warnings": [], "iris_px": 73.5},
     )
     return PreparedAvatar(**{**fields, **changes})
@@ -259,6 +266,7 @@ OPENERS = {
     "idle.mp4": lambda avatar: avatar.idle,
     "idle.segments.mp4": lambda avatar: avatar.idle,
     "idle.steady.mp4": lambda avatar: avatar.idle,
+    "idle.gestures.mp4": lambda avatar: avatar.idle,
 }
 
 

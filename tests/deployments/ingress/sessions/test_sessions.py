@@ -35,7 +35,7 @@ def idle(service: Service, live: Live) -> tuple[dict[str, object], bytes, list[b
         parts.append(body[at : at + size])
         at += size
     del parts[2 : 2 + len(index["steady"])]
-    assert at == len(body)
+    assert at + sum(sum(one["segments"]) for made in index["gestures"].values() for one in made) == len(body)
     return index, parts[0], parts[1:]
 
 
