@@ -205,7 +205,12 @@ def test_counters_are_there_before_anything_is_counted(prometheus: Prometheus, d
 
 @pytest.mark.serve
 def test_top_reads_a_prometheus(prometheus: Prometheus) -> None:
-    told = report(top.Prometheus(prometheus.url).read())
+    deadline = time.monotonic() + 30
+    while True:  # Ray tells of a replica some time after it answers
+        told = report(top.Prometheus(prometheus.url).read())
+        if told["deployments"]["LipSync"]["replicas"] == 2 or time.monotonic() > deadline:
+            break
+        time.sleep(1)
     assert told["utterances"]["finished"] >= 2 and told["session_utterances"]["finished"] >= 1
     assert told["first_fragment_ms"]["p95"] > 0 and told["deployments"]["LipSync"]["replicas"] == 2
     with pytest.raises(RequestError, match="nowhere/api/v1/query answered 404"):
