@@ -30,6 +30,7 @@ CLEAR_S = 60.0  # longest wait for all of them to clear the cache
 GIVES_UP_S, GIVES_UP_TRIES = 0.01, 50  # for a request that was cut to end what was made for it
 INFO_S = 5.0  # longest wait for one of them to say what runs
 PREPARE_S = 45.0  # longest wait for another face preparation to begin where one was lost: the only one has to start first
+PREPARE_TRIES = 2  # a picture over which a replica dies every time must not take one after the other
 MADE_ELSEWHERE_S = 0.5  # between two questions whether the lease of one that died has ended
 
 
@@ -130,12 +131,17 @@ class GraphClient:
     ) -> AsyncGenerator[PreparationProgress | AvatarMeta, None]:
         """The steps of an avatar's preparation and, at last, what is known of it.
 
-        When its replica is lost, another one begins anew, and so do the steps.
+        When its replica is lost, another one begins anew, once, and so do the steps.
 
-        Raises BusyError, and as `FacePrep.prepare`.
+        Raises BusyError, EngineError, and as `FacePrep.prepare`.
         """
+        tries = 0
 
         async def ask(within_s: float | None) -> AsyncGenerator[PreparationProgress | AvatarMeta, None]:
+            nonlocal tries
+            tries += 1
+            if tries > PREPARE_TRIES:
+                raise EngineError(f"face preparation was lost {PREPARE_TRIES} times over this portrait or clip; the log has the details")
             end = time.monotonic() + (within_s or 0.0)
             while True:
                 try:

@@ -35,6 +35,7 @@ export class IdleLoop {
   /** @type {number[]} */ #cuts; // where each begins, and the last one ends
   /** @type {(Bytes | undefined)[]} */ #parts;
   /** @type {Map<string, Map<number, number[]>>} state -> first segment -> parts */ #gestures = new Map();
+  /** @type {Set<string>} */ #whole = new Set(); // states of which nothing is missing: that is asked every tick
   #loading = 0; // requests
   #notBefore = 0; // performance.now()
 
@@ -105,7 +106,7 @@ export class IdleLoop {
   /** Loads what is missing next from the nth segment on, unless something is on its way: the loop, gestures of a state,
    * ways into the loop. @param {number} n @param {string} state */
   loadFrom(n, state) {
-    if (this.#loading) return;
+    if (this.#loading || this.#whole.has(state)) return;
     const round = Array.from({ length: this.length }, (_, i) => (n + i) % this.length);
     const gestures = this.#gestures.get(state);
     const wanted = [
@@ -114,7 +115,8 @@ export class IdleLoop {
       ...round.filter((number) => number % WAYS_APART === 0).map((number) => [this.#keyed(number)]),
     ];
     const [first, ...others] = wanted.find((parts) => parts.some((part) => !this.#parts[part])) ?? [];
-    if (first !== undefined) this.#try(first, Math.max(this.#groupEnd(first), first + 1 + others.length));
+    if (first === undefined) this.#whole.add(state);
+    else this.#try(first, Math.max(this.#groupEnd(first), first + 1 + others.length));
   }
 
   /** The nth segment will follow speech: loads it with its key frame, and nothing else. @param {number} n */
