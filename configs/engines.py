@@ -120,7 +120,7 @@ class LipSyncConfig(StrictModel):
 
 
 class MediaConfig(StrictModel):
-    crf: int = Field(19, ge=0, le=40, description="x264's quantiser of every picture; lower is better and larger. A noisy clip gets a higher one")
+    crf: int = Field(20, ge=0, le=40, description="x264's quantiser of every picture; lower is better and larger. A noisy clip gets a higher one")
     preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"] = "ultrafast"
     gestures: float = Field(1.0, ge=0, le=1.5, description="size of what a portrait's face does while it listens or thinks; 0 = nothing")
     audio_bit_rate_bps: int = Field(64_000, ge=16_000, le=320_000)

@@ -44,9 +44,11 @@ WARM_FRAMES = 2 * SEGMENT_FRAMES  # whose sound the AAC encoder hears before the
 COLOR_TAGS = {"colorspace": 6, "color_range": 1, "color_primaries": 1, "color_trc": 13}
 
 KEY_FINER = 3  # steps of the quantiser; 3 steps are a factor of 1.4
-# A little finer where a block is smooth, too: there errors show. Block borders are smoothed from a quantiser of 20 on, where they show on skin; below
-# that it would only change what was already right.
-STEADY = "qcomp=1:ipratio=1.4:aq-mode=1:aq-strength=0.5:no-deblock=0:deblock=-2,-2"
+STEADY = "qcomp=1:ipratio=1.4"
+# Coarse pictures show their blocks on skin: their borders are smoothed, and smooth blocks made a little finer. Fine ones gain nothing from that, at a
+# tenth of the encoder's time each.
+COARSE = 23  # quantiser from which on
+FINE_PARAMS, COARSE_PARAMS = "aq-mode=0:no-deblock=1", "aq-mode=1:aq-strength=0.5:no-deblock=0:deblock=-1,-1"
 # Headers are the same for every quantiser, so that pictures of a lower rendition can follow those of the idle loop.
 SAME_HEADERS = "stitchable=1"
 # The fastest preset has no 4x4 prediction in key frames, no arithmetic coding and whole-pixel motion alone, and no option gives them back: for a head
@@ -236,7 +238,8 @@ def set_up_video(codec: VideoCodecContext, width: int, height: int, config: Medi
     for name, value in COLOR_TAGS.items():
         setattr(codec, name, value)
     # The ratio is that to the pictures before: the first one has none.
-    preset, params = config.preset, f"{STEADY}:{SAME_HEADERS}:zones=0,0,q={max(config.crf - KEY_FINER, 0)}"
+    effort = COARSE_PARAMS if config.crf >= COARSE else FINE_PARAMS
+    preset, params = config.preset, f"{STEADY}:{effort}:{SAME_HEADERS}:zones=0,0,q={max(config.crf - KEY_FINER, 0)}"
     if preset == "ultrafast":
         preset, params = "superfast", f"{params}:{WITHOUT}"
     codec.options = {

@@ -35,7 +35,7 @@ from musetalk.faces.tracking import track_face
 
 logger = logging.getLogger(__name__)
 
-PREPARATION = 4  # of what this file does: raise it with any change to what it stores
+PREPARATION = 5  # of what this file does: raise it with any change to what it stores
 KEPT_LIBRARIES = ("av", "mediapipe", "opencv-python")  # what encoded the idle loop, found the landmarks and cut the square
 ROOM = 0.06  # of the square's side, kept around the face wherever it moves
 TURN = SEGMENT_FRAMES // 2

@@ -27,7 +27,7 @@ from musetalk.faces.quality import GLASSES, FaceReport, assess_portrait
 
 logger = logging.getLogger(__name__)
 
-PREPARATION = 5  # of what this file does: raise it with any change to what it stores
+PREPARATION = 6  # of what this file does: raise it with any change to what it stores
 KEPT_LIBRARIES = ("av", "mediapipe")  # what encoded the idle loop and found the landmarks
 
 

@@ -236,7 +236,7 @@ def test_listing_or_deleting_leaves_avatars_of_another_configuration(museserve, 
     store = AvatarStore(str(tmp_path / "home" / "avatars"))
     versions = [store.resolve(name) for name in BUILTIN]
     other = tmp_path / "other.yaml"
-    other.write_text("mux: {media: {crf: 20}}\n")
+    other.write_text("mux: {media: {crf: 21}}\n")
     assert museserve("avatar", "list", "--config", other, env=env).returncode == 0
     assert_refused(museserve("avatar", "delete", "nobody", "--config", other, env=env), "nobody")
     assert [store.resolve(name) for name in BUILTIN] == versions

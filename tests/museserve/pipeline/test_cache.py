@@ -62,7 +62,7 @@ def test_keys_tell_apart_what_sounds_or_looks_different(tmp_path: Path) -> None:
         kept.keys(REQUEST, SPEAKS, AvatarRef("woman", "2"), INFO, 0),
         kept.keys(REQUEST, SPEAKS, AVATAR, replace(INFO, version="2"), 0),
         kept.keys(REQUEST, SPEAKS, AVATAR, INFO, 8),
-        before(tmp_path, mux={"media": {"crf": 20}}).keys(REQUEST, SPEAKS, AVATAR, INFO, 0),
+        before(tmp_path, mux={"media": {"crf": 21}}).keys(REQUEST, SPEAKS, AVATAR, INFO, 0),
     ):
         assert elsewhere.speech == base.speech and elsewhere.fragments != base.fragments
     assert before(tmp_path, mux={"lead_s": 1.0}, lipsync={"batch": {"wait_s": 0.1}}).keys(REQUEST, SPEAKS, AVATAR, INFO, 0) == base

@@ -74,7 +74,7 @@ def test_the_stored_rig_draws_the_stored_frames(store, prepared):
     assert rig.box == avatar.box("animator") and isinstance(rig.box, Box)
     assert avatar.mask("animator") is None
     errors = np.square(idle_loop(rig).astype(int) - avatar.frames).reshape(IDLE_FRAMES, -1).mean(axis=1)
-    assert 10 * np.log10(255**2 / errors.max()) > 40  # dB, of the worst frame: at this size a photograph is all detail
+    assert 10 * np.log10(255**2 / errors.max()) > 39  # dB, of the worst frame: at this size a photograph is all detail
 
 
 def test_the_idle_loop_plays_and_shows_the_stored_frames(store, prepared):
