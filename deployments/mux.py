@@ -38,12 +38,14 @@ from museserve.messages import (
     RenderedCrops,
     RenderRequest,
     ServiceInfo,
+    SoundPiece,
     SpeechChunk,
     SpeechInfo,
     SpeechRequest,
     SpeechWindow,
     VideoRequest,
 )
+from museserve.pipeline.arriving import Arrivals
 from museserve.pipeline.cache import UtteranceCache
 from museserve.pipeline.engines import LipSync
 from museserve.pipeline.utterance import Timings
@@ -88,6 +90,7 @@ class Mux:
         most = config.deployments.lipsync.max_replicas
         self._admission = Admission(self._engines.post, secrets.token_hex(8), config.capacity, most)
         self._pipeline = VideoPipeline(config, self._engines, store.load, self._executor, cache, observer, self._admission.place)
+        self._arrivals = Arrivals()
         self._live = 0
         self._told = told_by_mux(config.capacity)
 
@@ -109,9 +112,14 @@ class Mux:
 
     async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
         """Fragments as they are made, the first with the init segment and the head. Raises RequestError kinds before the first one."""
-        async with aclosing(self._counted(request.ids, self._pipeline.stream(request))) as fragments:
-            async for fragment in fragments:
-                yield fragment
+        with self._arrivals.of(request.arriving) as chunks:
+            async with aclosing(self._counted(request.ids, self._pipeline.stream(request, chunks))) as fragments:
+                async for fragment in fragments:
+                    yield fragment
+
+    async def feed(self, piece: SoundPiece) -> None:
+        """More sound of a stream that runs on this replica, or is about to; the same piece may come twice. Raises RequestError: none does."""
+        await self._arrivals.add(piece)
 
     async def film(self, request: VideoRequest) -> AsyncGenerator[FilmHead | bytes, None]:
         """A finished mp4 (faststart): what is known of it, then the file in pieces."""
@@ -275,7 +283,7 @@ class MetricsObserver:
         self._metrics.cache.inc(tags={"found": found})
 
     def first_fragment(self, timings: Timings, request: VideoRequest) -> None:
-        source = "text" if request.speech else "audio"
+        source = "text" if request.speech else "pcm" if request.arriving else "audio"
         self._metrics.first_fragment_s.observe(timings.first_ms["first_fragment"] / 1e3, tags={"source": source})
         for stage, ms in timings.first_ms.items():
             self._metrics.stage_ms.observe(ms, tags={"stage": stage})

@@ -4,6 +4,8 @@ Serve's own sends work to a replica that fell silent (a node without its network
 after a minute. Here a caller that misses an answer says so, through `deployments.silence`; the replica is passed over until
 it answers again.
 
+Some calls must reach the replica that another one runs on: the other's first argument has a name in `leads`, theirs has it in `follows`.
+
 Serve pickles this module by value, as a copy: nothing that others share may live in it.
 """
 
@@ -17,6 +19,7 @@ from typing import Any
 from weakref import ref
 
 from ray.serve.config import RequestRouterConfig
+from ray.serve.exceptions import ReplicaUnavailableError
 from ray.serve.request_router import FIFOMixin, PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
 from deployments import silence
@@ -24,6 +27,7 @@ from museserve.runtime.waiting import within
 
 logger = logging.getLogger("ray.serve")
 
+REFUSED_S = 0.02  # until a full replica is asked again
 ASK_EVERY_S = 0.5  # a silent replica is asked whether it is back
 ANSWERS_IN_S = 3.0  # a replica that is there, however busy: to begin anew elsewhere is more work than to wait
 COMPARED = 2  # others that are asked, too, before one is called silent
@@ -43,6 +47,8 @@ class Router(FIFOMixin, RequestRouter):
         self._node, self._local = self_node_id, False
         # id() of a call's first argument: a weak reference to it, and where it went.
         self._sent: dict[int, tuple[Any, RunningReplica]] = {}
+        self._led: dict[str, tuple[Any, RunningReplica]] = {}  # the same of those that others follow, by their name
+        self._awaited: dict[str, asyncio.Event] = {}  # those that have not gone out
         self._silent: dict[ReplicaID, asyncio.Task[None] | None] = {}
         silence.register(self)
 
@@ -64,12 +70,32 @@ class Router(FIFOMixin, RequestRouter):
         return [random.sample(some, min(2, len(some))) for some in (near, heard) if some]
 
     async def _choose_replica_for_request(self, pending_request: PendingRequest, *, is_retry: bool = False) -> RunningReplica:
+        argument = pending_request.args[0] if pending_request.args else None
+        if leader := getattr(argument, "follows", ""):
+            return await self._replica_of(leader, is_retry)
         replica = await super()._choose_replica_for_request(pending_request, is_retry=is_retry)
-        if pending_request.args:
-            argument = pending_request.args[0]
-            key = id(argument)
+        if argument is not None:
+            key, name = id(argument), getattr(argument, "leads", "")
             with suppress(TypeError):  # a text or the like has no weak references
                 self._sent[key] = ref(argument, lambda _: self._sent.pop(key, None)), replica
+                if name:
+                    self._led[name] = ref(argument, lambda _: self._led.pop(name, None)), replica
+                    if name in self._awaited:
+                        self._awaited[name].set()
+        return replica
+
+    async def _replica_of(self, leader: str, is_retry: bool) -> RunningReplica:
+        """Where a call went, also if the replica is draining. Waits until it goes out. Raises ReplicaUnavailableError."""
+        if is_retry:
+            await asyncio.sleep(REFUSED_S)
+        if leader not in self._led:
+            try:
+                await self._awaited.setdefault(leader, asyncio.Event()).wait()
+            finally:
+                self._awaited.pop(leader, None)
+        replica = self._led[leader][1]
+        if is_retry and replica.replica_id not in self.curr_replicas:
+            raise ReplicaUnavailableError(str(replica.replica_id))
         return replica
 
     def sent_to(self, argument: object) -> RunningReplica | None:

@@ -255,8 +255,26 @@ class Box:
 
 
 @dataclass(frozen=True)
+class ArrivingSound:
+    """Speech that is sent while it is made, by calls of their own: samples of 16 bits, mono, at `rate` Hz. name: another one for each stream."""
+
+    name: str
+    rate: int
+
+
+@dataclass(frozen=True)
+class SoundPiece:
+    """Some of it. start: samples before it. pcm: little-endian int16. final: no more comes. follows: the `ArrivingSound` that it belongs to."""
+
+    follows: str
+    start: int
+    pcm: bytes
+    final: bool = False
+
+
+@dataclass(frozen=True)
 class VideoRequest:
-    """One utterance to film, validated. Exactly one of `speech` (text to synthesise) and `audio` (an encoded file's bytes) is set.
+    """One utterance to film, validated. Exactly one of `speech` (text to synthesise), `audio` (an encoded file's bytes) and `arriving` is set.
 
     paced: send at most the configured lead ahead of real time (a live viewer); False = as fast as it goes (a file).
     phase: number of the idle-loop frame on which the utterance starts; `museserve.pipeline.idle_phase` tells which
@@ -277,6 +295,7 @@ class VideoRequest:
     avatar: str
     speech: SpeechRequest | None = None
     audio: bytes | None = None
+    arriving: ArrivingSound | None = None
     paced: bool = True
     phase: int = 0
     keep: bool = False
@@ -291,6 +310,11 @@ class VideoRequest:
     @property
     def ids(self) -> CallIds:
         return CallIds(self.utterance, self.session)
+
+    @property
+    def leads(self) -> str:
+        """What calls that must reach the same replica say in `follows`; empty where there are none."""
+        return "" if self.arriving is None else self.arriving.name
 
 
 CacheHit = Literal["no", "speech", "segments"]  # how much of an utterance came out of the cache

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -14,11 +15,12 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments import logs, quotas, tracing
 from deployments.ingress import patience
+from deployments.ingress.sessions.live_sound import BYTES_A_SAMPLE, SoundPart
 from deployments.metrics import takeovers
 from deployments.remote import answered, pulled, repulled, retried, unwrap
 from deployments.so_far import FilmSoFar
 from museserve.errors import BusyError, ConflictError, EngineError
-from museserve.messages import FilmHead, Fragment, PreparationProgress, ServiceInfo, SpeechRequest, VideoRequest
+from museserve.messages import ArrivingSound, FilmHead, Fragment, PreparationProgress, ServiceInfo, SoundPiece, SpeechRequest, VideoRequest
 from musetalk.avatars.format import AvatarMeta, name_of
 
 logger = logging.getLogger("ray.serve")
@@ -31,6 +33,8 @@ GIVES_UP_S, GIVES_UP_TRIES = 0.01, 50  # for a request that was cut to end what 
 INFO_S = 5.0  # longest wait for one of them to say what runs
 PREPARE_S = 45.0  # longest wait for another face preparation to begin where one was lost: the only one has to start first
 PREPARE_TRIES = 2  # a picture over which a replica dies every time must not take one after the other
+FEED_EVERY_S = 0.04  # between two pieces of a sound: a frame of it
+FEED_S = 10.0  # longest time in which no piece of it reaches its Mux
 MADE_ELSEWHERE_S = 0.5  # between two questions whether the lease of one that died has ended
 
 
@@ -83,8 +87,10 @@ class GraphClient:
         except Exception as error:
             raise unwrap(error) from None
 
-    def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
+    def stream(self, request: VideoRequest, sound: SoundPart | None = None) -> AsyncGenerator[Fragment, None]:
         """When its Mux is lost, another goes on with the first fragment that is missing.
+
+        sound: what is spoken, where the client sends it while it is made.
 
         Raises BusyError, and as `Mux.stream`.
         """
@@ -92,12 +98,34 @@ class GraphClient:
 
         def ask(within_s: float | None) -> AsyncGenerator[Fragment, None]:
             asked = so_far.request()
-            return so_far.rest(pulled(lambda: self._mux_stream.stream.remote(asked), asked, within_s))
+            if sound is None:
+                return so_far.rest(pulled(lambda: self._mux_stream.stream.remote(asked), asked, within_s))
+            asked = replace(asked, arriving=ArrivingSound(secrets.token_hex(8), sound.rate))
+            fragments = pulled(lambda: self._mux_stream.stream.remote(asked), asked, within_s)
+            return so_far.rest(alongside(fragments, self._feed(asked.leads, sound)))
 
         def ask_twice(within_s: float | None) -> AsyncGenerator[Fragment, None]:
             return asked_again(lambda: ask(within_s))
 
         return self._counted(request, self._repulled(ask_twice if request.paced else ask))
+
+    async def _feed(self, stream: str, sound: SoundPart) -> None:
+        """All of a sound to the Mux that runs a stream, as it comes. Raises EngineError: nothing reaches it."""
+        at, final, failing_since = 0, False, 0.0
+        while not final:
+            pcm, final = await sound.after(at)
+            began = time.monotonic()
+            try:
+                await answered(self._mux.feed.remote(SoundPiece(stream, at, pcm, final)))
+            except Exception as error:  # the stream will tell, if its replica was lost
+                failing_since = failing_since or began
+                if time.monotonic() - failing_since > FEED_S:
+                    raise EngineError(f"the sound did not reach what speaks it: {error}") from None
+                final = False
+            else:
+                at, failing_since = at + len(pcm) // BYTES_A_SAMPLE, 0.0
+            if not final:
+                await asyncio.sleep(began + FEED_EVERY_S - time.monotonic())
 
     def film(self, request: VideoRequest) -> AsyncGenerator[FilmHead | bytes, None]:
         """Raises BusyError, and as `Mux.film`."""
@@ -209,6 +237,36 @@ class GraphClient:
             ended = "whole"
         finally:
             logger.info("video: first answer after %.0f ms, %s after %.2f s", first_ms, ended, time.perf_counter() - began)
+
+
+async def alongside(items: AsyncGenerator[T, None], work: Coroutine[Any, Any, None]) -> AsyncGenerator[T, None]:
+    """The items, while `work` is done that they need. What it raises ends them."""
+    working = asyncio.create_task(work)
+    try:
+        async with aclosing(items):
+            while True:
+                item: asyncio.Task[T | None] = asyncio.ensure_future(_next(items))
+                try:
+                    while not item.done():
+                        await asyncio.wait({item} if working.done() else {item, working}, return_when=asyncio.FIRST_COMPLETED)
+                        if working.done():
+                            working.result()
+                    if (found := item.result()) is None:
+                        return
+                finally:
+                    await _ended(item)
+                yield found
+    finally:
+        await _ended(working)
+
+
+async def _next(items: AsyncGenerator[T, None]) -> T | None:
+    return await anext(items, None)
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def asked_again(ask: Callable[[], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:

@@ -69,7 +69,8 @@ class UtterancePlan:
     paced: keep at most `MuxConfig.lead_s` ahead of a viewer who plays in real time. phase: the idle frame that the
     first picture is drawn on.
     max_s: longest speech; longer raises AudioError. first_frame: as in `VideoRequest`. label: is drawn on every picture.
-    recorded: the speech is a recording, so all of it is there. rendition: as in `VideoRequest`.
+    recorded: the speech is a recording, so all of it is there. live: it may come no faster than it is heard, so a whole segment of it is waited
+    for before the first picture. rendition: as in `VideoRequest`.
     """
 
     name: str = ""
@@ -79,6 +80,7 @@ class UtterancePlan:
     first_frame: int = 0
     label: Label | None = None
     recorded: bool = False
+    live: bool = False
     rendition: int = 0
 
 
@@ -222,7 +224,8 @@ class UtterancePipeline:
         while True:
             n = sizes.popleft() if sizes else SEGMENT_FRAMES
             async with self._changed:
-                self._wanted = first + n + self._fade
+                needed = SEGMENT_FRAMES if self._plan.live and first == self._plan.first_frame else n
+                self._wanted = first + needed + self._fade
                 self._changed.notify_all()
                 await self._changed.wait_for(lambda: self._heard >= self._wanted or self._total is not None)
             if self._total is not None and first >= self._total:

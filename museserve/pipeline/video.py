@@ -104,13 +104,15 @@ class VideoPipeline:
         """For the utterances that begin from now on."""
         self._config = config
 
-    async def stream(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
+    async def stream(self, request: VideoRequest, arriving: AsyncIterator[SpeechChunk] | None = None) -> AsyncGenerator[Fragment, None]:
         """Fragments as they are made, the first with the init segment and the head.
+
+        arriving: the speech, where the request says that it is sent by other calls.
 
         Raises:
             RequestError, BusyError: before the first fragment. EngineError: at any time.
         """
-        async with aclosing(self._stream(request)) as fragments:
+        async with aclosing(self._stream(request, arriving=arriving)) as fragments:
             async for fragment in fragments:
                 yield fragment
 
@@ -145,13 +147,15 @@ class VideoPipeline:
         origin = Origin(avatar.ref.id, avatar.ref.version, avatar.uploaded, voice, lipsync.name)
         return FinishedFilm(request, fragments, origin, self._marks)
 
-    async def _stream(self, request: VideoRequest, label: Label | None = None) -> AsyncGenerator[Fragment, None]:
+    async def _stream(
+        self, request: VideoRequest, label: Label | None = None, arriving: AsyncIterator[SpeechChunk] | None = None
+    ) -> AsyncGenerator[Fragment, None]:
         """label: is drawn on every picture."""
         if request.first_frame < 0 or request.first_frame % SEGMENT_FRAMES:
             raise RequestError(f"first_frame must be a multiple of {SEGMENT_FRAMES}, 0 or more, got {request.first_frame}")
         lookup = await self._look_up(request, label)
         if lookup.fragments is None:
-            fragments, place = self._film(request, lookup, label), self._place(request)
+            fragments, place = self._film(request, lookup, label, arriving), self._place(request)
         else:
             fragments, place = self._replay(request, lookup), nullcontext()
         async with place, aclosing(fragments):
@@ -180,11 +184,13 @@ class VideoPipeline:
             self._observer.looked_up(lookup.hit)
         return lookup
 
-    async def _film(self, request: VideoRequest, lookup: _Lookup, label: Label | None) -> AsyncGenerator[Fragment, None]:
+    async def _film(
+        self, request: VideoRequest, lookup: _Lookup, label: Label | None, arriving: AsyncIterator[SpeechChunk] | None
+    ) -> AsyncGenerator[Fragment, None]:
         background = await asyncio.to_thread(lookup.avatar.background, lookup.lipsync.info.name)  # its first use may fetch 100 MB
         utterance = UtterancePipeline(
             background,
-            self._chunks(request, lookup),
+            arriving or self._chunks(request, lookup),
             lookup.lipsync,
             self._config,
             self._executor,
@@ -196,6 +202,7 @@ class VideoPipeline:
                 request.first_frame,
                 label,
                 recorded=request.audio is not None,
+                live=request.arriving is not None,
                 rendition=request.rendition,
             ),
             Timings(lookup.began),

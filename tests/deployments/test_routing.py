@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ray.serve._private.common import DeploymentHandleSource, DeploymentID, RequestMetadata
+from ray.serve.exceptions import ReplicaUnavailableError
 from ray.serve.request_router import PendingRequest, ReplicaID
 
 from deployments import routing, silence
@@ -157,3 +158,33 @@ async def test_nothing_is_kept_of_calls_that_are_over() -> None:
     await send(made, "a text")
     gc.collect()
     assert len(made._sent) == 0
+
+
+@dataclass(frozen=True)
+class Stream:
+    leads: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    follows: str
+
+
+async def test_what_follows_a_call_goes_where_that_went() -> None:
+    made = await router(Replica("a"), Replica("b"), Replica("c"))
+    early = asyncio.create_task(send(made, Piece("s")))
+    await asyncio.sleep(0.05)
+    assert not early.done()  # nobody knows where to
+    stream, other = Stream("s"), Stream("t")
+    led, elsewhere = await send(made, stream), await send(made, other)
+    assert await early == led
+    assert {await send(made, Piece("s")) for _ in range(20)} == {led}
+    assert {await send(made, Piece("t")) for _ in range(20)} == {elsewhere}
+    made.update_replicas([])  # all are draining: the stream goes on, and what belongs to it
+    assert await send(made, Piece("s")) == led
+    with pytest.raises(ReplicaUnavailableError):
+        metadata = RequestMetadata(request_id="r", internal_request_id="i", call_method="feed")
+        await made._choose_replica_for_request(PendingRequest([Piece("s")], {}, metadata), is_retry=True)
+    del stream
+    gc.collect()
+    assert "s" not in made._led and "t" in made._led

@@ -127,6 +127,26 @@ def test_a_killed_replica_costs_no_frame(pairs: Service, deployment: str) -> Non
         viewer.wait().assert_whole()
 
 
+async def test_sound_that_a_client_sends_outlives_its_mux(pairs: Service) -> None:
+    async with httpx.AsyncClient(timeout=60) as client:
+        pcm = (await client.post(f"{pairs.url}/v1/audio/speech", json={"input": LONG, "response_format": "pcm"})).content
+    async with Live(pairs.url) as live:
+        await live.answer("ready")
+        await live.send(type="speak", id="a", pcm=24_000)
+        await live.socket.send(pcm[: len(pcm) // 2])
+        await live.answer("part", "a")
+        busiest(pairs, "Mux").kill()
+        await live.socket.send(pcm[len(pcm) // 2 :])
+        await live.send(type="audio_end", id="a")
+        done = await live.answer("finished", "a", seconds=60)
+        assert done["sound_ms"] == round(len(pcm) / 48) and not live.of("error")
+        frame = 0
+        for came in live.fragments(1):
+            assert came.header is not None and came.header.first_frame == frame
+            frame += came.header.n_frames
+        assert frame == done["frames"]
+
+
 def test_captions_and_finished_films_outlive_their_mux(pairs: Service) -> None:
     with ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(httpx.post, f"{pairs.url}/v1/videos", json={"text": f"{i}. {LONG}", "stream": False}, timeout=90) for i in range(4)]

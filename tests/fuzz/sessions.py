@@ -55,7 +55,7 @@ values: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )
-kinds = st.sampled_from(["start", "resume", "speak", "text", "audio_end", "interrupt", "state", "ping", "ack", "stats", "end!", ""])
+kinds = st.sampled_from(["start", "resume", "speak", "text", "audio_end", "interrupt", "state", "ping", "ack", "played", "stats", "end!", ""])
 
 
 class Wrong(AssertionError):
@@ -170,6 +170,30 @@ class SessionMachine(RuleBasedStateMachine):
             if end:
                 self._ask({"type": "audio_end", "id": name}, "accepted", name)
         return made
+
+    @rule(
+        target=utterances,
+        id=ids,
+        how=deliveries,
+        rate=st.sampled_from([16_000, 24_000, 48_000]),
+        sizes=st.lists(st.integers(0, 30_000), max_size=4),
+        end=st.booleans(),
+    )
+    def speak_sound(self, id: str, how: dict[str, Any], rate: int, sizes: list[int], end: bool) -> Any:
+        name = self._new(id)
+        made = self._announce({"type": "speak", "id": name, "pcm": rate, **how})
+        if made == name:
+            for size in sizes:
+                self._raw(RECORDING[:size])
+            if end:
+                self._ask({"type": "audio_end", "id": name}, "accepted", name)
+        return made
+
+    @rule(name=utterances, frames=st.integers(0, 200))
+    def tell_what_was_played(self, name: str, frames: int) -> None:
+        """Not answered, unless it is more than was sent."""
+        self._send({"type": "played", "id": name, "frames": frames})
+        self._ping()
 
     @rule(name=utterances, delta=texts, flush=st.booleans(), final=st.booleans(), phase=phases)
     def more_text(self, name: str, delta: str, flush: bool, final: bool, phase: int | None) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema, model_validator
 from pydantic.json_schema import models_json_schema
 
+from deployments.ingress.sessions.live_sound import Rate
 from museserve.errors import RequestError
 from museserve.timebase import SEGMENT_FRAMES
 
@@ -98,6 +99,7 @@ class SpokenPart(BaseModel):
     chars: tuple[Count, Count] | None = Field(None, description="[from, to): which characters of all text that came it speaks; none of a recording")
     first_word: Count = Field(description="words of the utterance before it")
     first_cue: Count = Field(description="cues of the utterance before it")
+    sound_ms: Count | None = Field(None, description="where in the sound it begins, of an utterance with `pcm`")
 
     @model_validator(mode="after")
     def _forward(self) -> SpokenPart:
@@ -122,13 +124,16 @@ class Received(BaseModel):
 
 
 class Speak(ClientMessage):
-    """An utterance. Exactly one of `text`, `deltas` and `audio`. Utterances play in the order in which they were announced."""
+    """An utterance. Exactly one of `text`, `deltas`, `audio` and `pcm`. Utterances play in the order in which they were announced."""
 
     type: Literal["speak"] = "speak"
     id: UtteranceId | None = None
     text: Written | None = Field(None, description="all of the text")
     deltas: Literal[True] | None = Field(None, description="the text comes piece by piece in `text` messages")
     audio: Literal[True] | None = Field(None, description="recorded speech comes in binary frames, then `audio_end`: wav, mp3, m4a, ogg, webm, flac")
+    pcm: Rate | None = Field(
+        None, description="speech comes in binary frames while it is made, then `audio_end`: 16-bit little-endian mono samples at so many Hz"
+    )
     phase: Phase | None = Field(
         None, description="the idle frame that the first picture shall be drawn on; ignored when the utterance follows another one directly"
     )
@@ -145,15 +150,21 @@ class Speak(ClientMessage):
 
     @model_validator(mode="after")
     def _one_source(self) -> Speak:
-        given = [name for name in ("text", "deltas", "audio") if getattr(self, name) is not None]
+        given = [name for name in ("text", "deltas", "audio", "pcm") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of text, deltas and audio; got {' and '.join(given) or 'none'}")
+            raise ValueError(f"give exactly one of text, deltas, audio and pcm; got {' and '.join(given) or 'none'}")
         if self.received is not None:
             self._fits(self.received.part)
         return self
 
     def _fits(self, part: SpokenPart) -> None:
         """Raises ValueError when what was received is not of an utterance like this one."""
+        if (part.sound_ms is None) != (self.pcm is None):
+            raise ValueError("received.part has sound_ms where the utterance has pcm, and only there")
+        if self.pcm:
+            if part.chars is not None or part.first_word or part.first_cue:
+                raise ValueError("received.part is of a text, and this is sound")
+            return
         if self.deltas:
             if part.chars is None:
                 raise ValueError("received.part is of a recording, and this is text")
@@ -176,7 +187,7 @@ class Text(ClientMessage):
 
 
 class AudioEnd(ClientMessage):
-    """The recorded speech of an utterance is complete."""
+    """The recorded speech of an utterance, or its sound, is complete."""
 
     type: Literal["audio_end"] = "audio_end"
     id: UtteranceId
@@ -209,6 +220,15 @@ class Ack(ClientMessage):
     seq: int = Field(ge=0)
 
 
+class Played(ClientMessage):
+    """How much of an utterance was shown by now. Not answered. What was said last, `interrupted` tells as a position."""
+
+    type: Literal["played"] = "played"
+    id: UtteranceId
+    frames: Count = Field(description="from its beginning")
+    phase: Phase | None = Field(None, description="where speech shall join if the utterance is waiting for sound; see `waiting`")
+
+
 class Stats(ClientMessage):
     """Quality of experience since the last `stats`; added to the service's metrics. All counts, times in milliseconds."""
 
@@ -230,8 +250,8 @@ class End(ClientMessage):
 
 
 First = Annotated[Start | Resume, Field(discriminator="type")]
-Later = Annotated[Speak | Text | AudioEnd | Interrupt | State | Ping | Ack | Stats | End, Field(discriminator="type")]
-CLIENT_MODELS: tuple[type[ClientMessage], ...] = (Start, Resume, Speak, Text, AudioEnd, Interrupt, State, Ping, Ack, Stats, End)
+Later = Annotated[Speak | Text | AudioEnd | Interrupt | State | Ping | Ack | Played | Stats | End, Field(discriminator="type")]
+CLIENT_MODELS: tuple[type[ClientMessage], ...] = (Start, Resume, Speak, Text, AudioEnd, Interrupt, State, Ping, Ack, Played, Stats, End)
 
 
 class ServerMessage(BaseModel):
@@ -389,13 +409,14 @@ class Words(ServerMessage):
 
 
 class Waiting(ServerMessage):
-    """All text so far is spoken and more was announced: play idle after `frames`, beginning with idle frame `phase`; then `started` comes again."""
+    """All that came is spoken and more was announced: play idle after `frames`, beginning with idle frame `phase`; then `started` comes again."""
 
     type: Literal["waiting"] = "waiting"
     id: str
     n: int
     frames: int
     phase: int
+    sound_ms: int | None = Field(None, description="how much of the sound is spoken, of an utterance with `pcm`")
 
 
 class Delayed(ServerMessage):
@@ -415,6 +436,7 @@ class Finished(ServerMessage):
     n: int
     frames: int
     phase: int = Field(description="the idle frame that follows; a multiple of segment_frames")
+    sound_ms: int | None = Field(None, description="length of the sound, of an utterance with `pcm`")
 
 
 class Manifest(ServerMessage):
@@ -434,6 +456,8 @@ class Interrupted(ServerMessage):
     id: str
     n: int
     frames: int = Field(description="frames that were sent")
+    played_ms: int = Field(description="how far it was played: with `pcm` in the sound that was sent, else in the utterance, as `words` counts")
+    played_told: bool = Field(description="by the last `played`; else as if what was sent had been played at once")
     by: Literal["client", "error", "end"] = "client"
 
 
@@ -443,6 +467,8 @@ class NothingToInterrupt(ServerMessage):
     type: Literal["nothing_to_interrupt"] = "nothing_to_interrupt"
     id: str | None = None
     reason: Literal["finished", "unknown", "nothing_queued"]
+    played_ms: int | None = Field(None, description="of the last that was finished, as in `interrupted`: it may have been playing still")
+    played_told: bool | None = None
 
 
 class Failure(ServerMessage):

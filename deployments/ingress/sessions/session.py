@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import math
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -16,8 +17,9 @@ from typing import Any, Protocol
 from configs.models import AppConfig
 from deployments import quotas
 from deployments.ingress.sessions import protocol as p
+from deployments.ingress.sessions.live_sound import SentSound, SoundPart
 from deployments.ingress.sessions.outbox import Outbox
-from deployments.ingress.sessions.utterance import QueuedUtterance, UtteranceCaptions
+from deployments.ingress.sessions.utterance import QueuedUtterance, Spoken, UtteranceCaptions
 from museserve.errors import (
     AudioError,
     BusyError,
@@ -35,13 +37,10 @@ from museserve.media.provenance import Origin, SentStream, Signer
 from museserve.messages import Delivery, Fragment, FragmentHead, SpeechRequest, VideoRequest
 from museserve.pipeline.idle_phase import grid_of, idle_frame
 from museserve.speech.request import parse_delivery, parse_speech, speech_of
-from museserve.speech.text.clean import Speakable
 from museserve.speech.text.deltas import TextDeltas
 from museserve.timebase import FPS, SEGMENT_FRAMES
 
 logger = logging.getLogger("ray.serve")
-
-Film = Callable[[VideoRequest], AsyncGenerator[Fragment, None]]
 
 START_AHEAD_S = 1.0  # the next utterance is begun when the client has only so much left to play
 WAITING_S = 0.4  # with so little left and nothing to say, the client is told to idle
@@ -54,6 +53,12 @@ class OutOfPlaceError(RequestError):
 
 class QueueFullError(BusyError):
     code = "queue_full"
+
+
+class Film(Protocol):
+    """As `GraphClient.stream`."""
+
+    def __call__(self, request: VideoRequest, sound: SoundPart | None = None) -> AsyncGenerator[Fragment, None]: ...
 
 
 class Observer(Protocol):
@@ -130,6 +135,7 @@ class Session:
         self._queue: list[QueuedUtterance] = []
         self._outcomes: OrderedDict[str, str] = OrderedDict()
         self._n = 0
+        self._last: QueuedUtterance | None = None  # was finished last, and may be playing still
         self._uploading: QueuedUtterance | None = None
         self._refused_upload: str | None = None
         self._phase = 0  # the idle frame that follows what was spoken last
@@ -166,6 +172,8 @@ class Session:
                 case p.Ack():
                     if not self.outbox.acknowledge(message.seq):
                         raise OutOfPlaceError(f"message {message.seq} was acknowledged, but was never sent")
+                case p.Played():
+                    self._note_played(message)
                 case p.Stats():
                     self._observer.quality(message)
                     self.outbox.say(p.Accepted(what="stats"))
@@ -176,24 +184,39 @@ class Session:
         return None
 
     def handle_bytes(self, data: bytes) -> None:
-        """One binary message: a piece of the recording that is being sent."""
+        """One binary message: a piece of the recording or the sound that is being sent."""
         if self._refused_upload is not None:
             return  # the error was told; the rest of it is on its way
         queued = self._uploading
-        if queued is None or queued.audio is None:
-            self._refuse(OutOfPlaceError('a binary message came, but no recording was announced; send {"type":"speak","audio":true} first'), None)
+        if queued is None:
+            message = 'a binary message came, but no recording or sound was announced; send {"type":"speak","audio":true} or "pcm":24000 first'
+            self._refuse(OutOfPlaceError(message), None)
             return
         try:
             quotas.charge("upload_bytes", len(data))
-        except QuotaError as error:
-            self._uploading, self._refused_upload = None, queued.id
-            self._fail(queued, error)
-            return
-        queued.audio += data
-        limit = self._config.sessions.audio_bytes
-        if len(queued.audio) > limit:
-            self._uploading, self._refused_upload = None, queued.id
-            self._fail(queued, PayloadTooLargeError(f"the recording is longer than the {limit:,} bytes accepted"))
+            self._keep(queued, data)
+        except (QuotaError, PayloadTooLargeError, AudioError) as error:
+            self._fail_upload(queued, error)
+
+    def _keep(self, queued: QueuedUtterance, data: bytes) -> None:
+        """Raises PayloadTooLargeError, AudioError."""
+        if queued.sound is not None:
+            queued.sound.add(data)
+            queued.changed.set()
+            size, most_s = queued.sound.bytes, self._config.limits.max_audio_s
+            if queued.sound.seconds > most_s:
+                raise AudioError(f"the sound is longer than {most_s:g} s, the longest accepted")
+        else:
+            assert queued.audio is not None
+            queued.audio += data
+            size = len(queued.audio)
+        if size > (most := self._config.sessions.audio_bytes):
+            raise PayloadTooLargeError(f"the recording is longer than the {most:,} bytes accepted")
+
+    def _fail_upload(self, queued: QueuedUtterance, error: MuseserveError) -> None:
+        """The rest of it is passed over."""
+        self._uploading, self._refused_upload = None, queued.id
+        self._fail(queued, error)
 
     async def aclose(self) -> None:
         """Stop all work."""
@@ -215,14 +238,14 @@ class Session:
         try:
             queued = self._new(message, name)
         except MuseserveError:
-            if message.audio:
+            if message.audio or message.pcm:
                 self._refused_upload = name
             raise
         if message.interrupt:
             self._stop(list(self._queue), "client")
             self._frames_since = 0
         queued.phase = message.phase if not self._queue else None
-        if message.audio:
+        if message.audio or message.pcm:
             self._uploading, self._refused_upload = queued, None
         self._n = queued.n
         self._queue.append(queued)
@@ -239,8 +262,9 @@ class Session:
             raise ConflictError(f"the id {name!r} was used before in this session; choose another, or leave it out")
         if len(self._queue) >= limits.queued_utterances and not message.interrupt:
             raise QueueFullError(f"{len(self._queue)} utterances are queued, the most accepted; wait for one to finish, or interrupt")
-        if message.audio and self._uploading is not None:
-            raise OutOfPlaceError(f"the recording of {self._uploading.id!r} is not complete; send its audio_end first")
+        open_upload = self._uploading if message.audio or message.pcm else None
+        if open_upload is not None and not message.interrupt:
+            raise OutOfPlaceError(f"the recording of {open_upload.id!r} is not complete; send its audio_end first")
         delivery = self._delivery(message)
         # All that can be said of it now: the text, or the voice for what is still to come.
         most = self._config.speech.max_text_chars
@@ -253,6 +277,8 @@ class Session:
             queued.deltas = TextDeltas(most, begin=received.part.chars if (received := message.received) else None)
         elif message.audio:
             queued.audio = bytearray()
+        elif message.pcm:
+            queued.sound = SentSound(message.pcm, skip_ms=(received.part.sound_ms or 0) if (received := message.received) else 0)
         if message.received is not None:
             self._take_over(queued, message.received)
         return queued
@@ -293,11 +319,13 @@ class Session:
         if queued is None or queued.id != message.id:
             raise OutOfPlaceError(f"no recording of {message.id!r} is being sent")
         self._uploading = None
-        if not queued.audio:
+        if not (queued.audio if queued.sound is None else queued.sound.bytes):
             error = AudioError("audio_end came, but no binary message with audio before it")
             self._fail(queued, error)
             return
         queued.audio_complete = True
+        if queued.sound is not None:
+            queued.sound.end()
         self._continued(queued, message.phase)
         self.outbox.say(p.Accepted(what="audio_end", id=queued.id))
 
@@ -319,10 +347,33 @@ class Session:
         if stopped:
             self._stop(stopped, "client")
             return
+        last = self._last if self._last is not None and utterance in (None, self._last.id) and not self._queue else None
+        played = self._played(last) if last is not None else {}
         if not self._queue:
             self._frames_since = 0  # what was sent is not played to its end
         reason = "nothing_queued" if utterance is None else "finished" if utterance in self._outcomes else "unknown"
-        self.outbox.say(p.NothingToInterrupt(id=utterance, reason=reason))
+        self.outbox.say(p.NothingToInterrupt.model_validate({"id": utterance, "reason": reason, **played}))
+
+    def _note_played(self, message: p.Played) -> None:
+        if self._last is not None and self._last.id == message.id:
+            queued = self._last
+        elif message.id in self._outcomes:
+            return
+        else:
+            queued = self._find(message.id)
+        if message.frames > queued.frames:
+            raise OutOfPlaceError(f"{message.frames} frames of {message.id!r} were played, and {queued.frames} were sent")
+        queued.played = message.frames
+        if message.phase is not None and queued.sound is not None and self._queue and queued is self._queue[0]:
+            queued.phase = message.phase
+        self.last_active = time.monotonic()
+
+    def _played(self, queued: QueuedUtterance) -> dict[str, Any]:
+        """How far an utterance was played, as the client told or as it would be."""
+        if queued.played is not None:
+            return {"played_ms": queued.ms_at(queued.played), "played_told": True}
+        left = max(0, math.ceil(self._ahead_s() * FPS)) if queued is self._last or queued is self._queue[0] else 0
+        return {"played_ms": queued.ms_at(max(0, queued.frames - left)), "played_told": False}
 
     def _stop(self, stopped: list[QueuedUtterance], by: str) -> None:
         """Drop utterances and all that is on its way for them. Nothing of them is posted after this."""
@@ -332,11 +383,11 @@ class Session:
         if stopped[0] is self._queue[0] and self._work is not None:
             self._work.cancel()
             self._work = None
-        for queued in stopped:
+        for queued, played in [(queued, self._played(queued)) for queued in stopped]:
             unsent = self.outbox.drop(queued.n)
             frames = queued.frames if unsent is None else unsent
             self._leave(queued, "interrupted")
-            self.outbox.say(p.Interrupted.model_validate({"id": queued.id, "n": queued.n, "frames": frames, "by": by}))
+            self.outbox.say(p.Interrupted.model_validate({"id": queued.id, "n": queued.n, "frames": frames, "by": by, **played}))
         self._frames_since = 0
         self.last_active = time.monotonic()
 
@@ -359,8 +410,12 @@ class Session:
 
     def _fail(self, queued: QueuedUtterance, error: MuseserveError) -> None:
         self._refuse(error, queued.id)
+        played = self._played(queued)
+        if queued is self._queue[0] and self._work is not None:  # else it waits for the rest for ever, and all behind it
+            self._work.cancel()
+            self._work = None
         self._leave(queued, "failed")
-        self.outbox.say(p.Interrupted(id=queued.id, n=queued.n, frames=queued.frames, by="error"))
+        self.outbox.say(p.Interrupted.model_validate({"id": queued.id, "n": queued.n, "frames": queued.frames, "by": "error", **played}))
 
     # --- speaking ----------------------------------------------------------------------------------------------------
 
@@ -388,7 +443,9 @@ class Session:
         while (part := await self._next_part(queued)) is not None:
             await self._run_patiently(queued, part)
         self._leave(queued, "finished")
-        self.outbox.say(p.Finished(id=queued.id, n=queued.n, frames=queued.frames, phase=self._phase))
+        self._last = queued
+        sound_ms = None if queued.sound is None else queued.sound.ms
+        self.outbox.say(p.Finished(id=queued.id, n=queued.n, frames=queued.frames, phase=self._phase, sound_ms=sound_ms))
         if queued.sent is not None and self._signing is not None:
             task = asyncio.create_task(self._sign(queued, queued.sent, self._signing.lips))
             self._signatures.add(task)
@@ -404,7 +461,7 @@ class Session:
         finally:
             sent.close()
 
-    async def _next_part(self, queued: QueuedUtterance) -> SpeechRequest | Speakable | bytes | None:
+    async def _next_part(self, queued: QueuedUtterance) -> Spoken | None:
         """What to speak next; waits for it, and until the client has little left to play."""
         while not queued.done:
             if self._ahead_s() > START_AHEAD_S:
@@ -416,14 +473,17 @@ class Session:
             patience = self._ahead_s() - WAITING_S if begun and not queued.waiting else None
             if patience is not None and patience <= 0:
                 queued.waiting = True
-                self.outbox.say(p.Waiting(id=queued.id, n=queued.n, frames=queued.frames, phase=self._phase))
+                sound_ms = None if queued.sound is None else queued.sound.ms_at(queued.frames)
+                self.outbox.say(p.Waiting(id=queued.id, n=queued.n, frames=queued.frames, phase=self._phase, sound_ms=sound_ms))
                 continue
             await _within(queued.changed.wait(), patience)
         return None
 
-    async def _run_patiently(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes) -> None:
+    async def _run_patiently(self, queued: QueuedUtterance, part: Spoken) -> None:
         """`_run`, tried again while the service is full and nothing of the part has come."""
         run, asked, before = self._run_of(queued), time.monotonic(), queued.frames
+        if isinstance(part, SoundPart):
+            part.first_frame = run.first
         phase = run.phase
         while True:
             try:
@@ -439,22 +499,36 @@ class Session:
                 waited = round((time.monotonic() - asked) * FPS)
                 run = replace(run, phase=(phase + waited) % self._loop_frames)
 
-    async def _run(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes, run: Run) -> None:
+    async def _run(self, queued: QueuedUtterance, part: Spoken, run: Run) -> None:
         """One call to the graph: a run of fragments, or its continuation without a gap."""
         request = self._request(queued, part, run)
         final = False
-        async with aclosing(self._film(request)) as fragments:
-            async for fragment in fragments:
-                final = fragment.final
-                await self.outbox.room()
-                if fragment.head is not None:
-                    self._begin_run(queued, run, fragment)
-                self._say_words(queued, fragment, run.first)
-                if fragment.n_frames:
-                    self._post(queued, fragment, run)
+        sound = part if isinstance(part, SoundPart) else None
+        pausing = asyncio.create_task(self._pause(queued, sound)) if sound is not None else None
+        try:
+            async with aclosing(self._film(request, sound)) as fragments:
+                async for fragment in fragments:
+                    final = fragment.final
+                    await self.outbox.room()
+                    if fragment.head is not None:
+                        self._begin_run(queued, run, fragment, sound)
+                    self._say_words(queued, fragment, run.first)
+                    if fragment.n_frames:
+                        self._post(queued, fragment, run)
+        finally:
+            if pausing is not None:
+                pausing.cancel()
         if not final:
             raise EngineError(f"the utterance broke off after {queued.frames} frames")
         self._phase = idle_frame(run.phase, queued.frames - run.first, self._loop_frames)
+
+    async def _pause(self, queued: QueuedUtterance, part: SoundPart) -> None:
+        """Close a part of a sound when the client sends no more for now, and has little left to play."""
+        assert queued.sound is not None
+        while not part.closed:
+            if (wait_s := max(part.pause_in_s(queued.frames), self._ahead_s() - WAITING_S)) <= 0:
+                queued.sound.pause()
+            await asyncio.sleep(max(wait_s, 0.0))
 
     def _run_of(self, queued: QueuedUtterance) -> Run:
         """Where the part that was taken goes."""
@@ -465,10 +539,14 @@ class Session:
         first = queued.frames
         named = queued.phase if first == 0 or queued.waiting or self._ahead_s() <= 0 else None
         continues = queued.told and not queued.waiting and named is None
+        if named is None:
+            named = self._phase
+            if queued.waiting:  # the client's idle loop has gone on
+                named += max(0, round(-self._ahead_s() * FPS))
         queued.phase, queued.waiting = None, False
-        return Run(first, (self._phase if named is None else named) % self._loop_frames, continues=continues)
+        return Run(first, named % self._loop_frames, continues=continues)
 
-    def _begin_run(self, queued: QueuedUtterance, run: Run, fragment: Fragment) -> None:
+    def _begin_run(self, queued: QueuedUtterance, run: Run, fragment: Fragment, sound: SoundPart | None) -> None:
         head = fragment.head
         assert head is not None
         if not fragment.n_frames:  # all of the part was received: what follows begins where the client says. A voice may be quicker this time
@@ -488,12 +566,13 @@ class Session:
                 chars=queued.chars,
                 first_word=captions.n_words,
                 first_cue=captions.n_cues,
+                sound_ms=None if sound is None else sound.ms_at(run.first),
             )
         )
 
-    def _request(self, queued: QueuedUtterance, part: SpeechRequest | Speakable | bytes, run: Run) -> VideoRequest:
+    def _request(self, queued: QueuedUtterance, part: Spoken, run: Run) -> VideoRequest:
         audio = part if isinstance(part, bytes) else None
-        speech = speech_of(part, queued.delivery) if isinstance(part, str) else None if isinstance(part, bytes) else part
+        speech = speech_of(part, queued.delivery) if isinstance(part, str) else part if isinstance(part, SpeechRequest) else None
         return VideoRequest(
             secrets.token_hex(8),
             self._avatar.id,

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from deployments.ingress.sessions.live_sound import SentSound, SoundPart
 from deployments.ingress.sessions.protocol import CueLines, Received, Words, WordTime
 from museserve.media.captions import Cue, cues
 from museserve.media.provenance import SentStream
 from museserve.messages import Delivery, SpeechRequest, Word
 from museserve.speech.text.clean import Speakable
 from museserve.speech.text.deltas import TextDeltas
-from museserve.timebase import SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME
+from museserve.timebase import FPS, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME
+
+Spoken = SpeechRequest | Speakable | bytes | SoundPart  # in one go: a text, a part of one, a recording, a part of a sound
 
 
 @dataclass
 class QueuedUtterance:
-    """Exactly one of `speech`, `deltas` and `audio` is its source.
+    """Exactly one of `speech`, `deltas`, `audio` and `sound` is its source.
 
     phase: the idle frame that the client named for the next run, if it did.
     chars: which of all the text that came are those that `take` gave last. received: what the client has of the part that is taken next, from an
-    earlier session. told: `started` was said. sent: its stream, where it will be signed; voice: what spoke it. rendition: as in `VideoRequest`.
+    earlier session. told: `started` was said. played: frames that were shown, as the client said last.
+    sent: its stream, where it will be signed; voice: what spoke it. rendition: as in `VideoRequest`.
     """
 
     id: str
@@ -30,6 +34,7 @@ class QueuedUtterance:
     deltas: TextDeltas | None = None
     audio: bytearray | None = None
     audio_complete: bool = False
+    sound: SentSound | None = None
     phase: int | None = None
     queued_at: float = 0.0
     chars: tuple[int, int] | None = None
@@ -37,6 +42,7 @@ class QueuedUtterance:
     frames: int = 0
     waiting: bool = False
     told: bool = False
+    played: int | None = None
     sent: SentStream | None = None
     voice: str = ""
     rendition: int = 0
@@ -48,13 +54,14 @@ class QueuedUtterance:
         """Whether `take` will never give anything more."""
         if self.deltas is not None:
             return self.deltas.done
+        if self.sound is not None:
+            return self.sound.done
         return self.speech is None and self.audio is None
 
-    def take(self) -> SpeechRequest | Speakable | bytes | None:
-        """The next piece to speak in one go: a text, a part of one, or a whole recording.
-
-        None when there is none yet, or no more.
-        """
+    def take(self) -> Spoken | None:
+        """The next piece to speak in one go. None when there is none yet, or no more."""
+        if self.sound is not None:
+            return self.sound.take()
         if self.deltas is not None:
             text = self.deltas.take()
             self.chars = self.deltas.taken
@@ -66,6 +73,10 @@ class QueuedUtterance:
             audio, self.audio = bytes(self.audio), None
             return audio
         return None
+
+    def ms_at(self, frame: int) -> int:
+        """Where a frame is: in the sound, if the client sends that; else in the utterance, as its words count."""
+        return round(frame * 1_000 / FPS) if self.sound is None else self.sound.ms_at(frame)
 
 
 class UtteranceCaptions:

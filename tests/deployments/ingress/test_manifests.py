@@ -17,6 +17,7 @@ from configs.models import AppConfig, ProvenanceConfig
 from deployments.ingress import manifests
 from deployments.ingress.manifests import Manifests
 from deployments.ingress.sessions import protocol as p
+from deployments.ingress.sessions.live_sound import SoundPart
 from deployments.ingress.sessions.session import Session, Signing
 from museserve.errors import EngineError
 from museserve.media.encode import init_segment
@@ -99,7 +100,7 @@ class Films:
     def __init__(self, fragments: list[bytes]) -> None:
         self.fragments = fragments
 
-    async def film(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
+    async def film(self, request: VideoRequest, sound: SoundPart | None = None) -> AsyncGenerator[Fragment, None]:
         total = 8 * len(self.fragments)
         for n, data in enumerate(self.fragments):
             head = FragmentHead("avc1", {}, "fake") if n == 0 else None

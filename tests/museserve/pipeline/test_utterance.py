@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from configs.models import MuxConfig
+from configs.models import MediaConfig, MuxConfig
 from museserve.errors import AudioError, SpeechEngineError
 from museserve.media.background import Background
 from museserve.media.encode import RENDITION_STEPS, init_segment
@@ -23,6 +23,7 @@ from tests import decoded
 from tests.fakes import INFO, FakeLips, FakeSpeech, background
 
 CONFIG = MuxConfig()
+TO_A_LEVEL = MuxConfig(media=MediaConfig(crf=10))  # the encoder shows what is drawn
 
 
 def utterance(
@@ -66,6 +67,17 @@ async def test_every_frame_is_drawn_on_its_own_background_and_sent_once_in_order
     assert abs(int(shown[0][2, 2]) - 130) < 4  # outside the box the background stays
 
 
+@pytest.mark.parametrize(("live", "heard_before"), [(False, 2), (True, SEGMENT_FRAMES)])
+async def test_sound_that_may_come_no_faster_than_it_is_heard_begins_with_a_whole_segment_in_hand(live: bool, heard_before: int) -> None:
+    """Else its player runs dry after two pictures."""
+    lips = FakeLips(background().box)
+    made = utterance(FakeSpeech(1.5, chunk_s=0.04, delay_s=0.01), lips, live=live, paced=True)
+    async for fragment in made.fragments():
+        if fragment.first_frame == 0:
+            assert fragment.n_frames == 2 and heard_before <= len(lips.heard) < heard_before + SEGMENT_FRAMES - 1
+    assert len(lips.heard) == made.total_frames
+
+
 @pytest.mark.parametrize(("plan", "whole_from"), [({}, 56), ({"recorded": True}, 0), ({"recorded": True, "paced": True}, HURRIED_FRAMES)])
 async def test_a_recording_is_heard_in_whole_pieces_and_its_beginning_at_once(plan: dict[str, Any], whole_from: int) -> None:
     lips, seen = FakeLips(background().box), list[tuple[int, bool]]()
@@ -90,7 +102,7 @@ async def test_the_first_picture_keeps_what_it_can_of_the_idle_frame_before_it()
     frames = background().frames.copy()
     frames[5:] = 129  # a level more than frame 4
     lips = FakeLips(background().box, silent=range(40))
-    made = utterance(FakeSpeech(0.6), lips, phase=5, on=replace(background(), frames=frames))
+    made = utterance(FakeSpeech(0.6), lips, config=TO_A_LEVEL, phase=5, on=replace(background(), frames=frames))
     shown = decoded.pictures(b"".join(f.data for f in await film(made)))[:, 2, 2]
     assert shown[0] == 128 and shown[8] == 129
 
@@ -98,7 +110,8 @@ async def test_the_first_picture_keeps_what_it_can_of_the_idle_frame_before_it()
 async def test_the_last_segment_begins_with_what_it_can_of_the_idle_frame_after_it() -> None:
     frames = background().frames.copy()
     frames[16:24] = 129  # a level more than frame 24
-    made = utterance(FakeSpeech(0.6), FakeLips(background().box, silent=range(40)), on=replace(background(), frames=frames))
+    lips = FakeLips(background().box, silent=range(40))
+    made = utterance(FakeSpeech(0.6), lips, config=TO_A_LEVEL, on=replace(background(), frames=frames))
     fragments = await film(made)
     assert sum(f.n_frames for f in fragments) == 24
     shown = decoded.pictures(b"".join(f.data for f in fragments))[:, 2, 2]

@@ -11,6 +11,7 @@ import pytest
 
 from configs.models import AppConfig
 from deployments.ingress.sessions import protocol as p
+from deployments.ingress.sessions.live_sound import SoundPart
 from deployments.ingress.sessions.outbox import Outbox
 from deployments.ingress.sessions.session import Session, SessionAvatar
 from museserve.errors import BusyError
@@ -32,7 +33,7 @@ class Full:
         self.refusals, self.retry_after_s = refusals, retry_after_s
         self.asked: list[VideoRequest] = []
 
-    async def film(self, request: VideoRequest) -> AsyncGenerator[Fragment, None]:
+    async def film(self, request: VideoRequest, sound: SoundPart | None = None) -> AsyncGenerator[Fragment, None]:
         self.asked.append(request)
         if len(self.asked) <= self.refusals:
             error = BusyError("5 streams are live")
