@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from museserve.errors import ImageError
+from musetalk.speech_cues.controls import JAW_MM
 
 Array = NDArray[Any]
 
@@ -31,6 +32,7 @@ INNER_SHARE = 0.75  # a corner lies between the inner and the outer contour's
 MIN_UPPER_LIP_MM, MIN_LOWER_LIP_MM = 4.0, 5.0
 CROWN_MM = 28.0  # landmark 10 is on the forehead; the head goes on
 HEAD_WIDTH, HEAD_HEIGHT = 1.22, 1.12  # of the head's ellipse, against ears, and crown to chin
+USUAL_CHIN_MM, JAW_FURTHER = 46.5, (0.9, 1.15)  # a jaw turns about its joint: a longer one carries its chin further, within these shares
 MIN_EYES, MIN_FACE, MIN_CHIN_MM = 0.03, 0.1, 15.0  # of the picture's side; less is no face that looks at the camera
 
 
@@ -74,6 +76,12 @@ class Anatomy:
     lower_lip: float
     head_center: Array
     head_axes: Array
+
+    @property
+    def jaw_mm(self) -> float:
+        """How far down the control `jaw` = 1 carries this chin."""
+        least, most = JAW_FURTHER
+        return JAW_MM * min(max(self.chin / USUAL_CHIN_MM, least), most)
 
     def to_mm(self, pixels: Array) -> Array:
         """(..., 2) pixel positions -> face frame."""

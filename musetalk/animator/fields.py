@@ -74,14 +74,14 @@ LIP_MOVES = {
     "pucker": (LipMove(-0.30 * JAW_MM, 6.0), LipMove(0.70 * JAW_MM, 9.0)),
 }
 CORNER_MOVES = {
-    "jaw": CornerMove(-1.6, 0.0, 15.0),
+    "jaw": CornerMove(-2.8, 2.4, 15.0),
     "wide": CornerMove(4.2, -0.9, 20.0),
     "round": CornerMove(-6.5, 2.0, 20.0),  # down, because the line of pursed lips is level
 }
 CORNER_REACH_MM = 17.0  # how far into the cheek the corners' motion is felt
 
 # Widths of arcs are in half widths of the mouth, those of the cheeks in half widths of the jaw.
-CORNER = 0.13  # the end of an arc that becomes an acute corner
+CORNER = 0.3  # the end of an arc that becomes an acute corner
 LIP_POWER = 0.75  # of the arc in which the lip line opens
 EDGE_WIDTH, EDGE_POWER, EDGE_REACH_MM = 1.15, 1.3, 6.0  # of the arc in which the red's outer edge moves
 PUCKER_WIDTH, PUCKER_POWER = 0.80, 0.6  # of the opening of a full "oo"
@@ -177,11 +177,11 @@ class FaceFields:
         edge = across * outer * _gauss(beyond, EDGE_REACH_MM) * (-1.0 if upper else 1.0)  # outwards
         opening = self._jaw_opening(x)
         ellipse = _arc(u / PUCKER_WIDTH, PUCKER_POWER) * _corner(u / PUCKER_WIDTH)
-        along = {"lip_close": opening, "seal": self.line.opening(x), "pucker": ellipse}
+        along = {"lip_close": opening, "seal": self.line.opening(x), "pucker": ellipse * (face.jaw_mm / JAW_MM)}
         lateral = np.sign(x) * np.where(u < 1, u, _gauss(np.maximum(ax - half, 0.0), CORNER_REACH_MM))
         lateral *= self._beside(ax)
 
-        fields = {"smile": self._smile(x, v, upper), "jaw": _vertical(JAW_MM * self._jaw(x, contour + v, v, upper))}
+        fields = {"smile": self._smile(x, v, upper), "jaw": _vertical(self.anatomy.jaw_mm * self._jaw(x, contour + v, v, upper))}
         for name, moves in LIP_MOVES.items():
             move = moves[0 if upper else 1]
             down = move.down * along.get(name, profile)
@@ -272,7 +272,7 @@ class FaceFields:
     def _jaw_opening(self, x: Array) -> Array:
         """Gap in mm along the lip line that jaw = 1 makes: the difference of the two layers there."""
         lower, upper = (self._jaw(x, self._contour(x, above), np.zeros_like(x), above) for above in (False, True))
-        opening: Array = JAW_MM * (lower - upper) * (np.abs(x) < self.anatomy.half_width)
+        opening: Array = self.anatomy.jaw_mm * (lower - upper) * (np.abs(x) < self.anatomy.half_width)
         return opening
 
     def _brows(self, points: Array) -> Array:

@@ -32,10 +32,10 @@ ROUND_SHADE = 0.33  # lips that protrude leave the teeth in their shadow
 
 TONGUE_LIFT, TONGUE_LIFT_MM = 0.55, 3.0  # of a raised tip: share of the jaw's way and more
 TONGUE_LIGHT, TONGUE_LIT, TONGUE_GAP_MM = 0.55, 0.45, 9.0  # in a shut mouth, and what is added up to this gap
-UNDER_LIP_MM, UNDER_LIP_SHADE, UNDER_LIP_DEEPER, DEEP_GAP_MM = 3.0, 0.30, 0.22, 5.0  # more in a wide gap
+UNDER_LIP_MM, UNDER_LIP_SHADE, UNDER_LIP_DEEPER, DEEP_GAP_MM = 3.0, 0.42, 0.12, 5.0  # more in a wide gap
 ON_LIP_MM, ON_LIP_SHADE = 1.6, 0.14
-SIDE_SHADE, SIDE_FROM = 0.5, 0.5  # towards the corners, of the half width
-SMALL_LIGHT, SMALL_GAP_MM, SMALL_GAP_FADE_MM = 0.74, 0.3, 3.2  # little light comes through a small gap
+SIDE_SHADE, SIDE_FROM = 0.8, 0.35  # towards the corners, of the half width
+SMALL_LIGHT, SMALL_GAP_MM, SMALL_GAP_FADE_MM = 0.5, 0.3, 3.2  # little light comes through a small gap
 
 _LEVELS = np.arange(256) / 255.0
 _RAMP = smoothstep(_LEVELS)

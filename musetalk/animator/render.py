@@ -25,7 +25,7 @@ from musetalk.animator.mouth import Opening, draw_mouth
 from musetalk.animator.relief import draw_relief
 from musetalk.animator.rig import SKULL_MM, TEXTURE_SCALE, Contours, Rig
 from musetalk.animator.sampling import moved_by, sample, weighted_sum
-from musetalk.speech_cues.controls import BROW_UP, CONTROLS, JAW_MM, LOWER_DROP_MM, N_CONTROLS, UPPER_RAISE_MM
+from musetalk.speech_cues.controls import BROW_UP, CONTROLS, LOWER_DROP_MM, N_CONTROLS, UPPER_RAISE_MM
 
 INVERSE_PASSES = 3
 FULL_PUCKER = 0.75  # rounding at which the opening is a full ellipse
@@ -120,7 +120,7 @@ def fit_row(rig: Rig, row: FloatArray) -> SpeechPose:
     close, smile, rounding = control["lip_close"], control["smile"], control["round"]
     open_jaw, seal, presence = max(jaw - close, 0.0), 0.0, 1.0
     if rig.line.is_open:
-        opening = JAW_MM * open_jaw + LOWER_DROP_MM * drop + UPPER_RAISE_MM * lift
+        opening = rig.anatomy.jaw_mm * open_jaw + LOWER_DROP_MM * drop + UPPER_RAISE_MM * lift
         seal = control["seal"] * (1 - UNSEAL * scalar_smoothstep(opening / UNSEAL_MM))
         jaw, close, open_jaw = OPEN_JAW * jaw, OPEN_JAW * close, OPEN_JAW * open_jaw
         lift, drop = OPEN_RAISE * lift, OPEN_DROP * drop
@@ -136,7 +136,7 @@ def fit_row(rig: Rig, row: FloatArray) -> SpeechPose:
     fitted |= {"lip_close": close, "seal": seal, "pucker": open_jaw * pucker}
     weights = np.array([(control | fitted)[name] for name in SPEECH_FIELDS], np.float32)
     gaze = control["gaze_x"], control["gaze_y"]
-    return SpeechPose(weights, JAW_MM * jaw, control["tongue"], min(max(rounding, 0.0), 1.0), presence, gaze)
+    return SpeechPose(weights, rig.anatomy.jaw_mm * jaw, control["tongue"], min(max(rounding, 0.0), 1.0), presence, gaze)
 
 
 def _draw(rig: Rig, motion: IdleMotion, n: int, row: FloatArray | None) -> ByteArray:

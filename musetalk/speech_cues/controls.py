@@ -7,7 +7,7 @@ degrees (positive = chin down), `RISE` in mm, `GAZE_X` / `GAZE_Y` in mm of iris 
 from __future__ import annotations
 
 CONTROLS = (
-    "jaw",  # 1 = chin down by JAW_MM
+    "jaw",  # 1 = chin down by JAW_MM on a usual face
     "lower_drop",  # lower lip alone, LOWER_DROP_MM
     "upper_raise",  # upper lip alone, UPPER_RAISE_MM
     "wide",  # corners out

@@ -142,10 +142,11 @@ class TestMouth:
 
     def test_the_lips_that_close_a_lowered_jaw_ask_for_no_gap(self, still: Rig) -> None:
         rows = np.zeros((4, N_CONTROLS), np.float32)
-        rows[1:, JAW] = 0.4  # of 15 mm
+        rows[1:, JAW] = 0.4
         rows[2, LIP_CLOSE] = 0.4
         rows[3, UPPER_RAISE] = 1.0  # 3.2 mm
-        np.testing.assert_allclose(intended_gap(still, rows), [0.0, 6.0, 0.0, 9.2], atol=0.4)
+        jaw = 0.4 * still.anatomy.jaw_mm
+        np.testing.assert_allclose(intended_gap(still, rows), [0.0, jaw, 0.0, jaw + 3.2], atol=0.4)
 
     def test_a_smile_with_teeth_has_a_gap_until_it_is_sealed(self) -> None:
         reader = FaceReader()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,24 @@ def test_closing_undoes_the_jaw_between_the_lips(rig: Rig, fields: FaceFields) -
     assert np.abs(closed).max() < 0.05
     chin = np.array([[0.0, rig.anatomy.chin]])
     assert (fields.speech(chin, "lower")[JAW] + fields.speech(chin, "lower")[LIP_CLOSE])[0, 1] > 9  # and the chin stays low
+
+
+def test_a_longer_jaw_opens_further(rig: Rig) -> None:
+    opened = {}
+    for chin in (42.0, 46.5, 52.0, 90.0):
+        face = replace(rig.anatomy, chin=chin)
+        opened[chin] = FaceFields(face, rig.line).speech(np.array([[0.0, chin]]), "lower")[JAW][0, 1]
+        assert opened[chin] == pytest.approx(face.jaw_mm, abs=0.1)
+    assert opened[42.0] < opened[46.5] == pytest.approx(15.0, abs=0.1)
+    assert opened[52.0] > 1.1 * opened[46.5]
+    assert opened[90.0] < 1.2 * opened[46.5]  # landmarks of a beard or a collar
+
+
+def test_corners_go_down_and_in_when_the_jaw_opens(rig: Rig, fields: FaceFields) -> None:
+    corners = lip_points(rig, 0.97, 0.97)[[0, -1]]
+    right, left = fields.speech(corners, "upper")[JAW]
+    assert right[0] > 1.5 and left[0] < -1.5
+    assert 2.0 < right[1] < 0.4 * rig.anatomy.jaw_mm and 2.0 < left[1] < 0.4 * rig.anatomy.jaw_mm
 
 
 def test_upper_lip_and_nose_stay_when_the_jaw_opens(rig: Rig, fields: FaceFields) -> None:

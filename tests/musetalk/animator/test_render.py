@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.lips.picture import without_sway
 from museserve.messages import Box
 from museserve.timebase import IDLE_FRAMES
 from musetalk.animator import render
@@ -78,6 +79,37 @@ def test_open_mouth_shows_an_interior_and_closed_lips_do_not(rig: Rig) -> None:
     for jaw in (0.2, 0.4, 0.6):
         closed = render_crop(rig, 10, row(jaw=jaw, lip_close=jaw))
         assert dark(closed) <= rest * 1.25 + 4, f"jaw {jaw}"
+
+
+def test_little_light_falls_on_teeth_in_the_corners_and_behind_a_slit(rig: Rig) -> None:
+    still = without_sway(rig)
+
+    def lightest(x: slice, **controls: float) -> float:
+        """Luma of what is light between the lips, as a share of the skin's around them."""
+        rest, crop = (i420_planes(render_crop(still, 0, row(**shape))).luma for shape in ({"seal": 1.0}, controls))
+        rows, columns = mouth_window(rig)
+        width = columns.stop - columns.start
+        part = slice(columns.start + int(x.start * width), columns.start + int(x.stop * width))
+        inside = _between_lips(still, part, **controls)
+        assert inside.sum() > 4
+        return float(np.percentile(crop[:, part][inside], 90)) / float(np.median(rest[rows, part]))
+
+    middle, corner = slice(0.4, 0.6), slice(0.1, 0.2)
+    teeth = {"jaw": 0.2, "lower_drop": 0.45, "upper_raise": 0.32}
+    assert lightest(corner, **teeth) < 0.75 * lightest(middle, **teeth)
+    assert lightest(middle, jaw=0.1) < 0.75 * lightest(middle, **teeth)
+
+
+def _between_lips(rig: Rig, columns: slice, **controls: float) -> np.ndarray:
+    """Pixels (h, n) of these columns of the crop's luma that lie between the moved lips."""
+    weights = np.concatenate([rig.motion.weights[0], render.fit_row(rig, row(**controls)).weights])
+    x = np.arange(columns.start, columns.stop)
+    upper, lower = (
+        np.interp(x + rig.box.x, points[:, 0], points[:, 1]) - rig.box.y
+        for points in (render.moved(contour, weights) for contour in (rig.upper_contour, rig.lower_contour))
+    )
+    y = np.arange(rig.box.h)[:, None]
+    return (y > upper) & (y < lower)
 
 
 def test_bilabials_are_shut(rig: Rig) -> None:
