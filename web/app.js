@@ -5,7 +5,7 @@ import { connectAddDialog } from "./page/add-avatar.js";
 import { Details } from "./page/details.js";
 import { el, make } from "./page/dom.js";
 import { FinishView } from "./page/finish-view.js";
-import { Interview } from "./page/interview.js";
+import { Interview } from "./interview.js";
 import { InterviewView } from "./page/interview-view.js";
 import { Interviewers } from "./page/interviewers.js";
 import { QuestionList } from "./page/question-list.js";
@@ -18,7 +18,8 @@ import { notices, Stage } from "./page/stage.js";
 import { language, LANGUAGES, setLanguage, t } from "./page/texts.js";
 import { VoiceLine } from "./page/voice.js";
 import { messageOf } from "./player/errors.js";
-/** @import { Avatar, KeptInterview, Language, TextKey } from "./page/types.d.ts" */
+/** @import { KeptInterview } from "./interview.d.ts" */
+/** @import { Avatar, Language, TextKey } from "./page/types.d.ts" */
 
 const STARTING_MS = 2_000; // until a service that starts is asked again
 

@@ -25,12 +25,15 @@ export type Mode = "stream" | "file";
 export type Token = string | null | (() => string | null | Promise<string | null>);
 
 export interface SpeakOptions {
-  /** Exactly one of `text`, `audio` and `deltas`. */
+  /** Exactly one of `text`, `audio`, `deltas` and `pcm`. */
   text?: string;
   /** Recorded speech: wav, mp3, m4a, ogg, webm or flac. */
   audio?: Blob | ArrayBuffer | Uint8Array;
   /** The text comes piece by piece through `write` and `end` of the utterance. */
   deltas?: true;
+  /** The sound comes piece by piece through `write` and `end` of the utterance, as a realtime model or a voice of your
+   * own makes it: 16-bit mono samples at so many Hz. */
+  pcm?: 16000 | 24000 | 48000;
   /** Names the utterance, `[A-Za-z0-9_.:-]{1,64}`, once in a session; made up when absent. */
   id?: string;
   /** Stop all that is playing or queued first. */
@@ -60,9 +63,9 @@ export interface StartedDetail {
   id: string;
   /** The first speaking picture was painted so long after `speak`. */
   first_frame_ms: number;
-  /** What the cache had: nothing, the speech, or finished segments. "no" in the mode "file". */
   /** What spoke: the name of an engine, such as `hibari`. */
   voice: string;
+  /** What the cache had: nothing, the speech, or finished segments. "no" in the mode "file". */
   cached: "no" | "speech" | "segments";
   /** From the moment the service began to work until each of its stages had its first result; empty in the mode
    * "file". */
@@ -72,6 +75,9 @@ export interface StartedDetail {
 export interface EndedDetail {
   id: string;
   outcome: "finished" | "interrupted" | "failed";
+  /** How much of it was heard, milliseconds: with `pcm` of the sound that was written, else of the utterance, as its
+   * words count. What a language model should take for said. */
+  heard_ms: number;
   /** With the outcome "failed". */
   error?: PlayerError;
 }
@@ -150,11 +156,12 @@ export interface Utterance {
   readonly ended: Promise<EndedDetail>;
   readonly words: readonly Word[];
   readonly cues: readonly Cue[];
-  /** With `deltas`: more text; it may end anywhere, also inside a syllable. */
-  write(delta: string): void;
+  /** With `deltas`: more text; it may end anywhere, also inside a syllable. With `pcm`: more samples, or their bytes in
+   * little-endian order. */
+  write(more: string | Int16Array | Uint8Array | ArrayBuffer): void;
   /** With `deltas`: speak what is there, even in the middle of a sentence. */
   flush(): void;
-  /** With `deltas`: the text is complete. */
+  /** With `deltas` and `pcm`: nothing more comes. */
   end(): void;
   interrupt(): void;
 }
@@ -194,7 +201,7 @@ export interface PlayerEvents {
 }
 
 /**
- * Attributes (properties of the same name reflect them):
+ * Attributes (properties of the same name reflect them; null and undefined take them away):
  *
  * - `src`: address of the service; absent = where the script came from
  * - `avatar`: id, or man / woman; absent = the service's default. A change while connected begins a new session

@@ -81,6 +81,7 @@ export class AvatarPlayer extends WithAttributes {
   }
 
   connectedCallback() {
+    this.takeEarlyProperties();
     this.#showMotion();
     this.#view.name(this.label);
   }
@@ -341,6 +342,7 @@ export class AvatarPlayer extends WithAttributes {
 
   /** @param {Utterance | null} utterance @param {number} ms */
   #follow(utterance, ms) {
+    if (utterance) utterance.heardMs = ms;
     if (!utterance || utterance.done || utterance.state === "queued") {
       this.#captions.show();
       return;
@@ -457,4 +459,7 @@ export class AvatarPlayer extends WithAttributes {
   }
 }
 
-if (!customElements.get("avatar-player")) customElements.define("avatar-player", AvatarPlayer);
+// A server that renders pages has no such elements; a page may have two copies of this.
+if (globalThis.customElements && !customElements.get("avatar-player")) {
+  customElements.define("avatar-player", AvatarPlayer);
+}

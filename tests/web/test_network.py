@@ -11,6 +11,7 @@ from playwright.sync_api import Browser
 from tests.conftest import Service, free_port, start, stop
 from tests.web.line import Line
 from tests.web.player_page import Stage, opened
+from tests.web.test_player import SOUND, WRITE
 
 pytestmark = [pytest.mark.serve, pytest.mark.browser]
 
@@ -31,6 +32,22 @@ def stage(browser: Browser, line: Line) -> Iterator[Stage]:
     stage.unlock()
     yield stage
     stage.close()
+
+
+def test_sound_that_is_written_goes_on_after_the_connection_was_lost(stage: Stage, line: Line) -> None:
+    whole_ms = stage.js(SOUND)
+    stage.js(WRITE, ["a", 0, 0.5])
+    stage.until("said('started').some(({ id }) => id === 'a')")
+    line.cut()
+    stage.js(WRITE, ["a", 0.5, 0.8])  # nobody knows what of it arrived
+    line.mend(keep=False)
+    stage.until("said('ready').length === 2", 60)
+    stage.js(WRITE, ["a", 0.8, -1])
+    stage.until("said('ended').length === 1", 60)
+    (ended,) = stage.said("ended")
+    assert ended["outcome"] == "finished" and ended["heard_ms"] == pytest.approx(whole_ms, abs=1)
+    frames = stage.js("gate.got.filter(({ type }) => type === 'finished').at(-1).frames")
+    assert frames * 40 >= whole_ms and stage.said("error") == [] and stage.ranges() == 1
 
 
 @pytest.mark.parametrize(

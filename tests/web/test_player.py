@@ -310,6 +310,50 @@ def test_text_written_letter_by_letter_is_spoken(stage: Stage) -> None:
     assert stage.js("gate.sent.filter(({ type }) => type === 'text').length") <= 4, "letters travel together"
 
 
+SOUND = """async () => {
+  const body = JSON.stringify({ input: "Tell me about a project that you are proud of, please.", response_format: "pcm" });
+  const headers = { "content-type": "application/json" };
+  const answer = await fetch(new URL("/v1/audio/speech", player.src || location.href), { method: "POST", body, headers });
+  window.sound = new Int16Array(await answer.arrayBuffer());
+  return (1000 * sound.length) / 24_000;
+}"""
+WRITE = """([id, from, to]) => {
+  window.live ??= {};
+  live[id] ??= player.speak({ id, pcm: 24_000 });
+  const until = to < 0 ? sound.length : Math.round(sound.length * to);
+  for (let at = Math.round(sound.length * from); at < until; at += 2_400) live[id].write(sound.subarray(at, Math.min(at + 2_400, until)));
+  if (to < 0) live[id].end();
+}"""
+
+
+def test_sound_is_spoken_while_it_is_written(stage: Stage) -> None:
+    whole_ms = stage.js(SOUND)
+    stage.js(WRITE, ["a", 0, 0.6])
+    wait_until_heard(stage, "a")
+    stage.js(WRITE, ["b", 0, -1])  # behind it
+    stage.js(WRITE, ["a", 0.6, -1])
+    stage.until("said('ended').length === 2")
+    assert [(e["id"], e["outcome"]) for e in stage.said("ended")] == [("a", "finished"), ("b", "finished")]
+    assert [e["heard_ms"] for e in stage.said("ended")] == [pytest.approx(whole_ms, abs=1)] * 2
+    assert stage.said("error") == [] and stage.ranges() == 1
+
+
+def test_a_sound_that_pauses_and_is_interrupted_tells_how_much_of_it_was_heard(stage: Stage) -> None:
+    whole_ms = stage.js(SOUND)
+    stage.js(WRITE, ["a", 0, 0.4])
+    stage.until("gate.got.some(({ type }) => type === 'waiting')")
+    stage.page.wait_for_timeout(1500)
+    stage.js(WRITE, ["a", 0.4, 1])
+    stage.until("gate.got.filter(({ type }) => type === 'started').length === 2")
+    waited, again = stage.js("gate.got.filter(({ type }) => type === 'waiting' || type === 'started').slice(1)")
+    assert again["phase"] != waited["phase"], "the idle loop has gone on"
+    stage.page.wait_for_timeout(700)
+    stage.js("player.interrupt()")
+    (ended,) = stage.said("ended")
+    assert ended["outcome"] == "interrupted" and 0.4 * whole_ms < ended["heard_ms"] < 0.95 * whole_ms
+    assert stage.said("error") == [] and stage.ranges() == 1
+
+
 def test_more_than_the_service_queues_is_held_back(stage: Stage) -> None:
     stage.js("text => { for (let n = 0; n < 60; n += 1) player.speak({ text, id: `many-${n}` }) }", SHORT)
     wait_until_heard(stage, "many-0")
@@ -373,12 +417,12 @@ def test_a_clock_that_is_set_changes_nothing(stage: Stage) -> None:
 
 def test_calls_that_cannot_be_meant_are_refused_at_once(stage: Stage) -> None:
     refused = stage.js(
-        """() => [{}, "", { text: "a", deltas: true }, { text: 7 }, { audio: "x" }, { text: "a", id: "a b" }].map((what) => {
+        """() => [{}, "", { text: "a", deltas: true }, { text: 7 }, { audio: "x" }, { text: "a", id: "a b" }, { pcm: 44_100 }].map((what) => {
           try { player.speak(what); return "taken"; } catch (error) { return error.code + ": " + error.message; }
         })"""
     )
     assert all(words.startswith("bad_call: ") for words in refused)
-    assert "exactly one of text, audio and deltas; got text and deltas" in refused[2]
+    assert "exactly one of text, audio, deltas and pcm; got text and deltas" in refused[2]
     with pytest.raises(Exception, match="a state is one of idle, listening, thinking"):
         stage.js("player.setState('asleep')")
     ended = stage.speak({"text": "Hello.", "voice": "nobody"})

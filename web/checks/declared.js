@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
 
-const MODULES = ["avatar-player", "tts"];
+const MODULES = ["avatar-player", "interview", "tts"];
 const path = (file) => fileURLToPath(new URL(`../${file}`, import.meta.url));
 const files = MODULES.flatMap((name) => [path(`${name}.js`), path(`${name}.d.ts`)]);
 const program = ts.createProgram(files, { allowJs: true, noLib: true, noResolve: true });

@@ -7,8 +7,9 @@ import { request } from "./service.js";
 import { notices } from "./stage.js";
 import { language, t } from "./texts.js";
 import { plainText, webVtt } from "./transcript.js";
-/** @import { Entry, Words } from "./types.d.ts" */
-/** @import { Interview } from "./interview.js" */
+/** @import { Entry } from "../interview.d.ts" */
+/** @import { Words } from "./types.d.ts" */
+/** @import { Interview } from "../interview.js" */
 /** @import { AnswerRecorder } from "./recorder.js" */
 
 /** @type {Record<string, string>} */ const ENDINGS = { "audio/webm": "webm", "audio/mp4": "m4a", "audio/ogg": "ogg" };

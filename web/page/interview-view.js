@@ -2,11 +2,11 @@
 
 import { messageOf } from "../player/errors.js";
 import { announce, clock, el } from "./dom.js";
-import { PACES } from "./interview.js";
+import { PACES } from "../interview.js";
 import { recall, remember } from "./settings.js";
 import { notices } from "./stage.js";
 import { t } from "./texts.js";
-/** @import { Interview } from "./interview.js" */
+/** @import { Interview } from "../interview.js" */
 /** @import { AnswerRecorder } from "./recorder.js" */
 /** @import { AvatarPlayer } from "../avatar-player.d.ts" */
 

@@ -1,7 +1,7 @@
 // The candidate's answers, recorded in this browser: one recording a question, in the memory of the page and nowhere
 // else.
 
-/** @import { InterviewState } from "./types.d.ts" */
+/** @import { InterviewState } from "../interview.d.ts" */
 
 const TYPES = ["audio/webm;codecs=opus", "audio/mp4", "audio/ogg;codecs=opus"]; // the first that the browser writes
 const LEVEL_MS = 50;

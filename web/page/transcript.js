@@ -1,6 +1,7 @@
 // The transcript of an interview as plain text and as WebVTT.
 
-/** @import { Entry, Words } from "./types.d.ts" */
+/** @import { Entry } from "../interview.d.ts" */
+/** @import { Words } from "./types.d.ts" */
 
 const CUE_LEAST_S = 0.5;
 

@@ -32,37 +32,11 @@ export interface PageElements {
 export type Language = "en" | "ko";
 export type TextKey = keyof typeof import("./words-en.js").default;
 
-/** A question of an interview, as it went; seconds since the interview began. */
-export interface Entry {
-  question: string;
-  askedAt: number;
-  /** Null when it was not heard to its end. */
-  heardAt: number | null;
-  doneAt: number | null;
-  /** Seconds of the answer, without those in which the question was asked again. */
-  answered: number;
-  repeats: number;
-  skipped: boolean;
-}
-
-/** An interview that is not over, as a page keeps it while it is loaded again. */
-export interface KeptInterview {
-  questions: string[];
-  index: number;
-  entries: Entry[];
-  seconds: number;
-}
-
 /** What a transcript says beside its entries, in the language of the page. */
 export interface Words extends Record<"title" | "interviewer" | "date" | "skipped", string> {
   answer(time: string): string;
   repeated(n: number): string;
 }
-
-/** What an interview needs of a player. */
-export type Speaker = Pick<AvatarPlayer, "speak" | "interrupt" | "setState" | "prerender">;
-
-export type InterviewState = "paused" | "preparing" | "asking" | "listening" | "trouble" | "done";
 
 export interface Notice {
   key: TextKey;

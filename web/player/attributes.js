@@ -20,10 +20,18 @@ const TEXTS = {
 /** What every utterance takes unless it says otherwise. @param {VoiceSettings} element */
 export const voiceSettingsOf = ({ voice, speed, language }) => ({ voice, speed, language });
 
+/** Null and undefined, which frameworks give for what is absent, leave the default.
+ * @param {HTMLElement} element @param {string} name @param {unknown} value */
+function reflect(element, name, value) {
+  if ((value ?? null) === null) element.removeAttribute(name);
+  else element.setAttribute(name, String(value));
+}
+
+// A server that renders pages has no elements: it imports this all the same.
+const Base = globalThis.HTMLElement ?? class {};
+
 // Their accessors are made below, from the table.
-const WithTexts = /** @type {new () => HTMLElement & typeof TEXTS} */ (
-  /** @type {unknown} */ (class extends HTMLElement {})
-);
+const WithTexts = /** @type {new () => HTMLElement & typeof TEXTS} */ (/** @type {unknown} */ (class extends Base {}));
 
 /** An HTMLElement with the player's attributes. `ORIGIN`: of the service, where `src` names none. */
 export class WithAttributes extends WithTexts {
@@ -35,7 +43,7 @@ export class WithAttributes extends WithTexts {
   }
 
   set speed(speed) {
-    this.setAttribute("speed", String(speed));
+    reflect(this, "speed", speed);
   }
 
   get muted() {
@@ -44,6 +52,17 @@ export class WithAttributes extends WithTexts {
 
   set muted(muted) {
     this.toggleAttribute("muted", Boolean(muted));
+  }
+
+  /** Frameworks may set properties before the element is defined; those then hide the accessors. */
+  takeEarlyProperties() {
+    const early = /** @type {Record<string, unknown>} */ (/** @type {unknown} */ (this));
+    for (const name of [...Object.keys(TEXTS), "speed", "muted", "token"]) {
+      if (!Object.hasOwn(early, name)) continue;
+      const value = early[name];
+      delete early[name];
+      early[name] = value;
+    }
   }
 
   /** An address of the service. @param {string} path */
@@ -71,7 +90,7 @@ for (const [name, otherwise] of Object.entries(TEXTS)) {
     },
     /** @this {HTMLElement} @param {unknown} value */
     set(value) {
-      this.setAttribute(name, String(value));
+      reflect(this, name, value);
     },
   });
 }

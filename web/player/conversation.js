@@ -12,18 +12,30 @@ import { FLAG_ENDS, FLAG_INIT, FLAG_KEY } from "./wire.js";
 /** @import { ReadyDetail } from "../avatar-player.d.ts" */
 /** @import { IdleLoop } from "./idle-loop.js" */
 /** @import { Deferred, Failure, Fragment, Interrupted, Ready, ServerMessage } from "./types.d.ts" */
-/** @import { PersonState, SpokenPart, Started, Transport, TransportOptions, WordsMessage } from "./types.d.ts" */
+/** @import { PersonState, SpokenPart, Started, Transport, TransportOptions, Waiting } from "./types.d.ts" */
+/** @import { WordsMessage } from "./types.d.ts" */
 /** @import { Utterance } from "./utterance.js" */
 
 const STATS_MS = 5_000;
 
 /** @param {SpokenPart} message @returns {SpokenPart} */
-const spokenPart = ({ first_frame, phase, chars, first_word, first_cue }) => ({
+const spokenPart = ({ first_frame, phase, chars, first_word, first_cue, sound_ms }) => ({
   first_frame,
   phase,
   ...(chars && { chars }),
   first_word,
   first_cue,
+  ...(sound_ms !== undefined && { sound_ms }),
+});
+
+/** Of a sound that pauses: what comes next, if another session must go on with it. @param {Waiting} message
+ * @returns {SpokenPart} */
+const nextPart = ({ frames, phase, sound_ms }) => ({
+  first_frame: frames,
+  phase,
+  first_word: 0,
+  first_cue: 0,
+  sound_ms,
 });
 
 /** @implements {Transport} */
@@ -127,7 +139,7 @@ export class Conversation {
           else if (connection !== this.#connection) return; // nobody waits for it any more
           this.#begin(ready, anew, moved).catch((error) => this.#fail(error));
         },
-        caughtUp: () => this.#outgoing.catchUp(),
+        caughtUp: () => this.#catchUp(),
         message: (message) => {
           if (connection === this.#connection) this.#receive(message);
         },
@@ -189,7 +201,7 @@ export class Conversation {
       await this.#show(await loadIdle(new URL(url, this.#base).href, this.#credentials, firstBytes));
     }
     if (anew) {
-      this.#outgoing.catchUp();
+      this.#catchUp();
       this.#sendState();
     }
     const { session, avatar, lips, speech, resumed } = ready;
@@ -203,6 +215,10 @@ export class Conversation {
     this.#lost = false;
     this.#hooks.ready(detail);
     this.#opened.resolve(detail);
+  }
+
+  #catchUp() {
+    for (const { key, frames } of this.#outgoing.catchUp()) this.timeline?.takeOver(key, frames);
   }
 
   /** @param {IdleLoop} idle */
@@ -334,6 +350,7 @@ export class Conversation {
       case "waiting":
         this.#leave();
         utterance.waiting = true;
+        if (message.sound_ms !== undefined) utterance.parts.push(nextPart(message));
         this.timeline?.close(utterance.key, message.frames, false);
         break;
       case "finished":

@@ -4,7 +4,7 @@
 import { asPlayerError, jsonPost, request } from "./errors.js";
 import { deferred } from "./utterance.js";
 /** @import { Cue, ReadyDetail } from "../avatar-player.d.ts" */
-/** @import { Deferred, Transport, TransportOptions } from "./types.d.ts" */
+/** @import { Bytes, Deferred, Transport, TransportOptions } from "./types.d.ts" */
 /** @import { Utterance } from "./utterance.js" */
 
 const VTT_CUE = /^(?:(\d+):)?(\d+):(\d+)[.,](\d{3})\s+-->\s+(?:(\d+):)?(\d+):(\d+)[.,](\d{3})/;
@@ -108,7 +108,8 @@ export class Files {
   async #next() {
     await this.opened.catch(() => {});
     const [utterance] = this.#queue;
-    if (this.#current || !utterance || (utterance.options.deltas && !utterance.complete)) return;
+    if (this.#current || !utterance) return;
+    if (!utterance.complete && (utterance.options.deltas || utterance.options.pcm)) return;
     this.#queue.shift();
     const abort = new AbortController();
     const current = (this.#current = { utterance, abort });
@@ -145,8 +146,8 @@ export class Files {
   }
 
   /** @param {Utterance} utterance */
-  #postOf({ text, options }) {
-    const { audio } = options;
+  #postOf({ text, options, sound }) {
+    const audio = options.pcm ? wav(sound, options.pcm) : options.audio;
     /** @type {Record<string, string | number | boolean>} */ const fields = { avatar: this.#avatar, stream: false };
     for (const name of /** @type {const} */ (["voice", "speed", "language"])) {
       const value = options[name] ?? this.#start[name];
@@ -172,6 +173,18 @@ export class Files {
     const speaking = this.#current?.utterance.state === "speaking" ? this.#current.utterance : null;
     this.#hooks.tick(speaking, this.#video.currentTime * 1000);
   }
+}
+
+/** A file of 16-bit mono samples. @param {Bytes[]} sound @param {number} rate */
+function wav(sound, rate) {
+  const bytes = sound.reduce((sum, { length }) => sum + length, 0);
+  const head = new DataView(new ArrayBuffer(44));
+  const letters = [..."RIFF....WAVEfmt ................data"].map((letter) => letter.charCodeAt(0));
+  for (const [at, letter] of letters.entries()) head.setUint8(at, letter);
+  const numbers = { 4: 36 + bytes, 16: 16, 24: rate, 28: 2 * rate, 40: bytes };
+  for (const [at, number] of Object.entries(numbers)) head.setUint32(Number(at), number, true);
+  for (const [at, number] of Object.entries({ 20: 1, 22: 1, 32: 2, 34: 16 })) head.setUint16(Number(at), number, true);
+  return new Blob([head, .../** @type {BlobPart[]} */ (sound)]);
 }
 
 /** The cues of a WebVTT file. @param {string} source */

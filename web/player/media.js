@@ -2,14 +2,14 @@
 
 /** @typedef {typeof MediaSource} MediaSourceClass */
 
-const { ManagedMediaSource: managed } = /** @type {{ ManagedMediaSource?: MediaSourceClass }} */ (self);
+const { ManagedMediaSource: managed } = /** @type {{ ManagedMediaSource?: MediaSourceClass }} */ (globalThis);
 
 /** So far no other engine has this interface. */
-export const WEBKIT = "ManagedMediaSource" in self;
+export const WEBKIT = "ManagedMediaSource" in globalThis;
 
 /** The media source of this browser, or null: then only finished videos play. @returns {MediaSourceClass | null} */
 export function mediaSourceClass() {
-  return managed ?? self.MediaSource ?? null;
+  return managed ?? globalThis.MediaSource ?? null;
 }
 
 /** @param {string} codecs */

@@ -31,6 +31,10 @@ function joined(pieces) {
   return fewer;
 }
 
+/** Its sound goes out in binary messages, which belong to the one that was announced last.
+ * @param {Utterance} utterance */
+const isUpload = ({ options }) => Boolean(options.audio || options.pcm);
+
 /** How long until speech is there, seconds: expected, and learned. Speech that comes late makes the picture jump,
  * speech that comes early waits. */
 class Latency {
@@ -94,6 +98,10 @@ export class Outgoing {
 
   /** @param {Utterance} utterance @param {Piece} piece */
   write(utterance, piece) {
+    if (utterance.options.pcm) {
+      this.#sendSound(utterance);
+      return;
+    }
     append(utterance.pieces, piece, utterance.pieces.length > utterance.sentPieces);
     if (piece.flush || piece.final) this.#sendPieces(utterance);
     else this.#timer ??= setTimeout(() => this.#sendAllPieces(), DELTA_MS);
@@ -116,6 +124,7 @@ export class Outgoing {
     this.#unfinished = this.#unfinished.filter(({ cancelled, whole }) => !cancelled && !(whole && goOn));
     for (const utterance of this.#unfinished) {
       Object.assign(utterance, { number: null, announced: false, waiting: false, sentPieces: 0, acceptedPieces: 0 });
+      Object.assign(utterance, { sentSound: 0, uploaded: false });
       utterance.pieces = joined(utterance.pieces);
       if (!goOn) utterance.forgetReceived();
     }
@@ -139,19 +148,23 @@ export class Outgoing {
     this.#held = true;
   }
 
-  /** Connected, and all that was missed is there: what the service did not get is sent again. */
+  /** Connected, and all that was missed is there: what the service did not get is sent again. Returns those that it is
+   * asked to go on with in another utterance. */
   catchUp() {
     this.#held = false;
+    /** @type {Utterance[]} */ const again = [];
     for (const utterance of [...this.#unfinished]) {
       if (utterance.cancelled) this.#send({ type: "interrupt", id: utterance.wireId });
       else if (utterance.announced && utterance.number === null) utterance.announced = false;
-      else if (utterance.options.audio && utterance.announced && utterance.acceptedPieces === 0) {
+      else if (isUpload(utterance) && utterance.announced && utterance.acceptedPieces === 0) {
         this.#uploadAgain(utterance);
+        again.push(utterance);
       }
       utterance.sentPieces = utterance.acceptedPieces;
     }
     this.#announce();
     this.#sendAllPieces();
+    return again;
   }
 
   /** Half a recording may have arrived, and nobody knows which half. @param {Utterance} utterance */
@@ -160,8 +173,7 @@ export class Outgoing {
     utterance.tries += 1;
     const suffix = `.${utterance.tries}`;
     utterance.wireId = utterance.id.slice(0, ID_MAX - suffix.length) + suffix;
-    utterance.announced = false;
-    utterance.number = null;
+    Object.assign(utterance, { announced: false, number: null, sentSound: 0, uploaded: false });
   }
 
   close() {
@@ -200,19 +212,20 @@ export class Outgoing {
     let before = 0;
     for (const utterance of [...this.#unfinished]) {
       if (!utterance.announced && before < this.#queueMax && !this.#speak(utterance, before)) return;
+      if (isUpload(utterance) && !utterance.uploaded && !utterance.cancelled) return; // one at a time, and in order
       before += 1;
     }
   }
 
   /** @param {Utterance} utterance @param {number} before so many stand before it */
   #speak(utterance, before) {
-    const { text, audio, deltas, voice, speed, language } = utterance.options;
+    const { text, audio, deltas, pcm, voice, speed, language } = utterance.options;
     const { received } = utterance;
     const rendition = this.#rendition();
     /** @type {ClientMessage} */ const speak = {
       type: "speak",
       id: utterance.wireId,
-      ...(text !== undefined ? { text } : audio ? { audio: /** @type {const} */ (true) } : { deltas }),
+      ...(text !== undefined ? { text } : audio ? { audio: /** @type {const} */ (true) } : pcm ? { pcm } : { deltas }),
       ...(voice && { voice }),
       ...(speed && { speed }),
       ...(language && { language }),
@@ -225,6 +238,7 @@ export class Outgoing {
     // Behind another one it is the other that takes the time.
     utterance.sentAt = before === 0 ? performance.now() : null;
     if (audio) this.#upload(utterance, audio);
+    else if (pcm) this.#sendSound(utterance);
     else this.#sendPieces(utterance);
     return true;
   }
@@ -240,15 +254,39 @@ export class Outgoing {
   async #upload(utterance, audio) {
     const { wireId } = utterance;
     const bytes = new Uint8Array(await new Blob([/** @type {BlobPart} */ (audio)]).arrayBuffer());
-    if (utterance.wireId !== wireId || utterance.done) return;
+    if (utterance.wireId !== wireId || !utterance.announced || utterance.done) return;
     for (let at = 0; at < bytes.length; at += AUDIO_PIECE_BYTES) this.#send(bytes.subarray(at, at + AUDIO_PIECE_BYTES));
-    this.#send({ type: "audio_end", id: wireId, ...this.#phase(utterance, this.#unfinished.indexOf(utterance)) });
+    this.#endUpload(utterance);
+  }
+
+  /** @param {Utterance} utterance */
+  #endUpload(utterance) {
+    const phase = this.#phase(utterance, this.#unfinished.indexOf(utterance));
+    utterance.uploaded = this.#send({ type: "audio_end", id: utterance.wireId, ...phase });
+    if (utterance.uploaded) this.#announce();
+  }
+
+  /** What there is of it, as it comes. @param {Utterance} utterance */
+  #sendSound(utterance) {
+    const { sound, wireId: id, frames } = utterance;
+    if (this.#held || !utterance.announced || utterance.uploaded || utterance.done) return;
+    if (utterance.waiting && utterance.sentSound < sound.length && this.#unfinished[0] === utterance) {
+      this.#send({ type: "played", id, frames, ...this.#phase(utterance, 0) });
+    }
+    while (utterance.sentSound < sound.length) {
+      if (!this.#send(sound[utterance.sentSound])) return;
+      utterance.sentSound += 1;
+    }
+    if (utterance.complete) this.#endUpload(utterance);
   }
 
   #sendAllPieces() {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    for (const utterance of this.#unfinished) this.#sendPieces(utterance);
+    for (const utterance of [...this.#unfinished]) {
+      if (utterance.options.pcm) this.#sendSound(utterance);
+      else this.#sendPieces(utterance);
+    }
   }
 
   /** @param {Utterance} utterance */

@@ -16,6 +16,9 @@ const SLOW = 0.97; // seconds of speech in a second: less is a line that is too 
 const TRIES_AFTER = 3; // utterances that came in time, before the next better one is tried
 const TRIES_AFTER_MAX = 48; // twice as many after each try in vain
 
+/** Its pace is that of what is written or said, not the line's. @param {Run} run */
+const comesAsItIsMade = ({ utterance: { options } }) => Boolean(options.deltas || options.pcm);
+
 export class Pace {
   /** @type {Run | null} */ #run = null;
   #last = 0; // performance.now() of what came last
@@ -30,7 +33,7 @@ export class Pace {
 
   /** So many frames of a run came. @param {Run} run @param {number} nFrames */
   came(run, nFrames) {
-    if (run.utterance.options.deltas) return; // it comes as it is written
+    if (comesAsItIsMade(run)) return;
     const at = performance.now();
     if (run !== this.#run) {
       this.#learn();
@@ -48,7 +51,7 @@ export class Pace {
   /** Seconds that must be in hand for the rest of a run to be heard without a pause; 0 where the line is fast enough.
    * @param {Run} run */
   wanted(run) {
-    if (run.utterance.options.deltas) return 0;
+    if (comesAsItIsMade(run)) return 0;
     const rate = run === this.#run && this.#now < Infinity ? this.#now : this.#learned;
     const lacking = MARGIN * (1 - rate) * run.secondsToCome;
     return lacking > WORTH_S ? Math.min(lacking, HOLD_MAX_S) : 0;

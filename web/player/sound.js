@@ -10,12 +10,13 @@ const RESUME_MS = 500; // a context that is not allowed stays silent about it
 // Safari plays a media source past the AudioContext that its element is routed to, and on iPhones such a context
 // obeys the ringer switch: there the volume silences, where it can be set, else `muted`, after which some players of
 // media need a second to find their way back.
-const graphWorks = "AudioContext" in self && !WEBKIT;
-const volumeWorks = (() => {
+const graphWorks = "AudioContext" in globalThis && !WEBKIT;
+
+function volumeWorks() {
   const video = document.createElement("video");
   video.volume = 0;
   return video.volume === 0;
-})();
+}
 
 export class Sound {
   #video;
@@ -24,6 +25,7 @@ export class Sound {
   #enabled = true;
   #silenced = false;
   #unlocking = false;
+  #volumeWorks = volumeWorks();
 
   /** True once sound is allowed. */
   unlocked = false;
@@ -131,8 +133,8 @@ export class Sound {
 
   #apply() {
     const silenced = this.#silenced && !this.#gain;
-    if (volumeWorks) this.#video.volume = silenced ? 0 : 1;
-    this.#video.muted = !this.unlocked || !this.#enabled || (silenced && !volumeWorks);
+    if (this.#volumeWorks) this.#video.volume = silenced ? 0 : 1;
+    this.#video.muted = !this.unlocked || !this.#enabled || (silenced && !this.#volumeWorks);
   }
 }
 

@@ -2,9 +2,9 @@
 
 const WORKER = new URL("./tick-worker.js", import.meta.url);
 
-function makeWorker() {
-  if (WORKER.origin === location.origin) return new Worker(WORKER);
-  // A worker must come from the page's own origin.
+const ofFile = () => new Worker(WORKER);
+
+function ofBlob() {
   const source = "onmessage=({data})=>setInterval(()=>postMessage(0),data)";
   const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
   const worker = new Worker(url);
@@ -15,23 +15,33 @@ function makeWorker() {
 /** Calls `call` every so many milliseconds until the returned function is called.
  * @param {() => void} call @param {number} everyMs */
 export function tick(call, everyMs) {
+  // A worker must come from the page's own origin, bundlers may leave its file behind, and a content security policy
+  // may forbid blobs. Without a worker the timeline keeps more in hand when hidden.
+  const ways = WORKER.origin === location.origin ? [ofFile, ofBlob] : [ofBlob];
   /** @type {Worker | null} */ let worker = null;
   /** @type {ReturnType<typeof setInterval> | undefined} */ let timer;
-  // A content security policy may forbid workers; the timeline then keeps more in hand when hidden.
-  const plain = () => {
+  let stopped = false;
+  const begin = () => {
     worker?.terminate();
     worker = null;
-    timer ??= setInterval(call, everyMs);
+    if (stopped) return;
+    const make = ways.shift();
+    if (!make) {
+      timer ??= setInterval(call, everyMs);
+      return;
+    }
+    try {
+      worker = make();
+      worker.onmessage = call;
+      worker.onerror = begin;
+      worker.postMessage(everyMs);
+    } catch {
+      begin();
+    }
   };
-  try {
-    worker = makeWorker();
-    worker.onmessage = call;
-    worker.onerror = plain;
-    worker.postMessage(everyMs);
-  } catch {
-    plain();
-  }
+  begin();
   return () => {
+    stopped = true;
     worker?.terminate();
     clearInterval(timer);
   };

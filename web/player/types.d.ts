@@ -127,10 +127,11 @@ export type Bytes = Uint8Array<ArrayBuffer>;
 // --- messages to the service -------------------------------------------------------------------------------
 
 export type ClientMessage =
-  | ({ type: "speak"; id: string; text?: string; audio?: true; deltas?: true; phase?: number; rendition?: number } & VoiceSettings &
+  | ({ type: "speak"; id: string; text?: string; audio?: true; deltas?: true; pcm?: number; phase?: number; rendition?: number } & VoiceSettings &
       TakenOver)
   | ({ type: "text"; id: string; phase?: number } & Piece)
   | { type: "audio_end"; id: string; phase?: number }
+  | { type: "played"; id: string; frames: number; phase?: number }
   | { type: "interrupt"; id: string }
   | { type: "state"; state: "listening" | "thinking" }
   | { type: "ping" }
@@ -149,6 +150,7 @@ export interface SpokenPart {
   chars?: [number, number];
   first_word: number;
   first_cue: number;
+  sound_ms?: number;
 }
 
 export type Counter = keyof AvatarPlayer["counters"];
@@ -200,7 +202,8 @@ export type ServerMessage =
   | ({ type: "part" } & SpokenPart & OfUtterance)
   | WordsMessage
   | ({ type: "delayed"; retry_after_s: number } & OfUtterance)
-  | ({ type: "waiting" | "finished"; frames: number; phase: number } & OfUtterance)
+  | Waiting
+  | ({ type: "finished"; frames: number; phase: number } & OfUtterance)
   | Interrupted
   | { type: "nothing_to_interrupt"; seq: number; id?: string; reason: string }
   | { type: "moving"; seq: number; id?: undefined; within_s: number }
@@ -215,6 +218,13 @@ export interface Started extends OfUtterance {
   speech_engine: string;
   notice: string;
   timings_ms: Record<string, number>;
+}
+
+export interface Waiting extends OfUtterance {
+  type: "waiting";
+  frames: number;
+  phase: number;
+  sound_ms?: number;
 }
 
 export interface Interrupted extends OfUtterance {

@@ -1,14 +1,16 @@
 // The course of an interview: which question is asked, heard, answered or skipped, and when. No document, only the
 // player.
 
-/** @import { Entry, InterviewState, KeptInterview, PlayerError, Speaker } from "./types.d.ts" */
-/** @import { Utterance } from "../avatar-player.d.ts" */
+/** @import { Entry, Interview as Declared, InterviewHooks, InterviewState } from "./interview.d.ts" */
+/** @import { KeptInterview, Speaker } from "./interview.d.ts" */
+/** @import { Nothing } from "./player/types.d.ts" */
+/** @import { PlayerError, Utterance } from "./avatar-player.d.ts" */
+
+/** @typedef {Nothing<Exclude<keyof Interview, keyof Declared>>} NothingElse */
 
 export const PACES = [0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.6];
 
-/** States: `paused` (kept from before; `goOn` asks the question again), `preparing` (not heard yet), `asking`,
- * `listening` (the candidate answers), `trouble` (could not be asked; `error` says why; `repeat` tries again), `done`.
- * `onChange(interview)` is called after every change, `onDone(interview)` once. */
+/** @implements {Declared} */
 export class Interview {
   /** @type {InterviewState} */ state = "preparing";
   /** @type {PlayerError | null} */ error = null;
@@ -22,9 +24,8 @@ export class Interview {
   /** @type {number | null} */ #listeningSince = null; // performance.now(), until which the answer was counted
   #hooks;
 
-  /** @param {Speaker} player @param {string[]} questions
-   * @param {{ onChange: (interview: Interview) => void, onDone: (interview: Interview) => void }} hooks
-   * @param {KeptInterview | null} [kept] what to go on with */
+  /** @param {Speaker} player @param {string[]} questions @param {InterviewHooks} hooks
+   * @param {KeptInterview | null} [kept] */
   constructor(player, questions, hooks, kept = null) {
     this.#player = player;
     this.#questions = questions;
