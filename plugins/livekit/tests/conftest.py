@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("livekit.agents", reason="NO LIVEKIT-AGENTS in this environment: `make test-plugins` makes one that has it")
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
+
+from livekit.plugins.museserve import VideoGenerator  # noqa: E402
+from museserve_client import Client  # noqa: E402
+
+from tests import api_process  # noqa: E402
+
+PATIENCE_S = 60.0  # on a machine that is busy the pictures come when they come
+TEXT = "Tell me about a project that you are proud of."
+
+
+@pytest.fixture(scope="session")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a museserve."""
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(api_process.api(tmp_path_factory.mktemp("api")))
+        except LookupError as error:
+            pytest.skip(str(error))
+        yield address
+
+
+@pytest.fixture
+async def speech(url: str) -> bytes:
+    """Two seconds and a half, 16-bit mono at 24 kHz."""
+    async with Client(url) as client:
+        return b"".join([piece async for piece in client.speak(TEXT, format="pcm")])
+
+
+@pytest.fixture
+async def generator(url: str) -> AsyncIterator[VideoGenerator]:
+    made = VideoGenerator(url, patience_s=PATIENCE_S)
+    await made.start()
+    yield made
+    await made.aclose()
+
+
+async def until(check: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until `check` is true."""
+    import asyncio
+
+    for _ in range(round(seconds / 0.02)):
+        if check():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"not so after {seconds} s")
