@@ -18,7 +18,7 @@ MYPY_WITHOUT_TORCH = $(shell $(BIN)/python -c 'import torch' 2>/dev/null || \
 PIP = $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run install page test test-slow test-pythons test-library check check-web fix bench bench-gpu bench-cluster bench-load bench-faults fuzz audit docs doctor clean
+.PHONY: help run install page test test-slow test-pythons test-library test-plugins check check-web fix bench bench-gpu bench-cluster bench-load bench-faults fuzz audit docs doctor clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
@@ -48,10 +48,20 @@ test-pythons: ## the tests without a cluster or a browser, on each of Python 3.1
 test-library: $(TEST_INSTALLED)
 	$(BIN)/python -m pytest -m "not serve and not browser and not slow and not gpu and not weights"
 
-check: $(TEST_INSTALLED) check-web ## format, lint and types
+test-plugins: $(TEST_INSTALLED) ## the Python client, and each plugin with its framework (up to 1 GB) in an environment of its own: types and tests
+	cd clients/python && $(CURDIR)/$(BIN)/python -m pytest
+	@set -e; for plugin in plugins/*/; do \
+		venv=.venv-$$(basename $$plugin); echo "== $$plugin, in $$venv"; \
+		test -x $$venv/bin/python || $(PYTHON) -m venv $$venv; \
+		$$venv/bin/python -m pip --disable-pip-version-check -qq install -e 'clients/python[pictures]' -e "$${plugin%/}[test]"; \
+		(cd $$plugin && $(CURDIR)/$$venv/bin/mypy && MUSESERVE_PYTHON=$(CURDIR)/$(BIN)/python $(CURDIR)/$$venv/bin/python -m pytest); \
+	done
+
+check: $(TEST_INSTALLED) check-web ## format, lint and types; those of the plugins: test-plugins
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(MYPY_WITHOUT_TORCH)
+	cd clients/python && $(CURDIR)/$(BIN)/mypy
 
 check-web: ## lint and types of the page and the player
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(WEB_INSTALLED) && cd web && npm run --silent check; \
@@ -96,7 +106,8 @@ doctor: $(INSTALLED) ## look at every part of the installation
 	$(BIN)/museserve doctor --config $(CONFIG)
 
 clean: ## remove what make has made; avatars in the store stay
-	rm -rf $(VENV) web/node_modules web/bundler/node_modules web/dist build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* web/node_modules web/bundler/node_modules web/dist examples/react/node_modules examples/react/dist
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "museserve needs Python 3.10, 3.11 or 3.12 with venv; found: $$(python3 --version 2>&1). On Debian: apt install python3-venv. Or: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
