@@ -67,7 +67,7 @@ LET_IN: dict[tuple[str, str], set[str]] = {
 }
 # Who may send it as the first message; the rest is heard only inside a session, from whoever began it.
 FIRST = {"start": SPEAK, "resume": SPEAK | {"used"}}
-INSIDE = {"speak", "text", "audio_end", "interrupt", "state", "ping", "ack", "stats", "end"}
+INSIDE = {"speak", "text", "audio_end", "interrupt", "state", "ping", "ack", "played", "stats", "end"}
 
 
 class Reached(Exception):
