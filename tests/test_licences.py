@@ -33,6 +33,7 @@ KINDS = (
 NO_SECRETS = {
     ("cluster/kuberay/base/rayservice.yaml", "Secret Keyword"),  # the name of a Secret
     ("cluster/kuberay/overlays/production/kustomization.yaml", "Secret Keyword"),
+    ("plugins/pipecat/tests/test_example.py", "Secret Keyword"),
     ("tests/cluster/test_containers.py", "Secret Keyword"),
     ("tests/cluster/test_serve_config.py", "Basic Auth Credentials"),
     ("tests/configs/test_models.py", "Secret Keyword"),

@@ -328,24 +328,25 @@ WRITE = """([id, from, to]) => {
 
 def test_sound_is_spoken_while_it_is_written(stage: Stage) -> None:
     whole_ms = stage.js(SOUND)
-    stage.js(WRITE, ["a", 0, 0.6])
-    wait_until_heard(stage, "a")
-    stage.js(WRITE, ["b", 0, -1])  # behind it
-    stage.js(WRITE, ["a", 0.6, -1])
+    stage.js(WRITE, ["sound", 0, 0.6])
+    wait_until_heard(stage, "sound")
+    stage.js(WRITE, ["sound-2", 0, -1])  # behind it
+    stage.js(WRITE, ["sound", 0.6, -1])
     stage.until("said('ended').length === 2")
-    assert [(e["id"], e["outcome"]) for e in stage.said("ended")] == [("a", "finished"), ("b", "finished")]
+    assert [(e["id"], e["outcome"]) for e in stage.said("ended")] == [("sound", "finished"), ("sound-2", "finished")]
     assert [e["heard_ms"] for e in stage.said("ended")] == [pytest.approx(whole_ms, abs=1)] * 2
     assert stage.said("error") == [] and stage.ranges() == 1
 
 
 def test_a_sound_that_pauses_and_is_interrupted_tells_how_much_of_it_was_heard(stage: Stage) -> None:
     whole_ms = stage.js(SOUND)
-    stage.js(WRITE, ["a", 0, 0.4])
-    stage.until("gate.got.some(({ type }) => type === 'waiting')")
+    stage.js("() => { window.told = (...types) => gate.got.filter(({ id, type }) => id === 'paused' && types.includes(type)) }")
+    stage.js(WRITE, ["paused", 0, 0.4])
+    stage.until("told('waiting').length === 1")
     stage.page.wait_for_timeout(1500)
-    stage.js(WRITE, ["a", 0.4, 1])
-    stage.until("gate.got.filter(({ type }) => type === 'started').length === 2")
-    waited, again = stage.js("gate.got.filter(({ type }) => type === 'waiting' || type === 'started').slice(1)")
+    stage.js(WRITE, ["paused", 0.4, 1])
+    stage.until("told('started').length === 2")
+    waited, again = stage.js("told('waiting', 'started').slice(1)")
     assert again["phase"] != waited["phase"], "the idle loop has gone on"
     stage.page.wait_for_timeout(700)
     stage.js("player.interrupt()")
