@@ -12,6 +12,7 @@ FOLLOWED = 160  # windows, 4 s, whose level lips follow
 LOWEST = 10 ** (-18 / 20)  # of the whole recording's level: what is quieter is no longer the voice
 STRETCH_FRAMES = 8 * SEGMENT_FRAMES
 HURRIED_FRAMES = 3 * SEGMENT_FRAMES  # of a recording that somebody waits for, heard before its piece is there: what he has first
+LIVE_FRAMES = SEGMENT_FRAMES // 2  # heard by one call, of sound that comes a frame at a time
 CLOSING_FRAMES = 6  # what a mouth needs to come to rest after the last sound
 
 
@@ -22,14 +23,24 @@ class SpeechBuffer:
     first_frame: the first of the first stretch; speech is appended from the utterance's beginning all the same.
     piece_s: above 0 for a recording, when the engine wants to see the whole pieces that a stretch lies in.
     hurried: somebody waits for the first pictures, so that the first `HURRIED_FRAMES` do not wait for their piece.
+    live: it comes in small pieces, each of which would be a call.
     phase: as in `SpeechWindow`.
     """
 
     def __init__(
-        self, context_s: float, lookahead_s: float, first_frame: int = 0, *, piece_s: float = 0.0, hurried: bool = True, phase: int = 0
+        self,
+        context_s: float,
+        lookahead_s: float,
+        first_frame: int = 0,
+        *,
+        piece_s: float = 0.0,
+        hurried: bool = True,
+        live: bool = False,
+        phase: int = 0,
     ) -> None:
         self._context = round(context_s * SPEECH_RATE)
         self._lookahead = round(lookahead_s * SPEECH_RATE)
+        self._least = LIVE_FRAMES if live else 1
         self._piece, self._hurried = round(piece_s * SPEECH_RATE), hurried
         self._pcm: FloatArray = np.zeros(0, np.float32)
         self._offset = 0  # sample number of _pcm[0]; what no later stretch can need is dropped
@@ -66,6 +77,7 @@ class SpeechBuffer:
         if self._knows_phonemes or not self._powers:
             return self.level
         powers = np.concatenate(self._powers)
+        self._powers = [powers]  # else there are more to join every time
         until = max(sample // LEVEL_WINDOW, FOLLOWED)
         return max(self._level_of(powers[max(0, until - FOLLOWED) : until]), LOWEST * self._level_of(powers))
 
@@ -96,7 +108,7 @@ class SpeechBuffer:
         """
         end_frame = self.total_frames if self.final else max(0, self.samples - self._lookahead) // SPEECH_SAMPLES_PER_FRAME
         assert end_frame is not None
-        if end_frame <= self._next_frame:
+        if end_frame < self._next_frame + (1 if self.final else self._least):
             return None
         first = self._next_frame
         end_frame = min(end_frame, first + (STRETCH_FRAMES if first > self._first_frame else SEGMENT_FRAMES))

@@ -132,7 +132,9 @@ class UtterancePipeline:
         heard_from = max(0, plan.first_frame - self._fade)
         info = lipsync.info
         piece_s = info.piece_s if plan.recorded else 0.0
-        self._buffer = SpeechBuffer(info.context_s, info.lookahead_s, heard_from, piece_s=piece_s, hurried=plan.paced, phase=plan.phase)
+        self._buffer = SpeechBuffer(
+            info.context_s, info.lookahead_s, heard_from, piece_s=piece_s, hurried=plan.paced, live=plan.live, phase=plan.phase
+        )
         self._spoke: deque[bool] = deque(maxlen=self._fade)  # of the frames drawn last
         self._rows: dict[int, NDArray[Any] | None] = {}  # None where nobody speaks; taken out when drawn
         self._heard = heard_from

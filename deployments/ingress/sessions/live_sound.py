@@ -10,6 +10,7 @@ from museserve.timebase import FPS
 
 Rate = Literal[16_000, 24_000, 48_000]
 BYTES_A_SAMPLE = 2
+PIECE_S = 1.0  # of sound in one call: who takes it resamples it where others' pictures wait
 PAUSE_S = 0.3  # nothing came for so long
 UNDRAWN_S = 0.8  # of a part that goes on, what an engine cannot draw yet: it looks ahead, and draws whole segments
 
@@ -42,11 +43,12 @@ class SoundPart:
         self._changed.set()
 
     async def after(self, sample: int) -> tuple[bytes, bool]:
-        """What follows a sample of the part, once there is something, and whether nothing follows that. For one caller at a time."""
+        """What follows a sample of the part, once there is something, up to `PIECE_S`; and whether nothing follows that. For one caller at a time."""
         while self.samples <= sample and not self.closed:
             self._changed.clear()
             await self._changed.wait()
-        return bytes(self._pcm[sample * BYTES_A_SAMPLE :]), self.closed
+        end = min(self.samples, sample + round(PIECE_S * self.rate))
+        return bytes(self._pcm[sample * BYTES_A_SAMPLE : end * BYTES_A_SAMPLE]), self.closed and end == self.samples
 
     def pause_in_s(self, frames: int) -> float:
         """When it is paused, if nothing comes until then. frames: of the utterance, that are drawn."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from museserve.messages import Phoneme, SpeechChunk
-from museserve.pipeline.speech_buffer import CLOSING_FRAMES, HURRIED_FRAMES, SpeechBuffer
+from museserve.pipeline.speech_buffer import CLOSING_FRAMES, HURRIED_FRAMES, LIVE_FRAMES, SpeechBuffer
 from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for, whole_segments
 
 
@@ -35,6 +35,17 @@ def test_every_frame_is_taken_once_with_the_sound_that_belongs_to_it(n: int, siz
             seen.extend(range(speech.first_frame, speech.first_frame + speech.n_frames))
     assert seen == list(range(whole_segments(frames_for(n) + CLOSING_FRAMES)))
     assert buffer.total_frames == len(seen) and len(seen) % SEGMENT_FRAMES == 0
+
+
+@pytest.mark.parametrize(("live", "least"), [(False, 1), (True, LIVE_FRAMES)])
+def test_sound_in_small_pieces_is_heard_by_few_calls(live: bool, least: int) -> None:
+    buffer = SpeechBuffer(1.0, 0.24, live=live)
+    taken: list[int] = []
+    for frame in range(50):
+        buffer.append(SpeechChunk(frame * SPEECH_SAMPLES_PER_FRAME, np.ones(SPEECH_SAMPLES_PER_FRAME, np.float32), final=frame == 49))
+        while (speech := buffer.take()) is not None:
+            taken.append(speech.n_frames)
+    assert sum(taken) == buffer.total_frames == 56 and set(taken[1:-2]) == {least}
 
 
 def test_a_long_utterance_keeps_only_what_is_needed() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from configs.models import AppConfig
 from deployments.ingress.sessions import protocol as p
-from deployments.ingress.sessions.live_sound import BYTES_A_SAMPLE, SentSound, SoundPart
+from deployments.ingress.sessions.live_sound import BYTES_A_SAMPLE, PIECE_S, SentSound, SoundPart
 from deployments.ingress.sessions.session import Session
 from museserve.messages import Fragment, FragmentHead, VideoRequest
 from museserve.timebase import FPS, SEGMENT_FRAMES, whole_segments
@@ -179,6 +179,18 @@ async def test_it_goes_on_where_another_session_had_come_to() -> None:
     assert finished["frames"] == 24 and finished["sound_ms"] == 720
     assert graph.heard == [b"\2\0" * (FRAME * 8 // 2)]
     await live.aclose()
+
+
+async def test_a_long_sound_that_is_there_at_once_goes_in_pieces() -> None:
+    part, pcm = SoundPart(RATE, 0), bytes(range(256)) * (RATE // 40)  # 3.2 s
+    part.add(pcm)
+    part.close()
+    pieces: list[bytes] = []
+    final = False
+    while not final:
+        piece, final = await part.after(sum(map(len, pieces)) // BYTES_A_SAMPLE)
+        pieces.append(piece)
+    assert b"".join(pieces) == pcm and [len(piece) for piece in pieces[:-1]] == [round(PIECE_S * RATE) * BYTES_A_SAMPLE] * 3
 
 
 def test_where_in_the_sound_a_frame_is() -> None:
