@@ -253,7 +253,8 @@ def resident_mb() -> float:
 async def run(url: str, key: str | None, utterances: int, slot: float, minutes: float) -> dict[str, Any]:
     async with Client(url, key) as client:
         sounds = []
-        for text in TEXTS:
+        for n in range(utterances):  # no two alike, nor any picture of them
+            text = f"Number {n + 1}. {TEXTS[n % len(TEXTS)]}"
             sounds.append(np.frombuffer(b"".join([piece async for piece in client.speak(text, format="pcm")]), "<i2"))
     generator = Tapped(url, key)
     await generator.start()
