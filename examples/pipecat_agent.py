@@ -25,7 +25,7 @@ QUESTIONS = ("Good morning. Tell me about yourself.", "What are you proud of?", 
 ANSWER_S = 20.0
 MUSESERVE_URL = os.getenv("MUSESERVE_URL", "http://127.0.0.1:8001")
 # A face of 512 * 512. Its pictures go out beside their sound, so the transport must not pace them by itself: video_out_is_live stays as it is.
-PARAMS = TransportParams(audio_out_enabled=True, video_out_enabled=True, video_out_width=512, video_out_height=512)
+PARAMS = TransportParams(audio_out_enabled=True, video_out_enabled=True, video_out_width=512, video_out_height=512, audio_out_10ms_chunks=1)
 
 
 async def interview(transport: BaseTransport, answer_s: float = ANSWER_S) -> None:
