@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from museserve_client.client import Client
 from museserve_client.errors import MuseserveError
@@ -22,12 +22,35 @@ HELD_FRAMES = 24  # decoded ahead; what else came waits as it was sent
 
 
 class Segment(Protocol):
-    """Sound that somebody says: samples of it that came so far, at `rate` Hz."""
+    """Sound that somebody says, 16-bit mono at `rate` Hz.
+
+    drawn: samples that went to the service. through: it goes on without lips. since: from when on it waits for its pictures. came_at: when its first
+    sound came. Times are of the event loop's clock.
+    """
+
+    rate: int
+    drawn: int
+    ended: bool
+    through: bool
+    since: float
+    came_at: float
 
     @property
-    def rate(self) -> int: ...
+    def samples(self) -> int:
+        """That came so far."""
+        ...
+
     @property
-    def samples(self) -> int: ...
+    def played_out(self) -> bool:
+        """All that came of it went on."""
+        ...
+
+    def undrawn(self, most: int) -> bytes:
+        """What the service does not have yet, no more than `most` samples."""
+        ...
+
+
+S = TypeVar("S", bound=Segment)
 
 
 class Idle:
@@ -119,13 +142,13 @@ class Idle:
                 task.cancel()
 
 
-class Take:
+class Take(Generic[S]):
     """Sound of a segment that is drawn in one go, from its sample `start` on. A segment has another one behind every pause of its speaker.
 
     shown: frames of it that were shown. failed: nothing more comes of it, though it is not whole. dropped: nobody wants it any more.
     """
 
-    def __init__(self, segment: Segment, start: int, loop_frames: int) -> None:
+    def __init__(self, segment: S, start: int, loop_frames: int) -> None:
         self.segment, self.start = segment, start
         self.utterance: Utterance | None = None  # while it is being announced
         self.shown = 0

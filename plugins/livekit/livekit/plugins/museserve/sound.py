@@ -48,7 +48,7 @@ class Segment:
 
     def __init__(self, rate: int, now: float) -> None:
         self.rate = rate
-        self.since = self.pushed_at = now
+        self.since = self.came_at = now
         self.ended = self.through = False
         self.drawn = self.sent = 0
         self._pcm = bytearray()
@@ -72,10 +72,11 @@ class Segment:
         self.ended = True
         self._pcm += self._mono.finish()
 
-    def undrawn(self) -> bytes:
-        """What the service does not have yet."""
-        pcm = bytes(self._pcm[SAMPLE_BYTES * self.drawn :])
-        self.drawn = self.samples
+    def undrawn(self, most: int) -> bytes:
+        """What the service does not have yet, no more than `most` samples."""
+        upto = min(self.samples, self.drawn + most)
+        pcm = bytes(self._pcm[SAMPLE_BYTES * self.drawn : SAMPLE_BYTES * upto])
+        self.drawn = upto
         return pcm
 
     def take(self, upto: int) -> bytes:
