@@ -84,6 +84,15 @@ async def test_segments_that_are_pushed_at_once_are_heard_one_after_the_other(ge
         assert pulled.sound == speech + speech[:48_000] and generator.stats.without_lips == 0
 
 
+async def test_a_turn_that_is_longer_than_an_utterance_may_be(generator: VideoGenerator, speech: bytes) -> None:
+    generator.longest_s = 1.0
+    async with Pulled(generator) as pulled:
+        await push(generator, speech * 2)
+        await until(lambda: pulled.ends)
+        assert pulled.sound == speech * 2 and pulled.ends == 1
+        assert (generator.stats.segments, generator.stats.without_lips, generator.stats.stalls) == (1, 0, 0)
+
+
 async def test_a_speaker_that_pauses_in_the_middle(generator: VideoGenerator, speech: bytes) -> None:
     async with Pulled(generator) as pulled:
         await push(generator, speech, end=False)
