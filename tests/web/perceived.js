@@ -1,12 +1,27 @@
 // What a person would see and hear of a player that was unlocked, from `perceive(player)` until `perceived()`.
 
+const EDGE = 64; // of what is looked at, pixels
+const PART = 8; // of which one is looked at as a whole: lips fill some of them, wherever a face has them
 let seen = null;
+
+/** The mean change of the part that changed most, levels. */
+function change(data, before) {
+  const parts = new Float64Array((EDGE / PART) ** 2);
+  for (let i = 0; i < data.length; i += 1) {
+    const at = i >> 2; // RGBA
+    const row = Math.floor(at / EDGE / PART);
+    const column = Math.floor((at % EDGE) / PART);
+    parts[(row * EDGE) / PART + column] += Math.abs(data[i] - before[i]);
+  }
+  return Math.max(...parts) / (PART * PART * 4);
+}
+
 window.perceive = (player) => {
   const { video, graph } = player.internals;
   const ear = graph.context.createAnalyser();
   graph.output.connect(ear);
   const samples = new Float32Array(ear.fftSize);
-  const canvas = new OffscreenCanvas(64, 64);
+  const canvas = new OffscreenCanvas(EDGE, EDGE);
   const eye = canvas.getContext("2d", { willReadFrequently: true });
   let before = null;
   seen = { loudest: 0, pictures: 0, changes: 0, width: video.videoWidth };
@@ -14,20 +29,19 @@ window.perceive = (player) => {
     ear.getFloatTimeDomainData(samples);
     for (const sample of samples) seen.loudest = Math.max(seen.loudest, Math.abs(sample));
     // The lower half of the face.
-    eye.drawImage(video, video.videoWidth / 4, video.videoHeight / 2, video.videoWidth / 2, video.videoHeight / 2, 0, 0, 64, 64);
-    const { data } = eye.getImageData(0, 0, 64, 64);
+    eye.drawImage(video, video.videoWidth / 4, video.videoHeight / 2, video.videoWidth / 2, video.videoHeight / 2, 0, 0, EDGE, EDGE);
+    const { data } = eye.getImageData(0, 0, EDGE, EDGE);
     if (before) {
-      let change = 0;
-      for (let i = 0; i < data.length; i += 1) change += Math.abs(data[i] - before[i]);
-      seen.pictures += change > 0;
-      seen.changes = Math.max(seen.changes, change / data.length);
+      const changed = change(data, before);
+      seen.pictures += changed > 0;
+      seen.changes = Math.max(seen.changes, changed);
     }
     before = data;
   };
   seen.timer = setInterval(look, 40);
 };
-/** loudest: sample, of 1. pictures: how many differed from the one before. changes: levels, the largest mean change from
- * one to the next. width: of the video, pixels. */
+/** loudest: sample, of 1. pictures: how many differed from the one before. changes: levels, the largest of a part from one
+ * to the next. width: of the video, pixels. */
 window.perceived = () => {
   clearInterval(seen.timer);
   const { timer, ...all } = seen;
