@@ -6,6 +6,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import numpy as np
 import psutil
 
 REPLICA = re.compile(r"^ray::ServeReplica:museserve:(\w+)")
-YOUNG_S = 300.0  # a process fills its pools and caches for so long
+ANONYMOUS = re.compile(r"^Pss_Anon: +(\d+) kB", re.MULTILINE)
+YOUNG_S = 600.0  # a process fills its pools and caches for so long
 LONG_S = 900.0  # a trend over less tells nothing of a leak
 FEWEST = 8  # samples of a process that tell a trend
 LEAK_MIB_H = 30.0  # a trend whose lower bound is above this is a leak
@@ -36,14 +38,13 @@ class Held:
     samples: dict[tuple[str, int], list[Sample]] = field(default_factory=lambda: defaultdict(list))
 
     def look(self, root: int, now: float) -> None:
-        """Memory is PSS where the system tells it: pages that are shared count once."""
+        """Memory is the anonymous part of the proportional set where the system tells it: pages that are shared count once, and mapped
+        avatars, whose shares grow when another process that had them dies, do not."""
         for process in psutil.Process(root).children(recursive=True):
             try:
                 name = named(process)
                 if name and time.time() - process.create_time() > YOUNG_S:
-                    info = process.memory_full_info()
-                    memory = getattr(info, "pss", info.rss) / 2**20
-                    self.samples[name, process.pid].append(Sample(now, memory, process.num_threads(), process.num_fds()))
+                    self.samples[name, process.pid].append(Sample(now, memory_mib(process), process.num_threads(), process.num_fds()))
             except (psutil.Error, OSError):
                 continue
 
@@ -73,6 +74,14 @@ class Held:
                 if rate["low"] > most:
                     found.append(f"{name}: {what} grows by {rate['an_hour']:g} an hour (95 %: {rate['low']:g} to {rate['high']:g})")
         return found
+
+
+def memory_mib(process: psutil.Process) -> float:
+    with suppress(OSError):
+        found = ANONYMOUS.search(Path(f"/proc/{process.pid}/smaps_rollup").read_text())
+        if found:
+            return int(found.group(1)) / 1_024
+    return process.memory_full_info().rss / 2**20
 
 
 def named(process: psutil.Process) -> str:

@@ -8,12 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from pyarrow.fs import LocalFileSystem
 
 from benchmarks.faults.inject import Injector, small_disk
 from benchmarks.faults.line import Mode, StoreLine
-from benchmarks.faults.observe import trend
+from benchmarks.faults.observe import memory_mib, trend
 from benchmarks.faults.plan import KINDS, QUIET_S, Fault, plan
 from benchmarks.load.clients import Service
 from museserve.runtime import storage
@@ -28,6 +29,8 @@ def test_a_plan_is_made_by_its_seed() -> None:
     assert first == plan(1, 120, 20) != plan(2, 120, 20)
     assert 250 < len(first) < 470 and set(KINDS) == {fault.kind for fault in first}
     assert all(QUIET_S <= fault.at_s <= 120 * 60 - QUIET_S for fault in first)
+    killed = [fault.at_s for fault in first if fault.kind.startswith("kill ")]
+    assert 70 * 60 < max(killed) < 80 * 60  # what lives on then tells of leaks
 
 
 def test_a_plan_of_some_kinds_has_only_those() -> None:
@@ -159,6 +162,15 @@ def samples(growth_mib_h: float, level: float, seed: int, n: int = 240) -> list[
 def test_growth_is_seen_over_processes_of_different_sizes() -> None:
     grown = trend([samples(120, 300, 1), samples(120, 500, 2)])
     assert grown["low"] > 60 and grown["low"] < 120 < grown["high"]
+
+
+def test_memory_is_what_a_process_made_and_not_what_it_mapped(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(64 * 2**20))
+    before = memory_mib(psutil.Process())
+    mapped = np.memmap(tmp_path / "file", mode="r")
+    assert int(mapped[::4_096].sum()) == 0 and memory_mib(psutil.Process()) < before + 16
+    made = np.ones(64 * 2**20, np.uint8)
+    assert memory_mib(psutil.Process()) > before + 48 and made.size
 
 
 def test_noise_is_not_growth() -> None:
