@@ -59,6 +59,7 @@ class Idle:
     def __init__(self, client: Client, ready: Ready, pixels: Pixels = "yuv420p") -> None:
         self.url = ready.idle.url
         self._loop = IdleLoop(client, ready.idle, pixels)
+        self._step = SEGMENT_FRAMES if pixels == "h264" else 1  # from one frame that it may go to, to the next
         self._loading: asyncio.Task[None] | None = None
         self._held: dict[int, list[Picture]] = {}  # segments
         self._decoding: dict[int, asyncio.Task[list[Picture]]] = {}
@@ -92,7 +93,8 @@ class Idle:
         return self._loop.size
 
     def seek(self, frame: int) -> None:
-        self.next = frame % self.frames
+        """Coded pictures go to the nearest key frame."""
+        self.next = round(frame / self._step) * self._step % self.frames
         self.prepare(self.next)
 
     def prepare(self, frame: int) -> None:

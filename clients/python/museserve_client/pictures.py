@@ -1,4 +1,4 @@
-"""Frames as I420 or RGB with exact numbers: from the idle loop, and from the fragments of utterances. Needs the extra `pictures` (PyAV)."""
+"""Frames as I420, RGB or H.264 with exact numbers: from the idle loop, and from the fragments of utterances. Needs the extra `pictures` (PyAV)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import av
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 from av.video.reformatter import VideoReformatter
 
 from museserve_client.client import Client
@@ -18,12 +19,14 @@ from museserve_client.messages import Fragment, Idle, made
 
 FIRST_BYTES = 96 * 1024  # where the service does not say in how many the first segments are
 SEGMENT_FRAMES = 8
-Pixels = Literal["yuv420p", "rgb24"]
+Pixels = Literal["yuv420p", "rgb24", "h264"]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """number: in the idle loop or in the utterance, 25 a second. data: I420, width * height * 3 // 2 bytes; as RGB width * height * 3."""
+    """number: in the idle loop or in the utterance, 25 a second. data: I420, width * height * 3 // 2 bytes; as RGB width * height * 3; as H.264
+    what the service sent, in the byte stream format, which begins anew with each segment of the idle loop, and with each utterance.
+    """
 
     number: int
     width: int
@@ -42,14 +45,20 @@ class Decoder:
 
     def decode(self, data: bytes, first: int, n_frames: int) -> list[Picture]:
         """The pictures of a fragment, from number `first` on. Raises MuseserveError when they are not `n_frames`."""
-        packets = _video_packets(self._init + data)
+        packets = _video_packets(self._init + data, self._pixels == "h264")
+        if self._pixels == "h264":
+            pictures = [Picture(first + i, self._context.width, self._context.height, bytes(packet)) for i, packet in enumerate(packets)]
+        else:
+            pictures = [self._picture(first + i, frame) for i, frame in enumerate(self._frames(packets, first))]
+        if len(pictures) != n_frames:
+            raise MuseserveError(f"a fragment of {n_frames} frames gave {len(pictures)} pictures")
+        return pictures
+
+    def _frames(self, packets: list[Any], first: int) -> list[Any]:
         try:
-            frames = [frame for packet in packets for frame in self._context.decode(packet)]
+            return [frame for packet in packets for frame in self._context.decode(packet)]
         except av.FFmpegError as error:
             raise MuseserveError(f"frames from {first} on cannot be decoded: {error}") from error
-        if len(frames) != n_frames:
-            raise MuseserveError(f"a fragment of {n_frames} frames gave {len(frames)} pictures")
-        return [self._picture(first + i, frame) for i, frame in enumerate(frames)]
 
     def _picture(self, number: int, frame: Any) -> Picture:
         if frame.format.name.replace("yuvj", "yuv") != self._pixels:
@@ -132,8 +141,13 @@ class IdleLoop:
     def has(self, segment: int) -> bool:
         """Whether `segment` can be shown now."""
         keyed, steady = self._places(segment)
-        follows = self._decoded is not None and (self._decoded + 1) % len(self.index.segments) == segment
-        return len(self._data) >= self._cuts[keyed + 1] or (follows and len(self._data) >= self._cuts[steady + 1])
+        return len(self._data) >= self._cuts[keyed + 1] or (self._follows(segment) and len(self._data) >= self._cuts[steady + 1])
+
+    def _follows(self, segment: int) -> bool:
+        """Whether its form without a key frame will do. What is not decoded here may be lost on its way: then the next key frame mends it."""
+        if self._decoded is None or self._pixels == "h264":
+            return False
+        return (self._decoded + 1) % len(self.index.segments) == segment
 
     def pictures(self, segment: int) -> list[Picture]:
         """The 8 pictures of a segment. In the order of the loop it is the decoder's cheapest; any other order is fine. Takes some 10 ms of computing.
@@ -144,8 +158,7 @@ class IdleLoop:
             raise MuseserveError(f"segment {segment} of the idle loop has not been loaded")
         assert self._decoder is not None
         keyed, steady = self._places(segment)
-        follows = self._decoded is not None and (self._decoded + 1) % len(self.index.segments) == segment
-        place = steady if follows and len(self._data) >= self._cuts[steady + 1] else keyed
+        place = steady if self._follows(segment) and len(self._data) >= self._cuts[steady + 1] else keyed
         self._decoded = None  # until it has been decoded
         pictures = self._decoder.decode(self._data[self._cuts[place] : self._cuts[place + 1]], SEGMENT_FRAMES * segment, SEGMENT_FRAMES)
         self._decoded = segment
@@ -159,10 +172,14 @@ class IdleLoop:
         return (0 if segment == 0 else n + segment), 1 + segment
 
 
-def _video_packets(film: bytes) -> list[Any]:
+def _video_packets(film: bytes, as_byte_stream: bool) -> list[Any]:
     try:
         with av.open(io.BytesIO(film), "r", format="mp4") as container:
-            return [packet for packet in container.demux(video=0) if packet.size]
+            packets = [packet for packet in container.demux(video=0) if packet.size]
+            if as_byte_stream:
+                as_sent = BitStreamFilterContext("h264_mp4toannexb", container.streams.video[0])
+                packets = [each for packet in packets for each in as_sent.filter(packet)]
+            return packets
     except av.FFmpegError as error:
         raise MuseserveError(f"a fragment cannot be read: {error}") from error
 
@@ -174,6 +191,7 @@ def _context(init: bytes) -> Any:
             stream = container.streams.video[0]
             context = av.CodecContext.create(stream.codec_context.name, "r")
             context.extradata = stream.codec_context.extradata
+            context.width, context.height = stream.codec_context.width, stream.codec_context.height  # type: ignore[attr-defined,unused-ignore]
     except (av.FFmpegError, IndexError) as error:
         raise MuseserveError(f"the init segment cannot be read: {error}") from error
     context.thread_count = 1

@@ -24,7 +24,7 @@ SAMPLE_BYTES = 2
 BEGIN_FRAMES = SEGMENT_FRAMES  # in hand before speech begins
 HOLD_FRAMES = 5  # a picture that does not come is stood in for by the last one; then the face idles
 FADE_FRAMES = 4  # over which speech that comes to the loop too late or too early joins it
-FADE_FROM = 2  # frames off, from which on it would be seen
+UNSEEN_FRAMES = 2  # a step of the loop by so many more or fewer is within what it does by itself
 EARLY_FRAMES = 15  # speech waits so long for the idle frame that it was drawn on
 AWAY_S = 0.3  # without a connection sound waits no longer for its pictures
 AGAIN_S = 2.0  # from the end of a session to the next try
@@ -202,7 +202,7 @@ class Talk(Generic[S]):
             return (take.grid + take.received) % self._idle.frames
         if self._takes[0] is not take:
             return None  # it follows another one: the service knows
-        return (self._idle.next + round(self._latency_s * FPS) + 1) % self._idle.frames
+        return (self._idle.next + round(self._latency_s * FPS)) % self._idle.frames
 
     async def _follow(self, take: Take[S]) -> None:
         asked = asyncio.get_running_loop().time()
@@ -249,7 +249,7 @@ class Talk(Generic[S]):
     # --- what is shown --------------------------------------------------------------------------------------------
 
     async def picture(self) -> Picture | None:
-        """The next one. None while there is no face."""
+        """The next one. None while there is no face, and where a coded one would be shown twice."""
         self._last = self._faded(await self._next_picture())
         return self._last
 
@@ -273,20 +273,26 @@ class Talk(Generic[S]):
             self._idle.seek(take.idle_frame)
         return None
 
+    @property
+    def _held(self) -> Picture | None:
+        """The last one, once more. A coded one stays where it is shown, without being sent again."""
+        return None if self._pixels == "h264" else self._last
+
     async def _idle_picture(self, idle: Idle) -> Picture | None:
         try:
             return await idle.picture()
         except MuseserveError as error:
             self.be_away(f"its idle loop cannot be shown: {error}", error)
-            return self._last
+            return self._held
 
     async def _stand_in(self, take: Take[S], idle: Idle) -> Picture | None:
         self._stalled += 1
         if self._stalled == 1:
             self.stats.stalls += 1
             take.segment.since = asyncio.get_running_loop().time()
-        if self._stalled <= HOLD_FRAMES and self._last is not None:
-            return self._last
+        # Coded speech goes on from its own last picture, so no other may come between.
+        if self._pixels == "h264" or (self._stalled <= HOLD_FRAMES and self._last is not None):
+            return self._held
         if self._stalled == HOLD_FRAMES + 1:
             idle.seek(take.idle_frame)
         return await self._idle_picture(idle)
@@ -301,12 +307,12 @@ class Talk(Generic[S]):
         if take.ready < BEGIN_FRAMES and not (take.ready and take.frames is not None):
             return None
         early = (take.phase - idle.next) % idle.frames
-        return None if take.shown == take.run_first and 0 < early <= EARLY_FRAMES else take
+        return None if take.shown == take.run_first and UNSEEN_FRAMES < early <= EARLY_FRAMES else take
 
     def _join(self, take: Take[S], idle: Idle) -> None:
         self._showing = take
         off = (take.phase - idle.next) % idle.frames if take.shown == take.run_first else 0
-        if FADE_FROM < off < idle.frames - FADE_FROM and self._last is not None:
+        if UNSEEN_FRAMES < off < idle.frames - UNSEEN_FRAMES and self._last is not None and self._pixels != "h264":
             self._fading = self._last, FADE_FRAMES
 
     def _faded(self, picture: Picture | None) -> Picture | None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from museserve_client import Client, ClosedError, Finished, Fragment, Interrupted, Notice, Part, ServiceError, Session, UnreachableError, Utterance
@@ -117,6 +118,28 @@ async def test_pictures_as_rgb(client: Client) -> None:
         rgb = np.frombuffer(coloured.data, np.uint8).reshape(512, 512, 3).astype(float)
         luma = np.frombuffer(plain.data, np.uint8)[: 512 * 512].reshape(512, 512)
         assert np.abs(16 + rgb @ [0.257, 0.504, 0.098] - luma).mean() < 1.5, "of 255 levels; by the matrix of another standard it is more"
+
+
+async def test_pictures_as_h264_can_be_decoded_from_each_segment_of_the_loop_on(client: Client) -> None:
+    async with client.session() as session:
+        coded, plain = (IdleLoop(client, session.ready.idle, pixels) for pixels in ("h264", "yuv420p"))
+        for loop in (coded, plain):
+            await loop.open()
+            await loop.load()
+        fragments, _ = await said(session.speak("Hello."))
+        decoder = Decoder(coded.init, "h264")
+        for segment in (3, 1, 2):  # in any order, each by itself
+            packets = coded.pictures(segment)
+            context = av.CodecContext.create("h264", "r")
+            frames = [frame for packet in packets for frame in context.decode(av.Packet(packet.data))] + context.decode(None)
+            assert [packet.number for packet in packets] == list(range(8 * segment, 8 * segment + 8)) and len(frames) == 8
+            assert (packets[0].width, packets[0].height) == (512, 512)
+            wanted = [picture.data for picture in plain.pictures(segment)]
+            assert all(difference(frame.to_ndarray().tobytes(), other) < 1 for frame, other in zip(frames, wanted, strict=True))
+        spoken = [picture for fragment in fragments for picture in decoder.decode_fragment(fragment)]
+        context = av.CodecContext.create("h264", "r")
+        frames = [frame for packet in spoken for frame in context.decode(av.Packet(packet.data))] + context.decode(None)
+        assert len(frames) == len(spoken)
 
 
 def difference(one: bytes, other: bytes) -> float:
