@@ -98,7 +98,8 @@ audit: $(TEST_INSTALLED) ## known vulnerabilities of all pinned packages; needs 
 	@$(BIN)/python -c "import pip_audit" 2>/dev/null || $(PIP) install --editable '.[$(EXTRAS),audit]'
 	$(BIN)/pip-audit --strict --vulnerability-service osv --requirement constraints.txt --disable-pip --no-deps
 
-docs: $(TEST_INSTALLED) ## write docs/cli.md from the commands' own help, and docs/licences.md from what is installed
+docs: $(TEST_INSTALLED) ## write docs/cli.md from the commands' own help, docs/licences.md from what is installed, docs/scale.md from what was measured
+	$(BIN)/python -m benchmarks.scale --out docs/scale.md >/dev/null
 	$(BIN)/python -m tests.licences >docs/licences.md
 	PYTHONPATH=. $(BIN)/typer museserve/app/cli.py utils docs --name museserve --title "The command line" --output docs/cli.md
 
