@@ -7,7 +7,7 @@ import asyncio
 from deployments.ingress.avatars import Avatars
 from deployments.ingress.idle_bundle import first_bytes, idle_url, media_of, stored_idle
 from deployments.ingress.sessions.protocol import Idle, Media
-from deployments.ingress.sessions.session import SessionAvatar
+from deployments.ingress.sessions.speaker import SessionAvatar
 from museserve.access.caller import Caller
 from musetalk.avatars.format import Avatar, name_of
 

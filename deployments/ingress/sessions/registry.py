@@ -22,7 +22,8 @@ from deployments.ingress.sessions.connection import Connection
 from deployments.ingress.sessions.draining import PROXIES_LOOK_S, draining_period_s, leaving_proxies, until_draining
 from deployments.ingress.sessions.metrics import SessionMetrics
 from deployments.ingress.sessions.origin import refused_origin, subprotocol_of
-from deployments.ingress.sessions.session import Film, Session, SessionAvatar, Signing
+from deployments.ingress.sessions.session import Session
+from deployments.ingress.sessions.speaker import Film, SessionAvatar, Signing
 from museserve.access.caller import Caller
 from museserve.errors import ForbiddenError, MuseserveError, QuotaError, RequestError, UnauthorizedError
 from museserve.media.provenance import Origin, Signer

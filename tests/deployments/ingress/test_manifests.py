@@ -18,7 +18,8 @@ from deployments.ingress import manifests
 from deployments.ingress.manifests import Manifests
 from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.live_sound import SoundPart
-from deployments.ingress.sessions.session import Session, Signing
+from deployments.ingress.sessions.session import Session
+from deployments.ingress.sessions.speaker import Signing
 from museserve.errors import EngineError
 from museserve.media.encode import init_segment
 from museserve.media.provenance import Signer

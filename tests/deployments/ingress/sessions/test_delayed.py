@@ -13,7 +13,8 @@ from configs.models import AppConfig
 from deployments.ingress.sessions import protocol as p
 from deployments.ingress.sessions.live_sound import SoundPart
 from deployments.ingress.sessions.outbox import Outbox
-from deployments.ingress.sessions.session import Session, SessionAvatar
+from deployments.ingress.sessions.session import Session
+from deployments.ingress.sessions.speaker import SessionAvatar
 from museserve.errors import BusyError
 from museserve.messages import Fragment, FragmentHead, VideoRequest
 from museserve.timebase import FPS
