@@ -33,6 +33,7 @@ page: ## bundle the page, where npm is: without that the service gives out its p
 
 test: $(TEST_INSTALLED) ## every test that this machine can run; EXTRAS=test,neural adds those of the networks
 	$(BIN)/python -m pytest
+	cd clients/python && $(CURDIR)/$(BIN)/python -m pytest
 
 test-slow: $(TEST_INSTALLED) ## the tests at full size, too: minutes, 10 GB of memory
 	$(BIN)/python -m pytest -m slow
@@ -48,8 +49,7 @@ test-pythons: ## the tests without a cluster or a browser, on each of Python 3.1
 test-library: $(TEST_INSTALLED)
 	$(BIN)/python -m pytest -m "not serve and not browser and not slow and not gpu and not weights"
 
-test-plugins: $(TEST_INSTALLED) ## the Python client, and each plugin with its framework (up to 1 GB) in an environment of its own: types and tests
-	cd clients/python && $(CURDIR)/$(BIN)/python -m pytest
+test-plugins: $(TEST_INSTALLED) ## each plugin with its framework (up to 1 GB) in an environment of its own: types and tests
 	@set -e; for plugin in plugins/*/; do \
 		venv=.venv-$$(basename $$plugin); echo "== $$plugin, in $$venv"; \
 		test -x $$venv/bin/python || $(PYTHON) -m venv $$venv; \
