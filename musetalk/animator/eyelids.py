@@ -1,8 +1,9 @@
 """Blinks and looks: each eye is prepared once as a lid picture per lid level and an eyeball that can shift behind it.
 
 Everything happens in the texture, before the face is warped. The upper lid stretches the skin below the brow, its
-lashes are compressed on the way (those that merely slide down point upwards on a shut eye), and the shut edge gets a
-soft dark line. Rims of spectacles stay where they are: lids close behind them.
+lashes fold down on the way (those that merely slide down point upwards on a shut eye), and the shut edge gets a soft
+dark line. The outer corner and the lashes beyond it go down a little too. Rims of spectacles stay where they are: lids
+close behind them.
 """
 
 from __future__ import annotations
@@ -28,30 +29,42 @@ BROW_EDGES = ((46, 53, 52, 65, 55), (285, 295, 282, 283, 276))
 IRISES = ((468, 469, 470, 471, 472), (473, 474, 475, 476, 477))
 
 # A full blink.
-DROP_SHARE, DROP_MM = 0.90, 0.35  # lowers the upper lid by this share of the gap and a little more
-RISE_SHARE = 0.12  # raises the lower one by this share of it
+DROP_SHARE, DROP_MM = 0.82, 0.35  # lowers the upper lid by this share of the gap and a little more
+RISE_SHARE = 0.20  # raises the lower one by this share of it
+SAG_MM, SAG_BESIDE_MM = 1.5, 2.0  # lowers the outer corner, most so far beside it, where the lashes' wing is
+SAG_REACH_MM = (8.0, 4.0, 7.0)  # towards the eye, away from it, up and down
 BAND_SHARE, BAND_MM = 0.8, 4.0  # skin that stretches: share of the lid's distance to the brow, at least so much
-LASH_MM, LASH_SHARE, LASH_COMPRESSION = 4.0, 0.6, 0.78  # above the edge, at most a share of the band; what it loses
+LASH_MM, LASH_SHARE, LASH_COMPRESSION = 4.0, 0.6, 0.88  # above the edge, at most a share of the band; what it loses
+LASH_WIDTH_MM = 1.4  # what is narrower and darker than its surroundings is a lash
+FOLD_LEVEL, FOLD_OVER, FOLD_STRENGTH, FOLD_FADE_MM = 0.45, 0.4, 0.8, 1.2  # lid level from which lashes point down; their ends
+WET_MM = 1.0  # the lower lid's wet rim, which goes behind the upper lid
 UNDER_MM = 5.0  # skin below the lower lid that yields
 CORNER_MM = 3.0  # beside the eye's corners all this dies out
+WING_MM = 5.0  # lashes may stand so far beyond that at the outer one
+INNER_SHARE = 0.45  # of half the eye's width: towards the inner corner the shut edge grows thin
 
 # Skin between lid and brow loses its crease, its streaks and its shadow as it is drawn out over the eyeball.
 DRAWN_OUT_MM = 3.5  # lid motion from which it does in full
 LASH_CLEAR_MM, LASH_FADE_MM, BROW_FADE = 0.2, 1.0, 0.55  # not the lid's edge, nor the part of the band below the brow
 SMOOTHING, SMOOTHING_MM, MASK_BLUR_MM = 0.9, 2.2, 1.0
-LIFT = 0.65  # of the shadow below the brow, when the lid comes out of it
+SMOOTHED_MM = (3.0, 5.0)  # from so far beside the inner corner to so far between both it grows: lids have no border there
+LIFT = 0.55  # of the shadow below the brow, when the lid comes out of it
 BULGE_LIGHT, BULGE_AT = 0.05, 0.45  # gleam over the eyeball: share of the cheek's colour; where on the band
 BULGE_WIDTH_MM, BULGE_HEIGHT_MM = 11.0, 4.5
 CHEEK_MM = (3.5, 6.5)  # below the lower lid: skin in plain light
+# The fold that the lid comes out of.
+CREASE_DARKNESS, CREASE_AT, CREASE_ARCH = 0.08, 0.62, 0.72  # how dark; where on the band in the middle of the eye, share of that at its corners
+CREASE_ABOVE_MM, CREASE_BELOW_MM, CREASE_LEVEL, CREASE_ENDS = 1.6, 0.9, 0.3, 1.3  # the last: more = nearer to the corners
 
 # Where the shut lids meet: a line, and a softer one around it.
 LINE_DARKNESS, LINE_MM = 0.62, 0.5
 SOFT_DARKNESS, SOFT_ABOVE_MM, SOFT_BELOW_MM = 0.42, 1.1, 1.5
 LINE_LEVEL, LINE_FADE, LINE_GAP_MM = 0.35, 0.5, 2.0  # it appears from this lid level on, less where the eye is narrow
-LINE_TINT = (0.92, 1.0, 1.0)  # of RGB: a little red is left
+LINE_TINT = (0.86, 0.98, 1.0)  # of RGB: a little red is left
 SEAM_MM = 0.5  # over which the two lids' skin is mixed
 
 BALL_SHADOW, BALL_SHADOW_LEFT, BALL_SHADOW_MM = 0.30, 0.4, 5.0  # below the lid's edge, and the share left so far down
+SLIT_SHADOW, SLIT_MM, SLIT_LEVEL = 0.92, 4.0, 0.5  # through lashes: of an eye that is no further open than this, from this lid level on in full
 INSET_MM = 0.35  # the lid's own edge stays with the lid
 UPPER_EDGE_MM, LOWER_EDGE_MM, SIDE_EDGE_MM = 0.5, 0.45, 0.6  # softness of the eyeball's outline
 IRIS_SHARE = 0.97  # of its radius: the rim's own pixels may be skin
@@ -109,6 +122,9 @@ class _Patch:
 
     upper, lower: y of the lids' edges. gap: between them. band: height of the skin above the upper lid that stretches.
     middle: x between the eye's corners. between: 1 between the corners, 0 outside; near: the same over `CORNER_MM`.
+    inward: -1 at the outer corner .. 1 at the inner one, and beyond. lashed: 1 where lashes grow, 0 at the inner corner and beyond the wing.
+    sag: what the outer corner goes down, mm. smoothed: 0..1 of the lid's skin.
+    lashes: what they leave of the light, float32, 0..1. corner: (2,) the patch's first pixel in the texture.
     border: 1 inside, 0 at the patch's border. photo: RGB float32 (h, w, 3); rim: 1 where spectacles hide the face, of which `texture` is free.
     cheek: RGB (3,) of skin in plain light.
     """
@@ -125,6 +141,12 @@ class _Patch:
     between: Array
     near: Array
     middle: float
+    inward: Array
+    lashed: Array
+    sag: Array
+    smoothed: Array
+    lashes: Array
+    corner: Array
     border: Array
     photo: Array
     rim: Array
@@ -175,6 +197,8 @@ def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int, 
     bare = texture if rims is None else rims.bare
     photo, skin = texture[y0:y1, x0:x1], bare[y0:y1, x0:x1]
     rim = np.zeros(photo.shape[:2], np.float32) if rims is None else rims.mask[y0:y1, x0:x1]
+    to_nose = 1.0 if side == 0 else -1.0
+    inward = to_nose * (x - middle) / half
     patch = _Patch(
         anatomy=anatomy,
         texture=bare,
@@ -188,6 +212,12 @@ def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int, 
         between=1 - smoothstep(outside / SIDE_EDGE_MM),
         near=near,
         middle=middle,
+        inward=inward,
+        lashed=ramp(1 - inward, 0.0, INNER_SHARE) * (1 - ramp((-1 - inward) * half, CORNER_MM, WING_MM)),
+        sag=_sag((-1 - inward) * half, y - upper[0 if side == 0 else -1, 1]),
+        smoothed=ramp((1 + inward) * half, -WING_MM, WING_MM + SMOOTHED_MM[1]) * ramp((1 - inward) * half, -SMOOTHED_MM[0], sum(SMOOTHED_MM)),
+        lashes=_lashes(bare[y0:y1, x0:x1], anatomy.scale * texture_scale),
+        corner=np.array([x0, y0], np.float32),
         border=smoothstep(to_border / BORDER_MM),
         photo=photo,
         rim=rim,
@@ -197,9 +227,11 @@ def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int, 
     for level in np.linspace(0.0, 1.0, LEVELS)[:levels]:
         drop, rise = (DROP_SHARE * patch.gap + DROP_MM * near) * level, RISE_SHARE * patch.gap * level
         picture = _lid_skin(patch, drop, rise, level)
-        share = _aperture(y, y_upper + drop, y_lower - rise) * patch.between * patch.border * (1 - rim)
-        lit = (1 - BALL_SHADOW_LEFT) * smoothstep((y - y_upper - drop) / BALL_SHADOW_MM)
-        shadow = 1 - BALL_SHADOW * level * (1 - lit)
+        now = y - patch.sag * level
+        share = _aperture(now, y_upper + drop, y_lower - rise) * patch.between * patch.border * (1 - rim)
+        lit = (1 - BALL_SHADOW_LEFT) * smoothstep((now - y_upper - drop) / BALL_SHADOW_MM)
+        slit = ramp(level, 0.0, SLIT_LEVEL) * (1 - smoothstep((y_lower - rise - y_upper - drop) / SLIT_MM))
+        shadow = (1 - BALL_SHADOW * level * (1 - lit)) * (1 - SLIT_SHADOW * slit)
         luma, chroma = to_planes(picture.astype(np.float32))
         half_share = half_size(share.astype(np.float32))
         lids.append(luma * (1 - share))
@@ -226,28 +258,66 @@ def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int, 
     )
 
 
+def _sag(beside: Array, below: Array) -> Array:
+    """mm that a point goes down with the outer corner, when the eye shuts; it lies `beside` and `below` the corner, mm, away from the eye."""
+    inwards, outwards, upright = SAG_REACH_MM
+    off = beside - SAG_BESIDE_MM
+    sag: Array = SAG_MM * np.exp(-((off / np.where(off < 0, inwards, outwards)) ** 2) - (below / upright) ** 2)
+    return sag
+
+
+def _lashes(skin: Array, scale: float) -> Array:
+    """What dark thin lines leave of the light of RGB `skin` (h, w, 3), 0..1; scale: pixels per mm."""
+    luma = np.asarray(skin @ np.array(LUMA_WEIGHTS, np.float32))
+    width = 2 * round(LASH_WIDTH_MM * scale / 2) + 1
+    bare = cv2.morphologyEx(luma, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
+    left: Array = np.clip(luma / np.maximum(cv2.GaussianBlur(bare, (0, 0), width / 3), 1.0), 0.0, 1.0).astype(np.float32)
+    return left
+
+
+def _crease(inward: Array, above: Array, height: Array) -> Array:
+    """0..1, how much a point lies in the fold, `above` the edge of a lid that is `height` mm high up to the brow."""
+    across = np.clip(1 - inward**2, 0.0, 1.0)
+    off = above - CREASE_AT * height * (CREASE_ARCH + (1 - CREASE_ARCH) * across)
+    crease: Array = np.exp(-((off / np.where(off > 0, CREASE_ABOVE_MM, CREASE_BELOW_MM)) ** 2)) * smoothstep(CREASE_ENDS * across)
+    return crease
+
+
 def _lid_skin(patch: _Patch, drop: Array, rise: Array, level: float) -> Array:
     """The patch with its lids `drop` and `rise` mm nearer to each other, RGB (h, w, 3); level: 0 open .. 1 shut."""
-    x, y, scale = patch.x, patch.y, patch.anatomy.scale * patch.texture_scale
-    above, below = patch.upper + drop - y, y - (patch.lower - rise)
-    sources = patch.upper - _stretch(above, patch.band, drop, level), y + rise * (1 - smoothstep(below / UNDER_MM))
-    positions = (patch.anatomy.to_texture(np.stack([x, source], -1), patch.texture_scale) for source in sources)
-    upper, lower = (sample(patch.texture, at.astype(np.float32), cubic=True) for at in positions)
+    x, y, scale = patch.x, patch.y - patch.sag * level, patch.anatomy.scale * patch.texture_scale
+    edge = patch.upper + drop
+    above, below = edge - y, y - (patch.lower - rise)
+    wet = WET_MM * level * patch.between * np.exp(-np.maximum(below, 0.0) / WET_MM)
+    sources = patch.upper - _stretch(above, patch.band, drop, level * patch.lashed), y + rise * (1 - smoothstep(below / UNDER_MM)) + wet
+
+    def at(source: Array) -> FloatArray:
+        return patch.anatomy.to_texture(np.stack([x, source], -1), patch.texture_scale).astype(np.float32)
+
+    upper, lower = (sample(patch.texture, at(source), cubic=True) for source in sources)
+    height = patch.band + drop  # of the lid
 
     drawn_out = smoothstep(drop / DRAWN_OUT_MM) * ramp(above, LASH_CLEAR_MM, LASH_FADE_MM)
-    drawn_out = drawn_out * smoothstep((patch.band + drop - above) / (BROW_FADE * patch.band)) * patch.near
+    drawn_out = drawn_out * smoothstep((height - above) / (BROW_FADE * patch.band)) * patch.smoothed
     drawn_out = SMOOTHING * cv2.GaussianBlur(drawn_out.astype(np.float32), (0, 0), MASK_BLUR_MM * scale)
     blurred: Array = cv2.GaussianBlur(upper, (0, 0), SMOOTHING_MM * scale)
     shadow = np.average(blurred.reshape(-1, 3), axis=0, weights=drawn_out.ravel() + 1e-6) - patch.cheek
-    from_bulge = (above - BULGE_AT * (patch.band + drop)) / BULGE_HEIGHT_MM
+    from_bulge = (above - BULGE_AT * height) / BULGE_HEIGHT_MM
     bulge = np.exp(-(from_bulge**2) - ((x - patch.middle) / BULGE_WIDTH_MM) ** 2)
     blurred += BULGE_LIGHT * bulge[..., None] * patch.cheek - LIFT * shadow
     upper += (blurred - upper) * drawn_out[..., None]
+    crease = _crease(patch.inward, above, height) * smoothstep(drop / DRAWN_OUT_MM) * ramp(level, 0.0, CREASE_LEVEL)
+    upper *= 1 - CREASE_DARKNESS * crease[..., None] * np.array(LINE_TINT)
 
-    under = smoothstep((y - (patch.upper + drop + patch.lower - rise) / 2) / SEAM_MM + 0.5)[..., None]
+    # The lashes of the open lid, turned over the shut edge.
+    lashes = sample(patch.lashes, at(patch.upper - np.abs(above)) - patch.corner)
+    folded = ramp(np.minimum(LASH_MM, LASH_SHARE * patch.band) + above, 0.0, FOLD_FADE_MM) * (above < 0) * patch.near
+    lower *= (1 - FOLD_STRENGTH * ramp(level, FOLD_LEVEL, FOLD_OVER) * folded * (1 - lashes))[..., None]
+
+    under = smoothstep((y - (edge + patch.lower - rise) / 2) / SEAM_MM + 0.5)[..., None]
     picture = upper * (1 - under) + lower * under
-    strength = LINE_DARKNESS * ramp(level, LINE_LEVEL, LINE_FADE) * patch.near * smoothstep(patch.gap / LINE_GAP_MM)
-    line = strength * np.exp(-((above / LINE_MM) ** 2))
+    strength = LINE_DARKNESS * ramp(level, LINE_LEVEL, LINE_FADE) * patch.near * smoothstep(patch.gap / LINE_GAP_MM) * patch.lashed
+    line = strength * np.exp(-((above / (LINE_MM * (0.5 + 0.5 * patch.lashed))) ** 2))
     soft = SOFT_DARKNESS * strength * np.exp(-((above / np.where(above > 0, SOFT_ABOVE_MM, SOFT_BELOW_MM)) ** 2))
     line = 1 - (1 - line) * (1 - soft)
     picture = picture * (1 - line[..., None] * np.array(LINE_TINT))
@@ -262,7 +332,7 @@ def _aperture(y: Array, upper: Array, lower: Array) -> Array:
     return smoothstep(below + 0.5) * smoothstep(above + 0.5) * (lower > upper)
 
 
-def _stretch(above: Array, band: Array, drop: Array, level: float) -> Array:
+def _stretch(above: Array, band: Array, drop: Array, level: Array) -> Array:
     """Height above the lid's edge now -> height in the photograph. Lashes shrink, the skin between them and the brow stretches."""
     lash = np.minimum(LASH_MM, LASH_SHARE * band)
     lash_now = lash * (1 - LASH_COMPRESSION * level)
