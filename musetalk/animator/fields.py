@@ -33,6 +33,7 @@ SPEECH_FIELDS = (
     "pucker",
     "nod",
     "rise",
+    "turn",
 )
 IDLE_FIELDS = ("smile", "yaw", "pitch", "roll", "shift_x", "shift_y", "breath")
 
@@ -111,6 +112,7 @@ NOSE_DEPTH_MM, NOSE_WIDTH_MM, NOSE_HEIGHT_MM = 16.0, 9.0, 14.0
 PITCH = 0.9  # a nod moves a point by this share of what a turn of as many degrees does
 HEAD_INNER, HEAD_OUTER = 1.02, 1.77  # sway: elliptic radii between which the head's motion fades into the background
 NOD_INNER, NOD_OUTER = 0.82, 1.18  # nods in speech are small: they may fade inside the hair, which keeps the box small
+TURN_ROLL = 0.35  # a head that turns in speech tilts by this share, about its own middle
 NECK_MM, ROLL_PIVOT_MM = 80.0, 30.0  # below the chin: where the head's motion ends, and what it tilts about
 BREATH_MM, BREATH_SHOULDERS_MM = 0.35, 0.55  # up: everything, and the shoulders besides
 SHOULDERS_MM, SHOULDERS_FADE_MM = 10.0, 60.0  # they begin so far above the chin, and are all shoulder so much lower
@@ -199,6 +201,7 @@ class FaceFields:
         weight = self._head_weight(points, NOD_INNER, NOD_OUTER)
         fields["nod"] = _vertical(PITCH * self._depth(points) * weight * np.pi / 180)
         fields["rise"] = _vertical(-weight)
+        fields["turn"] = self._turn(points) * weight[:, None]
         return np.stack([fields[name] for name in SPEECH_FIELDS]) * self._window(points)[:, None]
 
     def idle(self, points: Array, layer: Layer) -> Array:
@@ -302,6 +305,12 @@ class FaceFields:
         nose = NOSE_DEPTH_MM * np.exp(-((x / NOSE_WIDTH_MM) ** 2) - (y / NOSE_HEIGHT_MM) ** 2)
         depth: Array = HEAD_DEPTH_MM * np.sqrt(1 - HEAD_FLATNESS * radius**2) + nose
         return depth
+
+    def _turn(self, points: Array) -> Array:
+        """mm that a point moves when the head turns by a degree in speech."""
+        x, y = (points - self.anatomy.head_center).T
+        turn: Array = (_sideways(self._depth(points)) + TURN_ROLL * np.stack([-y, x], -1)) * (np.pi / 180)
+        return turn
 
     def _window(self, points: Array) -> Array:
         pixels = self.anatomy.to_pixels(points)

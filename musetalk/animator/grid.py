@@ -17,7 +17,7 @@ RING = 2  # nodes beyond the picture, so that a part of the grid sees its neighb
 LOWER_REACH = 1.15
 LOWER_TOP_MM, LOWER_BOTTOM_MM = 7.0, 48.0  # of the lower-face box: above the mouth, below the chin
 NOTICEABLE_PX = 0.004
-STRONGEST, STRONGEST_ELSE = {"nod": 4.0, "rise": 2.0}, 1.5  # weights that the box is made for
+STRONGEST, STRONGEST_ELSE = {"nod": 4.0, "rise": 2.0, "turn": 3.0}, 1.5  # weights that the box is made for
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from museserve.timebase import FPS, IDLE_FRAMES
 from musetalk.animator.anatomy import Array, smoothstep
 from musetalk.animator.fields import IDLE_FIELDS
+from musetalk.speech_cues.blinks import blink_curve
 
 RESTING_SMILE = 0.25  # neutral portraits look severe without it
 SMILES_MM, SMILE_LEAST = (3.8, 4.8), 0.2  # corners that lie so far above the lip line's middle are neutral, smile; the share that is left then
@@ -30,8 +31,9 @@ BREATHS = 2  # a loop
 EYES_TRAVEL_MM = (5.0, 8.0)
 EYES_BEFORE_AXIS_MM, EYES_ABOVE_PIVOT_MM = 60.0, 140.0
 
-BLINK_CLOSE_S, BLINK_HOLD_S, BLINK_OPEN_S = 0.075, 0.030, 0.150
 BLINK_GAP_S = (2.2, 4.8)
+BLINK_PACE = (0.85, 1.4)  # times as slow as a usual one
+HALF_SHARE, HALF_DEPTH = 0.15, (0.55, 0.75)  # of the blinks, but the first, do not shut the eye
 DOUBLE_BLINK_SHARE = 0.03  # more would take a short film beyond 30 blinks a minute
 DOUBLE_BLINK_S = 0.36
 
@@ -104,17 +106,12 @@ def _partition(rng: np.random.Generator, shortest: float, longest: float) -> Arr
     return np.mod(np.concatenate([[0.0], ends[:-1]]) + rng.uniform(0, LOOP_S), LOOP_S)
 
 
-def blink_curve(seconds: Array) -> Array:
-    """Lid level 0 open .. 1 shut at `seconds` (n,) since the blink's beginning."""
-    closing = smoothstep(seconds / BLINK_CLOSE_S)
-    opening = smoothstep((seconds - BLINK_CLOSE_S - BLINK_HOLD_S) / BLINK_OPEN_S)
-    return np.where(seconds < 0, 0.0, closing - opening)
-
-
 def _blinks(rng: np.random.Generator) -> Array:
     lids = np.zeros(IDLE_FRAMES)
-    for start in _partition(rng, *BLINK_GAP_S):
-        lids = np.maximum(lids, blink_curve(_since(start)))
+    for number, start in enumerate(_partition(rng, *BLINK_GAP_S)):
+        half = number > 0 and rng.random() < HALF_SHARE
+        depth = rng.uniform(*HALF_DEPTH) if half else 1.0
+        lids = np.maximum(lids, blink_curve(_since(start), rng.uniform(*BLINK_PACE), depth))
         if rng.random() < DOUBLE_BLINK_SHARE:
             lids = np.maximum(lids, blink_curve(_since(start + DOUBLE_BLINK_S)))
     return lids.astype(np.float32)

@@ -14,7 +14,8 @@ import numpy as np
 from museserve.timebase import FPS, IDLE_FRAMES, SEGMENT_FRAMES
 from musetalk.animator.anatomy import Array, smoothstep
 from musetalk.animator.fields import IDLE_FIELDS
-from musetalk.animator.idle import IdleMotion, blink_curve
+from musetalk.animator.idle import IdleMotion
+from musetalk.speech_cues.blinks import blink_curve
 
 # Head, degrees and mm; eyes, mm; brows, of their way.
 NOD_PITCH, NOD_DROP_MM = 2.6, 0.5

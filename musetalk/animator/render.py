@@ -102,7 +102,8 @@ def render_crop(rig: Rig, n: int, row: FloatArray) -> ByteArray:
 class SpeechPose:
     """A row made fit for a rig. weights: (len(SPEECH_FIELDS),). jaw: mm that the chin is down. gaze: mm right and down.
 
-    tongue, rounding: 0..1; presence: 0..1 of the painted interior.
+    tongue, rounding: 0..1; presence: 0..1 of the painted interior. blink: 0..1, how far speech shuts the lids; awake: share of the idle blinks
+    that it holds back.
     """
 
     weights: FloatArray
@@ -111,6 +112,8 @@ class SpeechPose:
     rounding: float
     presence: float
     gaze: tuple[float, float]
+    blink: float
+    awake: float
 
 
 def fit_row(rig: Rig, row: FloatArray) -> SpeechPose:
@@ -135,8 +138,8 @@ def fit_row(rig: Rig, row: FloatArray) -> SpeechPose:
     fitted = {"jaw": jaw, "lower_drop": drop * slit, "upper_raise": lift * slit, "wide": wide, "smile": smile}
     fitted |= {"lip_close": close, "seal": seal, "pucker": open_jaw * pucker}
     weights = np.array([(control | fitted)[name] for name in SPEECH_FIELDS], np.float32)
-    gaze = control["gaze_x"], control["gaze_y"]
-    return SpeechPose(weights, rig.anatomy.jaw_mm * jaw, control["tongue"], min(max(rounding, 0.0), 1.0), presence, gaze)
+    gaze, lids = (control["gaze_x"], control["gaze_y"]), (control["blink"], control["awake"])
+    return SpeechPose(weights, rig.anatomy.jaw_mm * jaw, control["tongue"], min(max(rounding, 0.0), 1.0), presence, gaze, *lids)
 
 
 def _draw(rig: Rig, motion: IdleMotion, n: int, row: FloatArray | None) -> ByteArray:
@@ -162,9 +165,12 @@ def _draw(rig: Rig, motion: IdleMotion, n: int, row: FloatArray | None) -> ByteA
     sample(rig.chroma_v, chroma_map, planes.v)
 
     gaze = motion.gaze[n]
+    lid = float(motion.lids[n])
+    if speech is not None:
+        lid = max(lid * (1 - speech.awake), speech.blink)
     look = (float(gaze[0]), float(gaze[1])) if speech is None else (float(gaze[0]) + speech.gaze[0], float(gaze[1]) + speech.gaze[1])
     for eye in rig.eyes:
-        draw_eye(rig, eye, float(motion.lids[n]), look, box, planes, (luma_map, chroma_map))
+        draw_eye(rig, eye, lid, look, box, planes, (luma_map, chroma_map))
     if speech is not None:
         draw_relief(planes.luma, luma_map, rig.relief, speech.rounding, box, rig.anatomy.scale, TEXTURE_SCALE)
         _draw_mouth(rig, weights, speech, box, planes, contours)

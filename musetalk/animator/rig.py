@@ -245,7 +245,7 @@ def _skull(anatomy: Anatomy, line: LipLine, fields: FaceFields) -> Contours:
     points = np.array([[0.0, 0.0], [SKULL_MM, 0.0], [0.0, SKULL_MM]]) + [0.0, float(line.mid(np.zeros(1))[0])]
     speech = fields.speech(points, "upper")
     for number, name in enumerate(SPEECH_FIELDS):
-        if name not in ("nod", "rise"):
+        if name not in ("nod", "rise", "turn"):
             speech[number] = 0.0
     idle = fields.idle(points, "upper")
     idle[0] = 0.0  # the smile

@@ -1,4 +1,4 @@
-"""Gestures of a face that speaks, besides the lips: rests, nods, raised brows, glances.
+"""Gestures of a face that speaks, besides the lips: rests, nods, turns, raised brows, glances.
 
 All of it is a function of the utterance's time and of what lies at most 1.2 s around, never of how the speech was cut into stretches:
 time is divided into cells, and each cell decides for itself, by the idle frame (`phase`) that the utterance begins on.
@@ -13,24 +13,29 @@ import numpy as np
 from museserve.messages import FloatArray, SpeechWindow
 from museserve.timebase import FPS, frames_for
 from musetalk.speech_cues.coarticulation import HORIZON_S, smoothstep
-from musetalk.speech_cues.controls import BROW_UP, GAZE_X, GAZE_Y, NOD, RISE
+from musetalk.speech_cues.controls import BROW_UP, GAZE_X, GAZE_Y, NOD, RISE, TURN
 from musetalk.speech_cues.segments import Segment, Times
 from musetalk.speech_cues.variety import chance
 from musetalk.speech_cues.visemes import Kind
 
-Candidates = Sequence[tuple[float, float]]  # (second, weight 0..1)
+Candidates = Sequence[tuple[float, float, int]]  # (second, weight 0..1, number by which chance tells it from others)
 
 FALL_S = (0.04, 0.20)  # after a sound ends the face begins to rest, and rests
 RISE_S = (0.16, 0.02)  # before a sound begins
 BEGIN_S, BEGIN_EARLY_S = 0.12, 0.04  # an utterance fades in, from a little before its time
 END_FADE_S = 0.12
+SETTLE_S, END_SETTLE_S = 0.32, 0.20  # the head takes longer: after a phrase ends, and before the utterance does
 
-ACCENT_CELL_S = 1.0
-ACCENT_WINDOW_S = 0.45  # accents start in the first part of a cell, so any two are at least 0.55 s apart
-ACCENT_DELAY_S, ACCENT_RISE_S, ACCENT_FALL_S = 0.045, 0.15, 0.35  # after the vowel begins
-ACCENT_SIZE, ACCENT_VARIES = 0.75, 0.35  # the second, here and below: what chance adds at most
-NOD_DEG, NOD_RISE_MM, BROW = 0.9, 0.25, 0.42
-BROW_LEAST, NOD_LOSES = 0.6, 0.35  # some accents are more in the brow, some more in the nod
+ACCENT_CELL_S = 0.9
+ACCENT_WINDOW_S = 0.35  # accents begin in the first part of a cell, so any two are at least 0.55 s apart
+ACCENT_RISE_S, ACCENT_FALL_S = (0.20, 0.28), (0.38, 0.52)  # one ends 0.8 s after it began, within what is known of the speech
+# What the head does: it mostly nods; or turns as well, or comes up with the brows, or stays while brows move.
+BEATS, TURNS, LIFTS = 0.45, 0.27, 0.15  # shares of the accents
+BEAT_DEG, TURN_NOD_DEG, LIFT_DEG, TURN_DEG = 2.4, 1.0, -1.3, 1.7
+BROW_WITH_BEAT, BROW_WITH_LIFT, BROW_ALONE = 0.22, 0.6, 0.45
+ACCENT_SIZE, ACCENT_VARIES = 0.6, 0.75  # the second: what chance adds at most
+DROP_MM = 0.35  # a head also goes down by so much a degree, because necks bend
+FOLLOWS_MM = 0.17  # that eyes go the other way for each degree of the head, so that they stay on the viewer
 
 GLANCE_CELL_S = 2.5
 GLANCE_MM = (0.55, 0.22)
@@ -55,7 +60,7 @@ def activity(segments: Sequence[Segment], times: Times) -> FloatArray:
     return np.asarray(active * smoothstep((times + BEGIN_EARLY_S) / BEGIN_S), np.float32)
 
 
-def until_end(speech: SpeechWindow, times: Times, lead: float) -> FloatArray:
+def until_end(speech: SpeechWindow, times: Times, lead: float, fade_s: float = END_FADE_S) -> FloatArray:
     """1 until the utterance ends, 0 from its last frame on, at `times` (n,); 1 where it goes on.
 
     lead: seconds after its beginning at which a frame is read.
@@ -63,30 +68,45 @@ def until_end(speech: SpeechWindow, times: Times, lead: float) -> FloatArray:
     if not speech.final:
         return np.ones(len(times), np.float32)
     last = (frames_for(speech.start + len(speech.pcm)) - 1) / FPS + lead
-    return np.asarray(smoothstep((last - times) / END_FADE_S), np.float32)
+    return np.asarray(smoothstep((last - times) / fade_s), np.float32)
 
 
-def accents(candidates: Candidates, times: Times, phase: int = 0) -> FloatArray:
-    """Nods and brows (n, 3): brow 0..1, nod in degrees, rise in mm.
+def accents(candidates: Candidates, times: Times, phase: int = 0, ends: Sequence[float] = ()) -> FloatArray:
+    """What stressed words do to the head (n, 4): brow 0..1, nod in degrees, rise in mm, turn in degrees.
 
-    candidates: everything that could carry an accent, in order; each cell takes its first.
+    candidates: everything that could carry an accent, in order; each cell takes its first. ends: of phrases, s, after which the head rests.
     """
-    curves = np.zeros((len(times), 3), np.float32)
+    curves = np.zeros((len(times), 4), np.float32)
     taken: set[int] = set()
-    for onset, weight in candidates:
-        cell = int(onset // ACCENT_CELL_S)
-        if cell in taken or onset - cell * ACCENT_CELL_S > ACCENT_WINDOW_S:
+    for begin, weight, number in candidates:
+        cell = int(begin // ACCENT_CELL_S)
+        if cell in taken or begin - cell * ACCENT_CELL_S > ACCENT_WINDOW_S:
             continue
         taken.add(cell)
-        size = weight * (ACCENT_SIZE + ACCENT_VARIES * chance(cell, phase, 1))
-        lean = chance(cell, phase, 2)
-        since = times - (onset + ACCENT_DELAY_S)
-        fall = 1.0 - smoothstep((since - ACCENT_RISE_S) / ACCENT_FALL_S)
-        head = np.asarray(smoothstep(since / ACCENT_RISE_S) * fall, np.float32)
-        curves[:, 0] += size * (BROW_LEAST + (1.0 - BROW_LEAST) * lean) * BROW * head
-        curves[:, 1] += size * (1.0 - NOD_LOSES * lean) * NOD_DEG * head
-        curves[:, 2] += size * NOD_RISE_MM * head
+        size = weight * (ACCENT_SIZE + ACCENT_VARIES * chance(number, phase, 1))
+        rise, fall = (low + (high - low) * chance(number, phase, salt) for salt, (low, high) in ((6, ACCENT_RISE_S), (7, ACCENT_FALL_S)))
+        since = times - begin
+        head = np.asarray(smoothstep(since / rise) * (1.0 - smoothstep((since - rise) / fall)), np.float32)
+        rest = min((end for end in ends if end > begin), default=np.inf)
+        head *= 1.0 - smoothstep((times - rest) / SETTLE_S)
+        brow, nod, turn = _accent(number, phase)
+        curves[:, 0] += size * brow * head
+        curves[:, 1] += size * nod * head
+        curves[:, 3] += size * turn * head
+    curves[:, 2] = -DROP_MM * curves[:, 1]
     return curves
+
+
+def _accent(number: int, phase: int) -> tuple[float, float, float]:
+    """Brow 0..1, nod and turn in degrees of the accent of this number."""
+    kind = chance(number, phase, 2)
+    if kind < BEATS:
+        return BROW_WITH_BEAT, BEAT_DEG, 0.0
+    if kind < BEATS + TURNS:
+        return BROW_WITH_BEAT, TURN_NOD_DEG, TURN_DEG if chance(number, phase, 8) < 0.5 else -TURN_DEG
+    if kind < BEATS + TURNS + LIFTS:
+        return BROW_WITH_LIFT, LIFT_DEG, 0.0
+    return BROW_ALONE, 0.0, 0.0
 
 
 def glances(onsets: Sequence[float], times: Times, phase: int = 0) -> FloatArray:
@@ -109,7 +129,7 @@ def glances(onsets: Sequence[float], times: Times, phase: int = 0) -> FloatArray
     return curves
 
 
-def add_gestures(rows: FloatArray, candidates: Candidates, onsets: Sequence[float], times: Times, amount: float, phase: int = 0) -> None:
-    """Add `accents` and `glances`, `amount` times as strong, to `rows` (n, N_CONTROLS), in place."""
-    rows[:, [BROW_UP, NOD, RISE]] += amount * accents(candidates, times, phase)
-    rows[:, [GAZE_X, GAZE_Y]] += min(amount, 1.0) * glances(onsets, times, phase)
+def add_head(rows: FloatArray, head: FloatArray) -> None:
+    """Add what `accents` gives to `rows` (n, N_CONTROLS), in place; eyes stay on the viewer."""
+    rows[:, [BROW_UP, NOD, RISE, TURN]] += head
+    rows[:, [GAZE_X, GAZE_Y]] -= FOLLOWS_MM * head[:, [3, 1]]

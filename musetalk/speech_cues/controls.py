@@ -1,7 +1,7 @@
 """The animator's conditioning row: one float32 per control, 0 = the background's own face.
 
 Shapes are in millimetres of the face (the `rig`), so a row means the same on every avatar. Most controls run 0..1; `NOD` is in
-degrees (positive = chin down), `RISE` in mm, `GAZE_X` / `GAZE_Y` in mm of iris shift.
+degrees (positive = chin down), `TURN` too (positive = to the picture's right), `RISE` in mm, `GAZE_X` / `GAZE_Y` in mm of iris shift.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ CONTROLS = (
     "rise",  # mm
     "gaze_x",  # mm
     "gaze_y",  # mm
+    "turn",  # degrees
+    "blink",  # lids down
+    "awake",  # the background's own blinks are held back
 )
 N_CONTROLS = len(CONTROLS)
 JAW_MM, LOWER_DROP_MM, UPPER_RAISE_MM = 15.0, 4.5, 3.2
 
-JAW, LOWER_DROP, UPPER_RAISE, WIDE, ROUND, PRESS, FTUCK, SMILE, LIP_CLOSE, SEAL, TONGUE, BROW_UP, NOD, RISE, GAZE_X, GAZE_Y = range(N_CONTROLS)
+JAW, LOWER_DROP, UPPER_RAISE, WIDE, ROUND, PRESS, FTUCK, SMILE, LIP_CLOSE, SEAL, TONGUE, BROW_UP, NOD, RISE, GAZE_X, GAZE_Y = range(16)
+TURN, BLINK, AWAKE = range(16, N_CONTROLS)

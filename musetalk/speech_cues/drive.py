@@ -14,10 +14,11 @@ import numpy as np
 
 from museserve.messages import Conditioning, FloatArray, SpeechWindow
 from museserve.timebase import FPS, SPEECH_RATE
-from musetalk.speech_cues.accents import activity, add_gestures, until_end
+from musetalk.speech_cues.accents import END_SETTLE_S, Candidates, accents, activity, add_head, glances, until_end
+from musetalk.speech_cues.blinks import blinks
 from musetalk.speech_cues.coarticulation import PREPARES_S, apply_contacts, coarticulate, contacts, smoothstep
-from musetalk.speech_cues.controls import CONTROLS, JAW, LOWER_DROP, N_CONTROLS, ROUND, SEAL, TONGUE, UPPER_RAISE, WIDE
-from musetalk.speech_cues.loudness import LOUDNESS_RATE, loudness, usable_level
+from musetalk.speech_cues.controls import AWAKE, BLINK, CONTROLS, GAZE_X, GAZE_Y, JAW, LOWER_DROP, N_CONTROLS, ROUND, SEAL, TONGUE, UPPER_RAISE, WIDE
+from musetalk.speech_cues.loudness import FEATURE_RATE, LOUDNESS_RATE, loudness, usable_level
 from musetalk.speech_cues.segments import Segment, Times, aligned_segments
 from musetalk.speech_cues.sound_model import CHANNELS, loudness_peaks, mouth_from_sound, pauses_in, silence_duration
 from musetalk.speech_cues.variety import drift, varied
@@ -46,6 +47,9 @@ ARTICULATION, SOUND_ARTICULATION = 1.46, 1.25  # of the jaw: blending, contacts 
 WIDE_JAW, WIDEST_JAW = 0.6, 0.9  # beyond the first, a jaw opens less and less further
 USUAL_HEIGHT = 0.43  # of speech within `EMPHASIS_DB`, on the average: there the factor is 1
 
+NOD_EARLY_S = 0.06  # a head begins before the vowel that it goes with
+PHRASE_PAUSE_S = 0.1  # a pause of at least this ends a phrase
+
 _CHANNEL = {control: CHANNELS.index(CONTROLS[control]) for control in (JAW, LOWER_DROP, UPPER_RAISE, WIDE, ROUND, TONGUE)}
 SHUT, TUCK = CHANNELS.index("shut"), CHANNELS.index("tuck")
 SHUT_FROM, SHUT_OVER, TUCK_FROM, TUCK_OVER = 0.22, 0.38, 0.25, 0.5  # where a contact begins, and how much more is all
@@ -61,14 +65,15 @@ _PAD = _SMOOTHED + round(PREPARES_S * GRID_RATE)  # what a row depends on beside
 class SpeechCues:
     """What one stretch tells the face.
 
-    curves: (n, N_CONTROLS) at `GRID_RATE`. accents: (second, weight 0..1) of what may carry a nod. onsets: seconds at
-    which a glance may begin.
+    curves: (n, N_CONTROLS) at `GRID_RATE`. accents: what may carry a nod. onsets: seconds at which a glance or a blink may
+    begin. ends: of phrases, seconds; empty where they are not sure for long enough, because the sound alone tells them.
     """
 
     curves: FloatArray
     pauses: list[Segment]
-    accents: list[tuple[float, float]]
+    accents: Candidates
     onsets: list[float]
+    ends: list[float]
 
 
 def listen(speech: SpeechWindow, drive: Drive = "mix", head_motion: float = 1.0) -> Conditioning:
@@ -87,9 +92,16 @@ def listen(speech: SpeechWindow, drive: Drive = "mix", head_motion: float = 1.0)
         cues = by_phonemes(speech, level, grid, with_sound=drive == "mix")
     rows = cues.curves[_PAD : len(grid) - _PAD : _PER_FRAME].copy()
 
-    add_gestures(rows, cues.accents, cues.onsets, frame_times, head_motion, speech.phase)
+    lively = min(head_motion, 1.0)
+    rows[:, [GAZE_X, GAZE_Y]] += lively * glances(cues.onsets, frame_times, speech.phase)
+    rows[:, AWAKE] = lively
     active = activity(cues.pauses, frame_times)
     rows *= active[:, None]
+    # What the head and the lids began they bring to an end, also where lips rest already.
+    head = head_motion * accents(cues.accents, frame_times, speech.phase, cues.ends)
+    head *= until_end(speech, frame_times, LEAD_S, END_SETTLE_S)[:, None]
+    add_head(rows, head if cues.ends else head * active[:, None])
+    rows[:, BLINK] = lively * blinks(cues.ends, cues.onsets, frame_times, speech.phase)
     # While speaking, the renderer lets go of the seal as far as the mouth is open.
     silence_s = silence_duration(speech.pcm, speech.start / SPEECH_RATE, level, frame_times)
     rows[:, SEAL] = np.maximum(active, sealed_after(silence_s))
@@ -116,11 +128,13 @@ def by_phonemes(speech: SpeechWindow, level: float, grid: Times, with_sound: boo
     curves = smooth(curves)
     apply_contacts(curves, *contacts(segments, grid), 1.0 / GRID_RATE)
     vowels = [s for s in segments if s.viseme.kind is Kind.VOWEL]
+    pauses = [s for s in segments if s.viseme.kind is Kind.PAUSE]
     return SpeechCues(
         curves,
-        pauses=[s for s in segments if s.viseme.kind is Kind.PAUSE] + pauses_in(speech.pcm, start, level, grid),
-        accents=[(s.start, min(s.gain, 1.0)) for s in vowels if s.stress == 1],
+        pauses=pauses + pauses_in(speech.pcm, start, level, grid),
+        accents=[(s.start - NOD_EARLY_S, min(s.gain, 1.0), s.number) for s in vowels if s.stress == 1],
         onsets=[s.start for s in vowels],
+        ends=[s.start for s in pauses if s.start > 0 and s.length > PHRASE_PAUSE_S],
     )
 
 
@@ -139,7 +153,9 @@ def by_sound(speech: SpeechWindow, level: float, grid: Times) -> SpeechCues:
     apply_contacts(curves, shut, tuck * (1.0 - shut), 1.0 / GRID_RATE)
     peaks = loudness_peaks(speech.pcm, start, level)
     pauses = pauses_in(speech.pcm, start, level, grid)
-    return SpeechCues(curves, pauses, accents=peaks, onsets=[second for second, _ in peaks])
+    accents = [(second, weight, round(second * FEATURE_RATE)) for second, weight in peaks]
+    onsets = [second for second, _ in peaks]
+    return SpeechCues(curves, pauses, accents, onsets, ends=[])
 
 
 def emphasis(speech: SpeechWindow, level: float, grid: Times, amount: float) -> FloatArray:

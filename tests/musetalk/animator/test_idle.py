@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from museserve.timebase import FPS, IDLE_FRAMES
-from musetalk.animator.idle import blink_curve, idle_motion
+from musetalk.animator.idle import idle_motion
 from musetalk.animator.render import i420_planes, idle_frame, idle_loop
 from musetalk.animator.rig import Rig
+from musetalk.speech_cues.blinks import blink_curve
 from tests.musetalk.animator.test_rig import NAMES, portrait
 
 

@@ -15,6 +15,7 @@ from musetalk.animator import render
 from musetalk.animator.lipline import INNER_LOWER, INNER_UPPER
 from musetalk.animator.render import crop_i420, i420_planes, idle_frame, render_crop
 from musetalk.animator.rig import Rig
+from musetalk.speech_cues.controls import N_CONTROLS
 from tests.musetalk.animator.test_rig import NAMES, portrait, row
 
 A = {"jaw": 0.64, "lower_drop": 0.15, "upper_raise": 0.25, "wide": 0.1}
@@ -24,7 +25,7 @@ SHAPES = {
     "o": {"jaw": 0.48, "lower_drop": 0.1, "upper_raise": 0.15, "round": 0.6},
     "f": {"jaw": 0.07, "wide": 0.1, "ftuck": 1.0},
     "m": {"jaw": 0.24, "lip_close": 0.24, "press": 0.75},
-    "accent": {**A, "nod": 1.8, "rise": 0.5, "brow_up": 0.8, "gaze_x": 0.7, "gaze_y": -0.4, "smile": 0.4},
+    "accent": {**A, "nod": 2.6, "rise": -0.9, "turn": -2.0, "brow_up": 0.8, "gaze_x": 0.7, "gaze_y": -0.4, "smile": 0.4},
 }
 
 
@@ -157,7 +158,7 @@ def test_threads_draw_the_same(rig: Rig) -> None:
 
 
 def test_a_row_of_another_length_is_refused(rig: Rig) -> None:
-    with pytest.raises(ValueError, match="16 controls"):
+    with pytest.raises(ValueError, match=f"{N_CONTROLS} controls"):
         render_crop(rig, 0, np.zeros(7, np.float32))
 
 

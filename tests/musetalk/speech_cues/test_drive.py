@@ -7,9 +7,28 @@ import pytest
 
 from museserve.messages import FloatArray, Phoneme, SpeechWindow
 from museserve.timebase import FPS, SPEECH_RATE, SPEECH_SAMPLES_PER_FRAME, frames_for
-from musetalk.speech_cues.accents import ACCENT_CELL_S, accents, activity, glances
+from musetalk.speech_cues.accents import SETTLE_S, accents, activity, glances
+from musetalk.speech_cues.blinks import blinks
 from musetalk.speech_cues.coarticulation import CLOSING_MM_S, OPENING_MM_S, within_speed
-from musetalk.speech_cues.controls import BROW_UP, FTUCK, GAZE_X, JAW, LIP_CLOSE, LOWER_DROP, N_CONTROLS, NOD, PRESS, ROUND, SEAL, UPPER_RAISE, WIDE
+from musetalk.speech_cues.controls import (
+    AWAKE,
+    BLINK,
+    BROW_UP,
+    FTUCK,
+    GAZE_X,
+    JAW,
+    LIP_CLOSE,
+    LOWER_DROP,
+    N_CONTROLS,
+    NOD,
+    PRESS,
+    RISE,
+    ROUND,
+    SEAL,
+    TURN,
+    UPPER_RAISE,
+    WIDE,
+)
 from musetalk.speech_cues.drive import CONTEXT_S, EMPHASIS, LEAD_S, LOOKAHEAD_S, WIDE_JAW, WIDEST_JAW, Drive, emphasis, listen, without_shouting
 from musetalk.speech_cues.loudness import LOUDNESS_RATE, loud_level, loudness
 from musetalk.speech_cues.segments import FAR_S, segments_of, slide_closures
@@ -191,7 +210,8 @@ def test_rows_stay_in_bounds() -> None:
         rows = whole(*with_pause(english(), 0.5), drive)
         mouth = rows[:, [JAW, LOWER_DROP, UPPER_RAISE, WIDE, ROUND, PRESS, FTUCK, LIP_CLOSE]]
         assert np.isfinite(rows).all() and mouth.min() >= 0.0 and mouth.max() <= 1.0
-        assert np.abs(rows[:, NOD]).max() <= 1.5 and np.abs(rows[:, GAZE_X]).max() <= 1.0
+        assert np.abs(rows[:, NOD]).max() <= 3.5 and np.abs(rows[:, TURN]).max() <= 2.5 and np.abs(rows[:, GAZE_X]).max() <= 1.0
+        assert rows[:, [BLINK, AWAKE]].min() >= 0.0 and rows[:, [BLINK, AWAKE]].max() <= 1.0
         # No trembling: what moves, moves on for more than a frame.
         turns = np.abs(np.diff(gap_mm(rows), 2))
         assert np.median(turns) < 1.5
@@ -200,17 +220,50 @@ def test_rows_stay_in_bounds() -> None:
 def test_head_motion_scales_nods() -> None:
     pcm, phonemes = with_pause(english(), 0.4)
     still, lively = whole(pcm, phonemes, head_motion=0.0), whole(pcm, phonemes, head_motion=1.0)
-    assert not still[:, [NOD, BROW_UP, GAZE_X]].any()
-    assert lively[:, NOD].max() > 0.3 and lively[:, BROW_UP].max() > 0.1
+    assert not still[:, [NOD, TURN, RISE, BROW_UP, GAZE_X, BLINK, AWAKE]].any()
+    assert np.abs(lively[:, [NOD, TURN]]).max() > 1.0 and lively[:, BROW_UP].max() > 0.1
     np.testing.assert_allclose(still[:, JAW], lively[:, JAW], atol=1e-6)
 
 
 def test_accents_keep_their_distance() -> None:
-    onsets = [(0.13 * k, 1.0) for k in range(100)]
-    times = np.arange(0, 13, 0.005)
-    nod = accents(onsets, times)[:, 1]
+    words = [(0.13 * k, 1.0, k) for k in range(1000)]
+    times = np.arange(0, 130, 0.005)
+    nod, turn = np.abs(accents(words, times)[:, [1, 3]]).T
     peaks = times[1:-1][(nod[1:-1] > nod[:-2]) & (nod[1:-1] >= nod[2:]) & (nod[1:-1] > 0.3)]
-    assert len(peaks) >= 10 and np.diff(peaks).min() >= 0.55 and np.diff(peaks).max() < 2 * ACCENT_CELL_S
+    assert 60 <= len(peaks) <= 140 and np.diff(peaks).min() >= 0.4
+    assert np.percentile(nod[np.isin(times, peaks)], 90) > 1.6 * np.percentile(nod[np.isin(times, peaks)], 10)
+    assert (nod + turn < 0.05).mean() > 0.15 and nod.max() <= 3.5 and 1.0 < turn.max() <= 2.5
+
+
+def test_other_words_and_phases_nod_otherwise() -> None:
+    times = np.arange(0, 13, 0.04)
+    told = [accents([(0.13 * k, 1.0, k + first) for k in range(100)], times, phase)[:, 1] for first, phase in ((0, 0), (500, 0), (0, 88))]
+    assert all(np.abs(a - b).max() > 1.0 for a, b in ((told[0], told[1]), (told[0], told[2])))
+
+
+def test_a_head_comes_to_rest_when_a_phrase_ends() -> None:
+    times = np.arange(0, 2, 0.005)
+    for number in range(40):
+        head = accents([(0.2, 1.0, number)], times, ends=[0.4])
+        assert not head[times > 0.4 + SETTLE_S].any()
+        assert np.abs(np.diff(head[:, 1], axis=0)).max() < 0.2  # degrees in 5 ms: no jerk
+
+
+def test_blinks_are_as_frequent_as_a_speakers_and_unlike_each_other() -> None:
+    times = np.arange(0, 300, 0.04)
+    lids = blinks([2.3 * k for k in range(1, 130)], [0.21 * k for k in range(1430)], times)
+    begins = np.flatnonzero((lids[1:] > 0.4) & (lids[:-1] <= 0.4))
+    assert 15 <= len(begins) / 5 <= 26 and lids.max() > 0.95
+    shapes = {tuple(np.round(lids[i : i + 8], 1)) for i in begins}
+    assert len(shapes) > 0.5 * len(begins) and np.diff(times[begins]).min() > 0.4
+
+
+def test_a_phrase_ends_with_a_blink_now_and_then() -> None:
+    ends = [2.3 * k for k in range(1, 130)]
+    times = np.arange(0, 300, 0.04)
+    lids = blinks(ends, [], times)
+    with_one = [lids[(times > end - 0.1) & (times < end + 0.2)].max() > 0.5 for end in ends]
+    assert 0.3 < np.mean(with_one) < 0.7
 
 
 def test_glances_are_rare_and_small() -> None:
