@@ -13,7 +13,7 @@ from musetalk.animator.fields import IDLE_FIELDS
 from musetalk.animator.idle import IdleMotion
 from musetalk.animator.render import fit_row, idle_frame, render_crop
 from musetalk.animator.rig import Rig
-from musetalk.speech_cues.controls import BROW_UP, NOD, RISE
+from musetalk.speech_cues.controls import BROW_UP, NOD, RISE, TURN
 
 FOREHEAD, NOSE, BROW_ENDS = 151, 195, (70, 300)  # landmarks round the part of the face that speech leaves alone
 OPEN_LIDS = 0.02  # frames with lids lower than this are not compared with the portrait
@@ -37,7 +37,7 @@ def lower_face_seam(still: Rig, rows: FloatArray) -> int:
     """Largest difference in grey levels along the sides and the bottom of the lower-face box that speech (n, controls) makes on a head
     that does not move."""
     quiet = rows.copy()
-    quiet[:, [NOD, RISE, BROW_UP]] = 0.0
+    quiet[:, [NOD, RISE, TURN, BROW_UP]] = 0.0
     inner = Box(still.lower_box.x - still.box.x, still.lower_box.y - still.box.y, still.lower_box.w, still.lower_box.h)
     return max((_border_difference(still, 0, row, inner, top=False) for row in quiet if row.any()), default=0)
 

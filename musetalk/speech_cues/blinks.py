@@ -16,8 +16,8 @@ from musetalk.speech_cues.variety import chance
 
 CLOSE_S, HOLD_S, OPEN_S = 0.075, 0.030, 0.150
 
-CELL_S = 2.8  # a stretch of time has one blink, mostly
-WAIT_S, WAIT_VARIES_S, WINDOW_S = 0.2, 1.0, 1.3  # from its beginning: there a window opens in which a phrase may end with a blink
+CELL_S = 3.2  # a stretch of time has one blink, mostly
+WAIT_S, WAIT_VARIES_S, WINDOW_S = 0.3, 1.2, 1.3  # from its beginning: there a window opens in which a phrase may end with a blink
 LATE_S = 0.3  # in the window's last part, a blink comes with a sound, if no phrase ended:
 APART_S = (0.85, 0.15)  # so long before it, or after
 EARLY_S = (0.10, 0.02)  # before the end of a phrase a blink begins
