@@ -64,7 +64,8 @@ LINE_TINT = (0.86, 0.98, 1.0)  # of RGB: a little red is left
 SEAM_MM = 0.5  # over which the two lids' skin is mixed
 
 BALL_SHADOW, BALL_SHADOW_LEFT, BALL_SHADOW_MM = 0.30, 0.4, 5.0  # below the lid's edge, and the share left so far down
-SLIT_SHADOW, SLIT_MM, SLIT_LEVEL = 0.92, 4.0, 0.5  # through lashes: of an eye that is no further open than this, from this lid level on in full
+SLIT_SHADOW, SLIT_MM, SLIT_SHARE = 0.92, 4.0, 0.5  # through lashes: of an eye that is no further open than this, or this share of its height
+SLIT_LEVEL = 0.5  # lid level from which on it is there in full
 INSET_MM = 0.35  # the lid's own edge stays with the lid
 UPPER_EDGE_MM, LOWER_EDGE_MM, SIDE_EDGE_MM = 0.5, 0.45, 0.6  # softness of the eyeball's outline
 IRIS_SHARE = 0.97  # of its radius: the rim's own pixels may be skin
@@ -230,7 +231,7 @@ def _build_eye(anatomy: Anatomy, texture: Array, texture_scale: int, side: int, 
         now = y - patch.sag * level
         share = _aperture(now, y_upper + drop, y_lower - rise) * patch.between * patch.border * (1 - rim)
         lit = (1 - BALL_SHADOW_LEFT) * smoothstep((now - y_upper - drop) / BALL_SHADOW_MM)
-        slit = ramp(level, 0.0, SLIT_LEVEL) * (1 - smoothstep((y_lower - rise - y_upper - drop) / SLIT_MM))
+        slit = ramp(level, 0.0, SLIT_LEVEL) * (1 - smoothstep((y_lower - rise - y_upper - drop) / np.maximum(SLIT_MM, SLIT_SHARE * patch.gap)))
         shadow = (1 - BALL_SHADOW * level * (1 - lit)) * (1 - SLIT_SHADOW * slit)
         luma, chroma = to_planes(picture.astype(np.float32))
         half_share = half_size(share.astype(np.float32))
@@ -311,7 +312,7 @@ def _lid_skin(patch: _Patch, drop: Array, rise: Array, level: float) -> Array:
 
     # The lashes of the open lid, turned over the shut edge.
     lashes = sample(patch.lashes, at(patch.upper - np.abs(above)) - patch.corner)
-    folded = ramp(np.minimum(LASH_MM, LASH_SHARE * patch.band) + above, 0.0, FOLD_FADE_MM) * (above < 0) * patch.near
+    folded = ramp(np.minimum(LASH_MM, LASH_SHARE * patch.band) + above, 0.0, FOLD_FADE_MM) * (above < 0) * patch.lashed
     lower *= (1 - FOLD_STRENGTH * ramp(level, FOLD_LEVEL, FOLD_OVER) * folded * (1 - lashes))[..., None]
 
     under = smoothstep((y - (edge + patch.lower - rise) / 2) / SEAM_MM + 0.5)[..., None]
