@@ -17,9 +17,9 @@ from musetalk.speech_cues.variety import chance
 CLOSE_S, HOLD_S, OPEN_S = 0.075, 0.030, 0.150
 
 CELL_S = 3.2  # a stretch of time has one blink, mostly
-WAIT_S, WAIT_VARIES_S, WINDOW_S = 0.3, 1.2, 1.3  # from its beginning: there a window opens in which a phrase may end with a blink
-LATE_S = 0.3  # in the window's last part, a blink comes with a sound, if no phrase ended:
-APART_S = (0.85, 0.15)  # so long before it, or after
+WAIT_S, WAIT_VARIES_S, WINDOW_S = 0.3, 1.2, 1.0  # from its beginning: there a window opens in which phrases end with a blink
+LATE_S = 0.45  # after the window one comes with a sound, within so long
+APART_S = 0.85  # unless a phrase ended since; phrases that end so soon after another do so without
 EARLY_S = (0.10, 0.02)  # before the end of a phrase a blink begins
 SLOWEST, QUICKEST = 1.3, 0.85  # of the times above
 HALF_SHARE, HALF_DEPTH = 0.2, (0.5, 0.75)  # of those with a word do not shut the eye
@@ -45,18 +45,17 @@ def blinks(ends: Sequence[float], onsets: Sequence[float], times: Times, phase: 
         cell = int(second // CELL_S)
         return second - cell * CELL_S - WAIT_S - WAIT_VARIES_S * chance(cell, phase, 24)
 
-    before, after = APART_S
     for end in ends:
-        if 0.0 <= window(end) <= WINDOW_S and not any(end - before < other < end for other in ends):
+        if 0.0 <= window(end) <= WINDOW_S and not any(end - APART_S < other < end for other in ends):
             early, late = EARLY_S
             blink(end - early + (early - late) * chance(_number(end), phase, 23), _number(end), 1.0)
     taken: set[int] = set()
     for onset in onsets:
         cell = int(onset // CELL_S)
-        if cell in taken or not WINDOW_S - LATE_S <= window(onset) <= WINDOW_S:
+        if cell in taken or not WINDOW_S < window(onset) <= WINDOW_S + LATE_S:
             continue
         taken.add(cell)
-        if not any(onset - before < end < onset + after for end in ends):
+        if not any(onset - APART_S < end <= onset for end in ends):
             low, high = HALF_DEPTH
             half = chance(_number(onset), phase, 27) < HALF_SHARE
             blink(onset, _number(onset), low + (high - low) * chance(_number(onset), phase, 26) if half else 1.0)

@@ -83,7 +83,7 @@ def test_the_configured_drive_is_used() -> None:
 
 
 def test_rows_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(EngineError, match=r"2 frames need rows \(2, 16\), got \(3, 16\)"):
+    with pytest.raises(EngineError, match=rf"2 frames need rows \(2, {N_CONTROLS}\), got \(3, {N_CONTROLS}\)"):
         animator().render([RenderRequest(WOMAN, (0, 1), np.zeros((3, N_CONTROLS), np.float32))])
 
 
