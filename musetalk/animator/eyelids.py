@@ -60,7 +60,7 @@ CREASE_ABOVE_MM, CREASE_BELOW_MM, CREASE_LEVEL, CREASE_ENDS = 1.6, 0.9, 0.3, 1.3
 LINE_DARKNESS, LINE_MM = 0.62, 0.5
 SOFT_DARKNESS, SOFT_ABOVE_MM, SOFT_BELOW_MM = 0.42, 1.1, 1.5
 LINE_LEVEL, LINE_FADE, LINE_GAP_MM = 0.35, 0.5, 2.0  # it appears from this lid level on, less where the eye is narrow
-LINE_TINT = (0.86, 0.98, 1.0)  # of RGB: a little red is left
+LINE_TINT = (0.82, 0.97, 1.0)  # of RGB: a little red is left
 SEAM_MM = 0.5  # over which the two lids' skin is mixed
 
 BALL_SHADOW, BALL_SHADOW_LEFT, BALL_SHADOW_MM = 0.30, 0.4, 5.0  # below the lid's edge, and the share left so far down
