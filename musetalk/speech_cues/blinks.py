@@ -19,7 +19,7 @@ CLOSE_S, HOLD_S, OPEN_S = 0.075, 0.030, 0.150
 CELL_S = 3.2  # a stretch of time has one blink, mostly
 WAIT_S, WAIT_VARIES_S, WINDOW_S = 0.3, 1.2, 1.0  # from its beginning: there a window opens in which phrases end with a blink
 LATE_S = 0.45  # after the window one comes with a sound, within so long
-APART_S = 0.85  # unless a phrase ended since; phrases that end so soon after another do so without
+APART_S = 0.85  # unless a phrase ended with one since; phrases that end so soon after another do so without
 EARLY_S = (0.10, 0.02)  # before the end of a phrase a blink begins
 SLOWEST, QUICKEST = 1.3, 0.85  # of the times above
 HALF_SHARE, HALF_DEPTH = 0.2, (0.5, 0.75)  # of those with a word do not shut the eye
@@ -45,8 +45,9 @@ def blinks(ends: Sequence[float], onsets: Sequence[float], times: Times, phase: 
         cell = int(second // CELL_S)
         return second - cell * CELL_S - WAIT_S - WAIT_VARIES_S * chance(cell, phase, 24)
 
-    for end in ends:
-        if 0.0 <= window(end) <= WINDOW_S and not any(end - APART_S < other < end for other in ends):
+    blinking = [end for end in ends if 0.0 <= window(end) <= WINDOW_S]
+    for end in blinking:
+        if not any(end - APART_S < other < end for other in blinking):
             early, late = EARLY_S
             blink(end - early + (early - late) * chance(_number(end), phase, 23), _number(end), 1.0)
     taken: set[int] = set()
@@ -55,7 +56,7 @@ def blinks(ends: Sequence[float], onsets: Sequence[float], times: Times, phase: 
         if cell in taken or not WINDOW_S < window(onset) <= WINDOW_S + LATE_S:
             continue
         taken.add(cell)
-        if not any(onset - APART_S < end <= onset for end in ends):
+        if not any(onset - APART_S < end <= onset for end in blinking):
             low, high = HALF_DEPTH
             half = chance(_number(onset), phase, 27) < HALF_SHARE
             blink(onset, _number(onset), low + (high - low) * chance(_number(onset), phase, 26) if half else 1.0)
