@@ -26,12 +26,12 @@ BEGIN_S, BEGIN_EARLY_S = 0.12, 0.04  # an utterance fades in, from a little befo
 END_FADE_S = 0.12
 SETTLE_S, END_SETTLE_S = 0.32, 0.20  # the head takes longer: after a phrase ends, and before the utterance does
 
-ACCENT_CELL_S = 0.9
-ACCENT_WINDOW_S = 0.35  # accents begin in the first part of a cell, so any two are at least 0.55 s apart
-ACCENT_RISE_S, ACCENT_FALL_S = (0.20, 0.28), (0.38, 0.52)  # one ends 0.8 s after it began, within what is known of the speech
+ACCENT_CELL_S = 1.05
+ACCENT_WINDOW_S = 0.5  # accents begin in the first part of a cell, so any two are at least 0.55 s apart
+ACCENT_RISE_S, ACCENT_FALL_S = (0.19, 0.25), (0.34, 0.44)  # with its window one ends within what is known of the speech
 # What the head does: it mostly nods; or turns as well, or comes up with the brows, or stays while brows move.
 BEATS, TURNS, LIFTS = 0.45, 0.27, 0.15  # shares of the accents
-BEAT_DEG, TURN_NOD_DEG, LIFT_DEG, TURN_DEG = 2.4, 1.0, -1.3, 1.7
+BEAT_DEG, TURN_NOD_DEG, LIFT_DEG, TURN_DEG = 2.4, 1.3, -1.3, 1.2
 BROW_WITH_BEAT, BROW_WITH_LIFT, BROW_ALONE = 0.22, 0.6, 0.45
 ACCENT_SIZE, ACCENT_VARIES = 0.6, 0.75  # the second: what chance adds at most
 DROP_MM = 0.35  # a head also goes down by so much a degree, because necks bend
@@ -77,10 +77,11 @@ def accents(candidates: Candidates, times: Times, phase: int = 0, ends: Sequence
     candidates: everything that could carry an accent, in order; each cell takes its first. ends: of phrases, s, after which the head rests.
     """
     curves = np.zeros((len(times), 4), np.float32)
+    first_cell = ACCENT_CELL_S * chance(0, phase, 9)
     taken: set[int] = set()
     for begin, weight, number in candidates:
-        cell = int(begin // ACCENT_CELL_S)
-        if cell in taken or begin - cell * ACCENT_CELL_S > ACCENT_WINDOW_S:
+        cell = int((begin - first_cell) // ACCENT_CELL_S)
+        if cell in taken or begin - first_cell - cell * ACCENT_CELL_S > ACCENT_WINDOW_S:
             continue
         taken.add(cell)
         size = weight * (ACCENT_SIZE + ACCENT_VARIES * chance(number, phase, 1))
