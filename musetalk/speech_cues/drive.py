@@ -79,7 +79,8 @@ class SpeechCues:
 def listen(speech: SpeechWindow, drive: Drive = "mix", head_motion: float = 1.0) -> Conditioning:
     """Rows (n_frames, N_CONTROLS) float32 for the frames of `speech`.
 
-    In a pause everything is exactly zero but `SEAL`, which lips hold for a second; then the whole row is, and not `is_speaking`.
+    In a pause everything is exactly zero but `SEAL`, which lips hold for a second, and for a third of a second what head and lids bring to an end;
+    then the whole row is, and not `is_speaking`.
 
     With `speech.final`, the end of `speech.pcm` is the end of the utterance, and its last frame is at rest.
     """
