@@ -31,33 +31,39 @@ class Tooth:
 # From the middle outwards: two incisors, the canine, two premolars, a molar.
 UPPER_TEETH = (
     Tooth(8.4, 1.0, 1.7, 0.0),
-    Tooth(6.6, 0.965, 1.9, -0.32),
-    Tooth(6.8, 0.92, 2.4, -0.1),
-    Tooth(5.6, 0.82, 2.0, -0.5),
-    Tooth(4.6, 0.70, 2.0, -0.7),
-    Tooth(3.8, 0.56, 2.0, -0.9),
+    Tooth(6.6, 0.97, 1.9, -0.32),
+    Tooth(6.8, 0.94, 2.4, -0.05),
+    Tooth(5.2, 0.88, 2.0, -0.35),
+    Tooth(4.2, 0.81, 2.0, -0.3),
+    Tooth(3.4, 0.74, 2.0, -0.2),
 )
-LOWER_TEETH = tuple(map(Tooth, (5.3, 5.8, 6.2, 5.6, 5.0, 4.0), (0.97, 0.98, 0.95, 0.84, 0.70, 0.55)))
+LOWER_TEETH = tuple(map(Tooth, (5.3, 5.8, 6.2, 5.6, 5.0, 4.0), (0.98, 0.98, 0.95, 0.88, 0.80, 0.70)))
 UPPER_EDGE_MM, LOWER_EDGE_MM = 2.6, -0.6  # of the biting edge below the lip line
 UPPER_HEIGHT_MM, LOWER_HEIGHT_MM = 9.2, 8.0
-ARCH, LOWER_ARCH = 0.0062, 0.6  # the upper edge rises by the first times x²; the lower one falls by this share of it
-LOWER_BRIGHTNESS, LOWER_GUM_BRIGHTNESS = 0.78, 0.85
-LOWER_TINT = (1.0, 0.925, 0.885)
+ARCH, LOWER_ARCH = 0.0037, 0.6  # the upper edge rises by the first times x²; the lower one falls by this share of it
+LOWER_BRIGHTNESS, LOWER_GUM_BRIGHTNESS = 0.83, 0.85
+LOWER_TINT = (1.0, 0.955, 0.91)
+BORDER_SHADE, LOWER_BORDER_SHADE = 0.13, 0.24  # between two teeth
+# Below the upper row lies its shadow: without it, a lower row that touches it reads as clenched.
+ROW_SHADOW, ROW_SHADOW_MM = 0.85, 1.0
 
 # Enamel is a warm white, in the light of the photograph: the eyes' white shows it, and skin.
 TOOTH_WHITE = (1.0, 0.945, 0.855)
-TOOTH_LIGHT, TOOTH_LIGHT_RANGE = 1.08, (80, 230)  # luma against the cheek's
+TOOTH_LIGHT, TOOTH_LIGHT_RANGE = 1.03, (80, 230)  # luma against the cheek's
 SKIN_SHARE, EYE_SHARE = 0.12, 0.5
 WHITE_RANGE = (0.70, 1.0)  # of a channel of the eyes' white against its largest: more colour is not light but redness
 USUAL_LIGHT = 205.0  # in which the colours below are
 GUM = (178, 96, 98)
-TONGUE = (158, 88, 94)
-CAVITY_TOP, CAVITY_FLOOR = (42, 17, 18), (92, 38, 40)
+TONGUE = (176, 96, 98)
+# It is wet: mm right of its middle, width, down, height.
+TONGUE_GLEAMS = ((-3.8, 3.0, 2.8, 0.8), (4.6, 1.8, 3.2, 0.6), (-7.4, 1.2, 4.4, 0.5))
+GLEAM = (34, 30, 31)
+CAVITY_TOP, CAVITY_FLOOR = (30, 10, 10), (116, 46, 44)
 TONGUE_HALF_MM = (17.5, 8.0)
-RED_EXPONENTS = (1.0, 1.30, 1.42)
+RED_EXPONENTS = (1.0, 1.28, 1.30)
 
 X_RANGE = (-34.0, 34.0)
-UPPER_Y = (-14.0, 4.0)
+UPPER_Y = (-14.0, 5.0)
 LOWER_Y = (-2.0, 14.0)
 TONGUE_Y = (-1.0, 16.0)
 
@@ -196,7 +202,7 @@ def _teeth(tooth: Array, gum: Array, scale: float, *, upper: bool) -> Plate:
     alpha = np.maximum(alpha, fill) * inside
 
     border = ramp(np.abs(across), 0.62, 0.38)
-    shade = lights[index] * (1 - 0.13 * border)
+    shade = lights[index] * (1 - (BORDER_SHADE if upper else LOWER_BORDER_SHADE) * border)
     shade *= 1 - 0.06 * smoothstep(inward / height)  # towards the gum
     shade *= 1 + 0.05 * np.exp(-(((across + 0.15) / 0.45) ** 2) - ((inward - 0.45 * height) / 2.6) ** 2)  # a soft gleam
     translucent = 0.07 * _soft(inward - 0.5, 1.0)
@@ -209,7 +215,14 @@ def _teeth(tooth: Array, gum: Array, scale: float, *, upper: bool) -> Plate:
     gum_shade = 1 - 0.15 * border[..., None] * (inward < height + 2)[..., None]
     light = lights[index][..., None]
     color = color * (1 - gums) + gum * gum_shade * light * gums
-    return _plate(np.clip(color, 0, 255), alpha, y_range, scale, 0.1)
+    color = np.clip(color, 0, 255)
+    if upper:
+        shadow = ROW_SHADOW * np.exp(-((np.maximum(-inward, 0) / ROW_SHADOW_MM) ** 2)) * (1 - alpha)
+        dark = np.array(CAVITY_TOP) * (tooth @ np.array(LUMA_WEIGHTS)) / USUAL_LIGHT
+        whole = alpha + shadow
+        color = (color * alpha[..., None] + dark * shadow[..., None]) / np.maximum(whole, 1e-3)[..., None]
+        alpha = whole
+    return _plate(color, alpha, y_range, scale, 0.1)
 
 
 def _tongue(gain: float, scale: float) -> Plate:
@@ -217,9 +230,9 @@ def _tongue(gain: float, scale: float) -> Plate:
     half_x, half_y = TONGUE_HALF_MM
     radius = np.hypot(x / half_x, np.minimum(y - half_y, 0.0) / half_y)
     alpha = _soft((radius - 0.92) * half_y, 1.6)
-    groove = 1 - 0.22 * np.exp(-((x / 1.1) ** 2)) * smoothstep((y - 1.0) / 5)
-    shade = groove * (0.82 + 0.18 * np.sqrt(np.clip(1 - (x / half_x) ** 2, 0, 1)))
-    shade = shade * (1 + 0.10 * np.exp(-((y - 2.6) ** 2) / 2.5 - (np.abs(x) - 5.0) ** 2 / 14))
-    shade = shade * (0.5 + 0.5 * smoothstep(y / 4.5))  # its back lies in the dark
-    color = np.array(TONGUE) * gain * shade[..., None]
+    groove = 1 - 0.26 * np.exp(-((x / 1.2) ** 2)) * smoothstep((y - 1.0) / 5)
+    shade = groove * (0.72 + 0.28 * np.sqrt(np.clip(1 - (x / half_x) ** 2, 0, 1)))
+    shade = shade * (0.45 + 0.55 * smoothstep(y / 6.0))  # its back lies in the dark
+    gleam = sum(np.exp(-(((x - side) / width) ** 2) - ((y - at) / height) ** 2) for side, width, at, height in TONGUE_GLEAMS)
+    color = np.array(TONGUE) * gain * shade[..., None] + np.array(GLEAM) * gain * gleam[..., None]
     return _plate(np.clip(color, 0, 255), alpha, TONGUE_Y, scale, 0.25)

@@ -19,23 +19,26 @@ LEAST_GAP_MM = 0.12
 PUSH_MM, PUSH_POWER, PUSH_WIDEST_MM, PUSH_GAP_MM = 0.50, 0.2, 1.7, 0.5
 LEAST_HEIGHT_MM = 0.02
 LOWER_FOLLOWS, TONGUE_FOLLOWS = 0.93, 0.86
+OVERBITE_MM, OVERBITE_JAW_MM = 1.6, 7.0  # lower down in a shut mouth, where the upper row hides it; up to this jaw
 TONGUE_REST_MM = -2.0  # its top
 PHOTO_LOWER_MM = 2.6  # lower teeth begin so much above the photographed lower lip
 PHOTO_TONGUE_MM = 3.0
 SEAM_MM, SEAM_POWER, SEAM_GAP_MM = 0.33, 0.35, 1.0  # the line that is drawn where a photographed gap is closed
 # The inner cheek shows in the corners, which would be black holes else: from this share of the width and this gap on.
-CORNER_SHADE, CORNER_SHARE, CORNER_FROM = 0.36, 0.85, 0.72
-CORNER_GAP_MM, CORNER_GAP_FADE_MM = 0.4, 1.6
+CORNER_SHADE, CORNER_SHARE, CORNER_FROM = 0.42, 0.85, 0.55
+CORNER_GAP_MM, CORNER_GAP_FADE_MM = 0.0, 0.8
+GLOW = 0.07  # of the lips' light comes back from everywhere in a mouth: nothing in it is black
 SEAM_SHADE = 0.42  # of the lip's own colour
 LIP_TINT = np.array([1.05, 0.78, 0.76], np.float32)  # which is redder inside
 ROUND_SHADE = 0.33  # lips that protrude leave the teeth in their shadow
 
 TONGUE_LIFT, TONGUE_LIFT_MM = 0.55, 3.0  # of a raised tip: share of the jaw's way and more
+TONGUE_ROUND_MM = 3.0  # its back rises for o and u
 TONGUE_LIGHT, TONGUE_LIT, TONGUE_GAP_MM = 0.55, 0.45, 9.0  # in a shut mouth, and what is added up to this gap
-UNDER_LIP_MM, UNDER_LIP_SHADE, UNDER_LIP_DEEPER, DEEP_GAP_MM = 3.0, 0.42, 0.12, 5.0  # more in a wide gap
-ON_LIP_MM, ON_LIP_SHADE = 1.6, 0.14
-SIDE_SHADE, SIDE_FROM = 0.8, 0.35  # towards the corners, of the half width
-SMALL_LIGHT, SMALL_GAP_MM, SMALL_GAP_FADE_MM = 0.5, 0.3, 3.2  # little light comes through a small gap
+UNDER_LIP_MM, UNDER_LIP_SHADE, UNDER_LIP_DEEPER, DEEP_GAP_MM = 2.4, 0.44, 0.10, 5.0  # more in a wide gap
+ON_LIP_MM, ON_LIP_SHADE = 1.4, 0.22
+SIDE_SHADE, SIDE_FROM = 0.6, 0.35  # towards the corners, of the half width
+SMALL_LIGHT, SMALL_GAP_MM, SMALL_GAP_FADE_MM = 0.12, 0.8, 2.0  # little light comes through a small gap
 
 _LEVELS = np.arange(256) / 255.0
 _RAMP = smoothstep(_LEVELS)
@@ -102,7 +105,7 @@ def draw_mouth(planes: Planes, opening: Opening, parts: MouthParts, photo: Photo
     # the corners, and the line between closed lips of a smiling photograph, are of the lip's colour
     corner = CORNER_SHARE * ramp(np.abs(s), CORNER_FROM, 1 - CORNER_FROM) * ramp(gap, CORNER_GAP_MM, CORNER_GAP_FADE_MM)
     seam = np.zeros_like(s) if photo is None else 1 - smoothstep(gap / SEAM_GAP_MM)
-    own, lip = (1 - corner) * (1 - seam), corner * (1 - seam) * CORNER_SHADE + seam * SEAM_SHADE
+    own, lip = (1 - corner) * (1 - seam), (corner * CORNER_SHADE + GLOW) * (1 - seam) + seam * SEAM_SHADE
     weighted = cv2.multiply(color, _gray(cover * own), dtype=cv2.CV_32F)
     size = (x1 - x0, y1 - y0)
     small: Array = cv2.resize(weighted, size, interpolation=cv2.INTER_AREA)
@@ -130,10 +133,10 @@ def _layers(
 ) -> Array:
     """RGB of the interior uint8 (height, width, 3), unshaded."""
     color: Array = cv2.LUT(_gray(cv2.convertScaleAbs(under, alpha=255 / (max(widest, LEAST_GAP_MM) * opening.scale))), parts.cavity)
-    lift = opening.tongue * (TONGUE_LIFT * opening.jaw + TONGUE_LIFT_MM)
+    lift = opening.tongue * (TONGUE_LIFT * opening.jaw + TONGUE_LIFT_MM) + TONGUE_ROUND_MM * opening.rounding
     tongue_y = TONGUE_REST_MM + TONGUE_FOLLOWS * opening.jaw - lift
     light = TONGUE_LIGHT + TONGUE_LIT * min(1.0, widest / TONGUE_GAP_MM)
-    lower_y = LOWER_EDGE_MM + LOWER_FOLLOWS * opening.jaw
+    lower_y = LOWER_EDGE_MM + LOWER_FOLLOWS * opening.jaw + OVERBITE_MM * (1 - scalar_smoothstep(opening.jaw / OVERBITE_JAW_MM))
     if photo is not None:
         lower_y += photo.lower_lip - PHOTO_LOWER_MM
         tongue_y += photo.lower_lip - PHOTO_TONGUE_MM
