@@ -49,7 +49,7 @@ ROW_SHADOW, ROW_SHADOW_MM = 0.85, 1.0
 
 # Enamel is a warm white, in the light of the photograph: the eyes' white shows it, and skin.
 TOOTH_WHITE = (1.0, 0.945, 0.855)
-TOOTH_LIGHT, TOOTH_LIGHT_RANGE = 1.03, (80, 230)  # luma against the cheek's
+TOOTH_LIGHT, TOOTH_LIGHT_RANGE = 1.08, (80, 230)  # luma against the cheek's
 SKIN_SHARE, EYE_SHARE = 0.12, 0.5
 WHITE_RANGE = (0.70, 1.0)  # of a channel of the eyes' white against its largest: more colour is not light but redness
 USUAL_LIGHT = 205.0  # in which the colours below are
@@ -58,7 +58,7 @@ TONGUE = (176, 96, 98)
 # It is wet: mm right of its middle, width, down, height.
 TONGUE_GLEAMS = ((-3.8, 3.0, 2.8, 0.8), (4.6, 1.8, 3.2, 0.6), (-7.4, 1.2, 4.4, 0.5))
 GLEAM = (34, 30, 31)
-CAVITY_TOP, CAVITY_FLOOR = (30, 10, 10), (116, 46, 44)
+CAVITY_TOP, CAVITY_FLOOR = (26, 8, 8), (104, 40, 38)
 TONGUE_HALF_MM = (17.5, 8.0)
 RED_EXPONENTS = (1.0, 1.28, 1.30)
 

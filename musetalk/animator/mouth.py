@@ -23,9 +23,9 @@ OVERBITE_MM, OVERBITE_JAW_MM = 1.6, 7.0  # lower down in a shut mouth, where the
 TONGUE_REST_MM = -2.0  # its top
 PHOTO_LOWER_MM = 2.6  # lower teeth begin so much above the photographed lower lip
 PHOTO_TONGUE_MM = 3.0
-SEAM_MM, SEAM_POWER, SEAM_GAP_MM = 0.33, 0.35, 1.0  # the line that is drawn where a photographed gap is closed
+SEAM_MM, SEAM_POWER, SEAM_GAP_MM = 0.33, 0.35, 0.6  # the line that is drawn where a photographed gap is closed
 # The inner cheek shows in the corners, which would be black holes else: from this share of the width and this gap on.
-CORNER_SHADE, CORNER_SHARE, CORNER_FROM = 0.42, 0.85, 0.55
+CORNER_SHADE, CORNER_SHARE, CORNER_FROM = 0.46, 0.85, 0.55
 CORNER_GAP_MM, CORNER_GAP_FADE_MM = 0.0, 0.8
 GLOW = 0.07  # of the lips' light comes back from everywhere in a mouth: nothing in it is black
 SEAM_SHADE = 0.42  # of the lip's own colour
@@ -38,11 +38,13 @@ TONGUE_LIGHT, TONGUE_LIT, TONGUE_GAP_MM = 0.55, 0.45, 9.0  # in a shut mouth, an
 UNDER_LIP_MM, UNDER_LIP_SHADE, UNDER_LIP_DEEPER, DEEP_GAP_MM = 2.4, 0.44, 0.10, 5.0  # more in a wide gap
 ON_LIP_MM, ON_LIP_SHADE = 1.4, 0.22
 SIDE_SHADE, SIDE_FROM = 0.6, 0.35  # towards the corners, of the half width
+PHOTO_SHADE = 0.4  # photographed teeth carry shadows already: so much of ours is left, and none that depends on the lips' shape
+PHOTO_SIDE_FROM = 0.6
+PHOTO_SLIT_MM, PHOTO_SLIT_FADE_MM = 0.6, 1.4
 SMALL_LIGHT, SMALL_GAP_MM, SMALL_GAP_FADE_MM = 0.12, 0.8, 2.0  # little light comes through a small gap
 
 _LEVELS = np.arange(256) / 255.0
 _RAMP = smoothstep(_LEVELS)
-_ON_LIP = (255 * (1 - ON_LIP_SHADE * (1 - _RAMP))).astype(np.uint8)
 _REDDISH = np.stack([_LEVELS**exponent * 255 for exponent in RED_EXPONENTS], -1).round().astype(np.uint8)[:, None, :]
 _TO_LUMA, _TO_CHROMA = LUMA[:, :3].copy(), CHROMA[:, :3].copy()  # of colours that are already times their share
 
@@ -99,17 +101,21 @@ def draw_mouth(planes: Planes, opening: Opening, parts: MouthParts, photo: Photo
         cover *= np.float32(opening.presence)
 
     color = _layers(opening, parts, photo, (x0, y0), (width, height), under, widest)
-    gains: Array = cv2.LUT(_gray(_shade(under, over, s, opening, widest, 1.0 if photo is None else opening.presence)), _REDDISH)
+    lips, columns = _shade(under, over, s, opening, widest, photo is not None)
+    gains: Array = cv2.LUT(_gray((lips * columns).astype(np.uint8)), _REDDISH)
     color = cv2.multiply(color, gains, scale=1 / 255)
 
     # the corners, and the line between closed lips of a smiling photograph, are of the lip's colour
     corner = CORNER_SHARE * ramp(np.abs(s), CORNER_FROM, 1 - CORNER_FROM) * ramp(gap, CORNER_GAP_MM, CORNER_GAP_FADE_MM)
+    glow = GLOW
+    if photo is not None:  # which has corners and light of its own
+        corner, glow = corner * PHOTO_SHADE, glow * PHOTO_SHADE
     seam = np.zeros_like(s) if photo is None else 1 - smoothstep(gap / SEAM_GAP_MM)
-    own, lip = (1 - corner) * (1 - seam), (corner * CORNER_SHADE + GLOW) * (1 - seam) + seam * SEAM_SHADE
+    own, lip = (1 - glow) * (1 - corner) * (1 - seam), (corner * CORNER_SHADE + glow) * (1 - seam) + seam * SEAM_SHADE
     weighted = cv2.multiply(color, _gray(cover * own), dtype=cv2.CV_32F)
     size = (x1 - x0, y1 - y0)
     small: Array = cv2.resize(weighted, size, interpolation=cv2.INTER_AREA)
-    shares: Array = cv2.resize(cv2.merge([cover, cover * lip]), size, interpolation=cv2.INTER_AREA)
+    shares: Array = cv2.resize(cv2.merge([cover, cover * (lips * (lip / 255))]), size, interpolation=cv2.INTER_AREA)
     share, lip_share = cv2.split(shares)
     lip_color = parts.lip * LIP_TINT
     _blend(planes[0][y0:y1, x0:x1], cv2.transform(small, _TO_LUMA) + 16.0 * share + float(_TO_LUMA[0] @ lip_color) * lip_share, share)
@@ -158,17 +164,28 @@ def _lay(below: Array, plate: Plate, opening: Opening, corner: tuple[int, int], 
     return laid
 
 
-def _shade(under: Array, over: Array, s: Array, opening: Opening, widest: float, amount: float) -> Array:
-    """Light that reaches a point, uint8: less under the upper lip, in the corners, on the lower lip, through a small gap and behind a pucker."""
+def _fading(depth: float) -> ByteArray:
+    """Levels (256,) from 1 - `depth` up to 1."""
+    levels: ByteArray = (255 * (1 - depth * (1 - _RAMP))).astype(np.uint8)
+    return levels
+
+
+def _shade(under: Array, over: Array, s: Array, opening: Opening, widest: float, photo: bool) -> tuple[Array, Array]:
+    """Light that reaches a point, as two factors. Of 255, (height, width): less under the upper lip and on the lower one.
+
+    0..1, (width,): less in the corners, through a small gap and behind a pucker.
+    """
     scale = opening.scale
+    own = PHOTO_SHADE * opening.presence if photo else 1.0
     depth = UNDER_LIP_SHADE + UNDER_LIP_DEEPER * scalar_smoothstep(widest / DEEP_GAP_MM)
-    from_upper = cv2.LUT(cv2.convertScaleAbs(under, alpha=255 / (UNDER_LIP_MM * scale)), (255 * (1 - depth * (1 - _RAMP))).astype(np.uint8))
-    from_lower = cv2.LUT(cv2.convertScaleAbs(over, alpha=255 / (ON_LIP_MM * scale)), _ON_LIP)
-    corners = 1 - SIDE_SHADE * ramp(np.abs(s), SIDE_FROM, 1 - SIDE_FROM)
-    light = scalar_smoothstep((widest - SMALL_GAP_MM) / SMALL_GAP_FADE_MM)
-    light = (SMALL_LIGHT + (1 - SMALL_LIGHT) * light) * (1 - ROUND_SHADE * opening.rounding)
-    columns = (corners * np.float32(light)).astype(np.float32)
-    shade: Array = cv2.multiply(from_upper, from_lower, scale=1 / 255) * columns
-    if amount < 1:
-        shade = 255 - (255 - shade) * np.float32(amount)
-    return shade.astype(np.uint8)
+    from_upper = cv2.LUT(cv2.convertScaleAbs(under, alpha=255 / (UNDER_LIP_MM * scale)), _fading(depth * own))
+    from_lower = cv2.LUT(cv2.convertScaleAbs(over, alpha=255 / (ON_LIP_MM * scale)), _fading(ON_LIP_SHADE * own))
+    first, deepest = (PHOTO_SIDE_FROM, SIDE_SHADE * opening.presence) if photo else (SIDE_FROM, SIDE_SHADE)
+    corners = 1 - deepest * ramp(np.abs(s), first, 1 - first)
+    if photo:
+        light = 1 - opening.presence * (1 - SMALL_LIGHT) * (1 - scalar_smoothstep((widest - PHOTO_SLIT_MM) / PHOTO_SLIT_FADE_MM))
+    else:
+        light = scalar_smoothstep((widest - SMALL_GAP_MM) / SMALL_GAP_FADE_MM)
+        light = (SMALL_LIGHT + (1 - SMALL_LIGHT) * light) * (1 - ROUND_SHADE * opening.rounding)
+    lips: Array = cv2.multiply(from_upper, from_lower, scale=1 / 255, dtype=cv2.CV_32F)
+    return lips, (corners * np.float32(light)).astype(np.float32)

@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 
 from musetalk.animator.anatomy import Anatomy, Array, smoothstep
 from musetalk.animator.colors import LUMA_WEIGHTS
-from musetalk.animator.interior import Plate, plate_of
-from musetalk.animator.lipline import LipLine
+from musetalk.animator.interior import CAVITY_TOP, Plate, plate_of
+from musetalk.animator.lipline import OPEN_GAP_MM, LipLine
 from musetalk.animator.sampling import sample
 
 UPPER_OVERLAP_MM, LOWER_INSET_MM = 0.2, 0.25  # some of the upper lip comes along; the lower lip's wet rim stays out
 EDGE_MM = 0.7  # over which the plate fades
-MARGIN_MM = 2.0  # around the opening
+MARGIN_MM = 3.5  # around the opening
+# The photograph's lower lip hides where the teeth end: they go on as they are above the dark line on it, and cast a shadow.
+CLEAR_MM, EXTENSION_MM = 0.6, 1.0
+EXTENSION_SHADE = 0.18
+SHADOW, SHADOW_MM = 0.6, 1.3
 TEETH_PERCENTILES = (60, 90)  # of the light in it: above its gaps and shadows, below its gleams
 
 
@@ -47,13 +51,20 @@ def photographed_teeth(anatomy: Anatomy, line: LipLine, texture: Array, texture_
     x = np.arange(-half, half, 1 / scale)
     y = np.arange(top, bottom, 1 / scale)
     grid_x, grid_y = np.meshgrid(x, y)
-    at = anatomy.to_texture(np.stack([grid_x, grid_y], -1), texture_scale)
+    end = line.lower(grid_x) - LOWER_INSET_MM
+    at = anatomy.to_texture(np.stack([grid_x, np.minimum(grid_y, np.maximum(end - CLEAR_MM, line.mid(grid_x)))], -1), texture_scale)
     color = sample(texture, at.astype(np.float32), cubic=True)
-    inside = (grid_y - line.upper(grid_x) > -UPPER_OVERLAP_MM) & (line.lower(grid_x) - LOWER_INSET_MM - grid_y > 0)
+    opening = line.opening(grid_x)
+    extension = EXTENSION_MM * smoothstep(opening / OPEN_GAP_MM)
+    inside = (grid_y - line.upper(grid_x) > -UPPER_OVERLAP_MM) & (end + extension - grid_y > 0)
     inside &= np.abs(grid_x) < anatomy.half_width
     soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), EDGE_MM / 2 * scale)
     alpha = smoothstep(soft)
-    rgba = np.dstack([color * alpha[..., None], alpha * 255])
+    color = color * (1 - EXTENSION_SHADE * smoothstep((grid_y - end + CLEAR_MM) / (CLEAR_MM + EXTENSION_MM)))[..., None]
+    shadow = SHADOW * np.exp(-((np.maximum(grid_y - end - extension, 0) / SHADOW_MM) ** 2)) * smoothstep(opening / OPEN_GAP_MM) * (1 - alpha)
+    shadow *= grid_y > line.mid(grid_x)
+    dark = np.array(CAVITY_TOP, np.float32)
+    rgba = np.dstack([color * alpha[..., None] + dark * shadow[..., None], (alpha + shadow) * 255])
     middle, lower = (float(contour(np.zeros(1))[0]) for contour in (line.mid, line.lower))
     return PhotoTeeth(plate_of(rgba, (float(x[0]), float(y[0]) - middle), scale), lower - middle)
 
