@@ -32,6 +32,7 @@ FULL_PUCKER = 0.75  # rounding at which the opening is a full ellipse
 CORNER_GUARD, CORNER_GUARD_REACH = 0.7, 0.25  # cells down; share of the mouth's half width outwards
 PUCKER_SHUTS, PUCKER_JAW = 0.75, 0.18  # beside its opening; from how far the jaw is open
 ROUND_UNSMILES = 0.5  # share of the resting smile that full rounding takes away
+JAW_UNSMILES, UNSMILING_JAW = 0.42, 0.35  # of a smile's corners, which a jaw that opens so far takes down
 # A photograph with an open smile is already stretched: what is left of each control.
 OPEN_JAW, OPEN_RAISE, OPEN_DROP, OPEN_WIDE, OPEN_WIDE_SHIFT = 0.85, 0.2, 0.35, 0.4, -0.6
 OPEN_UNSMILES = 1.3  # of a smile's corners, while there is speech: people who talk do not go on laughing
@@ -122,6 +123,7 @@ def fit_row(rig: Rig, row: FloatArray) -> SpeechPose:
     jaw, drop, lift, wide = (control[name] for name in ("jaw", "lower_drop", "upper_raise", "wide"))
     close, smile, rounding = control["lip_close"], control["smile"], control["round"]
     open_jaw, seal, presence = max(jaw - close, 0.0), 0.0, 1.0
+    smile -= JAW_UNSMILES * scalar_smoothstep(jaw / UNSMILING_JAW)
     if rig.line.is_open:
         opening = rig.anatomy.jaw_mm * open_jaw + LOWER_DROP_MM * drop + UPPER_RAISE_MM * lift
         seal = control["seal"] * (1 - UNSEAL * scalar_smoothstep(opening / UNSEAL_MM))
