@@ -40,7 +40,7 @@ UPPER_TEETH = (
 LOWER_TEETH = tuple(map(Tooth, (5.3, 5.8, 6.2, 5.6, 5.0, 4.0), (0.98, 0.98, 0.95, 0.88, 0.80, 0.70)))
 UPPER_EDGE_MM, LOWER_EDGE_MM = 2.6, -0.6  # of the biting edge below the lip line
 UPPER_HEIGHT_MM, LOWER_HEIGHT_MM = 9.2, 8.0
-ARCH, LOWER_ARCH = 0.0037, 0.6  # the upper edge rises by the first times x²; the lower one falls by this share of it
+ARCH, LOWER_ARCH = 0.0056, 0.6  # the upper edge rises by the first times x²; the lower one falls by this share of it
 LOWER_BRIGHTNESS, LOWER_GUM_BRIGHTNESS = 0.83, 0.85
 LOWER_TINT = (1.0, 0.955, 0.91)
 BORDER_SHADE, LOWER_BORDER_SHADE = 0.13, 0.24  # between two teeth
@@ -49,7 +49,7 @@ ROW_SHADOW, ROW_SHADOW_MM = 0.85, 1.0
 
 # Enamel is a warm white, in the light of the photograph: the eyes' white shows it, and skin.
 TOOTH_WHITE = (1.0, 0.945, 0.855)
-TOOTH_LIGHT, TOOTH_LIGHT_RANGE = 1.08, (80, 230)  # luma against the cheek's
+TOOTH_LIGHT, TOOTH_LIGHT_RANGE = 1.12, (80, 230)  # luma against the cheek's
 SKIN_SHARE, EYE_SHARE = 0.12, 0.5
 WHITE_RANGE = (0.70, 1.0)  # of a channel of the eyes' white against its largest: more colour is not light but redness
 USUAL_LIGHT = 205.0  # in which the colours below are
