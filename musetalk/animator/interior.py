@@ -233,6 +233,8 @@ def _tongue(gain: float, scale: float) -> Plate:
     groove = 1 - 0.26 * np.exp(-((x / 1.2) ** 2)) * smoothstep((y - 1.0) / 5)
     shade = groove * (0.72 + 0.28 * np.sqrt(np.clip(1 - (x / half_x) ** 2, 0, 1)))
     shade = shade * (0.45 + 0.55 * smoothstep(y / 6.0))  # its back lies in the dark
-    gleam = sum(np.exp(-(((x - side) / width) ** 2) - ((y - at) / height) ** 2) for side, width, at, height in TONGUE_GLEAMS)
+    gleam = np.zeros_like(x)
+    for side, width, at, height in TONGUE_GLEAMS:
+        gleam += np.exp(-(((x - side) / width) ** 2) - ((y - at) / height) ** 2)
     color = np.array(TONGUE) * gain * shade[..., None] + np.array(GLEAM) * gain * gleam[..., None]
     return _plate(np.clip(color, 0, 255), alpha, TONGUE_Y, scale, 0.25)

@@ -16,7 +16,7 @@ from musetalk.animator.teeth import PhotoTeeth
 SUPER = 2  # the interior is drawn at this many pixels per output pixel
 LEAST_GAP_MM = 0.12
 # Mask edges move into the lips, over the dark line of the photograph; in full from these gaps on, widest and local.
-PUSH_MM, PUSH_POWER, PUSH_WIDEST_MM, PUSH_GAP_MM = 0.53, 0.2, 1.7, 0.5
+PUSH_MM, PUSH_POWER, PUSH_WIDEST_MM, PUSH_GAP_MM = 0.55, 0.2, 1.7, 0.5
 LEAST_HEIGHT_MM = 0.02
 LOWER_FOLLOWS, TONGUE_FOLLOWS = 0.93, 0.86
 OVERBITE_MM, OVERBITE_JAW_MM = 1.6, 7.0  # lower down in a shut mouth, where the upper row hides it; up to this jaw
@@ -25,7 +25,7 @@ PHOTO_LOWER_MM = 2.6  # lower teeth begin so much above the photographed lower l
 PHOTO_TONGUE_MM = 3.0
 SEAM_MM, SEAM_POWER, SEAM_GAP_MM = 0.33, 0.35, 0.6  # the line that is drawn where a photographed gap is closed
 # The inner cheek shows in the corners, which would be black holes else: from this share of the width and this gap on.
-CORNER_SHADE, CORNER_SHARE, CORNER_FROM = 0.52, 0.85, 0.57
+CORNER_SHADE, CORNER_SHARE, CORNER_FROM = 0.48, 0.85, 0.57
 CORNER_GAP_MM, CORNER_GAP_FADE_MM = 0.0, 0.8
 GLOW = 0.04  # of the lips' light comes back from everywhere in a mouth: nothing in it is black
 SEAM_SHADE = 0.42  # of the lip's own colour

@@ -1,4 +1,8 @@
-"""Light and shadow of lips that protrude: a flat warp narrows the mouth of an o or u, but only shading brings it forward."""
+"""Light and shadow that a flat warp lacks.
+
+Lips that protrude: a warp narrows the mouth of an o or u, but only shading brings it forward. Folds of a photographed smile: a warp takes the
+corners down, but what the smile has folded stays dark beside a mouth that says something else.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,12 @@ import cv2
 import numpy as np
 
 from museserve.messages import Box, ByteArray, FloatArray
-from musetalk.animator.anatomy import Anatomy, Array
+from musetalk.animator.anatomy import Anatomy, Array, ramp
 from musetalk.animator.lipline import LipLine
 from musetalk.animator.sampling import moved_by, sample
 
 NEUTRAL = 128
-LEAST_ROUNDING = 0.04  # below it nothing is drawn
+LEAST_AMOUNT = 0.04  # below it nothing is drawn
 REACH_MM = 9.0  # the mouth moves at most so far
 MARGINS_MM = (14.0, 12.0, 16.0)  # around the red of the lips, in which there is shading: beside, above, below
 
@@ -36,6 +40,13 @@ LOWER_GLEAM = Spot(17.0, 0.0, 7.5, 0.42, 0.24)
 UPPER_GLEAM = Spot(9.0, 3.2, 2.6, 0.75, 0.3)  # on either side
 BELOW_SHADOW = Spot(-15.0, 0.0, 10.0, 1.3, 0.32)  # on the skin below the lower lip
 CORNER_SHADOW = Spot(-11.0, 1.5, 4.5, 0.0, 5.0)  # beyond either corner; height in mm
+
+# From the wing of the nose round the mouth's corner; what is finer than the first blur is skin, what is wider than the second the face's own light.
+FOLDS = ((129, 216, 212, 202), (358, 436, 432, 422))
+FOLD_FINE_MM, FOLD_WIDE_MM = 0.6, 5.0
+FOLD_MM, FOLD_REACH = 5.0, 1.9  # half width of the skin beside a fold; of it, what is seen to
+FOLD_SOFTENS, FOLD_LEVELS = 0.6, 30.0  # share, grey levels at most
+FOLD_CLEAR_MM = 3.0  # from the corner of the lips, which stay
 
 
 @dataclass(frozen=True)
@@ -70,14 +81,53 @@ def mouth_relief(anatomy: Anatomy, line: LipLine, texture_scale: int) -> Relief:
     return Relief(np.rint(levels + NEUTRAL).astype(np.uint8), int(x0), int(y0))
 
 
-def draw_relief(luma: ByteArray, luma_map: FloatArray, relief: Relief, rounding: float, box: Box, scale: float, texture_scale: int) -> None:
-    """Shade a crop's luma in place. scale: output pixels per mm; luma_map: where each of its pixels comes from in the texture."""
-    if rounding < LEAST_ROUNDING:
+def smile_folds(anatomy: Anatomy, line: LipLine, luma: ByteArray, texture_scale: int) -> tuple[Relief, ...]:
+    """What smooths the folds beside a mouth that is photographed in an open smile; none beside other mouths. luma: the texture's."""
+    if not line.is_open:
+        return ()
+    scale = anatomy.scale * texture_scale
+    reliefs = []
+    for numbers in FOLDS:
+        fold = anatomy.at(*numbers)
+        margin = FOLD_REACH * FOLD_MM
+        corners = (anatomy.corners(tuple(fold.min(0) - margin), tuple(fold.max(0) + margin)) + 0.5) * texture_scale
+        (x0, y0), (x1, y1) = np.clip(np.floor(corners.min(0)), 0, None).astype(int), np.ceil(corners.max(0)).astype(int)
+        part = luma[y0:y1, x0:x1].astype(np.float32)
+        fine, wide = (cv2.GaussianBlur(part, (0, 0), width * scale) for width in (FOLD_FINE_MM, FOLD_WIDE_MM))
+        grid = np.stack(np.meshgrid(np.arange(x0, x0 + part.shape[1]), np.arange(y0, y0 + part.shape[0])), -1)
+        at = anatomy.from_texture(grid, texture_scale)
+        beside = np.exp(-((_distance(at, fold) / FOLD_MM) ** 2))
+        side = np.sign(fold[:, 0].mean())
+        corner = np.array([side * anatomy.half_width, float(line.mid(np.array([side * anatomy.half_width]))[0])])
+        clear = ramp(np.hypot(*np.moveaxis(at - corner, -1, 0)), FOLD_CLEAR_MM / 2, FOLD_CLEAR_MM) * (np.abs(at[..., 0]) > 0.8 * anatomy.half_width)
+        levels = FOLD_SOFTENS * np.clip(wide - fine, -FOLD_LEVELS, FOLD_LEVELS) * beside * clear
+        reliefs.append(Relief(np.rint(levels + NEUTRAL).astype(np.uint8), int(x0), int(y0)))
+    return tuple(reliefs)
+
+
+def _distance(points: Array, path: Array) -> Array:
+    """(h, w) of points (h, w, 2) from the nearest place on a path (n, 2)."""
+    nearest: Array = np.full(points.shape[:2], np.inf)
+    for start, end in zip(path[:-1], path[1:], strict=True):
+        way = end - start
+        share = np.clip((points - start) @ way / (way @ way), 0, 1)
+        nearest = np.minimum(nearest, np.hypot(*np.moveaxis(points - start - share[..., None] * way, -1, 0)))
+    return nearest
+
+
+def draw_relief(luma: ByteArray, luma_map: FloatArray, relief: Relief, amount: float, box: Box, scale: float, texture_scale: int) -> None:
+    """Shade a crop's luma in place, 0..1 of the relief. scale: output pixels per mm; luma_map: where each of its pixels comes from in the texture."""
+    if amount < LEAST_AMOUNT:
         return
     reach = int(REACH_MM * scale)
     height, width = relief.levels.shape
     x0, y0 = max(relief.x // texture_scale - box.x - reach, 0), max(relief.y // texture_scale - box.y - reach, 0)
     x1, y1 = (relief.x + width) // texture_scale - box.x + reach, (relief.y + height) // texture_scale - box.y + reach
+    x1, y1 = min(x1, luma.shape[1]), min(y1, luma.shape[0])
+    x1, y1 = x1 - (x1 - x0) % 2, y1 - (y1 - y0) % 2
     part = luma[y0:y1, x0:x1]
-    levels = sample(relief.levels, moved_by(luma_map[y0:y1, x0:x1], -relief.x, -relief.y))
-    part[:] = cv2.addWeighted(part, 1.0, levels, rounding, -NEUTRAL * rounding)
+    size = part.shape[1], part.shape[0]
+    # levels are smooth: every second pixel tells enough, and costs a quarter
+    places = cv2.resize(luma_map[y0:y1, x0:x1], (size[0] // 2, size[1] // 2), interpolation=cv2.INTER_AREA)
+    levels = cv2.resize(sample(relief.levels, moved_by(places, -relief.x, -relief.y)), size, interpolation=cv2.INTER_LINEAR)
+    part[:] = cv2.addWeighted(part, 1.0, levels, amount, -NEUTRAL * amount)

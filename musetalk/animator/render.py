@@ -103,8 +103,8 @@ def render_crop(rig: Rig, n: int, row: FloatArray) -> ByteArray:
 class SpeechPose:
     """A row made fit for a rig. weights: (len(SPEECH_FIELDS),). jaw: mm that the chin is down. gaze: mm right and down.
 
-    tongue, rounding: 0..1; presence: 0..1 of the painted interior. blink: 0..1, how far speech shuts the lids; awake: share of the idle blinks
-    that it holds back.
+    tongue, rounding: 0..1; presence: 0..1 of the painted interior; unsmiling: 0..1 of a photographed smile's folds that are gone.
+    blink: 0..1, how far speech shuts the lids; awake: share of the idle blinks that it holds back.
     """
 
     weights: FloatArray
@@ -112,6 +112,7 @@ class SpeechPose:
     tongue: float
     rounding: float
     presence: float
+    unsmiling: float
     gaze: tuple[float, float]
     blink: float
     awake: float
@@ -140,8 +141,9 @@ def fit_row(rig: Rig, row: FloatArray) -> SpeechPose:
     fitted = {"jaw": jaw, "lower_drop": drop * slit, "upper_raise": lift * slit, "wide": wide, "smile": smile}
     fitted |= {"lip_close": close, "seal": seal, "pucker": open_jaw * pucker}
     weights = np.array([(control | fitted)[name] for name in SPEECH_FIELDS], np.float32)
+    unsmiling = min(max(control["seal"], 0.0), 1.0)
     gaze, lids = (control["gaze_x"], control["gaze_y"]), (control["blink"], control["awake"])
-    return SpeechPose(weights, rig.anatomy.jaw_mm * jaw, control["tongue"], min(max(rounding, 0.0), 1.0), presence, gaze, *lids)
+    return SpeechPose(weights, rig.anatomy.jaw_mm * jaw, control["tongue"], min(max(rounding, 0.0), 1.0), presence, unsmiling, gaze, *lids)
 
 
 def _draw(rig: Rig, motion: IdleMotion, n: int, row: FloatArray | None) -> ByteArray:
@@ -175,6 +177,8 @@ def _draw(rig: Rig, motion: IdleMotion, n: int, row: FloatArray | None) -> ByteA
         draw_eye(rig, eye, lid, look, box, planes, (luma_map, chroma_map))
     if speech is not None:
         draw_relief(planes.luma, luma_map, rig.relief, speech.rounding, box, rig.anatomy.scale, TEXTURE_SCALE)
+        for fold in rig.folds:
+            draw_relief(planes.luma, luma_map, fold, speech.unsmiling, box, rig.anatomy.scale, TEXTURE_SCALE)
         _draw_mouth(rig, weights, speech, box, planes, contours)
     return picture
 

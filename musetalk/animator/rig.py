@@ -24,7 +24,7 @@ from musetalk.animator.grid import RING, Region, grid_cell, lower_face_box, node
 from musetalk.animator.idle import IdleMotion, idle_motion, resting_smile
 from musetalk.animator.interior import MouthParts, below, paint_mouth, tooth_color
 from musetalk.animator.lipline import LipLine, find_lip_line
-from musetalk.animator.relief import Relief, mouth_relief
+from musetalk.animator.relief import Relief, mouth_relief, smile_folds
 from musetalk.animator.sampling import sample
 from musetalk.animator.teeth import PhotoTeeth, color_of, photographed_teeth
 
@@ -82,6 +82,7 @@ class Rig:
     mouth: MouthParts
     teeth: PhotoTeeth | None
     relief: Relief
+    folds: tuple[Relief, ...]
     eyes: tuple[Eye, ...]
     motion: IdleMotion
 
@@ -193,6 +194,7 @@ class Rig:
             contour_s=(x / anatomy.half_width).astype(np.float32),
             skull=_skull(anatomy, line, fields),
             relief=mouth_relief(anatomy, line, TEXTURE_SCALE),
+            folds=smile_folds(anatomy, line, stored["luma"], TEXTURE_SCALE),
             motion=idle_motion(zlib.crc32(stored["landmarks"].tobytes()), 0.0 if line.is_open else resting_smile(_corners_lifted(line))),
         )
 
