@@ -43,7 +43,7 @@ UPPER_HEIGHT_MM, LOWER_HEIGHT_MM = 9.2, 8.0
 ARCH, LOWER_ARCH = 0.0056, 0.6  # the upper edge rises by the first times x²; the lower one falls by this share of it
 LOWER_BRIGHTNESS, LOWER_GUM_BRIGHTNESS = 0.83, 0.85
 LOWER_TINT = (1.0, 0.955, 0.91)
-BORDER_SHADE, LOWER_BORDER_SHADE = 0.13, 0.24  # between two teeth
+BORDER_SHADE, LOWER_BORDER_SHADE = 0.17, 0.24  # between two teeth
 # Below the upper row lies its shadow: without it, a lower row that touches it reads as clenched.
 ROW_SHADOW, ROW_SHADOW_MM = 0.85, 1.0
 

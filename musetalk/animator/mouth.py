@@ -27,16 +27,16 @@ SEAM_MM, SEAM_POWER, SEAM_GAP_MM = 0.33, 0.35, 0.6  # the line that is drawn whe
 # The inner cheek shows in the corners, which would be black holes else: from this share of the width and this gap on.
 CORNER_SHADE, CORNER_SHARE, CORNER_FROM = 0.48, 0.85, 0.57
 CORNER_GAP_MM, CORNER_GAP_FADE_MM = 0.0, 0.8
-GLOW = 0.04  # of the lips' light comes back from everywhere in a mouth: nothing in it is black
+GLOW = 0.025  # of the lips' light comes back from everywhere in a mouth: nothing in it is black
 SEAM_SHADE = 0.42  # of the lip's own colour
 LIP_TINT = np.array([0.98, 0.58, 0.56], np.float32)  # which is redder inside
 ROUND_SHADE = 0.33  # lips that protrude leave the teeth in their shadow
 
 TONGUE_LIFT, TONGUE_LIFT_MM = 0.55, 3.0  # of a raised tip: share of the jaw's way and more
 TONGUE_ROUND_MM = 3.0  # its back rises for o and u
-TONGUE_LIGHT, TONGUE_LIT, TONGUE_GAP_MM = 0.55, 0.45, 9.0  # in a shut mouth, and what is added up to this gap
+TONGUE_LIGHT, TONGUE_LIT, TONGUE_GAP_MM = 0.65, 0.35, 9.0  # in a shut mouth, and what is added up to this gap
 UNDER_LIP_MM, UNDER_LIP_SHADE, UNDER_LIP_DEEPER, DEEP_GAP_MM = 2.4, 0.35, 0.12, 5.0  # more in a wide gap
-ON_LIP_MM, ON_LIP_SHADE = 1.4, 0.32
+ON_LIP_MM, ON_LIP_SHADE = 1.4, 0.38
 SIDE_SHADE, SIDE_FROM = 0.6, 0.35  # towards the corners, of the half width
 PHOTO_SHADE = 0.4  # photographed teeth carry shadows already: so much of ours is left, and none that depends on the lips' shape
 PHOTO_SIDE_FROM = 0.6

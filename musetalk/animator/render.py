@@ -32,7 +32,7 @@ FULL_PUCKER = 0.75  # rounding at which the opening is a full ellipse
 CORNER_GUARD, CORNER_GUARD_REACH = 0.7, 0.25  # cells down; share of the mouth's half width outwards
 PUCKER_SHUTS, PUCKER_JAW = 0.75, 0.18  # beside its opening; from how far the jaw is open
 ROUND_UNSMILES = 0.5  # share of the resting smile that full rounding takes away
-JAW_UNSMILES, UNSMILING_JAW = 0.3, 0.35  # of a smile's corners, which a jaw that opens so far takes down
+JAW_UNSMILES, UNSMILING_JAW = 0.3, 0.25  # of a smile's corners, which a jaw that opens so far takes down
 # A photograph with an open smile is already stretched: what is left of each control.
 OPEN_JAW, OPEN_RAISE, OPEN_DROP, OPEN_WIDE, OPEN_WIDE_SHIFT = 0.85, 0.2, 0.35, 0.4, -0.6
 OPEN_UNSMILES = 1.3  # of a smile's corners, while there is speech: people who talk do not go on laughing
