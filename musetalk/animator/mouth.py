@@ -25,7 +25,7 @@ PHOTO_LOWER_MM = 2.6  # lower teeth begin so much above the photographed lower l
 PHOTO_TONGUE_MM = 3.0
 SEAM_MM, SEAM_POWER, SEAM_GAP_MM = 0.33, 0.35, 0.6  # the line that is drawn where a photographed gap is closed
 # The inner cheek shows in the corners, which would be black holes else: from this share of the width and this gap on.
-CORNER_SHADE, CORNER_SHARE, CORNER_FROM = 0.48, 0.85, 0.57
+CORNER_SHADE, CORNER_SHARE, CORNER_FROM = 0.56, 0.85, 0.55
 CORNER_GAP_MM, CORNER_GAP_FADE_MM = 0.0, 0.8
 GLOW = 0.025  # of the lips' light comes back from everywhere in a mouth: nothing in it is black
 SEAM_SHADE = 0.42  # of the lip's own colour

@@ -14,7 +14,7 @@ from musetalk.animator.anatomy import measure
 from musetalk.animator.eyelids import LEVELS
 from musetalk.animator.idle import IdleMotion
 from musetalk.animator.interior import tooth_color
-from musetalk.animator.render import fit_row, idle_frame, moved, render_crop
+from musetalk.animator.render import fit_row, i420_planes, idle_frame, moved, render_crop
 from musetalk.animator.rig import Rig
 from musetalk.avatars.builtin import BUILTIN, shipped_portrait
 from musetalk.faces.framing import frame_portrait
@@ -120,6 +120,51 @@ def test_who_talks_does_not_go_on_smiling() -> None:
         talking_width, talking_lift = mouth(seal=1.0, **controls)
         assert talking_width < 0.93 * width
         assert talking_lift - 15 * 0.5 * controls["jaw"] * rig.anatomy.scale < 0.75 * lifted
+
+
+def test_photographed_teeth_keep_their_colour() -> None:
+    portrait, landmarks = framed(photo("astronaut.jpg"))
+    rig = Rig.build(portrait, landmarks, SIZE)
+    still = replace(rig, motion=IdleMotion(np.zeros_like(rig.motion.weights), np.zeros_like(rig.motion.lids), np.zeros_like(rig.motion.gaze)))
+
+    def teeth(**controls: float) -> FloatArray:
+        """Y, U, V of what is light between the lips' middles."""
+        luma, u, v = i420_planes(render_crop(still, 0, row(**controls)))
+        weights = np.concatenate([still.motion.weights[0], fit_row(still, row(**controls)).weights])
+        upper, lower = (moved(contour, weights) for contour in (still.upper_contour, still.lower_contour))
+        middle = len(upper) // 2
+        (x, top), (_, bottom) = upper[middle] - [rig.box.x, rig.box.y], lower[middle] - [rig.box.x, rig.box.y]
+        part = slice(int(top) + 1, int(min(bottom, top + 7 * rig.anatomy.scale))), slice(int(x) - 9, int(x) + 9)
+        light = luma[part] >= np.percentile(luma[part], 60)
+        chroma = (np.kron(plane, np.ones((2, 2), np.uint8))[part][light].mean() for plane in (u, v))
+        return np.array([luma[part][light].mean(), *chroma], np.float32)
+
+    rest = teeth()
+    shapes = ({"jaw": 0.3}, {"jaw": 0.6}, {"jaw": 0.25, "lower_drop": 0.4, "wide": 0.5}, {"jaw": 0.35, "round": 0.4})
+    for controls in shapes:
+        said = teeth(seal=1.0, **controls)
+        assert abs(said[0] - rest[0]) < 20 and np.abs(said[1:] - rest[1:]).max() < 6, controls
+
+
+def test_folds_of_a_smile_are_smooth_in_speech() -> None:
+    rig = Rig.build(*framed(photo("astronaut.jpg")), SIZE)
+    assert len(rig.folds) == 2
+
+    def depth(seal: float) -> float:
+        """How much darker the fold is than the skin on either side, levels."""
+        luma = i420_planes(render_crop(rig, 0, row(seal=seal, jaw=0.3))).luma.astype(np.float32)
+        wide, fine = (cv2.GaussianBlur(luma, (0, 0), mm * rig.anatomy.scale) for mm in (5.0, 0.6))
+        depths = []
+        for wing, cheek in ((129, 216), (358, 436)):
+            (x0, y0), (x1, y1) = (rig.landmarks[[wing, cheek]] - [rig.box.x, rig.box.y]).astype(int)
+            part = slice(min(y0, y1) + 2, max(y0, y1) + 8), slice(min(x0, x1) - 4, max(x0, x1) + 4)
+            depths.append(float(np.percentile((wide - fine)[part], 95)))
+        return sum(depths) / 2
+
+    assert depth(1.0) < 0.75 * depth(0.0)
+    for name in BUILTIN:
+        shipped = shipped_portrait(name)
+        assert Rig.build(shipped.portrait, shipped.landmarks, SIZE).folds == ()
 
 
 def test_a_beard_moves_with_the_jaw_and_stays_a_beard() -> None:

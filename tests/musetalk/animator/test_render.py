@@ -12,6 +12,7 @@ from benchmarks.lips.picture import without_sway
 from museserve.messages import Box
 from museserve.timebase import IDLE_FRAMES
 from musetalk.animator import render
+from musetalk.animator.fields import SPEECH_FIELDS
 from musetalk.animator.lipline import INNER_LOWER, INNER_UPPER
 from musetalk.animator.render import crop_i420, i420_planes, idle_frame, render_crop
 from musetalk.animator.rig import Rig
@@ -99,6 +100,67 @@ def test_little_light_falls_on_teeth_in_the_corners_and_behind_a_slit(rig: Rig) 
     teeth = {"jaw": 0.2, "lower_drop": 0.45, "upper_raise": 0.32}
     assert lightest(corner, **teeth) < 0.75 * lightest(middle, **teeth)
     assert lightest(middle, jaw=0.1) < 0.75 * lightest(middle, **teeth)
+
+
+@pytest.mark.parametrize("shape", [{"jaw": 0.25, "lower_drop": 0.35, "upper_raise": 0.3}, {"jaw": 0.6, "lower_drop": 0.2, "upper_raise": 0.3}])
+def test_corners_are_lined_and_not_black(rig: Rig, shape: dict[str, float]) -> None:
+    still = without_sway(rig)
+    planes = i420_planes(render_crop(still, 0, row(**shape)))
+    columns = mouth_window(rig)[1]
+    width = columns.stop - columns.start
+    for first, last in ((0.06, 0.16), (0.84, 0.94)):
+        part = slice(columns.start + int(first * width), columns.start + int(last * width))
+        inside = _between_lips(still, part, **shape)
+        assert inside.sum() > 8
+        assert np.median(planes.luma[:, part][inside]) > 42  # black is 16
+        redder = planes.v.astype(int) - planes.u
+        assert np.median(np.kron(redder, np.ones((2, 2), int))[:, part][inside]) > 8
+
+
+@pytest.mark.parametrize("jaw", [0.2, 0.3, 0.45, 0.6])
+def test_teeth_go_on_to_the_corners(rig: Rig, jaw: float) -> None:
+    """Light under the upper lip fades towards a corner and does not end before it."""
+    still = without_sway(rig)
+    shape = {"jaw": jaw, "lower_drop": 0.3, "upper_raise": 0.3}
+    luma = i420_planes(render_crop(still, 0, row(**shape))).luma
+    columns = mouth_window(rig)[1]
+    width = columns.stop - columns.start
+    dark = _cavity(still, shape)
+    for side in (1, -1):
+        places = [columns.start + round((0.5 + side * reach / 2) * width) for reach in (0.45, 0.6, 0.72)]
+        lit = [float(luma[:, x : x + 2][_between_lips(still, slice(x, x + 2), **shape)].max()) for x in places]
+        assert lit[0] > lit[1] > lit[2] > dark + 12
+
+
+def _cavity(rig: Rig, shape: dict[str, float]) -> float:
+    """Luma of the darkest that is seen between the lips' middles."""
+    columns = mouth_window(rig)[1]
+    middle = (columns.start + columns.stop) // 2
+    part = slice(middle - 12, middle + 12)
+    return float(np.percentile(i420_planes(render_crop(rig, 0, row(**shape))).luma[:, part][_between_lips(rig, part, **shape)], 2))
+
+
+@pytest.mark.parametrize("jaw", [0.15, 0.22, 0.3, 0.4])
+def test_rows_of_teeth_do_not_touch(rig: Rig, jaw: float) -> None:
+    """Down through the middle of a front tooth there is one light row, or a dark line between two."""
+    still = without_sway(rig)
+    shape = {"jaw": jaw, "lower_drop": 0.6, "upper_raise": 0.2}
+    luma = i420_planes(render_crop(still, 0, row(**shape))).luma
+    columns = mouth_window(rig)[1]
+    x = (columns.start + columns.stop) // 2 + int(3.0 * rig.anatomy.scale)
+    inside = np.flatnonzero(_between_lips(still, slice(x, x + 1), **shape))
+    line = luma[inside[0] : inside[-1] + 1, x - 1 : x + 2].mean(1)
+    upper = int(np.argmax(line[: len(line) // 2 + 1]))
+    below = line[upper + 1 :]
+    lowest = int(np.argmin(below))
+    lower = float(below[lowest:].max())
+    assert lower < 0.55 * line[upper] or below[lowest] < 0.75 * min(line[upper], lower)
+
+
+def test_a_jaw_takes_the_corners_of_a_smile_down(rig: Rig) -> None:
+    smile = SPEECH_FIELDS.index("smile")
+    pulled = [float(render.fit_row(rig, row(jaw=jaw)).weights[smile]) for jaw in (0.0, 0.1, 0.2, 0.4, 0.8)]
+    assert pulled[0] == 0.0 and pulled[1] > pulled[2] > pulled[3] and pulled[3] == pulled[4] < -0.2
 
 
 def _between_lips(rig: Rig, columns: slice, **controls: float) -> np.ndarray:
