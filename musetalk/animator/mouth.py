@@ -21,7 +21,7 @@ LEAST_HEIGHT_MM = 0.02
 LOWER_FOLLOWS, TONGUE_FOLLOWS = 0.93, 0.86
 OVERBITE_MM, OVERBITE_JAW_MM = 1.6, 7.0  # lower down in a shut mouth, where the upper row hides it; up to this jaw
 TONGUE_REST_MM = -2.0  # its top
-PHOTO_LOWER_MM = 2.6  # lower teeth begin so much above the photographed lower lip
+PHOTO_LOWER_MM = 1.2  # lower teeth begin so much above the photographed lower lip, which hides most of them
 PHOTO_TONGUE_MM = 3.0
 SEAM_MM, SEAM_POWER, SEAM_GAP_MM = 0.33, 0.35, 0.6  # the line that is drawn where a photographed gap is closed
 # The inner cheek shows in the corners, which would be black holes else: from this share of the width and this gap on.
@@ -40,7 +40,7 @@ ON_LIP_MM, ON_LIP_SHADE = 1.4, 0.38
 SIDE_SHADE, SIDE_FROM = 0.6, 0.35  # towards the corners, of the half width
 PHOTO_SHADE = 0.4  # photographed teeth carry shadows already: so much of ours is left, and none that depends on the lips' shape
 PHOTO_SIDE_FROM = 0.6
-PHOTO_SLIT_MM, PHOTO_SLIT_FADE_MM = 0.6, 1.4
+PHOTO_SLIT_MM, PHOTO_SLIT_FADE_MM = 0.9, 1.2
 SMALL_LIGHT, SMALL_GAP_MM, SMALL_GAP_FADE_MM = 0.12, 0.8, 2.0  # little light comes through a small gap
 
 _LEVELS = np.arange(256) / 255.0
