@@ -60,7 +60,7 @@ TONGUE_GLEAMS = ((-3.8, 3.0, 2.8, 0.8), (4.6, 1.8, 3.2, 0.6), (-7.4, 1.2, 4.4, 0
 GLEAM = (34, 30, 31)
 CAVITY_TOP, CAVITY_FLOOR = (26, 8, 8), (104, 40, 38)
 TONGUE_HALF_MM = (17.5, 8.0)
-RED_EXPONENTS = (1.0, 1.28, 1.30)
+RED_EXPONENTS = (1.0, 1.40, 1.36)
 
 X_RANGE = (-34.0, 34.0)
 UPPER_Y = (-14.0, 5.0)

@@ -16,7 +16,7 @@ from musetalk.animator.teeth import PhotoTeeth
 SUPER = 2  # the interior is drawn at this many pixels per output pixel
 LEAST_GAP_MM = 0.12
 # Mask edges move into the lips, over the dark line of the photograph; in full from these gaps on, widest and local.
-PUSH_MM, PUSH_POWER, PUSH_WIDEST_MM, PUSH_GAP_MM = 0.55, 0.2, 1.7, 0.5
+PUSH_MM, PUSH_POWER, PUSH_WIDEST_MM, PUSH_GAP_MM = 0.55, 0.2, 2.6, 0.5
 LEAST_HEIGHT_MM = 0.02
 LOWER_FOLLOWS, TONGUE_FOLLOWS = 0.93, 0.86
 OVERBITE_MM, OVERBITE_JAW_MM = 1.6, 7.0  # lower down in a shut mouth, where the upper row hides it; up to this jaw
@@ -41,7 +41,7 @@ SIDE_SHADE, SIDE_FROM = 0.6, 0.35  # towards the corners, of the half width
 PHOTO_SHADE = 0.4  # photographed teeth carry shadows already: so much of ours is left, and none that depends on the lips' shape
 PHOTO_SIDE_FROM = 0.6
 PHOTO_SLIT_MM, PHOTO_SLIT_FADE_MM = 0.9, 1.2
-SMALL_LIGHT, SMALL_GAP_MM, SMALL_GAP_FADE_MM = 0.12, 0.8, 2.0  # little light comes through a small gap
+SMALL_LIGHT, SMALL_GAP_MM, SMALL_GAP_FADE_MM = 0.18, 0.8, 2.0  # little light comes through a small gap
 
 _LEVELS = np.arange(256) / 255.0
 _RAMP = smoothstep(_LEVELS)
