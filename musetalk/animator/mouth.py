@@ -39,8 +39,8 @@ UNDER_LIP_MM, UNDER_LIP_SHADE, UNDER_LIP_DEEPER, DEEP_GAP_MM = 2.4, 0.35, 0.12, 
 ON_LIP_MM, ON_LIP_SHADE = 1.4, 0.38
 SIDE_SHADE, SIDE_FROM = 0.6, 0.35  # towards the corners, of the half width
 PHOTO_SHADE = 0.4  # photographed teeth carry shadows already: so much of ours is left, and none that depends on the lips' shape
-PHOTO_SIDE_FROM = 0.6
-PHOTO_SLIT_MM, PHOTO_SLIT_FADE_MM = 0.9, 1.2
+PHOTO_SIDE_FROM = 0.6  # of the half width: they are dark at the sides, but a mouth that has become narrow shows none of that
+PHOTO_SLIT_MM, PHOTO_SLIT_FADE_MM = 0.9, 1.2  # a smaller gap is a dark slit; teeth are all there in one that is so much wider
 SMALL_LIGHT, SMALL_GAP_MM, SMALL_GAP_FADE_MM = 0.18, 0.8, 2.0  # little light comes through a small gap
 
 _LEVELS = np.arange(256) / 255.0

@@ -20,7 +20,7 @@ EDGE_MM = 0.7  # over which the plate fades
 MARGIN_MM = 3.5  # around the opening
 # The photograph's lower lip hides where the teeth end: they go on as they are above the dark line on it, and cast a shadow.
 CLEAR_MM, EXTENSION_MM = 0.6, 1.0
-EXTENSION_SHADE = 0.18
+EXTENSION_SHADE = 0.18  # at its end
 SHADOW, SHADOW_MM = 0.6, 1.3
 TEETH_PERCENTILES = (60, 90)  # of the light in it: above its gaps and shadows, below its gleams
 
