@@ -21,6 +21,7 @@ LEAST_HEIGHT_MM = 0.02
 LOWER_FOLLOWS, TONGUE_FOLLOWS = 0.93, 0.86
 OVERBITE_MM, OVERBITE_JAW_MM = 1.6, 7.0  # lower down in a shut mouth, where the upper row hides it; up to this jaw
 TONGUE_REST_MM = -2.0  # its top
+HIDDEN_MM = 1.5  # what begins so far below the opening is not drawn: a tilted head lifts one side of it
 PHOTO_LOWER_MM = 1.2  # lower teeth begin so much above the photographed lower lip, which hides most of them
 PHOTO_TONGUE_MM = 3.0
 SEAM_MM, SEAM_POWER, SEAM_GAP_MM = 0.33, 0.35, 0.6  # the line that is drawn where a photographed gap is closed
@@ -146,8 +147,11 @@ def _layers(
     if photo is not None:
         lower_y += photo.lower_lip - PHOTO_LOWER_MM
         tongue_y += photo.lower_lip - PHOTO_TONGUE_MM
-    color = _lay(color, parts.tongue, opening, corner, size, tongue_y, light)
-    color = _lay(color, parts.lower, opening, corner, size, lower_y)
+    floor = (corner[1] + size[1] / SUPER - opening.skull[1][2]) / opening.skull[1][1] + HIDDEN_MM  # mm, below what lips let be seen
+    if tongue_y < floor:
+        color = _lay(color, parts.tongue, opening, corner, size, tongue_y, light)
+    if lower_y < floor:
+        color = _lay(color, parts.lower, opening, corner, size, lower_y)
     return _lay(color, parts.upper if photo is None else photo.plate, opening, corner, size, 0.0)
 
 
