@@ -28,7 +28,7 @@ from musetalk.animator.relief import Relief, mouth_relief, smile_folds
 from musetalk.animator.sampling import sample
 from musetalk.animator.teeth import PhotoTeeth, color_of, photographed_teeth
 
-VERSION = 4  # of rigs, and of what is drawn from them: raise it with any change that a viewer could see
+VERSION = 5  # of rigs, and of what is drawn from them: raise it with any change that a viewer could see
 TEXTURE_SCALE = 2  # texture pixels per output pixel: sub-pixel motion in a texture of output size makes sharpness pump
 TEXTURE_BLUR = 0.45  # texture pixels; at 0.46 an encoded idle loop falls below 0.85 of the portrait's sharpness, at 0.38 it shimmers
 CONTOUR_POINTS, RAY_POINTS = 61, 10  # of the lip line, and of what prolongs it on either side
