@@ -41,7 +41,7 @@ OPENING_SHARE, SIDEWAYS_SHARE = 0.5, 0.25
 ROUND_KEEPS = 0.8  # the sound cannot tell a small round opening from a large one
 
 # Louder is wider: how much of the opening comes and goes with the loudness, by drive. People judge sync by it.
-EMPHASIS = {"mix": 0.35, "phonemes": 0.2, "sound": 0.72}
+EMPHASIS = {"mix": 0.40, "phonemes": 0.2, "sound": 0.72}
 EMPHASIS_DB, EMPHASIS_WIDTH_S = (-14.0, 1.0), 0.06
 ARTICULATION, SOUND_ARTICULATION = 1.46, 1.25  # of the jaw: blending, contacts and smoothing take off so much of what vowels ask for
 WIDE_JAW, WIDEST_JAW = 0.6, 0.9  # beyond the first, a jaw opens less and less further
