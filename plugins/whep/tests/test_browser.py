@@ -72,7 +72,7 @@ async def page(url: str) -> AsyncIterator[Any]:
 async def test_the_page_of_the_readme(page: Any) -> None:
     await page.wait_for_function("face.videoWidth === 512 && !face.paused && face.currentTime > 1", timeout=60_000)
     await page.evaluate(LOOK)
-    await page.evaluate("window.said = new Promise((done) => (console.log = done))")
+    await page.evaluate("void (window.said = new Promise((done) => (console.log = done)))")
     before = await page.evaluate(STATS)
     await page.click("#ask")
     said = await asyncio.wait_for(page.evaluate("said"), 60)
