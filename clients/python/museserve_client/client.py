@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, cast
@@ -46,7 +46,7 @@ class Client:
 
     async def speak(
         self, text: str, *, voice: str = "nova", format: SpeechFormat = "mp3", speed: float = 1.0, language: str = "auto"
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The sound alone, as it is made. pcm: 24 kHz, 16-bit little-endian mono. Raises ServiceError, UnreachableError."""
         body = {"model": "tts-1", "input": text, "voice": voice, "response_format": format, "speed": speed, "language": language}
         async with self._answer("POST", "/v1/audio/speech", json=body) as answer:

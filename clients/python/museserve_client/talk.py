@@ -162,7 +162,9 @@ class Talk(Generic[S]):
                 take.write(segment.undrawn(most - (segment.drawn - take.start)))
                 if segment.drawn - take.start == most:
                     self._end_take()
-            if segment.ended and self._is_open(segment):
+            if not segment.ended and not segment.through:
+                return  # what is behind it is drawn behind it, also where its sound came first
+            if self._is_open(segment):
                 self._end_take()
 
     def _most_samples(self, rate: int) -> int:

@@ -18,12 +18,13 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8010)
     parser.add_argument("--origin", action="append", default=[], help="of a page that may ask from a browser; * for any")
+    parser.add_argument("--name", action="append", default=[], help="by which it is reached, beside addresses and localhost; * for any")
     parser.add_argument("--ice", action="append", default=[], help="stun:… or turn:… ; user and password of TURN: ICE_USERNAME, ICE_CREDENTIAL")
     parser.add_argument("--viewers", type=int, default=VIEWERS, help="at once")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     servers = [RTCIceServer(url, os.getenv("ICE_USERNAME"), os.getenv("ICE_CREDENTIAL")) for url in args.ice]
-    gateway = Gateway(args.url, os.getenv("MUSESERVE_KEY"), origins=args.origin, ice_servers=servers, viewers=args.viewers)
+    gateway = Gateway(args.url, os.getenv("MUSESERVE_KEY"), origins=args.origin, hosts=args.name, ice_servers=servers, viewers=args.viewers)
     web.run_app(gateway.app, host=args.host, port=args.port, print=None, access_log=None)
 
 

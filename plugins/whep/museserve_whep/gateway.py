@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ from aiohttp import web
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.exceptions import OperationError
 from museserve_client import Client, ClosedError, MuseserveError, ServiceError, UnreachableError
+from yarl import URL
 
 from museserve_whep.face import PATIENCE_S, Face
 
@@ -44,7 +47,8 @@ class Gateway:
     """`app` is an aiohttp application.
 
     url: of museserve. key: for viewers who bring no bearer token of their own, which goes to museserve as it is. origins: of pages that may ask;
-    "*" for any. ice_servers: for a gateway behind an address translation. viewers: at once. patience_s: as of `Face`.
+    "*" for any. hosts: names that the gateway is reached by, beside addresses and localhost; "*" for any: a page whose name was pointed
+    to this machine is no page of ours. ice_servers: for a gateway behind an address translation. viewers: at once. patience_s: as of `Face`.
     """
 
     def __init__(
@@ -53,11 +57,13 @@ class Gateway:
         key: str | None = None,
         *,
         origins: Collection[str] = (),
+        hosts: Collection[str] = (),
         ice_servers: Collection[RTCIceServer] = (),
         viewers: int = VIEWERS,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        self._url, self._key, self._origins, self._most, self._patience_s = url, key, frozenset(origins), viewers, patience_s
+        self._url, self._key, self._most, self._patience_s = url, key, viewers, patience_s
+        self._origins, self._hosts = frozenset(origins), frozenset(hosts)
         self._ice = RTCConfiguration(list(ice_servers))
         self._viewers: dict[str, Viewer] = {}
         self._coming = 0
@@ -78,6 +84,7 @@ class Gateway:
             answer = web.Response(status=204)
         else:
             try:
+                self._check_host(request)
                 answer = await handler(request)
             except Refusal as refusal:
                 answer = _error(refusal.status, refusal.code, str(refusal), refusal.headers)
@@ -108,6 +115,12 @@ class Gateway:
                 }
             )
         return answer
+
+    def _check_host(self, request: web.Request) -> None:
+        name = URL(f"//{request.host}").host or ""
+        if "*" in self._hosts or name in ("", "localhost") or name in self._hosts or _is_address(name):
+            return
+        raise Refusal(403, "forbidden", f"this gateway is not asked for as {name[:100]!r}; --name names what it is")
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.json_response({"viewers": len(self._viewers), "most": self._most})
@@ -166,8 +179,8 @@ class Gateway:
     async def _speak(self, request: web.Request) -> web.Response:
         """Answers once it was said: what of it was heard, and whether it was interrupted."""
         viewer, asked = self._viewer(request), await _asked(request)
-        sound = viewer.client.speak(asked.pop("text"), format="pcm", **{"speed": 1.1, **asked})
-        heard_ms, interrupted = await viewer.face.speak(sound)
+        async with aclosing(viewer.client.speak(asked.pop("text"), format="pcm", **{"speed": 1.1, **asked})) as sound:
+            heard_ms, interrupted = await viewer.face.speak(sound)
         return web.json_response({"heard_ms": heard_ms, "interrupted": interrupted})
 
     async def _interrupt(self, request: web.Request) -> web.Response:
@@ -178,20 +191,22 @@ class Gateway:
 
     async def _show(self, id: str, viewer: Viewer) -> None:
         """Until he leaves."""
-        peer, left = viewer.peer, asyncio.Event()
+        peer, there = viewer.peer, asyncio.Event()
 
         @peer.on("connectionstatechange")
         def look() -> None:
-            if peer.connectionState in ("failed", "closed"):
-                left.set()
+            if peer.connectionState in ("connected", "failed", "closed"):
+                there.set()
 
-        waiting = asyncio.get_running_loop().call_later(CONNECT_S, lambda: None if peer.connectionState == "connected" else left.set())
         try:
-            await viewer.face.run(lambda: not left.is_set())
+            look()
+            await asyncio.wait_for(there.wait(), CONNECT_S)  # what was made before would be sent to nobody, all at once later
+            await viewer.face.run(lambda: peer.connectionState == "connected")
+        except asyncio.TimeoutError:
+            logger.info("a viewer did not come within %g s", CONNECT_S)
         except Exception:
             logger.exception("a face stopped")
         finally:
-            waiting.cancel()
             self._viewers.pop(id, None)
             await self._let_go(viewer)
 
@@ -204,6 +219,14 @@ class Gateway:
         viewers = list(self._viewers.values())
         await asyncio.gather(*(viewer.peer.close() for viewer in viewers))
         await asyncio.gather(*(viewer.running for viewer in viewers if viewer.running is not None), return_exceptions=True)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 async def _asked(request: web.Request) -> dict[str, Any]:

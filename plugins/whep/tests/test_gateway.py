@@ -141,6 +141,15 @@ async def test_pages_that_may_ask(gateway: str, http: aiohttp.ClientSession) -> 
             assert answer.status == 415 and answer.headers.get("Access-Control-Allow-Origin") == allowed
 
 
+async def test_a_name_that_is_not_its_own(gateway: str, http: aiohttp.ClientSession) -> None:
+    for name, status in (("other.example", 403), ("localhost:8010", 200), ("127.0.0.1", 200), ("[::1]:8010", 200)):
+        async with http.get(f"{gateway}/health", headers={"Host": name}) as answer:
+            assert answer.status == status
+    async with TestServer(Gateway("http://127.0.0.1:9", hosts=["avatars.example"]).app) as server:
+        async with http.get(server.make_url("/health"), headers={"Host": "avatars.example"}) as answer:
+            assert answer.status == 200
+
+
 async def test_a_service_that_is_not_there(http: aiohttp.ClientSession) -> None:
     peer = RTCPeerConnection(RTCConfiguration([]))
     async with TestServer(Gateway("http://127.0.0.1:9").app) as server:
