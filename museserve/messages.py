@@ -111,7 +111,7 @@ class SpeechWindow:
     """A stretch of speech with context around it: the argument of `listen`.
 
     pcm: float32 (n,) at `SPEECH_RATE`, beginning at sample `start` of the utterance (a multiple of 960, so a frame boundary).
-    phonemes: those that overlap the stretch, or None to be driven by the sound alone.
+    phonemes: those that overlap the stretch, or None to be driven by the sound alone. first_phoneme: the number of their first in the utterance.
     first_frame, n_frames: the frames whose conditioning is wanted; the rest of `pcm` is context.
     level: the utterance's loud level so far (95th percentile of 25 ms RMS), linear; 0.0 = measure it in `pcm`.
     final: nothing follows this stretch.
@@ -130,6 +130,7 @@ class SpeechWindow:
     due_s: float = 0.0
     whole: bool = False
     phase: int = 0
+    first_phoneme: int = 0
 
 
 @dataclass(frozen=True)

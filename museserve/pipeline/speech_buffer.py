@@ -45,6 +45,7 @@ class SpeechBuffer:
         self._pcm: FloatArray = np.zeros(0, np.float32)
         self._offset = 0  # sample number of _pcm[0]; what no later stretch can need is dropped
         self._phonemes: list[Phoneme] = []
+        self._phonemes_dropped = 0
         self._knows_phonemes = False
         self._powers: list[FloatArray] = []
         self._unmeasured: FloatArray = np.zeros(0, np.float32)
@@ -127,13 +128,15 @@ class SpeechBuffer:
             if reach > self.samples and not self.final:
                 return None
             reach = min(reach, self.samples)
+        near = [number for number, p in enumerate(self._phonemes) if p.end > start and p.start < reach] or [0]
         pcm = self._pcm[max(0, start - self._offset) : max(0, reach - self._offset)]
         speech = SpeechWindow(
             start=start,
             pcm=pcm,
             first_frame=first,
             n_frames=end_frame - first,
-            phonemes=tuple(p for p in self._phonemes if p.end > start and p.start < reach) if self._knows_phonemes else None,
+            phonemes=tuple(self._phonemes[near[0] : near[-1] + 1]) if self._knows_phonemes else None,
+            first_phoneme=self._phonemes_dropped + near[0],
             level=level,
             final=self.final and reach == self.samples,
             whole=whole,
@@ -165,4 +168,6 @@ class SpeechBuffer:
             drop -= drop % SPEECH_SAMPLES_PER_FRAME
             self._pcm = self._pcm[drop:].copy()
             self._offset += drop
-            self._phonemes = [p for p in self._phonemes if p.end > self._offset]
+            kept = [p for p in self._phonemes if p.end > self._offset]
+            self._phonemes_dropped += len(self._phonemes) - len(kept)
+            self._phonemes = kept

@@ -20,7 +20,7 @@ from musetalk.speech_cues.controls import N_CONTROLS
 from musetalk.speech_cues.drive import CONTEXT_S, LOOKAHEAD_S, listen
 from musetalk.speech_cues.sound_model import MODEL_PATH, load_model
 
-VERSION = "3"  # of what the same speech looks like
+VERSION = "4"  # of what the same speech looks like
 MAX_RIGS = 24  # about 15 MB each
 
 

@@ -117,7 +117,8 @@ def by_phonemes(speech: SpeechWindow, level: float, grid: Times, with_sound: boo
     The sound says how loud, where exactly lips meet, and has its share of the opening.
     """
     start = speech.start / SPEECH_RATE
-    segments = varied(aligned_segments(speech.phonemes or (), loudness(speech.pcm, level), start), speech.phase)
+    heard = aligned_segments(speech.phonemes or (), loudness(speech.pcm, level), start, speech.first_phoneme)
+    segments = varied(heard, speech.phase)
     curves = coarticulate(segments, grid)
     if with_sound:
         channels = mouth_from_sound(speech.pcm, start, level, grid)

@@ -34,7 +34,8 @@ USUAL_DB, GAIN_PER_DB, GAIN_RANGE = -4.0, 0.035, (0.65, 1.12)  # of a vowel's pe
 class Segment:
     """One viseme from `start` to `end`, seconds of the utterance.
 
-    stress: as in `Phoneme`; gain scales what it opens, pace the time in which lips meet and part; number: by which chance tells it from others.
+    stress: as in `Phoneme`; gain scales what it opens, pace the time in which lips meet and part; number: of its phoneme in the
+    utterance, by which chance tells it from others: its time would not do, which a voice that is asked again gives some samples away.
     """
 
     viseme: Viseme
@@ -50,10 +51,10 @@ class Segment:
         return self.end - self.start
 
 
-def segments_of(phonemes: Sequence[Phoneme]) -> list[Segment]:
-    """Segments from -FAR_S to FAR_S: every instant between is covered once."""
+def segments_of(phonemes: Sequence[Phoneme], first: int = 0) -> list[Segment]:
+    """Segments from -FAR_S to FAR_S: every instant between is covered once. first: number of the first phoneme in the utterance."""
     segments = [Segment(PAUSE, -FAR_S, 0.0)]
-    for phoneme in sorted(phonemes, key=lambda p: (p.start, p.end)):
+    for number, phoneme in enumerate(sorted(phonemes, key=lambda p: (p.start, p.end)), first):
         start, end = max(phoneme.start / SPEECH_RATE, segments[-1].start, -FAR_S), phoneme.end / SPEECH_RATE
         if end <= start:
             continue
@@ -66,11 +67,11 @@ def segments_of(phonemes: Sequence[Phoneme]) -> list[Segment]:
         if visemes[0].kind is Kind.PAUSE and segments[-1].viseme.kind is Kind.PAUSE:
             segments[-1] = replace(segments[-1], end=end)
         elif len(visemes) == 1:
-            segments.append(Segment(visemes[0], start, end, phoneme.stress, number=phoneme.start))
+            segments.append(Segment(visemes[0], start, end, phoneme.stress, number=number))
         else:
             middle = start + DIPHTHONG_FIRST * (end - start)
-            segments.append(Segment(visemes[0], start, middle, phoneme.stress, number=phoneme.start))
-            segments.append(Segment(visemes[1], middle, end, phoneme.stress, number=phoneme.start))
+            segments.append(Segment(visemes[0], start, middle, phoneme.stress, number=number))
+            segments.append(Segment(visemes[1], middle, end, phoneme.stress, number=number))
     if segments[-1].viseme.kind is Kind.PAUSE:
         segments[-1] = replace(segments[-1], end=FAR_S)
     else:
@@ -78,12 +79,12 @@ def segments_of(phonemes: Sequence[Phoneme]) -> list[Segment]:
     return [segment for segment in segments if segment.length > MIN_LENGTH_S]
 
 
-def aligned_segments(phonemes: Sequence[Phoneme], loudness_db: FloatArray, start: float) -> list[Segment]:
+def aligned_segments(phonemes: Sequence[Phoneme], loudness_db: FloatArray, start: float, first: int = 0) -> list[Segment]:
     """`segments_of`, fitted to the sound.
 
-    loudness_db: (n,) at `LOUDNESS_RATE`, relative to the loud level, beginning at second `start`.
+    loudness_db: (n,) at `LOUDNESS_RATE`, relative to the loud level, beginning at second `start`. first: as in `segments_of`.
     """
-    return with_gains(slide_closures(segments_of(phonemes), loudness_db, start), loudness_db, start)
+    return with_gains(slide_closures(segments_of(phonemes, first), loudness_db, start), loudness_db, start)
 
 
 def slide_closures(segments: Sequence[Segment], loudness_db: FloatArray, start: float) -> list[Segment]:

@@ -1,6 +1,6 @@
 """What nobody does twice alike: how far a vowel opens, rounds and spreads, and how long lips take to meet.
 
-All of it follows from the idle frame that an utterance begins on, and from where a sound lies in the utterance. So the same sentence on the same
+All of it follows from the idle frame that an utterance begins on, and from which sound of the utterance it is. So the same sentence on the same
 frame is the same film, which is what finished films are kept by; on another frame, or later in the same utterance, it is said a little differently.
 """
 

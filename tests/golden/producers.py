@@ -40,7 +40,6 @@ TEXTS = {
     "piper": SpeechRequest("It costs $12.50 a month, doesn't it?", "joe"),
     "espeak": SpeechRequest("저는 2024년에 AWS로 3개 팀을 옮겼습니다.", "espeak-ko-f", language="ko"),
 }
-ENVELOPE = SPEECH_RATE // 50
 TIMES = SPEECH_RATE // 1_000
 
 
@@ -54,7 +53,10 @@ class Producer:
 
 
 def speech(engine: str) -> Arrays:
-    """Phonemes, their times in ms, and the loudness of each 20 ms in dB; Piper draws its own noise, so of its voice only their number."""
+    """Phonemes, how long each lasts in ms, and how loud it is in dB; Piper draws its own noise, so of its voice only their number.
+
+    A network's durations are whole frames of its own: where a processor rounds the other way, a phoneme is a frame longer, and all after it are later.
+    """
 
     async def spoken() -> list[Any]:
         made = synthesizer.Synthesizer(SpeechConfig(engine="offline"))
@@ -63,14 +65,13 @@ def speech(engine: str) -> Arrays:
     chunks = asyncio.run(spoken())
     pcm = np.concatenate([chunk.pcm for chunk in chunks])
     phonemes = [p for chunk in chunks for p in chunk.phonemes or ()]
-    frames = pcm[: len(pcm) // ENVELOPE * ENVELOPE].reshape(-1, ENVELOPE)
     symbols = np.frombuffer(" ".join(f"{p.symbol}{p.stress}" for p in phonemes if p.symbol).encode(), np.uint8)
     if engine == "piper":
         return {"phonemes": np.array(len(phonemes)), "length_s": np.array(len(pcm) / SPEECH_RATE)}
     return {
         "symbols": symbols,
-        "times_ms": np.array([(p.start // TIMES, p.end // TIMES) for p in phonemes], np.float32),
-        "loudness_db": 10 * np.log10((frames**2).mean(1) + 1e-6).astype(np.float32),
+        "durations_ms": np.array([(p.end - p.start) / TIMES for p in phonemes], np.float32),
+        "loudness_db": np.array([10 * np.log10(np.mean(pcm[p.start : max(p.end, p.start + 1)] ** 2) + 1e-6) for p in phonemes], np.float32),
     }
 
 
@@ -103,7 +104,7 @@ PRODUCERS = {
         f"speech_{engine}": Producer(
             stamp(synthesizer.VERSION, *synthesizer.KEPT_LIBRARIES),
             partial(speech, engine),
-            {"phonemes": 6, "length_s": 0.6} if engine == "piper" else {"symbols": 0, "times_ms": 15, "loudness_db": 4},
+            {"phonemes": 6, "length_s": 0.6} if engine == "piper" else {"symbols": 0, "durations_ms": 26, "loudness_db": 4},
         )
         for engine in TEXTS
     },

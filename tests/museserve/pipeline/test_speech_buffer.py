@@ -59,6 +59,19 @@ def test_a_long_utterance_keeps_only_what_is_needed() -> None:
     assert buffer.samples == 120 * SPEECH_RATE
 
 
+def test_a_phoneme_keeps_its_number_when_those_before_it_are_forgotten() -> None:
+    """By it chance tells one from another, so that a sentence which goes on after a break moves as it would have moved."""
+    phonemes = tuple(Phoneme("a", start, start + SPEECH_RATE // 10) for start in range(0, 60 * SPEECH_RATE, SPEECH_RATE // 10))
+    for first_frame in (0, 800):
+        buffer = SpeechBuffer(0.5, 0.2, first_frame)
+        for start in range(0, 60 * SPEECH_RATE, SPEECH_RATE):
+            known = tuple(p for p in phonemes if start <= p.start < start + SPEECH_RATE)
+            buffer.append(SpeechChunk(start, np.zeros(SPEECH_RATE, np.float32), known, final=start == 59 * SPEECH_RATE))
+            while (window := buffer.take()) is not None:
+                assert window.phonemes is not None
+                assert window.phonemes == phonemes[window.first_phoneme : window.first_phoneme + len(window.phonemes)]
+
+
 def test_phonemes_are_none_only_when_the_engine_knows_none() -> None:
     buffer = SpeechBuffer(0.5, 0.0)
     buffer.append(SpeechChunk(0, np.zeros(SPEECH_RATE, np.float32), None))

@@ -50,8 +50,10 @@ def in_stretches(pcm: FloatArray, phonemes: tuple[Phoneme, ...], drive: Drive, f
         n = min(frames, frames_for(len(pcm)) - first)
         begin = max(first * SPEECH_SAMPLES_PER_FRAME - round(CONTEXT_S * SPEECH_RATE), 0) // SPEECH_SAMPLES_PER_FRAME * SPEECH_SAMPLES_PER_FRAME
         end = min((first + n) * SPEECH_SAMPLES_PER_FRAME + round(LOOKAHEAD_S * SPEECH_RATE), len(pcm))
-        near = tuple(p for p in phonemes if p.end > begin and p.start < end)
-        heard = listen(SpeechWindow(begin, pcm[begin:end], first, n, near, loud_level(pcm), final=end == len(pcm)), drive)
+        near = [number for number, p in enumerate(phonemes) if p.end > begin and p.start < end]
+        known = tuple(phonemes[number] for number in near)
+        speech = SpeechWindow(begin, pcm[begin:end], first, n, known, loud_level(pcm), end == len(pcm), first_phoneme=near[0])
+        heard = listen(speech, drive)
         assert heard.first_frame == first and heard.rows.shape == (n, N_CONTROLS)
         rows.append(heard.rows)
     return np.concatenate(rows)
