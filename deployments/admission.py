@@ -3,6 +3,9 @@
 Each Mux replica tells every LipSync replica once a second what it has; each of those answers with what all Mux replicas
 told it, and with how much it draws itself. So LipSync is the board on which Mux replicas read of one another, there is
 nothing else that could fail, and what a dead replica had is forgotten by itself.
+
+What was measured at the start is a guess: a machine is slowed by its neighbours, and a voice may cost more than another. So
+a Mux replica whose live streams have little in hand lets others wait for some seconds, and then refuses them.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ ASK_S = 1.0  # between two looks at the board
 KEPT_S = 3.5  # what was posted so long ago belongs to a replica that is gone
 DECISION_S = 5.0  # until the autoscaler has seen the load, and a process for the replica runs
 CLAIMED = 0.5  # of the room again, for sessions that say that they come from a replica which was lost or is being stopped
+TIGHT_S = 2.0  # for so long nobody begins after a live stream had little in hand
+LOOK_S = 0.05  # between two looks at whether they have more
+TIGHT_WAIT_S = 5.0  # for which who would begin then waits
 RETRY_S = 2  # for a caller, when no more replicas can come: an utterance may end
 
 
@@ -107,6 +113,7 @@ class Admission:
         self._known = asyncio.Event()
         self._freed = asyncio.Condition()
         self._full_since: float | None = None
+        self._tight_until = -math.inf
         self._watching: asyncio.Task[None] | None = None
         # Serve cancels what a request started, by its context; looking at the board belongs to none.
         self._context = contextvars.copy_context()
@@ -117,13 +124,15 @@ class Admission:
 
     @asynccontextmanager
     async def place(self, request: VideoRequest) -> AsyncIterator[None]:
-        """A place among what is drawn. A finished video waits for it, for at most `capacity.wait_s`.
+        """A place among what is drawn. A finished video waits for it, for at most `capacity.wait_s`; a stream only while others have little in hand.
 
         Raises BusyError: there is none; with when to come again.
         """
         await self.look()
         if request.paced:
             goes_on = request.begun or request.first_frame > 0
+            if not goes_on:
+                await self._loosened()
             if (request.claimed or not goes_on) and not self._holds(self.streams, self._elsewhere(films=False), over=goes_on):
                 raise self._full()
             self.streams += 1
@@ -138,6 +147,15 @@ class Admission:
             else:
                 self.films -= 1
             await self._tell_waiting()
+
+    def tighten(self) -> None:
+        """A live stream of this replica has little in hand."""
+        self._tight_until = time.monotonic() + TIGHT_S
+
+    @property
+    def tight(self) -> bool:
+        """Whether a live stream had little in hand just now. Where none is live, nobody is hurt by another."""
+        return self.streams > 0 and time.monotonic() < self._tight_until
 
     def watch(self) -> None:
         """Look at the board each second from now on, and be seen there. To be called in a running loop."""
@@ -177,9 +195,17 @@ class Admission:
             return 0
         return self.room.streams_elsewhere + (self.room.films_elsewhere if films else 0)
 
+    async def _loosened(self) -> None:
+        """Until the live streams have enough in hand. Raises BusyError."""
+        until = time.monotonic() + TIGHT_WAIT_S
+        while self.tight:
+            if time.monotonic() > until:
+                raise self._full()
+            await asyncio.sleep(LOOK_S)
+
     async def _room_for_film(self) -> None:
         def free() -> bool:
-            return self._holds(self.streams + self.films, self._elsewhere(films=True))
+            return not self.tight and self._holds(self.streams + self.films, self._elsewhere(films=True))
 
         if self._waiting >= self._config.mux_streams:  # they would fill the replica's requests, and streams would queue behind
             raise self._full()
@@ -223,7 +249,9 @@ class Admission:
     def _full(self) -> BusyError:
         seconds, room = self._retry_after_s(), self.room
         live = self.streams + self._elsewhere(films=False)
-        if room is None:
+        if self.tight:
+            by = "they have little in hand"
+        elif room is None:
             by = "one Mux replica carries no more"
         else:
             by = f"the {room.lipsync_replicas} lip-sync replicas that run draw {room.streams} in time"

@@ -45,6 +45,7 @@ class MuxMetrics:
         self.utterances = counter("museserve_utterances", "utterances ended", outcome=("finished", "cancelled", "refused", "busy", "failed"))
         self.frames = counter("museserve_frames", "frames sent", kind=("speaking", "idle"))
         self.underruns = counter("museserve_underruns", "pieces that were ready only after a viewer needed them")
+        self.tight = counter("museserve_tight", "pieces that left a live stream with little in hand: for some seconds nobody else begins")
         self.cache = counter("museserve_cache", "spoken texts, by what the cache had of them", found=get_args(CacheHit))
         self.retries = counter("museserve_segment_retries", "segments sent again")
         self.hedged = counter("museserve_hedged_calls", "calls to LipSync that were late, and sent to a second replica", method=("listen", "render"))

@@ -86,9 +86,9 @@ class Mux:
         self._cache = cache = UtteranceCache.of(config)
         if cache is not None:
             cache.watch()
-        observer = MetricsObserver(self._metrics)
         most = config.deployments.lipsync.max_replicas
         self._admission = Admission(self._engines.post, secrets.token_hex(8), config.capacity, most)
+        observer = MuxObserver(self._metrics, self._admission.tighten)
         self._pipeline = VideoPipeline(config, self._engines, store.load, self._executor, cache, observer, self._admission.place)
         self._arrivals = Arrivals()
         self._live = 0
@@ -273,11 +273,11 @@ class RemoteEngines:
         )
 
 
-class MetricsObserver:
-    """`museserve.pipeline.video.Observer` as metrics, and a line in the log for each utterance."""
+class MuxObserver:
+    """`museserve.pipeline.video.Observer` as metrics, and a line in the log for each utterance. tighten: told of streams with little in hand."""
 
-    def __init__(self, metrics: MuxMetrics) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: MuxMetrics, tighten: Callable[[], None]) -> None:
+        self._metrics, self._tighten = metrics, tighten
 
     def looked_up(self, found: CacheHit) -> None:
         self._metrics.cache.inc(tags={"found": found})
@@ -291,6 +291,10 @@ class MetricsObserver:
 
     def encoded(self, frames: int, began: float) -> None:
         tracing.done("encode", began, frames=frames)
+
+    def tight(self) -> None:
+        self._tighten()
+        self._metrics.tight.inc()
 
     def ended(self, timings: Timings) -> None:
         if timings.frames:

@@ -7,10 +7,8 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from museserve.errors import SpeechEngineError
-from museserve.messages import Fragment, SpeechChunk, VideoRequest, Word
+from museserve.messages import PROVIDER, Fragment, SpeechChunk, VideoRequest, Word
 from museserve.timebase import SEGMENT_FRAMES, SPEECH_RATE
-
-PROVIDER = "openai"  # the engine of chunks whose voice says the same text otherwise the next time
 
 
 class SpeechSoFar:

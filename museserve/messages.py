@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ANIMATOR, MUSETALK = "animator", "musetalk"  # the engines' names: in `EngineInfo`, avatars and the configuration
+PROVIDER = "openai"  # in `SpeechChunk.engine`: a voice that comes at its own pace, and says the same text otherwise the next time
 
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]

@@ -16,10 +16,10 @@ INFO = EngineInfo("fake", "asked for by a test", "1", "cpu", context_s=0.4, look
 
 
 class FakeSpeech:
-    """Chunks of a 220 Hz tone. fail_after: chunks before a SpeechEngineError; delay_s: before each chunk."""
+    """Chunks of a 220 Hz tone. fail_after: chunks before a SpeechEngineError; delay_s: before each chunk; engine: which they name."""
 
-    def __init__(self, seconds: float, *, chunk_s: float = 0.5, delay_s: float = 0.0, fail_after: int | None = None) -> None:
-        self.seconds, self.chunk_s, self.delay_s, self.fail_after = seconds, chunk_s, delay_s, fail_after
+    def __init__(self, seconds: float, *, chunk_s: float = 0.5, delay_s: float = 0.0, fail_after: int | None = None, engine: str = "fake") -> None:
+        self.seconds, self.chunk_s, self.delay_s, self.fail_after, self.engine = seconds, chunk_s, delay_s, fail_after, engine
         self.closed = False
         self.sent = 0
 
@@ -33,7 +33,7 @@ class FakeSpeech:
                 n = np.arange(start, min(start + step, total))
                 pcm = (0.3 * np.sin(2 * np.pi * 220 * n / SPEECH_RATE)).astype(np.float32)
                 self.sent += 1
-                yield SpeechChunk(start, pcm, None, (Word(f"w{i}", start, start + len(pcm)),), final=start + step >= total, engine="fake")
+                yield SpeechChunk(start, pcm, None, (Word(f"w{i}", start, start + len(pcm)),), final=start + step >= total, engine=self.engine)
         finally:
             self.closed = True
 

@@ -25,7 +25,7 @@ from museserve.media.background import Background, fade_weights
 from museserve.media.encode import FragmentEncoder, in_rendition
 from museserve.media.label import Label
 from museserve.media.static_blocks import keep_static
-from museserve.messages import ByteArray, Fragment, FragmentHead, RenderRequest, SpeechChunk
+from museserve.messages import PROVIDER, ByteArray, Fragment, FragmentHead, RenderRequest, SpeechChunk
 from museserve.pipeline.engines import LipSync
 from museserve.pipeline.idle_phase import idle_frame
 from museserve.pipeline.speech_buffer import SpeechBuffer
@@ -40,6 +40,8 @@ COMFORTABLE_S = 1.0  # in hand, from which on more than one segment is drawn by 
 DRAWN_IN_S = 0.3  # what was heard becomes a picture
 UNPACED_DUE_S = 10.0  # of a file: whoever watches goes first
 SPOKEN_AHEAD = 60 * FPS  # frames spoken and not yet drawn at which the voice waits: bounds memory, not speed
+TIGHT_PART = 0.35  # of the lead that a stream may have by then: who has less is drawn hardly faster than watched
+JUDGED_FROM_S = 1.0  # played; before, nobody has had the time to get ahead
 HEARD_AHEAD = 2 * FPS  # the same for listening while somebody watches: what he sees in ten seconds must not take the cores from what is due now
 
 
@@ -108,6 +110,7 @@ class UtterancePipeline:
         executor: where frames are composed and encoded, those that are needed first before all others.
         timings: begun with the request.
         encoded: told of each fragment how many frames it has, and when composing it began (`time.perf_counter`).
+        tight: told when a fragment left so little in hand that this machine, not a provider's voice, hardly keeps up.
     """
 
     def __init__(
@@ -120,8 +123,9 @@ class UtterancePipeline:
         plan: UtterancePlan,
         timings: Timings | None = None,
         encoded: Callable[[int, float], None] | None = None,
+        tight: Callable[[], None] | None = None,
     ) -> None:
-        self._encoded = encoded
+        self._encoded, self._tell_tight = encoded, tight
         self._background, self._chunks, self._lipsync = background, chunks, lipsync
         self._config, self._executor, self._plan = config, executor, plan
         self._max_samples = round(plan.max_s * SPEECH_RATE)
@@ -143,6 +147,8 @@ class UtterancePipeline:
         self._changed = asyncio.Condition()
         self._encoding = asyncio.Lock()  # sound comes in while pictures are encoded; the encoder takes one call at a time
         self._words_sent = 0
+        self._held_s = 0.0  # for which fragments were not taken
+        self._unspoken_s = 0.0  # for which pictures waited for speech
         self._work: list[asyncio.Task[None]] = []  # receives, hears, draws; ends with the utterance
         self.timings = timings or Timings()
         self.notice = ""
@@ -203,7 +209,10 @@ class UtterancePipeline:
             async with self._changed:
                 await self._changed.wait_for(lambda: not self._plan.paced or self._heard < self._wanted + HEARD_AHEAD)
                 while (stretch := self._buffer.take()) is None and not self._buffer.final:
+                    waited = time.perf_counter()
                     await self._changed.wait()
+                    if self._heard < self._wanted:
+                        self._unspoken_s += time.perf_counter() - waited
                 if stretch is None:
                     self._total = self._buffer.total_frames
                     self._changed.notify_all()
@@ -284,8 +293,13 @@ class UtterancePipeline:
             self.timings.mark("render")
             for at in range(0, len(crops), SEGMENT_FRAMES):
                 part = slice(at, at + SEGMENT_FRAMES)
-                yield await self._fragment(piece.first + at, crops[part], piece.weights[part])
-                self._watch(piece.first + at)
+                fragment = await self._fragment(piece.first + at, crops[part], piece.weights[part])
+                if self._tell_tight is not None and self._tight(fragment):
+                    self._tell_tight()
+                given = time.perf_counter()
+                yield fragment
+                self._held_s += time.perf_counter() - given
+                self._watch(fragment.first_frame)
         total = self.total_frames
         if total is not None and total <= self._plan.first_frame:
             yield self._sent(self._encoder.init_segment, total, 0)
@@ -360,6 +374,16 @@ class UtterancePipeline:
         """Count an underrun when a piece was ready only after a viewer needed it."""
         if self._late(first):
             self.timings.underruns += 1
+
+    def _tight(self, fragment: Fragment) -> bool:
+        """Whether this stream has much less in hand than it may have, because this machine is slow: neither who reads it, nor who speaks."""
+        in_hand_s = self._due_s(fragment.first_frame) + self._held_s
+        played_s = (fragment.first_frame - self._plan.first_frame) / FPS - in_hand_s
+        if not self._plan.paced or self._plan.live or played_s < JUDGED_FROM_S:
+            return False
+        if self.speech_engine == PROVIDER:
+            in_hand_s += self._unspoken_s
+        return in_hand_s < TIGHT_PART * min(self._config.lead_s, FIRST_LEAD_S + LEAD_GROWTH * played_s)
 
     def _late(self, first: int) -> bool:
         return self._plan.paced and first > self._plan.first_frame and self._due_s(first) < -1e-3

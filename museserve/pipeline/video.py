@@ -42,6 +42,9 @@ class Observer(Protocol):
     def encoded(self, frames: int, began: float) -> None:
         """A fragment was composed and encoded, beginning at `began` by `time.perf_counter`."""
 
+    def tight(self) -> None:
+        """A live stream has hardly anything in hand."""
+
     def ended(self, timings: Timings) -> None: ...
 
 
@@ -207,6 +210,7 @@ class VideoPipeline:
             ),
             Timings(lookup.began),
             self._observer.encoded if self._observer is not None else None,
+            self._observer.tight if self._observer is not None else None,
         )
         utterance.timings.mark("avatar")
         made: list[Fragment] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -162,6 +163,29 @@ async def test_a_mux_replica_has_its_own_bound(quick: None) -> None:
             await graph.enter(mux, STREAM)
         mux.configure(CapacityConfig(mux_streams=3), 8)
         await graph.enter(mux, STREAM)
+
+
+async def test_nobody_begins_while_a_live_stream_has_little_in_hand(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """He waits for it, and is refused when it takes too long; what has begun goes on. Where none is live, none is hurt."""
+    monkeypatch.setattr(admission, "TIGHT_S", 0.6)
+    async with left(Graph(9.0)) as graph:
+        mux = graph.mux()
+        async with mux.place(STREAM):
+            mux.tighten()
+            waiting = [asyncio.create_task(graph.enter(mux, request)) for request in (STREAM, FILM)]
+            await graph.enter(mux, BEGUN)
+            await graph.enter(mux, replace(STREAM, first_frame=16))
+            assert (mux.streams, mux.films) == (3, 0)
+            await asyncio.wait_for(asyncio.gather(*waiting), 5)
+            assert (mux.streams, mux.films) == (4, 1)
+            monkeypatch.setattr(admission, "TIGHT_S", math.inf)
+            monkeypatch.setattr(admission, "TIGHT_WAIT_S", 0.1)
+            mux.tighten()
+            with pytest.raises(BusyError, match="4 streams are live, and they have little in hand; try again in"):
+                await graph.enter(mux, STREAM)
+        await graph.stack.aclose()
+        async with mux.place(STREAM):
+            assert mux.streams == 1
 
 
 async def test_films_wait_for_streams(quick: None) -> None:

@@ -55,7 +55,7 @@ class Producer:
 def speech(engine: str) -> Arrays:
     """Phonemes, how long each lasts in ms, and how loud it is in dB; Piper draws its own noise, so of its voice only their number.
 
-    A network's durations are whole frames of its own: where a processor rounds the other way, a phoneme is a frame longer, and all after it are later.
+    A network's durations are whole frames of its own: where a processor rounds the other way, a phoneme is longer, and all after it are later.
     """
 
     async def spoken() -> list[Any]:

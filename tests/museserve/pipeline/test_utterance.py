@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from configs.models import MediaConfig, MuxConfig
 from museserve.errors import AudioError, SpeechEngineError
 from museserve.media.background import Background
 from museserve.media.encode import RENDITION_STEPS, init_segment
-from museserve.messages import Conditioning, Fragment, RenderedCrops, RenderRequest, SpeechWindow
+from museserve.messages import PROVIDER, Conditioning, Fragment, RenderedCrops, RenderRequest, SpeechWindow
 from museserve.pipeline.engines import LipSync, Listen
 from museserve.pipeline.speech_buffer import HURRIED_FRAMES
 from museserve.pipeline.utterance import UtterancePipeline, UtterancePlan
@@ -34,12 +35,14 @@ def utterance(
     on: Background | None = None,
     fade_frames: int = 0,
     listen: Listen | None = None,
+    tight: Callable[[], None] | None = None,
     **plan: Any,
 ) -> UtterancePipeline:
     engine = LipSync(replace(INFO, fade_frames=fade_frames, piece_s=1.0), listen or lips.listen, lips.render)
     plan = {"paced": False, **plan}
     ground = on or background()
-    return UtterancePipeline(ground, speech.stream(), engine, config, DeadlineExecutor([math.inf] * 2), UtterancePlan(**plan))
+    executor = DeadlineExecutor([math.inf] * 2)
+    return UtterancePipeline(ground, speech.stream(), engine, config, executor, UtterancePlan(**plan), tight=tight)
 
 
 async def film(made: UtterancePipeline) -> list[Fragment]:
@@ -241,6 +244,28 @@ async def test_what_comes_too_late_for_its_viewer_begins_with_a_key_frame() -> N
     assert [f.key for f in in_time] == [True] + (len(in_time) - 1) * [False]
     late = await film(utterance(FakeSpeech(1.0), FakeLips(background().box, render_s=0.9), config=MuxConfig(segments_in_flight=1), paced=True))
     assert [f.first_frame for f in late if f.key] == [0, *(f.first_frame for f in late if f.first_frame >= SEGMENT_FRAMES)]
+
+
+@pytest.mark.parametrize(
+    ("speech", "render_s", "read_s", "plan", "told"),
+    [
+        (FakeSpeech(4.0), 0.5, 0.0, {}, True),
+        (FakeSpeech(4.0, delay_s=0.9), 0.0, 0.0, {}, True),  # a voice of ours is made by this machine
+        (FakeSpeech(4.0, delay_s=0.9, engine=PROVIDER), 0.0, 0.0, {}, False),
+        (FakeSpeech(4.0, chunk_s=0.2, delay_s=0.2), 0.0, 0.0, {"live": True}, False),  # it comes as it is said
+        (FakeSpeech(4.0), 0.0, 0.5, {}, False),
+        (FakeSpeech(4.0), 0.2, 0.0, {"paced": False}, False),
+    ],
+    ids=["slow pictures", "slow voice", "slow provider", "live sound", "slow reader", "a file"],
+)
+async def test_who_keeps_up_only_just_is_told_of(speech: FakeSpeech, render_s: float, read_s: float, plan: dict[str, Any], told: bool) -> None:
+    """Where that is because of this machine, others do not begin meanwhile."""
+    tight: list[bool] = []
+    lips = FakeLips(background().box, render_s=render_s)
+    made = utterance(speech, lips, config=MuxConfig(segments_in_flight=1), tight=lambda: tight.append(True), **{"paced": True, **plan})
+    async for _ in made.fragments():
+        await asyncio.sleep(read_s)
+    assert bool(tight) == told
 
 
 @pytest.mark.parametrize("first_frame", [8, 16, 48])
