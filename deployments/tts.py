@@ -16,7 +16,6 @@ from deployments.metrics import TTSMetrics
 from museserve.errors import MuseserveError
 from museserve.messages import CallIds, SpeechChunk, SpeechInfo, SpeechRequest
 from museserve.runtime import malloc
-from museserve.speech.synthesizer import Synthesizer
 from museserve.timebase import SPEECH_RATE
 
 logger = logging.getLogger("ray.serve")
@@ -34,6 +33,8 @@ class TTS:
         tracing.join_serve()
         cores.keep_to_own()
         malloc.single_arena()
+        from museserve.speech.synthesizer import Synthesizer  # brings the voices and onnxruntime, which no other replica shall load
+
         self._live = 0
         self._gave_back = time.monotonic()
         self._synthesizer = Synthesizer(config, weights)

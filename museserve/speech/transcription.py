@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-import openai
-
 from configs.models import TranscriptionConfig
 from museserve.errors import TranscriptionError
 
@@ -16,6 +14,8 @@ class Transcriber:
     """Only where `base_url` is set: see `TranscriptionConfig.chosen`."""
 
     def __init__(self, config: TranscriptionConfig) -> None:
+        import openai  # a second and 30 MB, which a process without a server to ask does without
+
         key = config.api_key.get_secret_value() if config.api_key is not None else os.environ.get("OPENAI_API_KEY", "")
         self._config = config
         self._client = openai.AsyncOpenAI(api_key=key or _NO_KEY, base_url=config.base_url, timeout=config.timeout_s, max_retries=config.max_retries)
@@ -29,6 +29,8 @@ class Transcriber:
         Raises:
             TranscriptionError: no answer, a refusal, or an answer that is no transcript.
         """
+        import openai
+
         config = self._config
         try:
             answer = await self._client.audio.transcriptions.create(

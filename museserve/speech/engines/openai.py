@@ -1,4 +1,7 @@
-"""OpenAI's speech endpoint, or any server that speaks its contract: raw PCM as it is made. It knows neither phonemes nor words."""
+"""OpenAI's speech endpoint, or any server that speaks its contract: raw PCM as it is made. It knows neither phonemes nor words.
+
+Its client takes a second and 30 MB to import, so that is done where one is made.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,17 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 import numpy as np
-import openai
 
 from configs.models import OpenAIConfig
 from museserve.errors import SpeechEngineError
 from museserve.messages import FloatArray
 from museserve.timebase import SPEECH_RATE
+
+if TYPE_CHECKING:
+    import openai
 
 MAX_CHARS = 4_096  # of one request, by OpenAI's contract
 _NO_KEY = "none"  # a server of one's own may want no key, the client wants one
@@ -30,6 +36,8 @@ class OpenAIEngine:
     name = "openai"
 
     def __init__(self, config: OpenAIConfig) -> None:
+        import openai  # noqa: F401  # not only when the first text is there
+
         self._config = config
         self._client: openai.AsyncOpenAI | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -67,6 +75,8 @@ class OpenAIEngine:
 
     async def _answer(self, text: str, voice: str, speed: float, instructions: str) -> AsyncGenerator[FloatArray, None]:
         """Raises SpeechEngineError for an answer that is no sound, _BrokenStreamError for a sound that ends too early."""
+        import openai
+
         config = self._config
         request = self._connected().audio.speech.with_streaming_response.create(
             input=text,
@@ -100,6 +110,8 @@ class OpenAIEngine:
             raise SpeechEngineError(_explain(error, config, voice)) from error
 
     def _connected(self) -> openai.AsyncOpenAI:
+        import openai
+
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
             config = self._config
@@ -120,6 +132,8 @@ def _key(config: OpenAIConfig) -> str:
 
 def _explain(error: openai.OpenAIError, config: OpenAIConfig, voice: str) -> str:
     """What went wrong, in words for whoever can mend it. The provider's own text is left out where it quotes the key."""
+    import openai
+
     if isinstance(error, openai.APITimeoutError):
         return f"the speech provider did not answer within {config.timeout_s:g} s, {config.max_retries + 1} times"
     if isinstance(error, openai.APIConnectionError):
