@@ -198,6 +198,9 @@ def serve(
 
     import signal
 
+    from museserve.app import fork_server
+
+    fork_server.prepare()
     from museserve.app.local import running, wait_for_loss
 
     def stop_when_told() -> None:

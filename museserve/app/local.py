@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -25,7 +26,7 @@ from filelock import FileLock, Timeout
 from configs.models import SPANS_DIR, AccessConfig, AppConfig, cache_dir
 from museserve.access import tokens
 from museserve.access.keys import Keys, read_keys
-from museserve.app import haproxy
+from museserve.app import fork_server, haproxy
 from museserve.app.ray_flags import RAY_TOKEN, free_port, node_flags, one_machine_flags
 from museserve.errors import ConfigError, EngineUnavailableError
 from museserve.runtime import cpu
@@ -40,6 +41,7 @@ TEMPORARY = "TMPDIR"
 LOOK_S = 0.5
 PREPARATION = re.compile(rf'{PREPARING_SHIPPED}[^"\[\n]*')  # of a line in text or in JSON, without the ids at its end
 UNREAD_LATER_S = 10.0
+REHEARSED = (("woman", "Ready."), ("man", "Ready."), ("woman", "준비됐습니다."))  # avatar and text: each of the shipped voices once
 
 RAYS_LIST = "prom_metrics_service_discovery.json"  # of a cluster's nodes, kept up to date in its temporary folder
 
@@ -89,7 +91,8 @@ def running(
         log_dir(port).mkdir(parents=True)
         nodes_file(port).symlink_to((temp or Path("/tmp")) / "ray" / RAYS_LIST)
         os.environ.setdefault(SPANS_DIR, str(log_dir(port) / "spans"))
-        yield from _serve(config, port, num_gpus, temp, told)
+        with fork_server.launched(temp) as python:
+            yield from _serve(config, port, num_gpus, temp, python, told)
     finally:
         if temp is not None:
             _end_leftovers(temp)
@@ -157,7 +160,8 @@ def _clear_dead() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None, told: Callable[[str], object]) -> Iterator[str]:
+def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None, python: str, told: Callable[[str], object]) -> Iterator[str]:
+    """python: what Ray shall start its own processes by."""
     # Ray reads its flags from the environment when it is imported, so not before this line.
     import ray
     from ray import serve
@@ -169,17 +173,18 @@ def _serve(config: AppConfig, port: int, num_gpus: int, temp: Path | None, told:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     wanted = sum(scale.num_cpus * scale.max_replicas for _, scale in config.deployments)
     try:
-        ray.init(
-            num_cpus=max(cpu.usable_cores(), math.ceil(wanted)),
-            num_gpus=num_gpus,
-            include_dashboard=True,
-            dashboard_host="127.0.0.1",
-            dashboard_port=config.server.dashboard_port or free_port(),
-            _temp_dir=str(temp / "ray") if temp else None,
-            configure_logging=True,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        with fork_server.as_python(python):
+            ray.init(
+                num_cpus=max(cpu.usable_cores(), math.ceil(wanted)),
+                num_gpus=num_gpus,
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                dashboard_port=config.server.dashboard_port or free_port(),
+                _temp_dir=str(temp / "ray") if temp else None,
+                configure_logging=True,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
         logs = LoggingConfig(
             encoding="JSON" if config.server.log_format == "json" else "TEXT",
             log_level=config.server.log_level,
@@ -324,10 +329,17 @@ def enough_gpus(config: AppConfig, there: int) -> int:
 
 def _rehearse(url: str, access: AccessConfig) -> None:
     """Speak one short sentence in each of the shipped voices, so that the first caller finds every connection open."""
-    for avatar, text in (("woman", "Ready."), ("man", "Ready."), ("woman", "준비됐습니다.")):
+
+    def speak(avatar: str, text: str) -> httpx2.Response:
         body = {"text": text, "avatar": avatar, "stream": False}
         headers = {"Authorization": f"Bearer {_operators_token(access)}"} if access.auth == "keys" else {}
-        httpx2.post(f"{url}/v1/videos", json=body, headers=headers, timeout=120).raise_for_status()
+        return httpx2.post(f"{url}/v1/videos", json=body, headers=headers, timeout=120)
+
+    with ThreadPoolExecutor(len(REHEARSED)) as pool:
+        answers = list(pool.map(speak, *zip(*REHEARSED, strict=True)))
+    for what, answer in zip(REHEARSED, answers, strict=True):
+        # Limits may be lower than what is asked for at once here.
+        (speak(*what) if answer.status_code in (429, 503) else answer).raise_for_status()
 
 
 def _operators_token(access: AccessConfig) -> str:

@@ -26,6 +26,7 @@ from museserve.errors import RequestError
 APPLICATION = "museserve"
 TIMEOUT_S = 3.0
 PIPED_COLUMNS = 120  # where there is no terminal that has a width
+LISTED_S, LOOK_S = 30.0, 0.2  # longest wait for a starting service to list its nodes, and between two looks
 WINDOW_S = 60.0  # replicas tell their metrics every ten seconds, so a few seconds show nothing
 DEPLOYMENTS = ("Ingress", "Mux", "TTS", "LipSync", "FacePrep")
 STAGES = ("avatar", "tts", "listen", "render", "encode", "first_fragment")
@@ -167,6 +168,9 @@ def source_of(urls: Sequence[str], prometheus: str, files: Sequence[Path]) -> So
         return Prometheus(prometheus)
     if urls:
         return Nodes(", ".join(urls), lambda: dict.fromkeys(target for url in urls for target in _of_url(url)))
+    over = time.monotonic() + LISTED_S
+    while any(_is_coming(file) for file in files) and time.monotonic() < over:
+        time.sleep(LOOK_S)
     there = next((file for file in files if file.exists()), None)
     if there is None:
         raise RequestError(
@@ -174,6 +178,11 @@ def source_of(urls: Sequence[str], prometheus: str, files: Sequence[Path]) -> So
             "name one with --port, --url (a worker's own http://127.0.0.1:8080/metrics, the head's dashboard) or --prometheus"
         )
     return Nodes(str(there), lambda: _of_file(there))
+
+
+def _is_coming(file: Path) -> bool:
+    """Whether it is the list of a service whose dashboard, which writes it, is still starting."""
+    return file.is_symlink() and not file.exists() and file.readlink().parent.is_dir()
 
 
 def _of_file(path: Path) -> list[str]:
