@@ -39,6 +39,7 @@ class TTS:
         self._gave_back = time.monotonic()
         self._synthesizer = Synthesizer(config, weights)
         self._synthesizer.warm()
+        malloc.trim()  # what the voices took while they were read, a hundred megabytes
         self._metrics = TTSMetrics()
         self._live_config = LiveConfig("tts", AppConfig(speech=config))
         logger.info("tts ready: %s", self._synthesizer.info)

@@ -15,7 +15,10 @@ import sys
 
 HEAD = 4  # bytes of a length, big-endian
 SCM_RIGHTS = 1
-NICENESS = 10  # of the dashboard: whoever reads there can wait, who listens cannot
+# Of the dashboard: whoever reads there can wait, who listens cannot; and each module is a process, so those of libraries that are not used here,
+# Ray Data and Ray Train, are left out.
+NICENESS = 10
+MODULES = "UsageStatsHead,EventHead,JobHead,MetricsHead,NodeHead,ReportHead,ServeHead,StateHead"
 
 
 def main(path: str, mode: str, python: str, arguments: list[str]) -> None:
@@ -23,6 +26,7 @@ def main(path: str, mode: str, python: str, arguments: list[str]) -> None:
     if fork is not None and mode == "announce":
         fork[0].recv(1)  # until it is done, or has failed
         os.nice(NICENESS)
+        arguments = [*arguments, f"--modules-to-load={MODULES}"]
     if fork is None or mode == "announce":
         os.execv(python, [python, *arguments])
     if mode == "stay":
