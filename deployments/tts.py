@@ -80,7 +80,7 @@ class TTS:
         now = time.monotonic()
         if not self._live and now - self._gave_back >= GIVE_BACK_S:
             self._gave_back = now
-            asyncio.get_running_loop().run_in_executor(None, malloc.trim)
+            malloc.trim_in_background()
 
     async def info(self) -> SpeechInfo:
         return self._synthesizer.info

@@ -66,4 +66,5 @@ def stay(connection: _socket.socket, process: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], sys.argv[4:])
+    place, how, interpreter, *rest = sys.argv[1:]
+    main(place, how, interpreter, rest)

@@ -32,6 +32,11 @@ def trim() -> None:
         libc.malloc_trim(0)
 
 
+def trim_in_background() -> None:
+    """The same, by a thread. To be called in a running loop."""
+    asyncio.get_running_loop().run_in_executor(None, trim)
+
+
 class Tidy:
     """Gives back what large requests had, once nothing of them is needed: one sweep for all that end within `AFTER_S`.
 
@@ -52,7 +57,7 @@ class Tidy:
     def _sweep(self) -> None:
         self._due = None
         gc.collect()
-        asyncio.get_running_loop().run_in_executor(None, trim)
+        trim_in_background()
 
 
 def _glibc() -> ctypes.CDLL | None:

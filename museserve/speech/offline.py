@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,10 +86,12 @@ class OfflineVoices:
 
     def warm(self) -> None:
         """Raises EngineUnavailableError."""
-        for engine in self._engines.values():
-            if engine.name != SupertonicEngine.name or self.natural.languages:
-                engine.warm()
-        warm_normalizer(self._lexicon)
+        wanted = [engine for engine in self._engines.values() if engine.name != SupertonicEngine.name or self.natural.languages]
+        with ThreadPoolExecutor(len(wanted)) as pool:  # most of it is onnxruntime's work, and reading
+            warming = [pool.submit(engine.warm) for engine in wanted]
+            warm_normalizer(self._lexicon)
+            for warmed in warming:
+                warmed.result()
         for text, language in (("Warm up.", "en"), ("준비 1번 API.", "ko")):
             list(self.speak([Clause(text, 0, len(text), language, 0.0)], Delivery("auto", 1.0, language, "female")))
 

@@ -13,8 +13,10 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import av
@@ -25,7 +27,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from museserve.app.cli import app
-from museserve.app.top import STAGES, Labels, Reading, quantile, report
+from museserve.app.top import STAGES, Labels, Reading, quantile, report, source_of
 from museserve.errors import MuseserveError, RequestError
 from tests.conftest import Service, free_port
 from tests.live import Live
@@ -210,6 +212,19 @@ def test_what_is_away_is_told_in_one_line(options: tuple[str, str], said: str) -
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
     assert re.match(f"museserve: .*{said.replace('{free}', free)}", done.stderr)
+
+
+def test_a_service_that_has_just_started_is_waited_for_and_one_that_is_gone_is_not(tmp_path: Path) -> None:
+    listed, link, dead = tmp_path / "ray" / "list.json", tmp_path / "nodes.json", tmp_path / "dead.json"
+    listed.parent.mkdir()
+    link.symlink_to(listed)
+    dead.symlink_to(tmp_path / "gone" / "list.json")
+    writing = threading.Timer(0.5, listed.write_text, ("[]",))
+    writing.start()
+    assert source_of([], "", [dead, link]).name == str(link)
+    writing.join()
+    with pytest.raises(RequestError, match="are not there"):
+        source_of([], "", [dead])
 
 
 def test_a_service_without_viewers_has_a_report_and_no_service_has_none() -> None:
