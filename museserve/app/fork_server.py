@@ -84,7 +84,7 @@ def launched(folder: Path | None) -> Iterator[str]:
         listener.bind(str(path))
         listener.listen(128)  # from now on who asks waits until everything is imported
         files = lives, log.fileno(), log.fileno()
-        pid, wait = _forked_here(listener, files, ends) if _is_prepared() else _spawned(listener, files)
+        pid, wait = _forked_here(listener, files, ends, folder) if _is_prepared() else _spawned(listener, files)
     os.close(lives)
     try:
         yield str(write_launcher(folder, sys.executable, path))
@@ -98,7 +98,8 @@ def launched(folder: Path | None) -> Iterator[str]:
 
 def prepare() -> None:
     """Have forks of this process possible, before it imports anything: libraries start their threads as they are loaded."""
-    os.environ.update(cpu.ONE_THREAD_EACH | ENVIRONMENT)
+    if sys.platform == "linux":
+        os.environ.update(cpu.ONE_THREAD_EACH | ENVIRONMENT)
 
 
 def _is_prepared() -> bool:
@@ -116,7 +117,7 @@ def _is_prepared() -> bool:
     return True
 
 
-def _forked_here(listener: socket.socket, files: Sequence[int], ends: int) -> tuple[int, Callable[[], object]]:
+def _forked_here(listener: socket.socket, files: Sequence[int], ends: int, folder: Path) -> tuple[int, Callable[[], object]]:
     """Its process, and what waits for its end."""
     if pid := os.fork():
         return pid, lambda: None  # who kills it has waited
@@ -126,6 +127,10 @@ def _forked_here(listener: socket.socket, files: Sequence[int], ends: int) -> tu
         signal.signal(number, signal.SIG_DFL)
     for fd, file in enumerate(files):
         os.dup2(file, fd)
+    for fd in map(int, os.listdir("/proc/self/fd")):  # such as the lock that says this process lives: forks may outlive it by a moment
+        with suppress(OSError):  # the listing's own
+            if fd > 2 and os.readlink(f"/proc/self/fd/{fd}").startswith(f"{folder}/"):
+                os.close(fd)
     _work(listener)
 
 
