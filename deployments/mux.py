@@ -50,7 +50,7 @@ from museserve.pipeline.cache import UtteranceCache
 from museserve.pipeline.engines import LipSync
 from museserve.pipeline.utterance import Timings
 from museserve.pipeline.video import VideoPipeline
-from museserve.runtime import malloc, process
+from museserve.runtime import process
 from museserve.runtime.deadline_executor import DeadlineExecutor
 from museserve.runtime.foreign import READERS
 from musetalk.avatars.format import Avatar
@@ -67,7 +67,6 @@ WHOLE_WITHIN_S = {"flac": math.inf, "wav": 0.5}
 # Arrays cross two and a half times faster than with cloudpickle, Serve's default.
 PLAIN_PICKLE: dict[str, Any] = {"request_serialization": "pickle", "response_serialization": "pickle"}
 POST_TIMEOUT_S = 2.0
-REST_S = 30.0  # without an utterance, after which the heap gives back what the last ones took
 
 
 class Mux:
@@ -93,7 +92,6 @@ class Mux:
         self._pipeline = VideoPipeline(config, self._engines, store.load, self._executor, cache, observer, self._admission.place)
         self._arrivals = Arrivals()
         self._live = 0
-        self._resting: asyncio.TimerHandle | None = None
         self._told = told_by_mux(config.capacity)
 
     def reconfigure(self, user_config: Any) -> None:
@@ -184,11 +182,6 @@ class Mux:
 
     def _count_live(self, change: int) -> None:
         self._live += change
-        if self._resting is not None:
-            self._resting.cancel()
-            self._resting = None
-        if not self._live:
-            self._resting = asyncio.get_running_loop().call_later(REST_S, malloc.trim_in_background)
         self._metrics.live.set(self._live)
 
 
