@@ -99,7 +99,8 @@ def service(checkout: Path, home: Path) -> Iterator[tuple[subprocess.Popen[str],
 def start(checkout: Path, home: Path, rest_s: float) -> Start:
     """Raises RuntimeError: it did not get ready."""
     with service(checkout, home) as (process, url, began):
-        health = threading.Thread(target=_healthy, args=(process, url, seen := []), daemon=True)
+        seen: list[float] = []
+        health = threading.Thread(target=_healthy, args=(process, url, seen), daemon=True)
         health.start()
         assert process.stdout is not None
         if not process.stdout.readline():

@@ -135,9 +135,12 @@ def _forked_here(listener: socket.socket, files: Sequence[int], ends: int, folde
 
 
 def _spawned(listener: socket.socket, files: Sequence[int]) -> tuple[int, Callable[[], object]]:
+    stdin, stdout, stderr = files
     server = subprocess.Popen(
         [sys.executable, "-m", "museserve.app.fork_server", str(listener.fileno()), ROOM],
-        **dict(zip(("stdin", "stdout", "stderr"), files, strict=True)),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
         env=os.environ | cpu.ONE_THREAD_EACH | ENVIRONMENT,
         pass_fds=[listener.fileno()],
         start_new_session=True,
@@ -179,7 +182,7 @@ def serve(listener: socket.socket) -> tuple[str, list[str], socket.socket]:
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # forks that end leave nothing behind
     while True:
-        ready, _, _ = select.select([listener, 0], [], [])
+        ready, _, _ = select.select([listener.fileno(), 0], [], [])
         if 0 in ready:
             os._exit(0)
         asking, _ = listener.accept()
@@ -213,10 +216,10 @@ def import_all() -> None:
         """Serve's actors take a random name as they are imported, which would start Ray's generator."""
 
         @classmethod
-        def from_random(cls) -> ActorClassID:
+        def from_random(cls) -> ActorClassID:  # type: ignore[override]
             return ActorClassID(os.urandom(ActorClassID.size()))
 
-    ray.actor.ActorClassID = FromSystem  # type: ignore[misc]
+    setattr(ray.actor, "ActorClassID", FromSystem)  # noqa: B010  # it exports no such name
     try:
         for name in (*IMPORTS, *PACKAGES):
             importlib.import_module(name)
@@ -224,7 +227,7 @@ def import_all() -> None:
             for module in pkgutil.walk_packages(sys.modules[name].__path__, f"{name}."):
                 importlib.import_module(module.name)
     finally:
-        ray.actor.ActorClassID = ActorClassID  # type: ignore[misc]
+        setattr(ray.actor, "ActorClassID", ActorClassID)  # noqa: B010
 
 
 def check() -> None:
@@ -284,13 +287,13 @@ def _show_raylet() -> None:
     from ray.dashboard.modules.reporter.reporter_agent import ReporterAgent
 
     raylet = psutil.Process(int(os.environ["RAY_RAYLET_PID"]))
-    ReporterAgent._get_raylet_proc = lambda self: raylet if raylet.is_running() else None
+    ReporterAgent._get_raylet_proc = lambda self: raylet if raylet.is_running() else None  # type: ignore[method-assign]
 
 
 def _announce(options: dict[str, str]) -> None:
     """Say where the dashboard of this command line will be, as it says itself once it is there."""
     from ray._private import ray_constants
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
     gcs = GcsClient(address=options["gcs-address"], cluster_id=options["cluster-id-hex"])
     place = f"{options['host']}:{options['port']}".encode()
