@@ -50,10 +50,10 @@ test-library: $(TEST_INSTALLED)
 	$(BIN)/python -m pytest -m "not serve and not browser and not slow and not gpu and not weights"
 
 test-plugins: $(TEST_INSTALLED) ## each plugin with its framework (up to 1 GB) in an environment of its own: types and tests
-	@set -e; for plugin in plugins/*/; do \
+	@set -e; for plugin in $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml)); do \
 		venv=.venv-$$(basename $$plugin); echo "== $$plugin, in $$venv"; \
 		test -x $$venv/bin/python || $(PYTHON) -m venv $$venv; \
-		$$venv/bin/python -m pip --disable-pip-version-check -qq install -e 'clients/python[pictures]' -e "$${plugin%/}[test]"; \
+		$$venv/bin/python -m pip --disable-pip-version-check -qq install -e 'clients/python[pictures]' -e "$$plugin[test]"; \
 		(cd $$plugin && $(CURDIR)/$$venv/bin/mypy && MUSESERVE_PYTHON=$(CURDIR)/$(BIN)/python $(CURDIR)/$$venv/bin/python -m pytest); \
 	done
 

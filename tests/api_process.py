@@ -59,13 +59,6 @@ def process(folder: Path) -> Iterator[Api]:
         started.wait(60)
 
 
-@contextmanager
-def api(folder: Path) -> Iterator[str]:
-    """The address of `process`."""
-    with process(folder) as started:
-        yield started.url
-
-
 class Line:
     """A connection to a service that can be cut without a word, and be gone for a while."""
 

@@ -1,6 +1,6 @@
 """A talk through the real runner, synchronizer and native tracks, measured on what comes out of the tracks. Prints figures, writes JSON.
 
-    python bench.py [--url http://127.0.0.1:8001] [--utterances 12] [--slot 5] [--minutes 0] [--out FILE]
+    python bench.py [--url http://127.0.0.1:8001] [--utterances 12] [--slot 5] [--minutes 0] [--json FILE]
 
 Every `slot` seconds the agent says something of two to four seconds, faster than it is heard, as voices do; every third time it is interrupted.
 
@@ -15,9 +15,7 @@ position_error_ms: what the agent was told, less what came out.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -33,23 +31,17 @@ from livekit.plugins.museserve.generator import Frame
 from museserve_client import Client
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "tests"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parents[1]), str(HERE / "tests")]
+
 from room import Room, Watched, watching  # noqa: E402
 
-RATE = 24_000
-TEXTS = (
-    "Tell me about a project that you are proud of.",
-    "What made it hard, and what did you do about that?",
-    "Who was in the team, and what was your part in it?",
-    "What would you do in another way today?",
-    "How did you know that it worked?",
-    "Thank you. Let us go on with the next question.",
-)
+from plugins.bench_common import RATE, SENTENCES, UTTERANCES, openness, options, pcm_of, percentiles, rss_mb, tell  # noqa: E402
+
 INTERRUPT_S = (0.7, 1.0, 1.3, 1.6)
 LATE_S = 0.08
 SEARCH_S = 0.15
 PIECE_S = 0.2
-MOUTH = (slice(64, 100), slice(44, 84))  # of the pictures that `watching` keeps, a quarter of 512
 
 
 @dataclass
@@ -80,18 +72,13 @@ class Tapped(VideoGenerator):
                 sample, luma = take.sample_at(take.shown - 1), small(frame)
                 if sample < take.segment.samples:
                     self.said.drawn.setdefault(luma.tobytes(), sample)
-                    self.said.shown.append((sample, opening(luma)))
+                    self.said.shown.append((sample, openness(luma)))
             yield frame
 
 
 def small(frame: rtc.VideoFrame) -> NDArray[np.uint8]:
     luma = np.frombuffer(frame.data, np.uint8)[: frame.width * frame.height].reshape(frame.height, frame.width)
     return np.ascontiguousarray(luma[::4, ::4])
-
-
-def opening(luma: NDArray[np.uint8]) -> float:
-    """How dark the mouth is."""
-    return float(np.percentile(luma[MOUTH], 60) - luma[MOUTH].mean())
 
 
 async def talk(generator: Tapped, output: avatar.QueueAudioOutput, sounds: list[NDArray[np.int16]], utterances: int, slot: float) -> list[Said]:
@@ -203,7 +190,7 @@ def measured(said: Said, until: float, sound: Sound, watched: Watched) -> dict[s
 def lips_offset(said: Said, sound_began: float, came: list[tuple[float, int, NDArray[np.uint8]]]) -> float:
     """Milliseconds by which the opening of the mouth that came out lies behind the same as it was drawn, both on the clock of the sound."""
     drawn = np.array(said.shown)
-    out = np.array([(at - sound_began, opening(luma)) for at, _, luma in came])
+    out = np.array([(at - sound_began, openness(luma)) for at, _, luma in came])
     clock = np.arange(0, drawn[-1, 0] / RATE, 0.001)
     wanted = np.interp(clock, drawn[:, 0] / RATE, drawn[:, 1])
     scores = {}
@@ -227,10 +214,12 @@ def summary(spoken: list[Said], watched: Watched, generator: VideoGenerator) -> 
         "utterances": len(spoken),
         "interrupted": sum(said.cut is not None for said in spoken),
         "pictures_per_s": round((len(times) - 1) / (times[-1] - times[0]), 3),
-        "picture_gap_ms": spread(np.diff(times) * 1e3),
-        "av_offset_ms": {"median": round(float(np.median(offsets)), 1), **spread(np.abs(offsets)), "n": len(offsets)} if len(offsets) else None,
+        "picture_gap_ms": percentiles(np.diff(times) * 1e3, 50, 95, 100),
+        "av_offset_ms": {"median": round(float(np.median(offsets)), 1), **percentiles(np.abs(offsets), 50, 95, 100), "n": len(offsets)}
+        if len(offsets)
+        else None,
         "lips_offset_ms": all_of("lips_offset_ms"),
-        "first_picture_ms": spread(np.array(all_of("first_picture_ms"))),
+        "first_picture_ms": percentiles(all_of("first_picture_ms"), 50, 95, 100),
         "interrupted_to_silence_ms": all_of("interrupted_to_silence_ms"),
         "position_error_ms": all_of("position_error_ms"),
         "late_pictures": sum(one.get("late_pictures", 0) for one in each),
@@ -241,21 +230,12 @@ def summary(spoken: list[Said], watched: Watched, generator: VideoGenerator) -> 
     }
 
 
-def spread(values: NDArray[np.float64]) -> dict[str, float]:
-    return {f"p{q}": round(float(np.percentile(values, q)), 1) for q in (50, 95, 100)} if len(values) else {}
-
-
-def resident_mb() -> float:
-    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
-    return int(fields[1]) * 4_096 / 2**20
-
-
 async def run(url: str, key: str | None, utterances: int, slot: float, minutes: float) -> dict[str, Any]:
     async with Client(url, key) as client:
         sounds = []
         for n in range(utterances):  # no two alike, nor any picture of them
-            text = f"Number {n + 1}. {TEXTS[n % len(TEXTS)]}"
-            sounds.append(np.frombuffer(b"".join([piece async for piece in client.speak(text, format="pcm")]), "<i2"))
+            text = f"Number {n + 1}. {SENTENCES[n % len(SENTENCES)]}"
+            sounds.append(np.frombuffer(await pcm_of(client, text), "<i2"))
     generator = Tapped(url, key)
     await generator.start()
     room, output = Room(), avatar.QueueAudioOutput(sample_rate=RATE, wait_playback_start=True)
@@ -273,7 +253,7 @@ async def run(url: str, key: str | None, utterances: int, slot: float, minutes: 
                 await talk(generator, output, sounds, 3, slot)
                 watched.pictures.clear()
                 watched.sound.clear()
-                memory.append(round(resident_mb(), 1))
+                memory.append(round(rss_mb(), 1))
         result["memory_mb"] = {"third": memory[len(memory) // 3], "end": memory[-1], "all": memory}
     await runner.aclose()
     await generator.aclose()
@@ -281,18 +261,13 @@ async def run(url: str, key: str | None, utterances: int, slot: float, minutes: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", default="http://127.0.0.1:8001")
+    parser = options(__doc__)
     parser.add_argument("--key")
-    parser.add_argument("--utterances", type=int, default=12)
+    parser.add_argument("--utterances", type=int, default=UTTERANCES)
     parser.add_argument("--slot", type=float, default=5.0)
     parser.add_argument("--minutes", type=float, default=0.0)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    result = asyncio.run(run(args.url, args.key, args.utterances, args.slot, args.minutes))
-    print(json.dumps(result, indent=1))
-    if args.out:
-        args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    asked = parser.parse_args()
+    tell(asyncio.run(run(asked.url, asked.key, asked.utterances, asked.slot, asked.minutes)), asked.json)
 
 
 if __name__ == "__main__":

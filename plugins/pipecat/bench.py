@@ -9,19 +9,14 @@ of the same sound over HTTP.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import io
-import json
 import random
 import resource
-import struct
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from loguru import logger
 from museserve_client import Client
@@ -29,41 +24,44 @@ from numpy.typing import NDArray
 from pipecat.frames.frames import InterruptionFrame, OutputImageRawFrame, TTSAudioRawFrame
 from pipecat_museserve import MuseserveVideoService
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "tests"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parents[1]), str(HERE / "tests")]
 
-from bot import RATE, Bot, talking  # noqa: E402
-from peer import PEER_RATE, Received, at_48_khz, found, received  # noqa: E402
+from bot import Bot, talking  # noqa: E402
+from peer import Received, received  # noqa: E402
 
-SENTENCES = (
-    "Tell me about a project that you are proud of.",
-    "What made it hard, and who was in the team with you?",
-    "How would you explain it to somebody who has never written software?",
-    "Good. Let us talk about something else for a while.",
-    "When did you last change your mind about something important?",
-    "Thank you, that is all that I wanted to know today.",
+from plugins.bench_common import (  # noqa: E402
+    CUT_AFTER_S,
+    INTERRUPTED,
+    MOUTH,
+    RATE,
+    SENTENCES,
+    UTTERANCES,
+    arrivals,
+    lips_of,
+    lips_off,
+    ms,
+    openness,
+    options,
+    pcm_of,
+    rss_mb,
+    tell,
 )
-UTTERANCES, INTERRUPTED = 12, 4
-CUT_AFTER_S = 1.3  # of its sound
-WINDOW = PEER_RATE // 4
+from tests.peer_media import PEER_RATE, last_loud  # noqa: E402
+
 NEAR = 12  # frames to either side among which a picture is looked for
-MOUTH = (slice(64, 100), slice(44, 84))  # of 512 * 512, each fourth line and column
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--url", default="http://127.0.0.1:8001")
-    options.add_argument("--rounds", type=int, default=1)
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--patience", type=float, default=1.5, help="seconds that sound waits for its pictures")
-    options.add_argument("--chunks", type=int, default=4, help="audio_out_10ms_chunks of the transport")
-    options.add_argument("--json", type=Path)
-    asked = options.parse_args()
+    parser = options(__doc__)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--patience", type=float, default=1.5, help="seconds that sound waits for its pictures")
+    parser.add_argument("--chunks", type=int, default=4, help="audio_out_10ms_chunks of the transport")
+    asked = parser.parse_args()
     logger.remove()
     logger.add(sys.stderr, level="WARNING")
-    told = asyncio.run(bench(asked.url, asked.rounds, asked.seed, asked.patience, asked.chunks))
-    print(json.dumps(told, indent=1))
-    if asked.json:
-        asked.json.write_text(json.dumps(told, indent=1) + "\n")
+    tell(asyncio.run(bench(asked.url, asked.rounds, asked.seed, asked.patience, asked.chunks)), asked.json)
 
 
 async def bench(url: str, rounds: int, seed: int, patience_s: float, chunks: int) -> dict[str, Any]:
@@ -79,30 +77,6 @@ async def bench(url: str, rounds: int, seed: int, patience_s: float, chunks: int
             every.append(await one_round(bot, got, service, spoken, lips, random.Random(seed + i)))
             memory.append(round(rss_mb(), 1))
     return {"rounds": every, "memory_mb": memory, "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}
-
-
-async def pcm_of(client: Client, text: str) -> bytes:
-    return b"".join([piece async for piece in client.speak(text, format="pcm")])
-
-
-async def lips_of(client: Client, pcm: bytes) -> NDArray[np.float64]:
-    """How open the mouth is in each frame of a sound's film."""
-    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(pcm), b"WAVE", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data", len(pcm))
-    async with client.stream(audio=head + pcm) as video:
-        film = b"".join([piece async for piece in video])
-    with av.open(io.BytesIO(film)) as container:
-        return np.array([openness(frame.to_ndarray(format="gray")[::4, ::4]) for frame in container.decode(video=0)])
-
-
-def openness(luma: NDArray[np.uint8]) -> float:
-    """Of the mouth: how much of its place is dark."""
-    mouth = luma[MOUTH].astype(float)
-    return float((mouth < np.percentile(luma, 12)).mean())
-
-
-def rss_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
 
 
 async def one_round(
@@ -126,7 +100,7 @@ async def one_round(
             interrupted = time.perf_counter()
             await bot.send(InterruptionFrame())
             await asyncio.sleep(1.0)
-            silence.append(max(0.0, got.last_loud() - interrupted))
+            silence.append(max(0.0, last_loud(got.sound) - interrupted))
         else:
             await bot.until(lambda context=context: bot.stopped(context), 60)
             stopped_off.append(bot.stopped_at(context) - first_of(bot, context) - len(pcm) / 2 / RATE)
@@ -164,10 +138,6 @@ async def one_round(
     }
 
 
-def ms(seconds: list[float], *percentiles: int) -> dict[str, float]:
-    return {f"p{one}": round(1_000 * float(np.percentile(seconds, one)), 1) for one in percentiles} if seconds else {}
-
-
 def first_of(bot: Bot, context: str) -> float:
     return next(at for at, frame in bot.timed if isinstance(frame, TTSAudioRawFrame) and frame.context_id == context)
 
@@ -188,19 +158,15 @@ def shown_for(bot: Bot, context: str) -> list[tuple[int, NDArray[np.uint8]]]:
 def offset_of_lips(bot: Bot, context: str, wanted: NDArray[np.float64]) -> float:
     """By how much the lips that came out are behind those of the film, in seconds of sound."""
     places = shown_for(bot, context)
-    lips = np.array([openness(picture) for _, picture in places])
-    at = np.array([sample / RATE for sample, _ in places])
-    shifts = np.arange(-0.2, 0.2001, 0.01)
-    film = np.arange(len(wanted)) / 25
-    alike = [np.corrcoef(lips, np.interp(at - shift, film, wanted))[0, 1] for shift in shifts]
-    return abs(float(shifts[int(np.argmax(alike))]))
+    opened = np.array([openness(picture) for _, picture in places])
+    return lips_off(np.array([sample / RATE for sample, _ in places]), opened, wanted)
 
 
 def offsets_at_peer(bot: Bot, got: Received, context: str, pcm: bytes) -> list[float]:
     """Of each picture that came for the first time: by how much it came behind the sound that it was drawn for."""
     places = shown_for(bot, context)
     of_it = [at for at, frame in bot.timed if isinstance(frame, TTSAudioRawFrame) and frame.context_id == context]
-    arrived = sound_arrivals(got, pcm, of_it[0] - 0.1, of_it[-1] + 1.0)
+    arrived = arrivals(pcm, [(came, samples) for came, samples in got.sound if of_it[0] - 0.1 < came < of_it[-1] + 1.0])
     if not places or not arrived:
         return []
     mouths = np.stack([picture.astype(np.int16) for _, picture in places])
@@ -222,24 +188,6 @@ def offsets_at_peer(bot: Bot, got: Received, context: str, pcm: bytes) -> list[f
         seen.add(k)
         offsets.append(came - float(np.interp(sample, [one for one, _ in arrived], [at for _, at in arrived])))
     return offsets
-
-
-def sound_arrivals(got: Received, pcm: bytes, begin: float, end: float) -> list[tuple[int, float]]:
-    """Samples of a sound and when each came, every quarter of a second of it that is loud."""
-    there = [(came, samples) for came, samples in got.sound if begin < came < end]
-    if not there:
-        return []
-    wanted, sound = at_48_khz(pcm), np.concatenate([samples for _, samples in there])
-    starts = np.cumsum([0, *(len(samples) for _, samples in there)])
-    arrivals: list[tuple[int, float]] = []
-    for at in range(0, len(wanted) - WINDOW, WINDOW):
-        if np.abs(wanted[at : at + WINDOW]).max() < 1_000:
-            continue
-        place, alike = found(wanted[at : at + WINDOW], sound)
-        if alike > 0.8:
-            i = int(np.searchsorted(starts, place, "right")) - 1
-            arrivals.append((at, there[i][0] + (place - int(starts[i])) / PEER_RATE))
-    return [one for i, one in enumerate(arrivals) if not i or one[1] > arrivals[i - 1][1]]
 
 
 def sound_after_cut(bot: Bot, context: str) -> int:

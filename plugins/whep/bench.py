@@ -8,15 +8,10 @@ sound that was received; pictures and sound of one moment with one another by wh
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import io
-import json
 import os
 import random
-import resource
 import socket
-import struct
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -25,47 +20,48 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import av
 import numpy as np
 from museserve_client import Client
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "tests"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parents[1]), str(HERE / "tests")]
 
-from viewer import PEER_RATE, WINDOW, Seen, at_48_khz, found, looking  # noqa: E402
+from viewer import Seen, looking  # noqa: E402
 
-RATE = 24_000
-SENTENCES = (
-    "Tell me about a project that you are proud of.",
-    "What made it hard, and who was in the team with you?",
-    "How would you explain it to somebody who has never written software?",
-    "Good. Let us talk about something else for a while.",
-    "When did you last change your mind about something important?",
-    "Thank you, that is all that I wanted to know today.",
+from plugins.bench_common import (  # noqa: E402
+    CUT_AFTER_S,
+    INTERRUPTED,
+    RATE,
+    SENTENCES,
+    UTTERANCES,
+    arrivals,
+    lips_of,
+    lips_off,
+    ms,
+    openness,
+    options,
+    pcm_of,
+    rss_mb,
+    tell,
 )
-UTTERANCES, INTERRUPTED = 12, 4
-CUT_AFTER_S = 1.3  # after its first sound
-LOUD = 300  # of 32768
-MOUTH = (slice(64, 100), slice(44, 84))  # of 512 * 512, each fourth line and column
+from tests.peer_media import LOUD, PEER_RATE, last_loud  # noqa: E402
+
+SPEED = 1.1  # the gateway's, where nothing else is asked for
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--url", default="http://127.0.0.1:8001")
-    options.add_argument("--rounds", type=int, default=1)
-    options.add_argument("--viewers", type=int, default=1)
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--json", type=Path)
-    asked = options.parse_args()
-    told = asyncio.run(bench(asked.url, asked.rounds, asked.viewers, asked.seed))
-    print(json.dumps(told, indent=1))
-    if asked.json:
-        asked.json.write_text(json.dumps(told, indent=1) + "\n")
+    parser = options(__doc__)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--viewers", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    tell(asyncio.run(bench(asked.url, asked.rounds, asked.viewers, asked.seed)), asked.json)
 
 
 async def bench(url: str, rounds: int, viewers: int, seed: int) -> dict[str, Any]:
     async with Client(url) as client:
-        spoken = [await pcm_of(client, sentence) for sentence in SENTENCES]
+        spoken = [await pcm_of(client, sentence, SPEED) for sentence in SENTENCES]
         lips = [await lips_of(client, pcm) for pcm in spoken]
     every: list[dict[str, Any]] = []
     async with AsyncExitStack() as stack:
@@ -82,25 +78,6 @@ async def bench(url: str, rounds: int, viewers: int, seed: int) -> dict[str, Any
             told["memory_mb"] = round(rss_mb(gateway), 1)
             every.append(told)
     return {"rounds": every}
-
-
-async def pcm_of(client: Client, text: str) -> bytes:
-    return b"".join([piece async for piece in client.speak(text, format="pcm", speed=1.1)])
-
-
-async def lips_of(client: Client, pcm: bytes) -> NDArray[np.float64]:
-    """How open the mouth is in each frame of a sound's film."""
-    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(pcm), b"WAVE", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data", len(pcm))
-    async with client.stream(audio=head + pcm) as video:
-        film = b"".join([piece async for piece in video])
-    with av.open(io.BytesIO(film)) as container:
-        return np.array([openness(frame.to_ndarray(format="gray")[::4, ::4]) for frame in container.decode(video=0)])
-
-
-def openness(luma: NDArray[np.uint8]) -> float:
-    """Of the mouth: how much of its place is dark."""
-    mouth = luma[MOUTH].astype(float)
-    return float((mouth < np.percentile(luma, 12)).mean())
 
 
 @asynccontextmanager
@@ -121,10 +98,6 @@ async def running(url: str, viewers: int, http: aiohttp.ClientSession) -> AsyncI
     finally:
         process.terminate()
         await process.wait()
-
-
-def rss_mb(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def processor_s(pid: int) -> float:
@@ -152,7 +125,7 @@ async def one_round(
                 assert answer.status == 204
             told = await saying
             await asyncio.sleep(1.0)
-            silence.append(max(0.0, last_loud(seen) - interrupted))
+            silence.append(max(0.0, last_loud([(came, samples) for came, _, samples in seen.sound]) - interrupted))
             wrong += not told["interrupted"]
         else:
             told = await saying
@@ -179,21 +152,9 @@ async def say(http: aiohttp.ClientSession, resource: str, text: str) -> dict[str
         return dict(await answer.json())
 
 
-def ms(seconds: list[float], *percentiles: int) -> dict[str, float]:
-    return {f"p{one}": round(1_000 * float(np.percentile(seconds, one)), 1) for one in percentiles} if seconds else {}
-
-
 def loud(seen: Seen, since: float) -> float:
     """When the first sample came that is heard; 0 of none."""
     return next((came for came, _, samples in seen.sound if came > since and np.abs(samples.astype(int)).max() > LOUD), 0.0)
-
-
-def last_loud(seen: Seen) -> float:
-    for came, _, samples in reversed(seen.sound):
-        above = np.flatnonzero(np.abs(samples.astype(int)) > LOUD)
-        if len(above):
-            return came - (len(samples) - 1 - int(above[-1])) / PEER_RATE
-    return 0.0
 
 
 def apart(seen: Seen) -> list[float]:
@@ -204,23 +165,12 @@ def apart(seen: Seen) -> list[float]:
 
 def offset_of_lips(seen: Seen, since: float, pcm: bytes, wanted: NDArray[np.float64]) -> float:
     """By how much the lips that came are behind those of the film, in seconds of the sound that came."""
-    sound = [(came, samples) for came, _, samples in seen.sound if came > since]
-    heard, starts = np.concatenate([samples for _, samples in sound]), np.cumsum([0, *(len(samples) for _, samples in sound)])
-    whole, arrivals = at_48_khz(pcm), []
-    for at in range(0, len(whole) - WINDOW, WINDOW):
-        place, alike = found(whole[at : at + WINDOW], heard)
-        if alike > 0.8:
-            i = int(np.searchsorted(starts, place, "right")) - 1
-            arrivals.append((at / PEER_RATE, sound[i][0] + (place - int(starts[i])) / PEER_RATE))
-    assert len(arrivals) > 3, "the sound did not come"
-    places, times = np.array(arrivals).T
+    arrived = arrivals(pcm, [(came, samples) for came, _, samples in seen.sound if came > since])
+    assert len(arrived) > 3, "the sound did not come"
+    places, times = np.array(arrived).T
     shown = [(came, picture) for came, _, picture in seen.pictures if times[0] <= came <= times[-1]]
     opened = np.array([openness(picture) for _, picture in shown])
-    at = np.interp([came for came, _ in shown], times, places)
-    shifts = np.arange(-0.2, 0.2001, 0.005)
-    film = np.arange(len(wanted)) / 25
-    alike_at = [np.corrcoef(opened, np.interp(at - shift, film, wanted))[0, 1] for shift in shifts]
-    return abs(float(shifts[int(np.argmax(alike_at))]))
+    return lips_off(np.interp([came for came, _ in shown], times, places / PEER_RATE), opened, wanted)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from museserve_client.client import Client
 from museserve_client.errors import MuseserveError
 from museserve_client.messages import Finished, Part, Ready, Started, Waiting
 from museserve_client.pictures import SEGMENT_FRAMES, Decoder, IdleLoop, Picture, Pixels
+from museserve_client.sound import Sound
 from museserve_client.utterance import Utterance
 
 logger = logging.getLogger(__name__)
@@ -20,37 +21,7 @@ AGAIN_S = 1.0  # from a part of the idle loop that did not come to the next try
 ROUNDED_S = 0.002  # the service tells places in the sound in milliseconds
 HELD_FRAMES = 24  # decoded ahead; what else came waits as it was sent
 
-
-class Segment(Protocol):
-    """Sound that somebody says, 16-bit mono at `rate` Hz.
-
-    drawn: samples that went to the service. through: it goes on without lips. since: from when on it waits for its pictures. came_at: when its first
-    sound came. Times are of the event loop's clock.
-    """
-
-    rate: int
-    drawn: int
-    ended: bool
-    through: bool
-    since: float
-    came_at: float
-
-    @property
-    def samples(self) -> int:
-        """That came so far."""
-        ...
-
-    @property
-    def played_out(self) -> bool:
-        """All that came of it went on."""
-        ...
-
-    def undrawn(self, most: int) -> bytes:
-        """What the service does not have yet, no more than `most` samples."""
-        ...
-
-
-S = TypeVar("S", bound=Segment)
+S = TypeVar("S", bound=Sound)
 
 
 class Idle:

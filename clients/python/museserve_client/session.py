@@ -30,6 +30,7 @@ from museserve_client.messages import (
     Waiting,
     Words,
 )
+from museserve_client.sound import SAMPLE_BYTES, Sound
 from museserve_client.utterance import Phase, Speak, Utterance
 
 logger = logging.getLogger(__name__)
@@ -245,13 +246,13 @@ class Session:
 
     def _sound_again(self, utterance: Utterance) -> None:
         utterance.begin_again()
-        if utterance.ended and utterance.asked.pcm is not None and utterance.frames and utterance.unsent_from >= len(utterance.sound):
+        if utterance.ended and utterance.sound is not None and utterance.frames and utterance.base_sample >= utterance.sound.samples:
             self._finish_here(utterance)
 
     def _finish_here(self, utterance: Utterance) -> None:
         """All of it came, and the service did not come to say so."""
         phase = (utterance.grid + utterance.frames) % self.ready.idle.frames
-        sound_ms = None if utterance.asked.pcm is None else utterance.sound_ms
+        sound_ms = None if utterance.sound is None else utterance.sound_ms
         self._end_here(utterance, Finished(utterance.id, utterance.number or 0, utterance.frames, phase, sound_ms))
 
     def lost(self, code: int) -> None:
@@ -296,9 +297,9 @@ class Session:
             for at in range(0, len(asked.audio), AUDIO_PIECE_BYTES):
                 self._connection.send(asked.audio[at : at + AUDIO_PIECE_BYTES], utterance)
             self._connection.send({"type": "audio_end", "id": utterance.wire_id})
-        elif asked.pcm is not None:
-            for at in range(utterance.unsent_from, len(utterance.sound), AUDIO_PIECE_BYTES):
-                self._connection.send(bytes(utterance.sound[at : at + AUDIO_PIECE_BYTES]), utterance)
+        elif utterance.sound is not None:
+            utterance.sound.drawn = utterance.base_sample
+            self._send_sound(utterance, utterance.sound)
             if utterance.ended:
                 self._connection.send({"type": "audio_end", "id": utterance.wire_id})
         else:
@@ -308,9 +309,13 @@ class Session:
         utterance.pieces.append({"delta": "", **piece})
         self._send_pieces(utterance)
 
-    def _write_sound(self, utterance: Utterance, piece: bytes) -> None:
-        utterance.sound += piece
+    def _write_sound(self, utterance: Utterance, sound: Sound, piece: bytes) -> None:
+        sound.write(piece)
         if utterance.announced and not self._held:
+            self._send_sound(utterance, sound)
+
+    def _send_sound(self, utterance: Utterance, sound: Sound) -> None:
+        while piece := sound.undrawn(AUDIO_PIECE_BYTES // SAMPLE_BYTES):
             self._connection.send(piece, utterance)
 
     def _end(self, utterance: Utterance) -> None:

@@ -15,12 +15,12 @@ import numpy as np
 
 from museserve_client.client import Client
 from museserve_client.errors import ClosedError, MuseserveError
-from museserve_client.face import FPS, Idle, Segment, Take
+from museserve_client.face import FPS, Idle, Take
 from museserve_client.messages import Finished, Fragment, Part, Ready, Started, Waiting
 from museserve_client.pictures import SEGMENT_FRAMES, Decoder, Picture, Pixels
 from museserve_client.session import Notice, Session
+from museserve_client.sound import SAMPLE_BYTES, Sound
 
-SAMPLE_BYTES = 2
 BEGIN_FRAMES = SEGMENT_FRAMES  # in hand before speech begins
 HOLD_FRAMES = 5  # a picture that does not come is stood in for by the last one; then the face idles
 FADE_FRAMES = 4  # over which speech that comes to the loop too late or too early joins it
@@ -31,7 +31,7 @@ AGAIN_S = 2.0  # from the end of a session to the next try
 LATENCY_S, LEARNING_RATE = 0.25, 0.25  # from sound to pictures: expected, and learned
 LONGEST_S = 60.0
 
-S = TypeVar("S", bound=Segment)
+S = TypeVar("S", bound=Sound)
 
 
 @dataclass

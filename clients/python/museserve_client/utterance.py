@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from museserve_client.errors import MuseserveError
 from museserve_client.messages import Event, Finished, Fragment, Interrupted, Part, Started, Waiting
+from museserve_client.sound import Sound
 
 if TYPE_CHECKING:
     from museserve_client.session import Session
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 FRAME_MS = 40
 SEGMENT_FRAMES = 8
 PCM_RATES = (16_000, 24_000, 48_000)
-SAMPLE_BYTES = 2
 ID_MAX = 64
 
 # The idle frame that the first picture shall be drawn on, or what knows it when the service is asked.
@@ -74,7 +74,7 @@ class Utterance:
         self.end_accepted = False
         self.pieces: list[dict[str, Any]] = []
         self.sent_pieces = self.accepted_pieces = 0
-        self.sound = bytearray()  # PCM, all of it
+        self.sound = None if asked.pcm is None else Sound(asked.pcm)  # PCM, all of it
         self.tries = 0
         self.grid = 0
         self.base_frames = 0  # that came before its sound was begun again, with this position in the sound
@@ -90,7 +90,7 @@ class Utterance:
     @property
     def sound_ms(self) -> float:
         """Length of the sound that was written."""
-        return 0.0 if self.asked.pcm is None else len(self.sound) / SAMPLE_BYTES / self.asked.pcm * 1_000
+        return 0.0 if self.sound is None else self.sound.ms
 
     def write(self, piece: str | bytes) -> None:
         """More text of an utterance with deltas, or 16-bit little-endian mono samples of one with pcm. Nothing happens once it is done."""
@@ -105,8 +105,8 @@ class Utterance:
             return
         if isinstance(piece, str):
             self._session._write_text(self, {"delta": piece})
-        else:
-            self._session._write_sound(self, bytes(piece))
+        elif self.sound is not None:
+            self._session._write_sound(self, self.sound, bytes(piece))
 
     def flush(self) -> None:
         """Speak the text that is there, even in the middle of a sentence."""
@@ -220,10 +220,9 @@ class Utterance:
         self.frames, self.base_frames, self.base_ms = frames, frames, min(at_ms, end_ms)
 
     @property
-    def unsent_from(self) -> int:
-        """Where in `sound` what this service has to get begins, bytes."""
-        assert self.asked.pcm is not None
-        return SAMPLE_BYTES * round(self.base_ms * self.asked.pcm / 1_000)
+    def base_sample(self) -> int:
+        """Where in `sound` what this service has to get begins."""
+        return 0 if self.sound is None else round(self.base_ms * self.sound.rate / 1_000)
 
     def placed(self, event: Event) -> Event:
         """With frames and positions that count from the beginning, where the sound was begun again behind it."""

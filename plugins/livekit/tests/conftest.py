@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -15,21 +14,11 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 from livekit.plugins.museserve import VideoGenerator  # noqa: E402
 from museserve_client import Client  # noqa: E402
 
-from tests import api_process  # noqa: E402
+from tests import client_fixtures  # noqa: E402
 
+api, url = client_fixtures.api, client_fixtures.url
 PATIENCE_S = 60.0  # on a machine that is busy the pictures come when they come
 TEXT = "Tell me about a project that you are proud of."
-
-
-@pytest.fixture(scope="session")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a museserve."""
-    with ExitStack() as stack:
-        try:
-            address = stack.enter_context(api_process.api(tmp_path_factory.mktemp("api")))
-        except LookupError as error:
-            pytest.skip(str(error))
-        yield address
 
 
 @pytest.fixture

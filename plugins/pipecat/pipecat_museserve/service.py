@@ -153,7 +153,7 @@ class MuseserveVideoService(AIService):
             self._face.add(speech)
         elif speech.played_out:
             speech.since = now  # its speaker had paused
-        await speech.write(frame)
+        await speech.push(frame)
         self._face.wrote()
 
     async def _hold(self, frame: Frame) -> None:

@@ -138,7 +138,7 @@ class TalkingFace(Talk[Speech]):
             picture = await self.picture()
             now = asyncio.get_running_loop().time()
             speech = self.line[0] if self.line else None
-            begins = speech is not None and not speech.handed
+            begins = speech is not None and not speech.out.sent
             sound = None if speech is None else self._sound(speech, now)
             over = speech is not None and speech.over(now)
             if over:
@@ -151,7 +151,7 @@ class TalkingFace(Talk[Speech]):
         """Speech that goes on goes before its time, as soon as there are pictures of it."""
         loop = asyncio.get_running_loop()
         speech = self.line[0] if self.line else None
-        if speech is not None and speech.handed and not speech.played_out:
+        if speech is not None and speech.out.sent and not speech.played_out:
             await asyncio.sleep(self._due - LEAD_S - loop.time())
             while not self._may_go(speech) and loop.time() < self._due:  # noqa: ASYNC110  # what it waits for comes in three ways
                 await asyncio.sleep(POLL_S)
@@ -163,7 +163,7 @@ class TalkingFace(Talk[Speech]):
         take = self._showing
         if speech.through or take is None or take.segment is not speech:
             return speech.through
-        return take.ready > 0 and speech.place(min(take.sample_at(take.shown + 1), take.drawn_upto())) > speech.handed
+        return take.ready > 0 and speech.place(min(take.sample_at(take.shown + 1), take.drawn_upto())) > speech.out.sent
 
     def _next_in_line(self, now: float) -> None:
         self.line.popleft()
@@ -174,16 +174,16 @@ class TalkingFace(Talk[Speech]):
 
     def _sound(self, speech: Speech, now: float) -> TTSAudioRawFrame | None:
         """What goes on beside the picture that is seen when `_due` comes."""
-        take, before = self._showing, speech.handed
+        take, out, before = self._showing, speech.out, speech.out.sent
         if speech.through:
-            upto = before + speech.out_rate // FPS
-        elif speech.ended and speech.total - before <= ROUNDED_S * speech.out_rate:
-            upto = speech.total
+            upto = before + out.rate // FPS
+        elif speech.ended and out.samples - before <= ROUNDED_S * out.rate:
+            upto = out.samples
         elif take is None or take.segment is not speech or self._stalled:
             return None
         else:
             upto = speech.place(min(take.sample_at(take.shown), take.drawn_upto()))
-        sound = speech.take(upto)
+        sound = speech.step(upto)
         if sound is not None:
             self._due = max(self._due, now)  # sound that is late is heard late, and what follows it, too
             speech.hear(self._due, before)

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,20 +12,10 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 from museserve_client import Client  # noqa: E402
 
-from tests import api_process  # noqa: E402
+from tests import client_fixtures  # noqa: E402
 
+api, url = client_fixtures.api, client_fixtures.url
 TEXT = "Tell me about a project that you are proud of."
-
-
-@pytest.fixture(scope="session")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a museserve."""
-    with ExitStack() as stack:
-        try:
-            address = stack.enter_context(api_process.api(tmp_path_factory.mktemp("api")))
-        except LookupError as error:
-            pytest.skip(str(error))
-        yield address
 
 
 @pytest.fixture

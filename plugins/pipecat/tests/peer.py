@@ -16,7 +16,8 @@ from pipecat.transports.base_transport import TransportParams
 from pipecat.transports.smallwebrtc.connection import SmallWebRTCConnection
 from pipecat.transports.smallwebrtc.transport import SmallWebRTCTransport
 
-PEER_RATE = 48_000
+from tests.peer_media import hold_no_sound, left, small_luma
+
 SIZE = 512
 
 
@@ -31,20 +32,12 @@ class Received:
         """Mono at 48 kHz."""
         return np.concatenate([samples for _, samples in self.sound]) if self.sound else np.zeros(0, np.int16)
 
-    def last_loud(self, threshold: int = 300) -> float:
-        """When the last sample came that is heard; 0 of silence."""
-        for came, samples in reversed(self.sound):
-            loud = np.flatnonzero(np.abs(samples.astype(int)) > threshold)
-            if len(loud):
-                return came - (len(samples) - 1 - int(loud[-1])) / PEER_RATE
-        return 0.0
-
 
 @asynccontextmanager
 async def received(hold_sound: bool = True, chunks: int = 4) -> AsyncIterator[tuple[SmallWebRTCTransport, Received]]:
     """A transport for a pipeline, and what comes out of its other end.
 
-    hold_sound: as aiortc's receiver does it, four packets of sound and none of pictures; a browser aligns the two by their sender's clocks.
+    hold_sound: as aiortc's receiver does it.
     chunks: of 10 ms, in which the transport takes sound; an interruption does not take back the one that is being sent.
     """
     got, readers = Received(), set()
@@ -58,12 +51,9 @@ async def received(hold_sound: bool = True, chunks: int = 4) -> AsyncIterator[tu
                 return
             now = time.perf_counter()
             if track.kind == "video":
-                plane = frame.planes[0]
-                luma = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[: frame.height, : frame.width]
-                got.pictures.append((now, luma[::4, ::4].copy()))
+                got.pictures.append((now, small_luma(frame)))
             else:
-                channels = len(frame.layout.channels)
-                got.sound.append((now, frame.to_ndarray().reshape(-1, channels)[:, 0].copy()))
+                got.sound.append((now, left(frame)))
 
     @peer.on("track")
     def on_track(track: MediaStreamTrack) -> None:
@@ -88,7 +78,7 @@ async def received(hold_sound: bool = True, chunks: int = 4) -> AsyncIterator[tu
     transport = SmallWebRTCTransport(connection, params)
     await peer.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
     if not hold_sound:
-        peer.getReceivers()[0]._RTCRtpReceiver__jitter_buffer._prefetch = 0  # type: ignore[attr-defined]
+        hold_no_sound(peer)
     try:
         yield transport, got
     finally:
@@ -96,20 +86,3 @@ async def received(hold_sound: bool = True, chunks: int = 4) -> AsyncIterator[tu
         for reader in readers:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
-
-
-def found(wanted: NDArray[np.int16], in_sound: NDArray[np.int16]) -> tuple[int, float]:
-    """Where `wanted` begins in a sound of the same rate, and how well the two correlate there."""
-    n = 1 << int(np.ceil(np.log2(len(in_sound) + len(wanted))))
-    spectrum = np.fft.rfft(in_sound.astype(float), n) * np.conj(np.fft.rfft(wanted.astype(float), n))
-    at = int(np.fft.irfft(spectrum, n)[: max(1, len(in_sound) - len(wanted) + 1)].argmax())
-    there = in_sound[at : at + len(wanted)]
-    if not there.any() or not wanted.any():
-        return at, 0.0
-    return at, float(np.corrcoef(there.astype(float), wanted[: len(there)].astype(float))[0, 1])
-
-
-def at_48_khz(pcm: bytes) -> NDArray[np.int16]:
-    """From 24 kHz."""
-    mono = np.frombuffer(pcm, "<i2").astype(float)
-    return np.interp(np.arange(2 * len(mono)) / 2, np.arange(len(mono)), mono).round().astype(np.int16)

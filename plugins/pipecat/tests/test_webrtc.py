@@ -10,9 +10,11 @@ import pytest
 pytest.importorskip("aiortc", reason="NO AIORTC in this environment: pip install 'pipecat-ai[webrtc]'")
 
 from bot import PATIENCE_S, RATE, talking  # noqa: E402
-from peer import at_48_khz, found, received  # noqa: E402
+from peer import received  # noqa: E402
 from pipecat.frames.frames import BotStartedSpeakingFrame, BotStoppedSpeakingFrame, InterruptionFrame  # noqa: E402
 from pipecat_museserve import MuseserveVideoService  # noqa: E402
+
+from tests.peer_media import at_48_khz, found, last_loud  # noqa: E402
 
 
 def motion(pictures: list[np.ndarray]) -> float:
@@ -52,4 +54,4 @@ async def test_a_peer_sees_the_lips_and_hears_the_sound_until_it_is_interrupted(
         cut = bot.came(InterruptionFrame)[0]
         pictures = len(got.pictures)
         await bot.until(lambda: len(got.pictures) > pictures + 30)
-        assert got.last_loud() - cut < 1.0, "on a machine that is busy; benchmarks measure it"
+        assert last_loud(got.sound) - cut < 1.0, "on a machine that is busy; benchmarks measure it"

@@ -13,12 +13,12 @@ from aiortc import MediaStreamTrack
 from museserve_client import Client, MuseserveError
 from museserve_client.face import FPS, ROUNDED_S
 from museserve_client.pictures import Picture
+from museserve_client.sound import SAMPLE_BYTES, Sound
 from museserve_client.talk import Talk, TalkStats
 
 logger = logging.getLogger(__name__)
 
 RATE = 24_000  # of /v1/audio/speech
-SAMPLE_BYTES = 2
 STEP = RATE // FPS  # samples beside a picture
 PACKET_S = 0.02  # of sound: one frame of Opus
 PACKETS = round(1 / FPS / PACKET_S)  # beside a picture
@@ -28,46 +28,16 @@ PATIENCE_S = 1.5
 VIDEO_CLOCK = Fraction(1, 90_000)
 
 
-class Speech:
-    """What is said in one go, 16-bit mono at 24 kHz. Positions count samples. As museserve_client.face.Segment.
-
-    done: how many milliseconds were heard, and whether it was interrupted.
-    """
-
-    rate = RATE
+class Speech(Sound):
+    """What is said in one go, mono at 24 kHz. done: how many milliseconds were heard, and whether it was interrupted."""
 
     def __init__(self, now: float) -> None:
-        self.since = self.came_at = now
-        self.drawn = self.sent = 0
-        self.ended = self.through = False
+        super().__init__(RATE, now)
         self.done: asyncio.Future[tuple[int, bool]] = asyncio.get_running_loop().create_future()
-        self._pcm = bytearray()
-
-    @property
-    def samples(self) -> int:
-        return len(self._pcm) // SAMPLE_BYTES
-
-    @property
-    def played_out(self) -> bool:
-        """All that came of it went on."""
-        return self.sent == self.samples
 
     @property
     def heard_ms(self) -> int:
         return round(self.sent / RATE * 1_000)
-
-    def write(self, pcm: bytes) -> None:
-        self._pcm += pcm
-
-    def undrawn(self, most: int) -> bytes:
-        """What the service does not have yet, no more than `most` samples."""
-        before, self.drawn = self.drawn, min(self.samples, self.drawn + most)
-        return bytes(self._pcm[SAMPLE_BYTES * before : SAMPLE_BYTES * self.drawn])
-
-    def take(self, upto: int) -> bytes:
-        """What is heard next, to a position. Empty when it was heard."""
-        before, self.sent = self.sent, max(self.sent, min(upto, self.samples))
-        return bytes(self._pcm[SAMPLE_BYTES * before : SAMPLE_BYTES * self.sent])
 
     def end(self, interrupted: bool) -> None:
         if not self.done.done():
@@ -99,7 +69,7 @@ class Face(Talk[Speech]):
         super().__init__(client, avatar, patience_s, "h264", logger.log)
         self.stats = TalkStats()
         self.video, self.audio = Track("video"), Track("audio")
-        self._waiting = bytearray()  # sound of this step
+        self._waiting = bytearray()  # sound that was taken and is on no packet yet
 
     async def open(self) -> None:
         """Begin the session and have the face's first pictures. Raises MuseserveError."""
@@ -122,15 +92,12 @@ class Face(Talk[Speech]):
         """Says 16-bit mono PCM of 24 kHz as it comes, behind what is being said. Returns the milliseconds of it that were heard, and whether it was
         interrupted. Raises what `sound` raises, once what came before was heard.
         """
-        speech, failed, odd = Speech(asyncio.get_running_loop().time()), None, b""
+        speech, failed = Speech(asyncio.get_running_loop().time()), None
         self.line.append(speech)
         try:
             async for piece in sound:
                 if speech.done.done():
                     break
-                piece, odd = odd + piece, b""
-                if len(piece) % SAMPLE_BYTES:
-                    piece, odd = piece[:-1], piece[-1:]
                 speech.write(piece)
                 self.wrote()
         except MuseserveError as error:
@@ -145,6 +112,8 @@ class Face(Talk[Speech]):
     def interrupt(self) -> None:
         """Nothing more is heard of what is being said, nor of what waits."""
         said, take = list(self.line), self._showing
+        if said:
+            said[0].sent -= len(self._waiting) // SAMPLE_BYTES
         self.line.clear()
         self._waiting.clear()
         if take is not None and self._idle is not None:

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,21 +16,11 @@ from aiohttp.test_utils import TestServer  # noqa: E402
 from museserve_client import Client  # noqa: E402
 from museserve_whep import Gateway  # noqa: E402
 
-from tests import api_process  # noqa: E402
+from tests import client_fixtures  # noqa: E402
 
+api, url = client_fixtures.api, client_fixtures.url
 TEXT = "Tell me about a project that you are proud of."
 PAGE = "http://page.example"
-
-
-@pytest.fixture(scope="session")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a museserve."""
-    with ExitStack() as stack:
-        try:
-            address = stack.enter_context(api_process.api(tmp_path_factory.mktemp("api")))
-        except LookupError as error:
-            pytest.skip(str(error))
-        yield address
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ from aiortc import RTCConfiguration, RTCPeerConnection
 from conftest import PAGE, TEXT
 from museserve_client.face import FPS
 from museserve_whep import Gateway
-from viewer import at_48_khz, heard, looking, offered
+from viewer import heard, looking, offered
+
+from tests.peer_media import at_48_khz
 
 LIPS, STILL = 8.0, 3.0  # levels of a part of the face: lips that speak, and a head that does not
 PEER_LOOK = 4_800  # samples: a tenth of a second

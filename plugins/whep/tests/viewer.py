@@ -14,7 +14,8 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpReceiver, RTCSessi
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from numpy.typing import NDArray
 
-PEER_RATE = 48_000
+from tests.peer_media import PEER_RATE, found, hold_no_sound, left, small_luma
+
 WINDOW = PEER_RATE // 4
 
 
@@ -57,7 +58,7 @@ async def offered(peer: RTCPeerConnection, codec: str = "video/H264") -> str:
 
 @asynccontextmanager
 async def looking(gateway: str, http: aiohttp.ClientSession, query: str = "", hold_sound: bool = True, decode: bool = True) -> AsyncIterator[Seen]:
-    """hold_sound: as aiortc's receiver does it, four packets of sound and none of pictures; a browser aligns the two by their sender's clocks.
+    """hold_sound: as aiortc's receiver does it.
 
     decode: else what comes is counted by its connection alone.
     """
@@ -76,12 +77,9 @@ async def looking(gateway: str, http: aiohttp.ClientSession, query: str = "", ho
             at = float(frame.pts * frame.time_base)
             first = at if first is None else first
             if track.kind == "video":
-                plane = frame.planes[0]
-                luma = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[: frame.height, : frame.width]
-                seen.pictures.append((now, at - first, luma[::4, ::4].copy()))
+                seen.pictures.append((now, at - first, small_luma(frame)))
             else:
-                channels = len(frame.layout.channels)
-                seen.sound.append((now, at - first, frame.to_ndarray().reshape(-1, channels)[:, 0].copy()))
+                seen.sound.append((now, at - first, left(frame)))
 
     @peer.on("track")
     def on_track(track: MediaStreamTrack) -> None:
@@ -99,7 +97,7 @@ async def looking(gateway: str, http: aiohttp.ClientSession, query: str = "", ho
         seen.resource = gateway + answer.headers["Location"]
         await peer.setRemoteDescription(RTCSessionDescription(await answer.text(), "answer"))
     if not hold_sound:
-        peer.getReceivers()[0]._RTCRtpReceiver__jitter_buffer._prefetch = 0  # type: ignore[attr-defined]
+        hold_no_sound(peer)
     try:
         await seen.until(lambda: seen.pictures if decode else seen.state == "connected")
         yield seen
@@ -120,20 +118,3 @@ def heard(wanted: NDArray[np.int16], in_sound: NDArray[np.int16]) -> list[float]
             alike.append(same)
             at += place if same > 0.8 else 0
     return alike
-
-
-def found(wanted: NDArray[np.int16], in_sound: NDArray[np.int16]) -> tuple[int, float]:
-    """Where `wanted` begins in a sound of the same rate, and how well the two correlate there."""
-    n = 1 << int(np.ceil(np.log2(len(in_sound) + len(wanted))))
-    spectrum = np.fft.rfft(in_sound.astype(float), n) * np.conj(np.fft.rfft(wanted.astype(float), n))
-    at = int(np.fft.irfft(spectrum, n)[: max(1, len(in_sound) - len(wanted) + 1)].argmax())
-    there = in_sound[at : at + len(wanted)]
-    if not there.any() or not wanted.any():
-        return at, 0.0
-    return at, float(np.corrcoef(there.astype(float), wanted[: len(there)].astype(float))[0, 1])
-
-
-def at_48_khz(pcm: bytes) -> NDArray[np.int16]:
-    """From 24 kHz."""
-    mono = np.frombuffer(pcm, "<i2").astype(float)
-    return np.interp(np.arange(2 * len(mono)) / 2, np.arange(len(mono)), mono).round().astype(np.int16)

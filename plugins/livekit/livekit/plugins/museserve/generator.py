@@ -12,6 +12,7 @@ from livekit import rtc
 from livekit.agents.voice import avatar
 from museserve_client import Client
 from museserve_client.face import FPS, Idle
+from museserve_client.sound import SAMPLE_BYTES
 from museserve_client.talk import Talk, TalkStats
 
 from .log import logger
@@ -202,7 +203,7 @@ class VideoGenerator(Talk[Segment], avatar.VideoGenerator):
                 if pcm := self._sound(segment, due):
                     if begins and self.on_started is not None:
                         self.on_started()
-                    yield rtc.AudioFrame(pcm, self._rate, 1, len(pcm) // 2)
+                    yield rtc.AudioFrame(pcm, self._rate, 1, len(pcm) // SAMPLE_BYTES)
                 if epoch == self._epoch and segment.over(loop.time()):
                     self.line.popleft()
                     if self.line:
