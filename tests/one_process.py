@@ -20,7 +20,7 @@ import uvicorn
 
 from configs.models import load_config
 from deployments.ingress import ingress
-from deployments.ingress.graph_client import FEED_EVERY_S, GraphClient, alongside
+from deployments.ingress.graph_client import GraphClient, alongside, feed_every_s
 from deployments.ingress.sessions.live_sound import BYTES_A_SAMPLE, SoundPart
 from deployments.ingress.sessions.protocol import Moving
 from museserve.app.inprocess import LocalPipeline
@@ -64,7 +64,7 @@ class LocalGraph(GraphClient):
             pcm, final = await sound.after(at)
             await self._arrivals.add(SoundPiece(stream, at, pcm, final))
             at += len(pcm) // BYTES_A_SAMPLE
-            await asyncio.sleep(FEED_EVERY_S)
+            await asyncio.sleep(feed_every_s(at / sound.rate))
 
     async def speak(self, request: SpeechRequest, audio_format: str, whole: bool = False) -> AsyncGenerator[bytes, None]:
         encoder = SpeechEncoder(audio_format, 64_000)

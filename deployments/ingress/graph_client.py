@@ -34,8 +34,14 @@ INFO_S = 5.0  # longest wait for one of them to say what runs
 PREPARE_S = 45.0  # longest wait for another face preparation to begin where one was lost: the only one has to start first
 PREPARE_TRIES = 2  # a picture over which a replica dies every time must not take one after the other
 FEED_EVERY_S = 0.04  # between two pieces of a sound: a frame of it
+FIRST_SOUND_S, FIRST_EVERY_S = 0.6, 0.01  # so much of it a first picture needs, and until then it is passed on as it comes
 FEED_S = 10.0  # longest time in which no piece of it reaches its Mux
 MADE_ELSEWHERE_S = 0.5  # between two questions whether the lease of one that died has ended
+
+
+def feed_every_s(passed_s: float) -> float:
+    """Between two pieces of a sound, of which so much was passed on."""
+    return FEED_EVERY_S if passed_s >= FIRST_SOUND_S else FIRST_EVERY_S
 
 
 class GraphClient:
@@ -125,7 +131,7 @@ class GraphClient:
             else:
                 at, failing_since = at + len(pcm) // BYTES_A_SAMPLE, 0.0
             if not final:
-                await asyncio.sleep(began + FEED_EVERY_S - time.monotonic())
+                await asyncio.sleep(began + feed_every_s(at / sound.rate) - time.monotonic())
 
     def film(self, request: VideoRequest) -> AsyncGenerator[FilmHead | bytes, None]:
         """Raises BusyError, and as `Mux.film`."""

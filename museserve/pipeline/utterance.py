@@ -72,7 +72,7 @@ class UtterancePlan:
     first picture is drawn on.
     max_s: longest speech; longer raises AudioError. first_frame: as in `VideoRequest`. label: is drawn on every picture.
     recorded: the speech is a recording, so all of it is there. live: it may come no faster than it is heard, so a whole segment of it is waited
-    for before the first picture. rendition: as in `VideoRequest`.
+    for before the first picture is sent; that one is drawn meanwhile. rendition: as in `VideoRequest`.
     """
 
     name: str = ""
@@ -235,8 +235,7 @@ class UtterancePipeline:
         while True:
             n = sizes.popleft() if sizes else SEGMENT_FRAMES
             async with self._changed:
-                needed = SEGMENT_FRAMES if self._plan.live and first == self._plan.first_frame else n
-                self._wanted = first + needed + self._fade
+                self._wanted = first + n + self._fade
                 self._changed.notify_all()
                 await self._changed.wait_for(lambda: self._heard >= self._wanted or self._total is not None)
             if self._total is not None and first >= self._total:
@@ -308,6 +307,11 @@ class UtterancePipeline:
         async with self._changed:
             await self._changed.wait_for(lambda: self._encoder.frames_ready() >= frames)
 
+    async def _heard_upto(self, frame: int) -> None:
+        """Until all before `frame` is heard, or all that there is."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._heard >= frame or self._total is not None)
+
     async def _fragment(self, first: int, crops: list[ByteArray | None], weights: list[int]) -> Fragment:
         n = len(crops)
         if self._encoder.frames_ready() < n:  # the sound that belongs to these pictures, and 43 ms more, must be in the encoder
@@ -323,6 +327,8 @@ class UtterancePipeline:
         self.timings.mark("encode")
         if self._encoded is not None:
             self._encoded(n, began)
+        if self._plan.live and first == self._plan.first_frame:
+            await _unless_failed(self._heard_upto(first + SEGMENT_FRAMES + self._fade), self._work)
         return self._sent(self._encoder.init_segment + data if first == self._plan.first_frame else data, first, n, key)
 
     def _sent(self, data: bytes, first: int, n: int, key: bool = False) -> Fragment:

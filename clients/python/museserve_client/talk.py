@@ -21,7 +21,9 @@ from museserve_client.pictures import SEGMENT_FRAMES, Decoder, Picture, Pixels
 from museserve_client.session import Notice, Session
 from museserve_client.sound import SAMPLE_BYTES, Sound
 
-BEGIN_FRAMES = SEGMENT_FRAMES  # in hand before speech begins
+BEGIN_FRAMES = SEGMENT_FRAMES  # in hand before speech begins ...
+SOONER = 0.5  # ... or fewer, where the rest of them came within this share of the time that they last, whenever it was looked
+LOOKED = 8  # at so many, the last
 HOLD_FRAMES = 5  # a picture that does not come is stood in for by the last one; then the face idles
 FADE_FRAMES = 4  # over which speech that comes to the loop too late or too early joins it
 UNSEEN_FRAMES = 2  # a step of the loop by so many more or fewer is within what it does by itself
@@ -43,6 +45,15 @@ class TalkStats:
     stalls: int = 0  # pictures did not come in time
     reconnects: int = 0
     first_picture_s: deque[float] = field(default_factory=lambda: deque(maxlen=100))
+
+
+@dataclass
+class _Coming:
+    """Pictures that somebody waits for: when the first came, whether there are enough to begin with, and whether as many as are safe anyway."""
+
+    first_at: float
+    enough: bool = False
+    whole: bool = False
 
 
 class Talk(Generic[S]):
@@ -74,6 +85,7 @@ class Talk(Generic[S]):
         self._fading: tuple[Picture, int] | None = None  # from which, and over how many frames yet
         self._stalled = 0
         self._latency_s = LATENCY_S
+        self._rest_s: deque[float] = deque(maxlen=LOOKED)  # from the first pictures to `BEGIN_FRAMES` of them
 
     def be_away(self, why: str, error: Exception | None = None) -> None:
         """What is said goes on without lips, or there is no face."""
@@ -208,6 +220,7 @@ class Talk(Generic[S]):
 
     async def _follow(self, take: Take[S]) -> None:
         asked = asyncio.get_running_loop().time()
+        coming: _Coming | None = None
         try:
             assert take.utterance is not None and self._idle is not None
             async for event in take.utterance:
@@ -219,12 +232,13 @@ class Talk(Generic[S]):
                     await take.room()
                     if take.decoder is None:
                         take.decoder = Decoder(self._idle.init, self._pixels)
-                    first = take.shown == 0 and take.ready < BEGIN_FRAMES
-                    if not take.dropped:
-                        take.add(await asyncio.to_thread(take.decoder.decode_fragment, event))
-                    if first and take.ready >= BEGIN_FRAMES and self._takes and take is self._takes[0] and not take.start:
-                        took = min(asyncio.get_running_loop().time() - asked, self._patience_s)
-                        self._latency_s += LEARNING_RATE * (took - self._latency_s)
+                    if take.dropped:
+                        continue
+                    take.add(await asyncio.to_thread(take.decoder.decode_fragment, event))
+                    if coming is None:
+                        coming = _Coming(asyncio.get_running_loop().time())
+                        coming.enough = coming.whole = bool(take.start) or take not in list(self._takes)[:1]  # nobody waits for it
+                    self._learn(take, coming, asked)
                 elif isinstance(event, (Waiting, Finished)):
                     take.close(event)
                     self._idle.prepare(event.phase)
@@ -236,6 +250,16 @@ class Talk(Generic[S]):
             take.failed = True
             if take in self._takes:
                 self._log(logging.WARNING, f"museserve did not speak: {error}")
+
+    def _learn(self, take: Take[S], coming: _Coming, asked: float) -> None:
+        """From pictures that somebody waits for, when the next ones will be there. asked: when these were asked for."""
+        now = asyncio.get_running_loop().time()
+        if not coming.enough and self._may_begin(take):
+            coming.enough = True
+            self._latency_s += LEARNING_RATE * (min(now - asked, self._patience_s) - self._latency_s)
+        if not coming.whole and take.shown + take.ready >= BEGIN_FRAMES:
+            coming.whole = True
+            self._rest_s.append(now - coming.first_at)
 
     def _forget(self, takes: Iterable[Take[S]]) -> None:
         """Nobody wants them any more."""
@@ -306,10 +330,17 @@ class Talk(Generic[S]):
         take = self._takes[0] if self._takes else None
         if take is None or not self.line or take.segment is not self.line[0] or take.segment.through:
             return None
-        if take.ready < BEGIN_FRAMES and not (take.ready and take.frames is not None):
+        if not self._may_begin(take):
             return None
         early = (take.phase - idle.next) % idle.frames
         return None if take.shown == take.run_first and UNSEEN_FRAMES < early <= EARLY_FRAMES else take
+
+    def _may_begin(self, take: Take[S]) -> bool:
+        """Whether there are pictures enough to go on without a gap."""
+        if not take.ready or take.ready >= BEGIN_FRAMES or take.frames is not None:
+            return take.ready > 0
+        in_time = bool(self._rest_s) and max(self._rest_s) <= SOONER * take.ready / FPS
+        return in_time and not take.start  # somebody waits for it
 
     def _join(self, take: Take[S], idle: Idle) -> None:
         self._showing = take

@@ -15,7 +15,7 @@ from museserve.errors import AudioError, SpeechEngineError
 from museserve.media.background import Background
 from museserve.media.encode import RENDITION_STEPS, init_segment
 from museserve.messages import PROVIDER, Conditioning, Fragment, RenderedCrops, RenderRequest, SpeechWindow
-from museserve.pipeline.engines import LipSync, Listen
+from museserve.pipeline.engines import LipSync, Listen, Render
 from museserve.pipeline.speech_buffer import HURRIED_FRAMES
 from museserve.pipeline.utterance import UtterancePipeline, UtterancePlan
 from museserve.runtime.deadline_executor import DeadlineExecutor
@@ -35,10 +35,11 @@ def utterance(
     on: Background | None = None,
     fade_frames: int = 0,
     listen: Listen | None = None,
+    render: Render | None = None,
     tight: Callable[[], None] | None = None,
     **plan: Any,
 ) -> UtterancePipeline:
-    engine = LipSync(replace(INFO, fade_frames=fade_frames, piece_s=1.0), listen or lips.listen, lips.render)
+    engine = LipSync(replace(INFO, fade_frames=fade_frames, piece_s=1.0), listen or lips.listen, render or lips.render)
     plan = {"paced": False, **plan}
     ground = on or background()
     executor = DeadlineExecutor([math.inf] * 2)
@@ -72,13 +73,18 @@ async def test_every_frame_is_drawn_on_its_own_background_and_sent_once_in_order
 
 @pytest.mark.parametrize(("live", "heard_before"), [(False, 2), (True, SEGMENT_FRAMES)])
 async def test_sound_that_may_come_no_faster_than_it_is_heard_begins_with_a_whole_segment_in_hand(live: bool, heard_before: int) -> None:
-    """Else its player runs dry after two pictures."""
-    lips = FakeLips(background().box)
-    made = utterance(FakeSpeech(1.5, chunk_s=0.04, delay_s=0.01), lips, live=live, paced=True)
+    """Else its player runs dry after two pictures. These are drawn while the rest of the segment is waited for."""
+    lips, heard_when_drawn = FakeLips(background().box), list[int]()
+
+    async def render(request: RenderRequest) -> RenderedCrops:
+        heard_when_drawn.append(len(lips.heard))
+        return await lips.render(request)
+
+    made = utterance(FakeSpeech(1.5, chunk_s=0.04, delay_s=0.01), lips, render=render, live=live, paced=True)
     async for fragment in made.fragments():
         if fragment.first_frame == 0:
             assert fragment.n_frames == 2 and heard_before <= len(lips.heard) < heard_before + SEGMENT_FRAMES - 1
-    assert len(lips.heard) == made.total_frames
+    assert len(lips.heard) == made.total_frames and 2 <= heard_when_drawn[0] < SEGMENT_FRAMES
 
 
 @pytest.mark.parametrize(("plan", "whole_from"), [({}, 56), ({"recorded": True}, 0), ({"recorded": True, "paced": True}, HURRIED_FRAMES)])
