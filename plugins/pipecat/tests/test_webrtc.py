@@ -17,9 +17,10 @@ from pipecat_museserve import MuseserveVideoService  # noqa: E402
 from tests.peer_media import at_48_khz, found, last_loud  # noqa: E402
 
 
-def motion(pictures: list[np.ndarray]) -> float:
+def largest_motion(pictures: list[np.ndarray]) -> float:
+    """Of the mouth, from one picture to the next. Not their mean: on a machine that is busy most that come are the same once more."""
     mouths = [picture[64:100, 44:84].astype(int) for picture in pictures]
-    return float(np.mean([np.abs(a - b).mean() for a, b in zip(mouths, mouths[1:], strict=False)]))
+    return float(max(np.abs(a - b).mean() for a, b in zip(mouths, mouths[1:], strict=False)))
 
 
 def heard(wanted: np.ndarray, sound: np.ndarray) -> float:
@@ -42,7 +43,8 @@ async def test_a_peer_sees_the_lips_and_hears_the_sound_until_it_is_interrupted(
         await bot.until(lambda: bot.stopped("a") and BotStoppedSpeakingFrame in map(type, bot.upstream))
         assert heard(at_48_khz(pcm), got.samples()) > 0.6
         spoken = [picture for came, picture in got.pictures if came > before]
-        assert motion(spoken[-60:]) > 2 * motion(idle)
+        print("MOTION", largest_motion(spoken), largest_motion(idle))
+        assert largest_motion(spoken) > 2 * largest_motion(idle)
         assert [type(frame) for frame in bot.upstream if isinstance(frame, (BotStartedSpeakingFrame, BotStoppedSpeakingFrame))] == [
             BotStartedSpeakingFrame,
             BotStoppedSpeakingFrame,

@@ -23,7 +23,7 @@ STEP = RATE // FPS  # samples beside a picture
 PACKET_S = 0.02  # of sound: one frame of Opus
 PACKETS = round(1 / FPS / PACKET_S)  # beside a picture
 PACKET = STEP // PACKETS  # samples
-LATE_S = 0.2  # behind its time by more, the clock is set anew: nothing is caught up with
+LATE_S = 0.2  # behind its time by more, the clock is set anew, and sound is passed over: nothing is caught up with
 PATIENCE_S = 1.5
 VIDEO_CLOCK = Fraction(1, 90_000)
 
@@ -45,7 +45,9 @@ class Speech(Sound):
 
 
 class Track(MediaStreamTrack):
-    """What `put` gives it, at its time."""
+    """What `put` gives it, at its time. Sound that is late by more than `LATE_S` is passed over where there is later one: whoever sends it could not
+    keep up, and lips do not wait. Of pictures each needs those before it.
+    """
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -57,7 +59,10 @@ class Track(MediaStreamTrack):
 
     async def recv(self) -> Any:
         due, data = await self._line.get()
-        await asyncio.sleep(due - asyncio.get_running_loop().time())
+        loop = asyncio.get_running_loop()
+        while self.kind == "audio" and loop.time() - due > LATE_S and not self._line.empty():
+            due, data = self._line.get_nowait()
+        await asyncio.sleep(due - loop.time())
         return data
 
 
