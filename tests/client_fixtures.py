@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -25,3 +26,12 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[api_process.Api]:
 def url(api: api_process.Api) -> str:
     """Its address."""
     return api.url
+
+
+async def until(check: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until `check` is true."""
+    for _ in range(round(seconds / 0.02)):
+        if check():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"not so after {seconds} s")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from museserve_client import Client  # noqa: E402
 
 from tests import client_fixtures  # noqa: E402
 
-api, url = client_fixtures.api, client_fixtures.url
+api, url, until = client_fixtures.api, client_fixtures.url, client_fixtures.until
 PATIENCE_S = 60.0  # on a machine that is busy the pictures come when they come
 TEXT = "Tell me about a project that you are proud of."
 
@@ -34,14 +34,3 @@ async def generator(url: str) -> AsyncIterator[VideoGenerator]:
     await made.start()
     yield made
     await made.aclose()
-
-
-async def until(check: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait until `check` is true."""
-    import asyncio
-
-    for _ in range(round(seconds / 0.02)):
-        if check():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"not so after {seconds} s")

@@ -43,7 +43,6 @@ async def test_a_peer_sees_the_lips_and_hears_the_sound_until_it_is_interrupted(
         await bot.until(lambda: bot.stopped("a") and BotStoppedSpeakingFrame in map(type, bot.upstream))
         assert heard(at_48_khz(pcm), got.samples()) > 0.6
         spoken = [picture for came, picture in got.pictures if came > before]
-        print("MOTION", largest_motion(spoken), largest_motion(idle))
         assert largest_motion(spoken) > 2 * largest_motion(idle)
         assert [type(frame) for frame in bot.upstream if isinstance(frame, (BotStartedSpeakingFrame, BotStoppedSpeakingFrame))] == [
             BotStartedSpeakingFrame,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -13,6 +13,8 @@ from museserve_client.face import FPS
 from museserve_whep import Face, Speech
 from museserve_whep.face import PACKET_S, RATE, STEP, Track
 from numpy.typing import NDArray
+
+from tests.client_fixtures import until
 
 PATIENCE_S = 60.0  # on a machine that is busy the pictures come when they come
 PIECE = 4_801  # bytes, cut within a sample
@@ -58,14 +60,6 @@ async def shown(url: str) -> AsyncIterator[tuple[Face, Taken]]:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
             await face.aclose()
-
-
-async def until(check: Callable[[], object], seconds: float = 60.0) -> None:
-    for _ in range(round(seconds / 0.02)):
-        if check():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"not so after {seconds} s")
 
 
 @pytest.fixture
