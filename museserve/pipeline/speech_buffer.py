@@ -109,7 +109,9 @@ class SpeechBuffer:
         """
         end_frame = self.total_frames if self.final else max(0, self.samples - self._lookahead) // SPEECH_SAMPLES_PER_FRAME
         assert end_frame is not None
-        if end_frame < self._next_frame + (1 if self.final else self._least):
+        segment = self._first_frame + SEGMENT_FRAMES  # the first: a picture waits for what completes it
+        least = min(self._least, segment - self._next_frame) if self._next_frame < segment <= end_frame else self._least
+        if end_frame < self._next_frame + (1 if self.final else least):
             return None
         first = self._next_frame
         end_frame = min(end_frame, first + (STRETCH_FRAMES if first > self._first_frame else SEGMENT_FRAMES))

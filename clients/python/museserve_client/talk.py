@@ -22,7 +22,7 @@ from museserve_client.session import Notice, Session
 from museserve_client.sound import SAMPLE_BYTES, Sound
 
 BEGIN_FRAMES = SEGMENT_FRAMES  # in hand before speech begins ...
-SOONER = 0.5  # ... or fewer, where the rest of them came within this share of the time that they last, whenever it was looked
+SOONER = 0.75  # ... or fewer, where the rest of them came within this share of the time that they last, whenever it was looked
 LOOKED = 8  # at so many, the last
 HOLD_FRAMES = 5  # a picture that does not come is stood in for by the last one; then the face idles
 FADE_FRAMES = 4  # over which speech that comes to the loop too late or too early joins it

@@ -13,7 +13,7 @@ from museserve_client.pictures import Picture
 from museserve_client.sound import Sound
 from museserve_client.talk import BEGIN_FRAMES, LOOKED, Talk, TalkStats, _Coming
 
-IN_TIME_S, TOO_LATE_S = 0.9 / FPS, 1.1 / FPS  # for the rest, where two pictures are in hand
+IN_TIME_S, TOO_LATE_S = 1.4 / FPS, 1.6 / FPS  # for the rest, where two pictures are in hand
 
 
 class Quiet(Talk[Sound]):

@@ -48,6 +48,16 @@ def test_sound_in_small_pieces_is_heard_by_few_calls(live: bool, least: int) -> 
     assert sum(taken) == buffer.total_frames == 56 and set(taken[1:-2]) == {least}
 
 
+def test_what_completes_the_first_segment_of_live_sound_does_not_wait_for_more() -> None:
+    buffer, tenth = SpeechBuffer(1.0, 0.25, live=True), SPEECH_RATE // 10
+    taken: list[int | None] = []
+    for piece in range(9):
+        buffer.append(SpeechChunk(piece * tenth, np.ones(tenth, np.float32)))
+        taken.append(None if (speech := buffer.take()) is None else speech.n_frames)
+    # Of 0.5 s of sound six frames are certain, of 0.6 s eight, of 0.7 s eleven, and of 0.8 s thirteen.
+    assert taken == [None, None, None, None, 6, 2, None, 5, None]
+
+
 def test_a_long_utterance_keeps_only_what_is_needed() -> None:
     buffer = SpeechBuffer(1.0, 0.2)
     second = np.zeros(SPEECH_RATE, np.float32)
