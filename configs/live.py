@@ -26,7 +26,7 @@ LIVE: dict[str, tuple[str, ...]] = {
     "tts": ("server.log_level",),
     "lipsync": (
         "server.log_level",
-        *("lipsync.batch", "mux.segments_a_call", "capacity.lipsync_streams", "capacity.measured_part"),
+        *("lipsync.batch.max_frames", "lipsync.batch.wait_s", "mux.segments_a_call", "capacity.lipsync_streams", "capacity.measured_part"),
     ),
     "face_prep": ("server.log_level",),
 }

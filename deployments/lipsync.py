@@ -140,7 +140,9 @@ class BatchingEngine:
         self._listeners = DeadlineExecutor([math.inf] * LISTENERS)
         self._warm_listeners()
         most, wait_s = config.max_frames, config.wait_s
-        batched = serve.batch(max_batch_size=most, batch_wait_timeout_s=wait_s, batch_size_fn=count_frames)
+        # A processor has nothing to gain from a batch that waits beside the one that it draws.
+        self._at_once = config.at_once if self._engine.info.device != "cpu" else 1
+        batched = serve.batch(max_batch_size=most, batch_wait_timeout_s=wait_s, max_concurrent_batches=self._at_once, batch_size_fn=count_frames)
         self._batched: Any = batched(self.render_batch)
         self._batched_first: Any = batched(self.render_first_batch)
         self._room = self._room_for(config)
@@ -153,9 +155,9 @@ class BatchingEngine:
         self._room = self._room_for(config)  # who is in the old one leaves it
 
     def _room_for(self, config: BatchConfig) -> DeadlineSemaphore:
-        # A card finds the next batch waiting; a processor has nothing to gain from that, and whoever comes late would
-        # wait behind it.
-        return DeadlineSemaphore(config.max_frames * (1 if self._engine.info.device == "cpu" else 2))
+        # A card finds the next batch waiting; to a processor nothing is gained by that, and whoever comes late would wait
+        # behind it.
+        return DeadlineSemaphore(config.max_frames * (1 if self._engine.info.device == "cpu" else max(2, self._at_once)))
 
     def _warm_listeners(self) -> None:
         """Each of the threads once: its first kernels take the card a third of a second, in which nobody's pictures would be drawn."""

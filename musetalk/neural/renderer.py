@@ -1,18 +1,21 @@
 """Latents and sound to finished crops, in batches of a few fixed sizes: what a GPU is fast at.
 
 On CUDA each size is recorded once as a graph (of fused kernels, the compiler's or ours) and replayed; inputs and crops pass through pinned
-memory, crops on a stream of their own, so that a batch is copied while the next one is drawn. On a CPU the same networks are simply called.
+memory, crops on a stream of their own, so that a batch is copied while the next one is drawn, be it of the same call or of another thread's. On a
+CPU the same networks are simply called.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +27,7 @@ from configs.models import cache_dir
 from museserve.errors import DeviceLostError, EngineError, EngineUnavailableError
 from museserve.messages import ByteArray
 from musetalk.neural.device import is_out_of_memory, planned, probe
+from musetalk.neural.streams import CudaStream, Mark, Stream
 from musetalk.neural.unet import AUDIO_TOKENS, UNet
 from musetalk.neural.vae import FACE_SIDE, LATENT_SIDE, to_bytes
 from musetalk.neural.yuv import to_i420
@@ -37,6 +41,7 @@ AUTO: tuple[Mode, ...] = ("graphs", "inductor")  # on a card: the first that can
 KERNELS: dict[Mode, tuple[Kernels, ...]] = {"inductor": ("the compiler",), "graphs": ("our own", "PyTorch"), "off": ("PyTorch",)}  # likewise
 CROP_SHAPE = (FACE_SIDE * 3 // 2, FACE_SIDE)
 LAUNCH_FRAMES = 1.5  # what starting a batch costs, and small ones waste, in frames
+IN_FLIGHT = 2  # batches of a size: while one is drawn, the crops of the other are copied and taken, and the next is launched
 WARM_UP_CALLS = 3  # before a graph is recorded: libraries choose their kernels and allocate workspaces
 
 
@@ -54,24 +59,37 @@ def plan(n: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass
 class _Host:
-    """Pinned memory of one batch in flight. `done`: its crops have arrived, and its inputs were read before that."""
+    """Memory of one batch in flight, lent to one call from its launch until its crops were taken.
+
+    audio, crops: pinned, on the host. drawn: crops on the card, where they wait for their copy while the next batch is drawn.
+    done: the card neither reads nor writes any of it any more; None before the first use.
+    """
 
     audio: Tensor
     crops: Tensor
-    done: torch.cuda.Event
+    drawn: Tensor
+    done: Mark | None = None
 
 
 @dataclass
 class _Batch:
-    """One fixed size on the card: where a recorded graph reads and writes."""
+    """One fixed size on the card: where a recorded graph reads and writes. Filled under the renderer's lock."""
 
     latents: Tensor
     audio: Tensor
     crops: Tensor
-    hosts: tuple[_Host, _Host]
+    free: queue.SimpleQueue[_Host]
     graph: torch.cuda.CUDAGraph | None = None
-    turn: int = 0
-    taken: torch.cuda.Event | None = None  # crops of the last use were copied away
+
+
+@dataclass
+class _Flight:
+    """A batch that was launched: frames `first` to `first + count` of a call."""
+
+    first: int
+    count: int
+    arrived: Callable[[], NDArray[Any]]  # waits; at least `count` crops, valid until `end`
+    end: Callable[[], None]
 
 
 def _compiled_once(forward: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -89,20 +107,28 @@ def _compiled_once(forward: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Ten
 
 
 class FaceRenderer:
-    """Thread-safe: calls take turns.
+    """Thread-safe: batches are launched in turns, and waited for side by side, so that a device finds the next one ready.
 
     Args:
         unet, decode: the networks, on `device` in `dtype`; `decode` takes latents (n, 4, 32, 32) to pictures in -1..1.
         sizes: ascending. Those that do not fit into memory are dropped, with a warning; `sizes` tells which are left.
+        streams: what draws and what copies; None = two of the card, on a CPU none: the networks are called, and nothing overlaps.
     Raises:
         EngineUnavailableError: not even the smallest size fits; or `mode` was asked for by name and the compiler is not there.
     """
 
     def __init__(
-        self, unet: UNet, decode: Callable[[Tensor], Tensor], device: torch.device, dtype: torch.dtype, sizes: tuple[int, ...], mode: Compile = "auto"
+        self,
+        unet: UNet,
+        decode: Callable[[Tensor], Tensor],
+        device: torch.device,
+        dtype: torch.dtype,
+        sizes: tuple[int, ...],
+        mode: Compile = "auto",
+        streams: tuple[Stream, Stream] | None = None,
     ) -> None:
         self._unet, self._decode, self._device, self._dtype = unet, decode, device, dtype
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of whatever launches
         self._lost: str | None = None
         self._call: Callable[[Tensor, Tensor], Tensor] = self._forward
         self._batches: dict[int, _Batch] = {}
@@ -110,14 +136,15 @@ class FaceRenderer:
         self.kernels: Kernels = "PyTorch"
         self.sizes, self.note = sizes, ""
         if device.type == "cuda":
-            self._compute, self._copy = torch.cuda.Stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            streams = streams or (CudaStream(device), CudaStream(device))
             self._pool = torch.cuda.graph_pool_handle()
+        self._streams = streams
         self._prepare(mode)
 
     @property
     def fixed(self) -> bool:
         """Whether numbers of frames are filled up to one of `sizes`; a CPU that compiles nothing draws as many as there are."""
-        return self._device.type == "cuda" or self.mode != "off"
+        return self._streams is not None or self.mode != "off"
 
     def draw(self, latents: Tensor, audio: NDArray[Any]) -> ByteArray:
         """Draw n frames.
@@ -130,9 +157,15 @@ class FaceRenderer:
             EngineError: out of memory even in the smallest batches. DeviceLostError: the card failed; `check` raises from then on.
         """
         crops = np.empty((len(audio), *CROP_SHAPE), np.uint8)
-        with self._lock, torch.inference_mode():
-            self.check_lost()
-            self._draw_into(crops, latents, audio)
+        flying: deque[_Flight] = deque()
+        try:
+            with torch.inference_mode():
+                self._draw_into(crops, latents, audio, flying)
+        finally:
+            for flight in flying:  # of a call that gives up: what it has in flight is nobody else's trouble
+                with suppress(RuntimeError):
+                    flight.arrived()
+                flight.end()
         return crops
 
     def check(self) -> None:
@@ -144,30 +177,34 @@ class FaceRenderer:
         if self._lost is not None:
             raise DeviceLostError(self._lost)
 
-    def _draw_into(self, crops: ByteArray, latents: Tensor, audio: NDArray[Any]) -> None:
+    def _draw_into(self, crops: ByteArray, latents: Tensor, audio: NDArray[Any], flying: deque[_Flight]) -> None:
+        """flying: what was launched and has not landed; empty at the end, unless something was raised."""
         sizes, first = self.sizes, 0
-        flying: deque[tuple[int, int, Callable[[], NDArray[Any]]]] = deque()
 
         def land() -> None:
-            at, count, arrived = flying.popleft()
-            crops[at : at + count] = arrived()[:count]
+            flight = flying[0]
+            try:
+                crops[flight.first : flight.first + flight.count] = flight.arrived()[: flight.count]
+            except RuntimeError as error:
+                raise self.failed(error) from None
+            flying.popleft().end()
 
         while first < len(audio):
             size = plan(len(audio) - first, sizes)[0] if self.fixed else min(len(audio) - first, sizes[-1])
             count = min(size, len(audio) - first)
             part = slice(first, first + count)
             try:
-                flying.append((first, count, self._launch(size, latents[part], np.ascontiguousarray(audio[part]))))
+                heard = np.ascontiguousarray(audio[part])
+                host = self._host(size, wait=not flying)
+                if host is None and self._streams is not None:
+                    land()  # gives one back. Whoever waited for another's while holding its own might wait for ever.
+                    continue
+                flying.append(self._launch(first, size, host, latents[part], heard))
                 first += count
-                if len(flying) == 2:
-                    land()
             except (RuntimeError, MemoryError) as error:
                 sizes = self._smaller(sizes, size, error)
         while flying:
-            try:
-                land()
-            except RuntimeError as error:
-                raise self.failed(error) from None
+            land()
 
     def _smaller(self, sizes: tuple[int, ...], size: int, error: RuntimeError | MemoryError) -> tuple[int, ...]:
         """The sizes below one that did not fit, for the rest of this call; memory that others hold for a moment comes back."""
@@ -195,46 +232,77 @@ class FaceRenderer:
             return lost
         return EngineError(f"{doing} failed: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
 
-    def _launch(self, size: int, latents: Tensor, audio: NDArray[Any]) -> Callable[[], NDArray[Any]]:
-        """Start a batch; the returned call waits for it and gives crops (at least as many as frames), valid until the next but one launch."""
-        if self._device.type == "cpu":
-            filled = size - len(latents)
-            sound = torch.from_numpy(audio)
-            if filled:
-                latents = torch.cat([latents, latents[:1].expand(filled, -1, -1, -1)])
-                sound = torch.cat([sound, sound[:1].expand(filled, -1, -1)])
-            drawn = self._call(latents.to(self._dtype, memory_format=torch.channels_last), sound).numpy()
-            return lambda: drawn
-        return self._launch_on_card(self._batches[size], latents, audio)
+    def _host(self, size: int, *, wait: bool) -> _Host | None:
+        """Memory for a batch in flight; None without streams, and where none is free just now and nobody waits."""
+        if self._streams is None:
+            return None
+        try:
+            return self._batches[size].free.get(block=wait)
+        except queue.Empty:
+            return None
 
-    def _launch_on_card(self, batch: _Batch, latents: Tensor, audio: NDArray[Any]) -> Callable[[], NDArray[Any]]:
-        count, host = len(audio), batch.hosts[batch.turn]
-        batch.turn ^= 1
-        host.done.synchronize()
-        host.audio[:count].copy_(torch.from_numpy(audio))
-        latents.record_stream(self._compute)
-        self._compute.wait_stream(torch.cuda.current_stream(self._device))  # where the latents were gathered
-        with torch.cuda.stream(self._compute):
+    def _launch(self, first: int, size: int, host: _Host | None, latents: Tensor, audio: NDArray[Any]) -> _Flight:
+        """Start a batch as soon as nobody else starts one. `host` is given back when the flight ends, or is not to be."""
+        try:
+            if host is not None:
+                if host.done is not None:
+                    with suppress(RuntimeError):  # which its last call has met
+                        host.done.synchronize()  # at once, unless that call gave up before it had landed
+                host.audio[: len(audio)].copy_(torch.from_numpy(audio))
+            with self._lock:
+                self.check_lost()
+                if host is not None:
+                    return self._launch_on_card(first, self._batches[size], host, latents)
+                drawn = self._called(size, latents, audio)
+        except BaseException:
+            if host is not None:
+                self._batches[size].free.put(host)
+            raise
+        return _Flight(first, len(audio), lambda: drawn, lambda: None)
+
+    def _called(self, size: int, latents: Tensor, audio: NDArray[Any]) -> NDArray[Any]:
+        """On a CPU: crops of at least as many frames."""
+        sound, filled = torch.from_numpy(audio), size - len(latents)
+        if filled:
+            latents = torch.cat([latents, latents[:1].expand(filled, -1, -1, -1)])
+            sound = torch.cat([sound, sound[:1].expand(filled, -1, -1)])
+        return self._call(latents.to(self._dtype, memory_format=torch.channels_last), sound).numpy()
+
+    def _launch_on_card(self, first: int, batch: _Batch, host: _Host, latents: Tensor) -> _Flight:
+        """host: with the sound of as many frames as there are latents."""
+        assert self._streams is not None
+        count, (compute, copy) = len(latents), self._streams
+
+        def draw() -> None:
             batch.audio[:count].copy_(host.audio[:count], non_blocking=True)
             batch.latents[:count].copy_(latents)
-            if batch.taken is not None:
-                self._compute.wait_event(batch.taken)
-            if batch.graph is not None:
-                batch.graph.replay()
-            else:
-                batch.crops.copy_(self._call(batch.latents, batch.audio))
-            drawn = self._compute.record_event()
-        with torch.cuda.stream(self._copy):
-            self._copy.wait_event(drawn)
-            host.crops[:count].copy_(batch.crops[:count], non_blocking=True)
-            host.done.record(self._copy)
-        batch.taken = host.done
+            self._draw_batch(batch)
+            host.drawn.copy_(batch.crops)
+
+        try:
+            if isinstance(compute, CudaStream):
+                latents.record_stream(compute.stream)
+                compute.stream.wait_stream(torch.cuda.current_stream(self._device))  # where the latents were gathered
+            compute.put(draw)
+            copy.after(compute.mark())
+            copy.put(lambda: host.crops[:count].copy_(host.drawn[:count], non_blocking=True))
+            host.done = done = copy.mark()
+        except BaseException:
+            with suppress(RuntimeError):
+                host.done = compute.mark()  # the card may still read what was put before
+            raise
 
         def arrived() -> NDArray[Any]:
-            host.done.synchronize()
+            done.synchronize()
             return host.crops.numpy()
 
-        return arrived
+        return _Flight(first, count, arrived, partial(batch.free.put, host))
+
+    def _draw_batch(self, batch: _Batch) -> None:
+        if batch.graph is not None:
+            batch.graph.replay()
+        else:
+            batch.crops.copy_(self._call(batch.latents, batch.audio))
 
     def _forward(self, latents: Tensor, audio: Tensor) -> Tensor:
         """latents (n, 8, 32, 32), audio (n, 50, 384) to I420 uint8 (n, 384, 256), all on the device."""
@@ -304,31 +372,36 @@ class FaceRenderer:
         self.sizes = tuple(sorted(fitting))
 
     def _warm_size(self, size: int) -> None:
-        latents = torch.zeros(size, self._unet.config.in_channels, LATENT_SIDE, LATENT_SIDE, device=self._device, dtype=self._dtype)
-        latents = latents.to(memory_format=torch.channels_last)
-        audio = torch.zeros(size, AUDIO_TOKENS, self._unet.config.cross_attention_dim, dtype=torch.float16, device=self._device)
-        if self._device.type == "cpu":
+        noise, config = torch.Generator().manual_seed(size), self._unet.config
+        latents = torch.randn(size, config.in_channels, LATENT_SIDE, LATENT_SIDE, generator=noise)
+        latents = latents.to(self._device, self._dtype, memory_format=torch.channels_last)
+        audio = torch.randn(size, AUDIO_TOKENS, config.cross_attention_dim, generator=noise).to(self._device, torch.float16)
+        if self._streams is None:
             if self.fixed:
                 self._call(latents, audio)
             return
-        hosts = tuple(
-            _Host(
-                torch.zeros(audio.shape, dtype=audio.dtype).pin_memory(),
-                torch.zeros(size, *CROP_SHAPE, dtype=torch.uint8).pin_memory(),
-                torch.cuda.Event(),  # type: ignore[no-untyped-call]
-            )
-            for _ in range(2)
-        )
         crops = torch.zeros(size, *CROP_SHAPE, dtype=torch.uint8, device=self._device)
-        batch = self._batches[size] = _Batch(latents, audio, crops, (hosts[0], hosts[1]))
-        self._compute.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._compute):
-            for _ in range(WARM_UP_CALLS):
-                batch.crops.copy_(self._call(batch.latents, batch.audio))
-        self._compute.synchronize()
-        if self.mode == "off":
-            return
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._compute, capture_error_mode="thread_local"):
-            batch.crops.copy_(self._call(batch.latents, batch.audio))
-        batch.graph = graph
+        batch = self._batches[size] = _Batch(latents, audio, crops, queue.SimpleQueue())
+        for _ in range(IN_FLIGHT):
+            batch.free.put(_Host(self._pinned(audio), self._pinned(crops), crops.clone()))
+        compute, _ = self._streams
+        if isinstance(compute, CudaStream):
+            compute.stream.wait_stream(torch.cuda.current_stream(self._device))
+        self._record(batch)
+
+    def _record(self, batch: _Batch) -> None:
+        """Let the libraries choose, draw `batch.crops`, and record how."""
+        assert self._streams is not None
+        compute, batch.graph = self._streams[0], None
+        for _ in range(WARM_UP_CALLS):
+            compute.put(lambda: self._draw_batch(batch))
+        compute.mark().synchronize()
+        if isinstance(compute, CudaStream) and self.mode != "off":
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, stream=compute.stream, capture_error_mode="thread_local"):
+                self._draw_batch(batch)
+            batch.graph = graph
+
+    def _pinned(self, like: Tensor) -> Tensor:
+        """Memory on the host, as copies need it that do not hold it up."""
+        return torch.zeros(like.shape, dtype=like.dtype, pin_memory=self._device.type == "cuda")
