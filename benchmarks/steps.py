@@ -60,7 +60,7 @@ def executed_gflop(decoder: str) -> dict[str, float]:
 
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         unet = UNet(UNetConfig()).fold()
-        decode = TinyDecoder() if decoder == "taesd" else VAE(VAEConfig()).fold().decode_only()
+        decode = TinyDecoder().fold() if decoder == "taesd" else VAE(VAEConfig()).fold().decode_only()
         decode(unet(torch.empty(1, 8, 32, 32), unet.keys_values(torch.empty(1, 50, 384))))
     by_operator: dict[str, float] = defaultdict(float)
     for operator, flop in counter.get_flop_counts()["Global"].items():

@@ -71,6 +71,7 @@ class MuseTalk:
             "batch_sizes": list(self._renderer.sizes),
             "compile": self._renderer.mode,
             "kernels": self._renderer.kernels,
+            **({"ways": {str(size): way for size, way in self._renderer.ways.items()}} if self._renderer.ways else {}),
             **({"restore": f"GFPGAN 1.4, strength {config.restore:g}"} if self._restorer else {}),
             **({"note": self._renderer.note} if self._renderer.note else {}),
         }

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from musetalk.neural import kernels
 from musetalk.neural.kernels import Moments
-from musetalk.neural.taesd import RANGE, TAESDBlock, TinyDecoder
+from musetalk.neural.layers import in_parts
+from musetalk.neural.taesd import RANGE, TinyDecoder, rectified_by_cudnn, through
 from musetalk.neural.unet import UNet
-from musetalk.neural.vae import VAE
+from musetalk.neural.vae import LARGE, VAE
 
 
 def fuse(unet: UNet, decode: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -67,32 +68,42 @@ def run_decoder(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
     first, last = decoder.mid_block.resnets
     x, seen = _resnet(first, x, None)
     x, seen = _resnet(last, *_over_places(decoder.mid_block.attentions[0], x, seen))
-    owed: Tensor | None = None
-    for stage in decoder.up_blocks:
+    x, seen, owed = _enlarged(decoder.up_blocks[:LARGE], x, seen, None)
+
+    def large(x: Tensor) -> Tensor:
+        x, seen, _ = _enlarged(decoder.up_blocks[LARGE:], x, None, owed)
+        return _bare(decoder.conv_out, kernels.group_norm(x, decoder.conv_norm_out, seen))
+
+    return in_parts(large, x, decoder.at_once), decoder.conv_out.bias
+
+
+def _enlarged(stages: Any, x: Tensor, seen: Moments | None, owed: Tensor | None) -> tuple[Tensor, Moments | None, Tensor | None]:
+    """As `vae.VAEStage.forward` of several; with the moments of the result, where they are known, and the bias that it still lacks."""
+    for stage in stages:
         for block in stage.resnets:
             x, seen = _resnet(block, x, seen, owed)
             owed = None
         for upsample in getattr(stage, "upsamplers", ()):
             x = F.conv_transpose2d(x, upsample.conv.weight, None, stride=2, padding=1)
             seen, owed = None, upsample.conv.bias
-    return _bare(decoder.conv_out, kernels.group_norm(x, decoder.conv_norm_out, seen)), decoder.conv_out.bias
+    return x, seen, owed
 
 
 def run_tiny(tiny: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
     """As `TinyDecoder.forward`, but for the last bias, which is given beside the pictures."""
-    first, _, *layers, last = tiny.layers
-    x = kernels.relu(_bare(first, torch.tanh(latents / RANGE) * RANGE), first.bias)
-    for layer in layers:
-        x = _tiny_block(layer.conv, x) if isinstance(layer, TAESDBlock) else layer(x)
-    return _bare(last, x) * 2, last.bias * 2 - 1
+    first, last = tiny.layers[0], tiny.layers[-1]
+    rectified = rectified_by_cudnn if tiny.inside else _rectified
+    x = through(tiny.layers[2 : tiny.large], rectified(first, torch.tanh(latents / RANGE) * RANGE), rectified)
+
+    def large(x: Tensor) -> Tensor:
+        return _bare(last, through(tiny.layers[tiny.large : -1], x, rectified))
+
+    return in_parts(large, x, tiny.at_once) * 2, last.bias * 2 - 1
 
 
-def _tiny_block(layers: Any, x: Tensor) -> Tensor:
-    """As `taesd.TAESDBlock.forward`."""
-    first, _, second, _, third = layers
-    h = kernels.relu(_bare(first, x), first.bias)
-    h = kernels.relu(_bare(second, h), second.bias)
-    return kernels.relu(_bare(third, h), third.bias, x)
+def _rectified(conv: Any, x: Tensor, skip: Tensor | None = None) -> Tensor:
+    """As `taesd.rectified`."""
+    return kernels.relu(_bare(conv, x), conv.bias, skip)
 
 
 def _resnet(block: Any, x: Tensor, seen: Moments | None, owed: Tensor | None = None) -> tuple[Tensor, Moments | None]:

@@ -7,6 +7,7 @@ stride 2, which takes 16 products for the four pixels that each pixel turns into
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -104,17 +105,32 @@ class Upsample(nn.Module):
         self.conv: nn.Conv2d | nn.ConvTranspose2d = nn.Conv2d(channels, channels, 3, padding=1)
 
     def fold(self) -> None:
-        weight, bias = self.conv.weight.data, self.conv.bias
-        channels = weight.shape[0]
-        folded = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1, device=weight.device, dtype=weight.dtype)
-        folded.weight.data = _four_taps(_four_taps(weight, 2), 3).transpose(0, 1).contiguous()
-        folded.bias = bias
-        self.conv = folded
+        assert isinstance(self.conv, nn.Conv2d), "fold() is called once"
+        self.conv = enlarging(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
         folded = isinstance(self.conv, nn.ConvTranspose2d)
         out: Tensor = self.conv(x if folded else F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return out
+
+
+def enlarging(conv: nn.Conv2d) -> nn.ConvTranspose2d:
+    """What gives in one step what a 3x3 convolution gives of a picture that was enlarged to twice the size before."""
+    weight = conv.weight.data
+    out, channels = weight.shape[:2]
+    folded = nn.ConvTranspose2d(channels, out, 4, stride=2, padding=1, bias=False, device=weight.device, dtype=weight.dtype)
+    folded.weight.data = _four_taps(_four_taps(weight, 2), 3).transpose(0, 1).contiguous()
+    folded.bias = conv.bias
+    return folded
+
+
+def in_parts(run: Callable[[Tensor], Tensor], x: Tensor, at_once: int) -> Tensor:
+    """`run` of so many pictures at a time, put together; 0 = of all of them at once. Of few at a time, what is written may still lie in a card's
+    cache when it is read again.
+    """
+    if not 0 < at_once < len(x):
+        return run(x)
+    return torch.cat([run(part) for part in torch.split(x, at_once)])
 
 
 def _four_taps(weight: Tensor, dim: int) -> Tensor:

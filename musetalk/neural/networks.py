@@ -45,7 +45,12 @@ def load_vae(weights: WeightsFolder, device: torch.device, dtype: torch.dtype) -
 
 def load_taesd(weights: WeightsFolder, device: torch.device, dtype: torch.dtype) -> TinyDecoder:
     """Raises as `load_unet`."""
-    return _to_device(read_taesd(weights).eval(), device, dtype)
+    return _to_device(read_taesd(weights).fold(), device, dtype)
+
+
+def published_taesd(weights: WeightsFolder, device: torch.device, dtype: torch.dtype) -> TinyDecoder:
+    """Layer by layer as it is published, for who compares. Raises as `load_unet`."""
+    return _to_device(read_taesd(weights).requires_grad_(False).eval(), device, dtype)
 
 
 def load_parser(weights: WeightsFolder, device: str = "cpu") -> FaceParser:

@@ -11,8 +11,9 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -30,6 +31,7 @@ from musetalk.neural.device import is_out_of_memory, planned, probe
 from musetalk.neural.streams import CudaStream, Mark, Stream
 from musetalk.neural.unet import AUDIO_TOKENS, UNet
 from musetalk.neural.vae import FACE_SIDE, LATENT_SIDE, to_bytes
+from musetalk.neural.ways import LEAST_PSNR_DB, TRIES, Decoder, fastest, psnr_db
 from musetalk.neural.yuv import to_i420
 
 logger = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ class _Batch:
     audio: Tensor
     crops: Tensor
     free: queue.SimpleQueue[_Host]
+    way: dict[str, Any]  # in which the decoder does its work
     graph: torch.cuda.CUDAGraph | None = None
 
 
@@ -113,6 +116,8 @@ class FaceRenderer:
         unet, decode: the networks, on `device` in `dtype`; `decode` takes latents (n, 4, 32, 32) to pictures in -1..1.
         sizes: ascending. Those that do not fit into memory are dropped, with a warning; `sizes` tells which are left.
         streams: what draws and what copies; None = two of the card, on a CPU none: the networks are called, and nothing overlaps.
+        way: how the decoder does its work, see `ways.Decoder`; None = for each size in the way that is the fastest here, where there are streams
+            and nothing is compiled. `ways` tells which.
     Raises:
         EngineUnavailableError: not even the smallest size fits; or `mode` was asked for by name and the compiler is not there.
     """
@@ -126,6 +131,7 @@ class FaceRenderer:
         sizes: tuple[int, ...],
         mode: Compile = "auto",
         streams: tuple[Stream, Stream] | None = None,
+        way: Mapping[str, Any] | None = None,
     ) -> None:
         self._unet, self._decode, self._device, self._dtype = unet, decode, device, dtype
         self._lock = threading.Lock()  # of whatever launches
@@ -135,16 +141,23 @@ class FaceRenderer:
         self.mode: Mode = "off"
         self.kernels: Kernels = "PyTorch"
         self.sizes, self.note = sizes, ""
+        self._way = way
         if device.type == "cuda":
             streams = streams or (CudaStream(device), CudaStream(device))
             self._pool = torch.cuda.graph_pool_handle()
         self._streams = streams
+        self._choose(way or {})
         self._prepare(mode)
 
     @property
     def fixed(self) -> bool:
         """Whether numbers of frames are filled up to one of `sizes`; a CPU that compiles nothing draws as many as there are."""
         return self._streams is not None or self.mode != "off"
+
+    @property
+    def ways(self) -> dict[int, dict[str, Any]]:
+        """How the decoder does its work in batches of each size, where it has a choice and streams."""
+        return {size: self._batches[size].way for size in self.sizes if size in self._batches and self._batches[size].way}
 
     def draw(self, latents: Tensor, audio: NDArray[Any]) -> ByteArray:
         """Draw n frames.
@@ -167,6 +180,11 @@ class FaceRenderer:
                     flight.arrived()
                 flight.end()
         return crops
+
+    def device_ms(self, size: int) -> float:
+        """What a batch of one of `sizes` takes the device alone, without copies: what `draw` takes longer is lost around it. Needs streams."""
+        with self._lock, torch.inference_mode():
+            return self._took_ms(self._batches[size])
 
     def check(self) -> None:
         """Raises DeviceLostError when the card is gone."""
@@ -302,7 +320,12 @@ class FaceRenderer:
         if batch.graph is not None:
             batch.graph.replay()
         else:
+            self._choose(batch.way)
             batch.crops.copy_(self._call(batch.latents, batch.audio))
+
+    def _choose(self, way: Mapping[str, Any]) -> None:
+        if isinstance(self._decode, Decoder):
+            self._decode.choose(**way)
 
     def _forward(self, latents: Tensor, audio: Tensor) -> Tensor:
         """latents (n, 8, 32, 32), audio (n, 50, 384) to I420 uint8 (n, 384, 256), all on the device."""
@@ -381,13 +404,15 @@ class FaceRenderer:
                 self._call(latents, audio)
             return
         crops = torch.zeros(size, *CROP_SHAPE, dtype=torch.uint8, device=self._device)
-        batch = self._batches[size] = _Batch(latents, audio, crops, queue.SimpleQueue())
+        batch = self._batches[size] = _Batch(latents, audio, crops, queue.SimpleQueue(), dict(self._way or {}))
         for _ in range(IN_FLIGHT):
             batch.free.put(_Host(self._pinned(audio), self._pinned(crops), crops.clone()))
         compute, _ = self._streams
         if isinstance(compute, CudaStream):
             compute.stream.wait_stream(torch.cuda.current_stream(self._device))
         self._record(batch)
+        if isinstance(self._decode, Decoder) and self.mode != "inductor" and self._way is None:
+            self._record_fastest(batch, self._decode)
 
     def _record(self, batch: _Batch) -> None:
         """Let the libraries choose, draw `batch.crops`, and record how."""
@@ -401,6 +426,40 @@ class FaceRenderer:
             with torch.cuda.graph(graph, pool=self._pool, stream=compute.stream, capture_error_mode="thread_local"):
                 self._draw_batch(batch)
             batch.graph = graph
+
+    def _record_fastest(self, batch: _Batch, decoder: Decoder) -> None:
+        """Try the decoder's ways on what the batch holds, which was recorded in the plain one, and record the best."""
+        want, recorded = batch.crops.clone(), list[tuple[dict[str, Any], Any]]()
+
+        def took_ms(way: dict[str, Any]) -> float | None:
+            plain, batch.way = not recorded, way
+            try:
+                if not plain:
+                    self._record(batch)
+                recorded.append((way, batch.graph))
+                took = self._took_ms(batch)
+            except RuntimeError as error:
+                if plain:
+                    raise
+                logger.info("decoding with %s cannot be had: %s", way, str(error).splitlines()[0] if str(error) else type(error).__name__)
+                return None
+            apart_db = psnr_db(batch.crops, want)
+            logger.info("a batch of %d takes %.2f ms with %s; %.1f dB", len(want), took, way, apart_db)
+            return took if apart_db >= LEAST_PSNR_DB else None
+
+        best = fastest(decoder.options(), took_ms)
+        batch.way, batch.graph = next(one for one in recorded if one[0] == best)
+
+    def _took_ms(self, batch: _Batch) -> float:
+        """To draw a batch that was recorded, at best."""
+        assert self._streams is not None
+        compute, best = self._streams[0], float("inf")
+        for _ in range(TRIES):
+            began = time.perf_counter()
+            compute.put(lambda: self._draw_batch(batch))
+            compute.mark().synchronize()
+            best = min(best, time.perf_counter() - began)
+        return best * 1e3
 
     def _pinned(self, like: Tensor) -> Tensor:
         """Memory on the host, as copies need it that do not hold it up."""

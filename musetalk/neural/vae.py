@@ -13,12 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from museserve.errors import ConfigError
-from musetalk.neural.layers import Downsample, GroupNorm, ResnetBlock, SelfAttention, Upsample, described
+from musetalk.neural.layers import Downsample, GroupNorm, ResnetBlock, SelfAttention, Upsample, described, in_parts
 
 FACE_SIDE = 256  # pixels; 32 latents
 LATENT_SIDE = 32
 SCALE = 0.18215  # what latents are multiplied by outside the autoencoder
 EPS = 1e-6
+
+LARGE = 2  # the decoder's stage from which on pictures have 128 pixels and more: three quarters of its work
+AT_ONCE = (0, 1, 2)  # frames that these stages may take at a time: one of 256 pixels has up to 34 MB in float16
 
 LEGACY_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -136,10 +139,14 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents (n, 4, h, w), already unscaled, to pictures (n, 3, 8 h, 8 w) in about -1..1."""
+    """Latents (n, 4, h, w), already unscaled, to pictures (n, 3, 8 h, 8 w) in about -1..1.
+
+    at_once: see `layers.in_parts`, of the stages from `LARGE` on.
+    """
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
+        self.at_once = 0
         widths, groups = config.block_out_channels[::-1], config.norm_num_groups
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
         self.mid_block = VAEMidStage(widths[0], groups)
@@ -152,7 +159,12 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.mid_block(self.conv_in(x))
-        for stage in self.up_blocks:
+        for stage in self.up_blocks[:LARGE]:
+            x = stage(x)
+        return in_parts(self._large, x, self.at_once)
+
+    def _large(self, x: Tensor) -> Tensor:
+        for stage in self.up_blocks[LARGE:]:
             x = stage(x)
         out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
         return out
@@ -188,6 +200,13 @@ class VAE(nn.Module):
         return out
 
     forward = decode
+
+    def options(self) -> dict[str, tuple[Any, ...]]:
+        """Ways to decode that give the same pictures up to rounding, the plain one first; see `choose`."""
+        return {"at_once": AT_ONCE}
+
+    def choose(self, at_once: int = 0) -> None:
+        self.decoder.at_once = at_once
 
     def decode_only(self) -> VAE:
         """Without the memory of the encoder; `encode` cannot be called any more."""

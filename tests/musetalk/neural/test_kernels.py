@@ -162,9 +162,11 @@ def test_networks_of_kernels_equal_the_plain_ones(networks: tuple[UNet, VAE]) ->
         keys_values = unet.keys_values(audio)
         want = unet(latents, keys_values)
         assert apart(fused.run_unet(unet, latents, keys_values), want) < FP32_LIMIT
-        pictures, bias = fused.run_decoder(vae, want)
         plain = vae.decode(want)
-        assert apart(pictures + bias[:, None, None], plain) < FP32_LIMIT
+        for at_once in (1, 0):
+            vae.choose(at_once=at_once)
+            pictures, bias = fused.run_decoder(vae, want)
+            assert apart(pictures + bias[:, None, None], plain) < FP32_LIMIT
         drawn = fused.fuse(unet, vae)(latents, audio)
     assert (drawn.int() - to_i420(to_bytes(plain)).int()).abs().max() <= 1
 
@@ -173,10 +175,13 @@ def test_networks_of_kernels_equal_the_plain_ones(networks: tuple[UNet, VAE]) ->
 def test_the_small_decoder_of_kernels_equals_the_plain_one() -> None:
     torch.manual_seed(0)
     tiny = on_device(TinyDecoder(8).requires_grad_(False))
-    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)).to(DEVICE, memory_format=torch.channels_last)
+    latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1)).to(DEVICE, memory_format=torch.channels_last)
     with torch.inference_mode():
-        pictures, bias = fused.run_tiny(tiny, latents)
-        assert apart(pictures + bias[:, None, None], tiny(latents)) < FP32_LIMIT
+        want = tiny(latents)
+        for decoder, at_once in ((tiny, 0), (copy.deepcopy(tiny).fold(), 2)):
+            decoder.choose(at_once=at_once)
+            pictures, bias = fused.run_tiny(decoder, latents)
+            assert apart(pictures + bias[:, None, None], want) < FP32_LIMIT
 
 
 def test_half_precision_draws_the_same_faces(networks: tuple[UNet, VAE]) -> None:
