@@ -1,18 +1,22 @@
 """Our engine against the plain half-precision pipeline of the same model, in one run on the same batches; then the graph under many viewers.
 
-    python -m benchmarks.gpu [engine] [graph] [--device auto|cuda|cpu] [--sizes 8 16 32] [--streams 16] [--decoders exact taesd]
-                             [--pipelines eager exact exact-inductor ...] [--folder FOLDER] [--out FILE]
+    python -m benchmarks.gpu [engine] [graph] [paired] [--device auto|cuda|cpu] [--sizes 8 16 32] [--streams 16] [--decoders exact taesd]
+                             [--pipelines eager exact exact-inductor ...] [--budget 240] [--tiny] [--folder FOLDER] [--out FILE]
 
 Frames/s, model FLOP/s as a share of a measured matrix product, latency, memory, and where a batch's time goes. Without a card everything runs on the
 CPU in float32, on smaller batches and, through the graph, on tiny networks; the output says so. FOLDER keeps the generated weights for the next time.
+`paired` compares each way to draw faster with what is without it, in turns within one process, and logs the card's clocks: benchmarks/paired.py.
+All that a card is needed for, in one command of ten minutes: benchmarks/gpu_session.sh.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -22,11 +26,13 @@ import torch
 from benchmarks.generated_avatars import write_avatars
 from benchmarks.generated_models import write_models
 from benchmarks.machine import machine
+from benchmarks.paired import measure
 from benchmarks.pipelines import Kind, Worker
 from benchmarks.steps import executed_gflop, matmul_peak
 from benchmarks.viewer import Viewing, watch
 from configs.models import AppConfig, load_config
 from museserve.app.local import running
+from musetalk.neural.device import set_up
 from tests.musetalk.faces.parser_weights import save_parser
 
 RESULTS = Path("benchmarks/results")
@@ -150,20 +156,26 @@ def graph_config(folder: Path, home: str, cuda: bool, decoder: str) -> AppConfig
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["engine", "graph"])
+    parser.add_argument("parts", nargs="*", default=["engine", "graph"], help="engine, graph, paired")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--streams", type=int)
     parser.add_argument("--decoders", nargs="+", choices=("exact", "taesd"), default=["exact", "taesd"], help="of the graph")
     parser.add_argument("--pipelines", nargs="+", choices=get_args(Kind), default=KINDS, help="of the engine; all are compared with the first")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, help="2; of pairs 7")
+    parser.add_argument("--seconds", type=float, help="that a variant of a pair draws in each round: 0.5; on a CPU one batch")
+    parser.add_argument("--budget", type=float, default=math.inf, help="seconds after which no further pair is begun, with the making of weights")
+    parser.add_argument("--tiny", action="store_true", help="tiny networks: whether it runs, and no more")
     parser.add_argument("--threads", type=int, default=1, help="on a CPU")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    began = time.monotonic()
     cuda = args.device == "cuda" or (args.device == "auto" and torch.cuda.is_available())
     out = args.out or RESULTS / ("gpu.json" if cuda else "gpu_cpu.json")
-    results: dict[str, Any] = {"machine": machine(), "network": "850 M UNet and sd-vae-ft-mse's decoder, generated weights"}
+    network = "tiny networks, generated weights" if args.tiny else "850 M UNet and sd-vae-ft-mse's decoder, generated weights"
+    results: dict[str, Any] = {"machine": machine(), "network": network}
+    rounds = args.rounds or 2
     if not cuda:
         results["note"] = (
             "no CUDA device: measured on the CPU in float32 with small batches"
@@ -173,26 +185,47 @@ def main() -> None:
         print(results["note"])
     with tempfile.TemporaryDirectory() as scratch:
         full = args.folder or Path(scratch) / "models"
-        if ("engine" in args.parts or cuda) and not (full / "sd-vae").exists():
-            write_full(full)
+        if ({"engine", "paired"} & set(args.parts) or cuda or args.tiny) and not (full / "sd-vae").exists():
+            (write_tiny if args.tiny else write_full)(full)
+        if "paired" in args.parts:
+            device, sizes = torch.device("cuda" if cuda else "cpu"), args.sizes or ([8, 16, 32] if cuda else [1, 2])
+            seconds = args.seconds if args.seconds is not None else 0.5 if cuda else 0.0
+            set_up(device, args.threads, None)
+
+            def told(paired: dict[str, Any]) -> None:
+                write(out, {**results, "paired": paired}, args.parts)
+
+            results["paired"] = measure(
+                full, device, sizes, args.rounds or (7 if cuda else 3), seconds, args.budget - (time.monotonic() - began), told
+            )
+            print(json.dumps(results["paired"], indent=1), flush=True)
         if "engine" in args.parts:
             device = torch.device("cuda" if cuda else "cpu")
-            results["engine"] = engine(full, device, args.pipelines, args.sizes or ([8, 16, 32] if cuda else [1]), args.threads, args.rounds)
+            results["engine"] = engine(full, device, args.pipelines, args.sizes or ([8, 16, 32] if cuda else [1]), args.threads, rounds)
         if "graph" in args.parts:
             folder = full
-            if not cuda:
+            if not cuda and not args.tiny:
                 folder = Path(scratch) / "tiny"
-                write_models(folder)
-                save_parser(folder / "face-parse-bisent/79999_iter.pth")
+                write_tiny(folder)
             results["graph"] = {}
             write_avatars(graph_config(folder, f"{scratch}/home", cuda, args.decoders[0]), faces=8 if cuda else 1)
             for decoder in args.decoders:
                 config = graph_config(folder, f"{scratch}/home", cuda, decoder)
-                results["graph"][decoder] = graph(config, args.streams or (16 if cuda else 2), args.rounds)
+                results["graph"][decoder] = graph(config, args.streams or (16 if cuda else 2), rounds)
                 print(decoder, json.dumps(results["graph"][decoder]), flush=True)
+    write(out, results, args.parts)
+
+
+def write(out: Path, results: dict[str, Any], parts: Sequence[str]) -> None:
+    """Beside what other parts have left there."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    kept = json.loads(out.read_text()) if out.exists() and set(args.parts) != {"engine", "graph"} else {}
+    kept = json.loads(out.read_text()) if out.exists() and not {"engine", "graph"} <= set(parts) else {}
     out.write_text(json.dumps({**kept, **results}, indent=1) + "\n")
+
+
+def write_tiny(folder: Path) -> None:
+    write_models(folder)
+    save_parser(folder / "face-parse-bisent/79999_iter.pth")
 
 
 def write_full(folder: Path) -> None:
