@@ -3,8 +3,8 @@
     python -m benchmarks.lighthouse [--rounds N] [--url URL] [--own-time] [--tool FOLDER] [--out FILE]
 
 Needs npm, which brings Lighthouse into FOLDER where it is not there yet (186 MB), and a Chromium. The page should be bundled (`make page`).
-The setting emulates a phone on 1.6 Mbit/s with 150 ms and a processor four times slower than this one. Lighthouse takes how long a task lasted for its
-work, so whatever else the machine does is counted as the page's; `benchmark_index` tells how fast the machine was meanwhile, the higher the faster.
+The setting emulates a phone on 1.6 Mbit/s with 150 ms and a processor four times slower than this one. Lighthouse takes how long a task lasted for
+its work, so whatever else the machine does is counted as the page's; `benchmark_index` tells how fast it was meanwhile, the higher the faster.
 --own-time: every task of the page's process is given the processor time that it took, as the trace has it, before Lighthouse judges.
 """
 

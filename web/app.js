@@ -61,6 +61,7 @@ function applyLanguage() {
   interviewers.render();
   list.render();
   for (const part of [stage, details, interviewView, finishView, voiceLine]) part.render();
+  document.body.classList.remove("wordless");
 }
 
 /** @param {Language} chosen */

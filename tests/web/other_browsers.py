@@ -26,6 +26,14 @@ PREFERENCES = {
     "devtools.jsonview.enabled": False,  # its own page, with a policy that refuses scripts
     "media.autoplay.default": 1,  # a gesture is wanted before sound, as for everybody
 }
+COLLECT = """
+window.complaints = [];
+addEventListener("error", ({ message }) => complaints.push(message));
+addEventListener("unhandledrejection", ({ reason }) => complaints.push(String(reason)));
+addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) => complaints.push(`${violatedDirective} ${blockedURI}`));
+const { error } = console;
+console.error = (...told) => { complaints.push(told.join(" ")); error.apply(console, told); };
+"""
 FIREFOX = next(filter(None, map(shutil.which, ("firefox", "firefox-esr"))), None)
 WEBKIT_DRIVER, XVFB, PULSEAUDIO = (shutil.which(name) for name in ("WebKitWebDriver", "Xvfb", "pulseaudio"))
 MINI_BROWSER = next(Path("/usr").glob("lib*/**/webkit2gtk-4.1/MiniBrowser"), None) if WEBKIT_DRIVER else None
@@ -44,6 +52,10 @@ class Window(ABC):
     @abstractmethod
     def click(self, selector: str) -> None:
         """As a person would: it counts as a gesture."""
+
+    @abstractmethod
+    def complaints(self) -> list[str]:
+        """What the console was told as an error since the last `goto`."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -85,14 +97,22 @@ class Firefox(Window):
             _until_open(port)
             self._socket = self._open.enter_context(connect(f"ws://127.0.0.1:{port}/session", max_size=None))
             self._numbers = itertools.count(1)
+            self._errors: list[str] = []
             self._command("session.new", capabilities={})
+            self._command("session.subscribe", events=["log.entryAdded"])
             self._context = self._command("browsingContext.getTree")["contexts"][0]["context"]
         except BaseException:
             self._end()
             raise
 
     def goto(self, url: str) -> None:
+        self._command("browsingContext.getTree")  # what the page before said is read
+        self._errors.clear()
         self._command("browsingContext.navigate", context=self._context, url=url, wait="complete")
+
+    def complaints(self) -> list[str]:
+        self._command("browsingContext.getTree")
+        return list(self._errors)
 
     def _evaluate(self, body: str) -> dict[str, Any]:
         target = {"context": self._context}
@@ -102,6 +122,7 @@ class Firefox(Window):
         return found
 
     def click(self, selector: str) -> None:
+        self.run(f"document.querySelector('{selector}').scrollIntoView({{ block: 'nearest' }})")
         middle = f"(({{ x, y, width, height }}) => [x + width / 2, y + height / 2])(document.querySelector('{selector}').getBoundingClientRect())"
         x, y = map(round, self.js(middle))
         steps = [{"type": "pointerMove", "x": x, "y": y}, {"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
@@ -123,7 +144,8 @@ class Firefox(Window):
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
         while (said := json.loads(self._socket.recv(60))).get("id") != number:
-            pass
+            if said.get("method") == "log.entryAdded" and said["params"]["level"] == "error":
+                self._errors.append(str(said["params"]["text"]))
         assert said["type"] == "success", said
         return said["result"]
 
@@ -156,6 +178,11 @@ class WebKit(Window):
 
     def goto(self, url: str) -> None:
         self._request("POST", "/url", {"url": url})
+        self.run(COLLECT)  # its protocol tells nothing of what a page said before
+
+    def complaints(self) -> list[str]:
+        found: list[str] = self.js("complaints")
+        return found
 
     def _evaluate(self, body: str) -> dict[str, Any]:
         found: dict[str, Any] = self._request("POST", "/execute/async", {"script": f"({body}).then(arguments[0])", "args": []})

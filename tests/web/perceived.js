@@ -18,15 +18,15 @@ function change(data, before) {
 
 window.perceive = (player) => {
   const { video, graph } = player.internals;
-  const ear = graph.context.createAnalyser();
-  graph.output.connect(ear);
-  const samples = new Float32Array(ear.fftSize);
+  const ear = graph?.context.createAnalyser(); // none where a browser plays past an AudioContext
+  if (ear) graph.output.connect(ear);
+  const samples = new Float32Array(ear?.fftSize ?? 0);
   const canvas = new OffscreenCanvas(EDGE, EDGE);
   const eye = canvas.getContext("2d", { willReadFrequently: true });
   let before = null;
   seen = { loudest: 0, pictures: 0, changes: 0, width: video.videoWidth };
   const look = () => {
-    ear.getFloatTimeDomainData(samples);
+    ear?.getFloatTimeDomainData(samples);
     for (const sample of samples) seen.loudest = Math.max(seen.loudest, Math.abs(sample));
     // The lower half of the face.
     eye.drawImage(video, video.videoWidth / 4, video.videoHeight / 2, video.videoWidth / 2, video.videoHeight / 2, 0, 0, EDGE, EDGE);
@@ -42,8 +42,11 @@ window.perceive = (player) => {
 };
 /** loudest: sample, of 1. pictures: how many differed from the one before. changes: levels, the largest of a part from one
  * to the next. width: of the video, pixels. */
-window.perceived = () => {
-  clearInterval(seen.timer);
+window.perceivedSoFar = () => {
   const { timer, ...all } = seen;
   return all;
+};
+window.perceived = () => {
+  clearInterval(seen.timer);
+  return perceivedSoFar();
 };

@@ -12,11 +12,15 @@ import pytest
 
 from tests.conftest import Service
 from tests.web.other_browsers import FIREFOX, MINI_BROWSER, PULSEAUDIO, WEBKIT_DRIVER, XVFB, Firefox, WebKit, Window, quiet_loudspeaker
+from tests.web.perception import LOUD, MOVED
+from tests.web.perception import SCRIPT as PERCEIVED
 from tests.web.player_page import BODY, LONG, PROBE, VIDEO
 
 pytestmark = [pytest.mark.serve, pytest.mark.browser]
 
 SHORT = "Tell me about yourself."
+PAGE_PLAYER = "document.getElementById('player')"
+PAGE_VIDEO = f"{PAGE_PLAYER}.internals.video"
 H264 = """'video/mp4; codecs="avc1.64001f, mp4a.40.2"'"""
 
 
@@ -99,15 +103,47 @@ def test_it_is_interrupted_and_speaks_again(player: Window) -> None:
     assert player.js(f"{VIDEO}.buffered.length") == 1
 
 
-def test_the_page_asks_and_listens(window: Window, service: Service) -> None:
+def pictures_go_on(window: Window) -> None:
+    painted = f"{PAGE_VIDEO}.getVideoPlaybackQuality().totalVideoFrames"
+    before, at = window.js(f"[{painted}, {PAGE_VIDEO}.currentTime]")
+    window.until(f"{painted} > {before} + 5 && {PAGE_VIDEO}.currentTime > {at} + 0.2")
+
+
+def seen_and_heard(window: Window) -> None:
+    """Until lips have moved, and a voice was heard: by the ear where the browser lets one listen, else by what it decoded."""
+    window.run(PERCEIVED)
+    decoded = f"({PAGE_VIDEO}.webkitAudioDecodedByteCount ?? 0)"
+    before = window.js(decoded)
+    window.run(f"perceive({PAGE_PLAYER})")
+    ears = window.js(f"Boolean({PAGE_PLAYER}.internals.graph)")
+    heard = f"so.loudest > {LOUD}" if ears else f"{decoded} > {before}"
+    window.until(f"((so) => so.pictures > 5 && so.changes > {MOVED} && {heard})(perceivedSoFar())")
+    window.js("perceived()")
+
+
+def test_the_page_asks_is_interrupted_and_asks_again(window: Window, service: Service) -> None:
     window.goto(f"{service.url}/v1/voices")
-    window.run("localStorage.setItem('museserve.page', JSON.stringify({ questions: ['Why do you test?', 'What comes first?'] }))")
+    window.run(f"localStorage.setItem('museserve.page', {json.dumps(json.dumps({'questions': [LONG, SHORT]}))})")
     window.goto(f"{service.url}/")
-    window.run("window.complaints = []; addEventListener('error', ({ message }) => complaints.push(message))")
-    window.until("document.getElementById('player').state === 'idle'")
+    window.until(f"{PAGE_PLAYER}.state === 'idle' && !document.getElementById('begin').disabled")
+    pictures_go_on(window)
+    window.run(f"window.outcomes = []; {PAGE_PLAYER}.addEventListener('ended', ({{ detail }}) => outcomes.push(detail.outcome))")
+
     window.click("#begin")
     state = "document.getElementById('interview').dataset.state"
     window.until(f"{state} === 'asking'")
-    window.until(f"{state} === 'listening'")
-    assert window.js("document.getElementById('question').textContent") == "Why do you test?"
-    assert window.js("complaints") == []
+    assert window.js("document.getElementById('question').textContent") == LONG
+    if PULSEAUDIO is not None:
+        seen_and_heard(window)
+    window.click("#interrupt")
+    window.until(f"{state} === 'listening' && {PAGE_PLAYER}.state !== 'speaking'")
+    pictures_go_on(window)
+
+    window.click("#next")
+    window.until(f"document.getElementById('question').textContent === {json.dumps(SHORT)} && {state} === 'listening'")
+    pictures_go_on(window)
+    assert window.js("outcomes") == ["interrupted", "finished"]
+    assert window.js(f"{PAGE_VIDEO}.buffered.length") == 1
+    window.click("#end")
+    window.until("!document.getElementById('finish').hidden && document.querySelectorAll('#transcript li').length === 2")
+    assert window.complaints() == []

@@ -14,7 +14,7 @@ export default {
   woman: "woman",
   man: "man",
   own: "yours",
-  addAvatar: "Add your own",
+  addAvatar: "Add yours",
   anyPhoto: "Any portrait photograph becomes your interviewer in seconds.",
   removeAvatar: "Remove {name}",
   removeAsk: "Remove {name}?",
@@ -51,7 +51,7 @@ export default {
   microphoneCheck: "Say something: the bar should move.",
   level: "Level of the microphone",
   spokenBy: "Voice: {name}",
-  koreanVoice: 
+  koreanVoice:
     "This is the built-in Korean voice: clear, but synthetic. For a more natural one, whoever runs this service calls museserve weights download --for voices.",
   begin: "Begin the interview",
   minutes: "{n} questions",

@@ -51,8 +51,8 @@ export default {
   microphoneCheck: "말해 보세요. 막대가 움직여야 합니다.",
   level: "마이크 음량",
   spokenBy: "목소리: {name}",
-  koreanVoice: 
-    "기본으로 들어 있는 한국어 음성이라 또렷하지만 합성음처럼 들립니다. 운영자가 museserve weights download --for voices 를 실행하면 더 자연스러운 음성을 쓸 수 있습니다.",
+  koreanVoice:
+    "기본으로 들어 있는 한국어 음성이라 또렷하지만 합성음처럼 들립니다. 운영자가 museserve weights download --for voices 명령을 실행하면 더 자연스러운 음성을 쓸 수 있습니다.",
   begin: "면접 시작하기",
   minutes: "질문 {n}개",
   minutesOne: "질문 1개",

@@ -65,7 +65,7 @@ export class View {
     this.video = part("picture", make("video", { playsInline: true, tabIndex: -1, "aria-hidden": "true" }));
     this.video.setAttribute("playsinline", "");
     this.video.disablePictureInPicture = true;
-    this.portrait = part("portrait", make("img", { className: "portrait", alt: "" }));
+    this.portrait = part("portrait", make("img", { className: "portrait", alt: "", fetchPriority: "high" }));
     this.#canvas = make("canvas", { "aria-hidden": "true" });
     this.captions = part("captions", make("div", { className: "captions" }));
     this.label = part("label", make("p", { className: "label", hidden: true }));
