@@ -97,8 +97,8 @@ new PerformanceObserver((list) => {
 """
 
 
-def test_nothing_jumps_when_words_and_people_come_late(open_page) -> None:
-    """On a slow line the page is painted before its script runs. What Core Web Vitals call good: at most 0.1."""
+def test_nothing_jumps_when_words_and_people_and_notices_come_late(open_page) -> None:
+    """On a slow line the page is painted before its script runs. By the measure of Core Web Vitals, of which 0.1 is called good."""
     held: list[Route] = []
 
     def hold(route: Route) -> None:
@@ -114,7 +114,10 @@ def test_nothing_jumps_when_words_and_people_come_late(open_page) -> None:
     script.continue_()
     alive(page)
     expect(page.locator("#interviewers img")).to_have_count(2)
-    assert page.evaluate("shifted") < 0.1
+    page.evaluate(f"{PLAYER}.dispatchEvent(new CustomEvent('notice', {{ detail: {{ code: 'reconnecting', message: '' }} }}))")
+    expect(page.locator("#notice")).to_be_in_viewport(ratio=1)
+    page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
+    assert page.evaluate("shifted") < 0.03
 
 
 def test_a_notice_is_in_sight_whatever_the_screen(open_page) -> None:
