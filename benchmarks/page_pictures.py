@@ -31,6 +31,7 @@ SCREENS = {"desktop": (1280, 800), "phone": (390, 844), "side": (844, 390)}
 GAP = 24
 QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 88, cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
 PATIENCE_S = 300
+TRIES = 8
 
 
 def until(page: Page, condition: str) -> None:
@@ -56,7 +57,6 @@ def opened(browser: Browser, url: str, screen: str, scheme: str, locale: str) ->
 def asked(page: Page) -> None:
     page.click("#begin")
     until(page, SAYING)
-    page.evaluate("document.getElementById('notice').hidden = true")  # what a busy machine makes the page say is no part of the picture
 
 
 def shot(page: Page) -> ByteArray:
@@ -64,15 +64,26 @@ def shot(page: Page) -> ByteArray:
     return np.asarray(picture, np.uint8)
 
 
+def shot_while_asked(page: Page) -> ByteArray:
+    """With a caption: the question is asked again where the picture came too late for it."""
+    asked(page)
+    for _ in range(TRIES):
+        page.evaluate("document.getElementById('notice').hidden = true")  # what a busy machine makes the page say is no part of it
+        picture = shot(page)
+        if page.evaluate(SAYING):
+            break
+        page.click("#repeat")
+        until(page, SAYING)
+    return picture
+
+
 def images(browser: Browser, url: str, folder: Path) -> None:
     with opened(browser, url, "desktop", "light", "en-US") as page:
-        asked(page)
-        cv2.imwrite(str(folder / "page_interview.jpg"), shot(page), QUALITY)
+        cv2.imwrite(str(folder / "page_interview.jpg"), shot_while_asked(page), QUALITY)
     with opened(browser, url, "desktop", "dark", "ko-KR") as page:
         desktop = shot(page)
     with opened(browser, url, "phone", "light", "ko-KR") as page:
-        asked(page)
-        phone = shot(page)
+        phone = shot_while_asked(page)
     height = len(desktop)
     width = round(phone.shape[1] * height / len(phone))
     small = cv2.resize(phone, (width, height), interpolation=cv2.INTER_AREA)

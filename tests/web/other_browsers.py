@@ -143,7 +143,7 @@ class Firefox(Window):
     def _command(self, method: str, **params: Any) -> Any:
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
-        while (said := json.loads(self._socket.recv(60))).get("id") != number:
+        while (said := json.loads(self._socket.recv(START_S * 4))).get("id") != number:
             if said.get("method") == "log.entryAdded" and said["params"]["level"] == "error":
                 self._errors.append(str(said["params"]["text"]))
         assert said["type"] == "success", said

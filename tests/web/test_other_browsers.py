@@ -48,11 +48,18 @@ def window(request: pytest.FixtureRequest, environment: dict[str, str], tmp_path
 
 
 @pytest.fixture(scope="module")
-def player(window: Window, service: Service) -> Window:
-    """Connected, and the button was clicked once."""
+def able(window: Window, service: Service) -> Window:
+    """On an empty page of the service; it plays what that sends."""
     window.goto(f"{service.url}/v1/voices")
     if not window.js(f"(self.ManagedMediaSource ?? self.MediaSource).isTypeSupported({H264})"):
         pytest.skip("this browser was installed without H.264")
+    return window
+
+
+@pytest.fixture(scope="module")
+def player(able: Window, service: Service) -> Window:
+    """Connected, and the button was clicked once."""
+    window = able
     window.run(f"(0, eval)({json.dumps(PROBE)})")
     window.run(f"document.body.innerHTML = {json.dumps(BODY)}")
     window.js(f"import('{service.url}/avatar-player.js').then(() => true)")
@@ -121,7 +128,8 @@ def seen_and_heard(window: Window) -> None:
     window.js("perceived()")
 
 
-def test_the_page_asks_is_interrupted_and_asks_again(window: Window, service: Service) -> None:
+def test_the_page_asks_is_interrupted_and_asks_again(able: Window, service: Service) -> None:
+    window = able
     window.goto(f"{service.url}/v1/voices")
     window.run(f"localStorage.setItem('museserve.page', {json.dumps(json.dumps({'questions': [LONG, SHORT]}))})")
     window.goto(f"{service.url}/")
