@@ -27,7 +27,7 @@ from musetalk.animator.rig import Rig
 from musetalk.avatars.builtin import shipped_portrait
 from musetalk.speech_cues.controls import BROW_UP, GAZE_X, JAW, LIP_CLOSE, LOWER_DROP, N_CONTROLS, NOD, ROUND, UPPER_RAISE, WIDE
 
-STEPS = ("_source_grid", "_combined_map", "sample", "draw_eye", "draw_relief", "_draw_mouth")
+STEPS = ("_source_grid", "_combined_maps", "sample_at", "texture_with_eyes", "draw_relief", "_draw_mouth")
 
 
 def load(name: str, size: int) -> Rig:

@@ -26,7 +26,7 @@ from museserve.runtime.versions import stamp
 from museserve.timebase import SEGMENT_FRAMES
 
 FORMAT = 3  # of the blobs
-VERSION = 3  # of films: raise it with any change to how the same speech and crops are composed or encoded
+VERSION = 4  # of films: raise it with any change to how the same speech and crops are composed or encoded
 KEPT_LIBRARIES = ("av", "opencv-python")  # what encoded and composed them
 Chunks = AsyncGenerator[SpeechChunk, None]
 LENGTH = struct.Struct(">I")

@@ -38,7 +38,7 @@ MIN_EYES, MIN_FACE, MIN_CHIN_MM = 0.03, 0.1, 15.0  # of the picture's side; less
 
 def smoothstep(t: Array) -> Array:
     """3t² - 2t³ of t clipped to 0..1."""
-    t = np.clip(t, 0.0, 1.0)
+    t = np.minimum(np.maximum(t, 0.0), 1.0)  # of arrays as short as a mouth's columns many times faster than NumPy's own `clip`
     return t * t * (3.0 - 2.0 * t)
 
 

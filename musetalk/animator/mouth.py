@@ -92,12 +92,14 @@ def draw_mouth(planes: Planes, opening: Opening, parts: MouthParts, photo: Photo
     if x1 <= x0 or y1 <= y0:
         return
     width, height = (x1 - x0) * SUPER, (y1 - y0) * SUPER
-    fine_x = x0 + (np.arange(width, dtype=np.float32) + 0.5) / SUPER - 0.5
     fine_y = (y0 + (np.arange(height, dtype=np.float32) + 0.5) / SUPER - 0.5)[:, None]
-    top, bottom, s, gap = (np.interp(fine_x, opening.columns, values).astype(np.float32) for values in (upper, lower, opening.s, gap_mm))
+    top, bottom, s, gap = _between_columns(np.stack([upper, lower, opening.s, gap_mm]), (x0 - int(opening.columns[0])) * SUPER, width)
     under, over = fine_y - top, bottom - fine_y  # pixels from the upper and from the lower lip
     half = np.float32(0.5 / SUPER)
-    cover = np.clip((np.minimum(under, half) + np.minimum(over, half)) * np.float32(SUPER), 0, 1)
+    cover = np.minimum(under, half)
+    cover += np.minimum(over, half)
+    cover *= np.float32(SUPER)
+    np.maximum(cover, np.float32(0), out=cover)
     if photo is not None:
         cover *= np.float32(opening.presence)
 
@@ -124,6 +126,13 @@ def draw_mouth(planes: Planes, opening: Opening, parts: MouthParts, photo: Photo
     tiny, share, lip_share = (cv2.resize(values, half_size, interpolation=cv2.INTER_AREA) for values in (small, share, lip_share))
     for plane, chroma, of_lip in zip(planes[1:], cv2.split(cv2.transform(tiny, _TO_CHROMA)), _TO_CHROMA @ lip_color, strict=True):
         _blend(plane[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2], chroma + 128.0 * share + float(of_lip) * lip_share, share)
+
+
+def _between_columns(values: Array, first: int, width: int) -> FloatArray:
+    """Values (k, n) at pixel columns -> (k, width) at the `SUPER` times finer ones from number `first` on; the outermost go on outside."""
+    fine = cv2.resize(values.astype(np.float32), (values.shape[1] * SUPER, len(values)), interpolation=cv2.INTER_LINEAR)
+    at = np.minimum(np.maximum(np.arange(first, first + width), 0), fine.shape[1] - 1)
+    return np.asarray(fine[:, at], np.float32)
 
 
 def _gray(values: Array) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 from museserve.messages import Box, ByteArray, FloatArray
 from musetalk.animator.anatomy import Anatomy, Array, ramp
 from musetalk.animator.lipline import LipLine
-from musetalk.animator.sampling import moved_by, sample
+from musetalk.animator.sampling import Places, sample_at
 
 NEUTRAL = 128
 LEAST_AMOUNT = 0.04  # below it nothing is drawn
@@ -115,19 +115,22 @@ def _distance(points: Array, path: Array) -> Array:
     return nearest
 
 
-def draw_relief(luma: ByteArray, luma_map: FloatArray, relief: Relief, amount: float, box: Box, scale: float, texture_scale: int) -> None:
-    """Shade a crop's luma in place, 0..1 of the relief. scale: output pixels per mm; luma_map: where each of its pixels comes from in the texture."""
+def draw_relief(luma: ByteArray, places: Places, relief: Relief, amount: float, box: Box, scale: float, texture_scale: int) -> None:
+    """Shade a crop's luma in place, 0..1 of the relief.
+
+    Args:
+        places: x and y (box.h / 2, box.w / 2): where each chroma sample of the crop comes from in the texture's chroma.
+        scale: output pixels per mm.
+    """
     if amount < LEAST_AMOUNT:
         return
     reach = int(REACH_MM * scale)
     height, width = relief.levels.shape
-    x0, y0 = max(relief.x // texture_scale - box.x - reach, 0), max(relief.y // texture_scale - box.y - reach, 0)
+    x0, y0 = max(relief.x // texture_scale - box.x - reach, 0) // 2, max(relief.y // texture_scale - box.y - reach, 0) // 2
     x1, y1 = (relief.x + width) // texture_scale - box.x + reach, (relief.y + height) // texture_scale - box.y + reach
-    x1, y1 = min(x1, luma.shape[1]), min(y1, luma.shape[0])
-    x1, y1 = x1 - (x1 - x0) % 2, y1 - (y1 - y0) % 2
-    part = luma[y0:y1, x0:x1]
-    size = part.shape[1], part.shape[0]
-    # levels are smooth: every second pixel tells enough, and costs a quarter
-    places = cv2.resize(luma_map[y0:y1, x0:x1], (size[0] // 2, size[1] // 2), interpolation=cv2.INTER_AREA)
-    levels = cv2.resize(sample(relief.levels, moved_by(places, -relief.x, -relief.y)), size, interpolation=cv2.INTER_LINEAR)
+    x1, y1 = min(x1, luma.shape[1]) // 2, min(y1, luma.shape[0]) // 2
+    # levels are smooth: every second pixel tells enough, which is where chroma is sampled, and costs a quarter
+    x, y = (place[y0:y1, x0:x1] * np.float32(2) + np.float32(0.5 - start) for place, start in zip(places, (relief.x, relief.y), strict=True))
+    part = luma[2 * y0 : 2 * y1, 2 * x0 : 2 * x1]
+    levels = cv2.resize(sample_at(relief.levels, x, y), (part.shape[1], part.shape[0]), interpolation=cv2.INTER_LINEAR)
     part[:] = cv2.addWeighted(part, 1.0, levels, amount, -NEUTRAL * amount)

@@ -17,14 +17,14 @@ from museserve.timebase import IDLE_FRAMES
 from musetalk.animator.anatomy import Array, scalar_smoothstep
 from musetalk.animator.colors import Planes
 from musetalk.animator.fields import SPEECH_FIELDS
-from musetalk.animator.gaze import draw_eye
+from musetalk.animator.gaze import texture_with_eyes
 from musetalk.animator.grid import RING, Region
 from musetalk.animator.idle import RESTING_SMILE, IdleMotion
 from musetalk.animator.life import Lap
 from musetalk.animator.mouth import Opening, draw_mouth
 from musetalk.animator.relief import draw_relief
 from musetalk.animator.rig import SKULL_MM, TEXTURE_SCALE, Contours, Rig
-from musetalk.animator.sampling import moved_by, sample, weighted_sum
+from musetalk.animator.sampling import Places, sample_at, weighted_sum
 from musetalk.speech_cues.controls import BROW_UP, CONTROLS, LOWER_DROP_MM, N_CONTROLS, UPPER_RAISE_MM
 
 INVERSE_PASSES = 3
@@ -160,26 +160,24 @@ def _draw(rig: Rig, motion: IdleMotion, n: int, row: FloatArray | None) -> ByteA
     lower = _source_grid(rig, rig.lower_region, weights, rig.lower)
     contours = [moved(contour, weights) for contour in (rig.upper_contour, rig.lower_contour)]
 
-    picture = np.empty((box.h * 3 // 2, box.w), np.uint8)
-    planes = i420_planes(picture)
-    luma_map = _combined_map(rig, box, upper * TEXTURE_SCALE + 0.5, lower * TEXTURE_SCALE + 0.5, contours, rig.cell)
-    chroma_map = _combined_map(rig, box, upper, lower, contours, rig.cell // 2)
-    sample(rig.luma, luma_map, planes.luma)
-    sample(rig.chroma_u, chroma_map, planes.u)
-    sample(rig.chroma_v, chroma_map, planes.v)
-
     gaze = motion.gaze[n]
     lid = float(motion.lids[n])
     if speech is not None:
         lid = max(lid * (1 - speech.awake), speech.blink)
     look = (float(gaze[0]), float(gaze[1])) if speech is None else (float(gaze[0]) + speech.gaze[0], float(gaze[1]) + speech.gaze[1])
-    for eye in rig.eyes:
-        draw_eye(rig, eye, lid, look, box, planes, (luma_map, chroma_map))
+    textures = texture_with_eyes(rig, lid, look)
+
+    picture = np.empty((box.h * 3 // 2, box.w), np.uint8)
+    planes = i420_planes(picture)
+    lips = _lip_rows(rig, contours)
+    luma_map, chroma_map = _combined_maps(rig, box, upper, lower, lips)
+    for texture, plane, places in zip(textures, planes, (luma_map, chroma_map, chroma_map), strict=True):
+        sample_at(texture, *places, plane)
     if speech is not None:
-        draw_relief(planes.luma, luma_map, rig.relief, speech.rounding, box, rig.anatomy.scale, TEXTURE_SCALE)
+        draw_relief(planes.luma, chroma_map, rig.relief, speech.rounding, box, rig.anatomy.scale, TEXTURE_SCALE)
         for fold in rig.folds:
-            draw_relief(planes.luma, luma_map, fold, speech.unsmiling, box, rig.anatomy.scale, TEXTURE_SCALE)
-        _draw_mouth(rig, weights, speech, box, planes, contours)
+            draw_relief(planes.luma, chroma_map, fold, speech.unsmiling, box, rig.anatomy.scale, TEXTURE_SCALE)
+        _draw_mouth(rig, weights, speech, box, planes, lips)
     return picture
 
 
@@ -189,75 +187,101 @@ def moved(contour: Contours, weights: FloatArray) -> FloatArray:
     return points
 
 
+@dataclass(frozen=True)
+class LipRows:
+    """Where the moved lips are in each pixel column of `Rig.lower_box`: rows of the picture, and -1..1 between the corners, more beside them.
+
+    left, right: columns of the picture at which the corners are.
+    """
+
+    above: Array
+    below: Array
+    s: Array
+    left: float
+    right: float
+
+
+def _lip_rows(rig: Rig, contours: list[FloatArray]) -> LipRows:
+    upper, lower = contours
+    columns = np.arange(rig.lower_box.x, rig.lower_box.x + rig.lower_box.w, dtype=np.float64)
+    above, s = (np.interp(columns, upper[:, 0], values) for values in (upper[:, 1], rig.contour_s))
+    below = np.interp(columns, lower[:, 0], lower[:, 1])
+    corners = upper[np.abs(rig.contour_s) <= 1.0001, 0]
+    return LipRows(above, below, s, float(corners[0]), float(corners[-1]))
+
+
 def _source_grid(rig: Rig, region: Region, weights: FloatArray, basis: FloatArray) -> FloatArray:
-    """Where each node's pixel comes from: (ny, nx, 2) output pixel positions in the portrait."""
+    """Where each node's pixel comes from: x and y (2, ny, nx) of output pixel positions in the portrait."""
     nodes = _node_indices(region.nx, region.ny)
     # the fields carry a node forward; the inverse is found by fixed-point passes q <- -field(node + q)
-    back = weighted_sum(weights * np.float32(-1.0 / rig.cell), basis).reshape(region.ny, region.nx, 2)
-    source: FloatArray = nodes + back
+    back = weighted_sum(weights * np.float32(-1.0 / rig.cell), basis).reshape(2, region.ny, region.nx)
+    source, spare = nodes + back, np.empty_like(back)
     for _ in range(INVERSE_PASSES - 1):
-        source = sample(back, source)
-        source += nodes
+        for way, moved_way in zip(back, spare, strict=True):
+            sample_at(way, *source, moved_way)
+        source, spare = np.add(spare, nodes, out=spare), source
     source *= np.float32(rig.cell)
     middle = (rig.cell - 1) / 2
-    return moved_by(source, (region.x0 - RING) * rig.cell + middle, (region.y0 - RING) * rig.cell + middle)
+    for axis, first in zip(source, (region.x0, region.y0), strict=True):
+        axis += np.float32((first - RING) * rig.cell + middle)
+    return source
 
 
 @cache
 def _node_indices(nx: int, ny: int) -> FloatArray:
-    return np.stack(np.meshgrid(np.arange(nx), np.arange(ny)), -1).astype(np.float32)
+    return np.stack(np.meshgrid(np.arange(nx), np.arange(ny))).astype(np.float32)
 
 
-def _upsample(grid: FloatArray, factor: int, rows: slice, columns: slice) -> FloatArray:
-    """Nodes -> pixels, `factor` a cell. rows, columns: whole cells wanted, counted from the grid's first node."""
-    first_row, first_column = rows.start - 1, columns.start - 1
-    part = grid[first_row : rows.stop + 1, first_column : columns.stop + 1]
+def _upsample(axis: FloatArray, factor: int, rows: slice, columns: slice) -> FloatArray:
+    """x or y at nodes -> at pixels, `factor` a cell. rows, columns: whole cells wanted, counted from the grid's first node."""
+    part = axis[rows.start - 1 : rows.stop + 1, columns.start - 1 : columns.stop + 1]
     pixels: Array = cv2.resize(part, (part.shape[1] * factor, part.shape[0] * factor), interpolation=cv2.INTER_LINEAR)
     inner: FloatArray = pixels[factor : (part.shape[0] - 1) * factor, factor : (part.shape[1] - 1) * factor]
     return inner
 
 
-def _combined_map(rig: Rig, box: Box, upper: FloatArray, lower: FloatArray, contours: list[FloatArray], factor: int) -> FloatArray:
-    """The upper layer's map with the lower layer's below the lips. `factor`: pixels a cell, `cell` for luma and half of it for chroma."""
-    cell = rig.cell
-    full = _upsample(upper, factor, slice(RING, RING + box.h // cell), slice(RING, RING + box.w // cell))
-    part = rig.lower_box
-    per_pixel = cell / factor
-    columns = part.x + (np.arange(part.w // cell * factor) + 0.5) * per_pixel - 0.5
-    above, below = (np.interp(columns, points[:, 0], points[:, 1]) for points in contours)
+def _combined_maps(rig: Rig, box: Box, upper: FloatArray, lower: FloatArray, lips: LipRows) -> tuple[Places, Places]:
+    """Where the pixels of luma and of chroma come from in the texture: the upper layer's map, with the lower layer's below the lips."""
+    cell, part = rig.cell, rig.lower_box
     # Beside a corner the grid smears the lower layer's opening over one cell: there the upper layer, which is smooth, goes a little further down.
-    beside = np.interp(columns, contours[0][:, 0], np.abs(rig.contour_s)) - 1
-    guard = CORNER_GUARD * cell * np.clip(1 - beside / CORNER_GUARD_REACH, 0, 1) * (beside > -0.01)
-    split = ((above + below) / 2 + guard + 0.5) / per_pixel - 0.5  # in rows of this plane
-    top_cell = min(max(int(split.min()) // factor, part.y // cell), (part.y + part.h) // cell - 1)
-    skipped = top_cell - part.y // cell
-    fine = _upsample(lower, factor, slice(RING + skipped, RING + part.h // cell), slice(RING, RING + part.w // cell))
-    left, top = (part.x - box.x) // cell * factor, (top_cell - box.y // cell) * factor
-    target = full[top : top + fine.shape[0], left : left + fine.shape[1]]
-    first = top_cell * factor
-    band = min(max(int(np.ceil(split.max())) + 1 - first, 0), fine.shape[0])
-    rows = first + np.arange(band)
-    mask = rows[:, None] > split[None, :]
-    np.copyto(target[:band], fine[:band], where=mask[..., None])
-    target[band:] = fine[band:]
-    return full
+    beside = np.abs(lips.s) - 1
+    guard = CORNER_GUARD * cell * np.maximum(1 - np.maximum(beside, 0) / CORNER_GUARD_REACH, 0) * (beside > -0.01)
+    split = (lips.above + lips.below) / 2 + guard
+    top_cell = min(max(int(split.min()) // cell, part.y // cell), (part.y + part.h) // cell - 1)
+    first, skipped = top_cell * cell, top_cell - part.y // cell
+    height, left, top = part.y + part.h - first, part.x - box.x, first - box.y
+    band = min(max(int(np.ceil(split.max())) + 1 - first, 0), height)
+    mask = (np.arange(first, first + band)[:, None] > split).view(np.uint8)
+
+    luma, chroma = [], []
+    for of_upper, of_lower in zip(upper, lower, strict=True):
+        whole, fine = (axis * np.float32(TEXTURE_SCALE) + np.float32(0.5) for axis in (of_upper, of_lower))
+        whole = _upsample(whole, cell, slice(RING, RING + box.h // cell), slice(RING, RING + box.w // cell))
+        fine = _upsample(fine, cell, slice(RING + skipped, RING + part.h // cell), slice(RING, RING + part.w // cell))
+        target = whole[top : top + height, left : left + part.w]
+        cv2.copyTo(fine[:band], mask, target[:band])
+        target[band:] = fine[band:]
+        luma.append(whole)
+        # A sample of chroma is the middle of four pixels, in a texture of half the size.
+        half = np.asarray(cv2.resize(whole, (box.w // 2, box.h // 2), interpolation=cv2.INTER_AREA), np.float32)
+        half *= np.float32(0.5)
+        half -= np.float32(0.25)
+        chroma.append(half)
+    return (luma[0], luma[1]), (chroma[0], chroma[1])
 
 
-def _draw_mouth(rig: Rig, weights: FloatArray, speech: SpeechPose, box: Box, planes: Planes, contours: list[FloatArray]) -> None:
+def _draw_mouth(rig: Rig, weights: FloatArray, speech: SpeechPose, box: Box, planes: Planes, lips: LipRows) -> None:
     corner = np.array([box.x, box.y], np.float32)
-    upper, lower = (points - corner for points in contours)
-    inside = np.abs(rig.contour_s) <= 1.0001
-    left, right = float(upper[inside][0, 0]), float(upper[inside][-1, 0])
-    columns = np.arange(np.floor(left), np.ceil(right) + 1, dtype=np.float32)
-    rows = [np.interp(columns, points[:, 0], points[:, 1]).astype(np.float32) for points in (upper, lower)]
-    s = np.interp(columns, upper[:, 0], rig.contour_s).astype(np.float32)
+    start = rig.lower_box.x
+    first, last = max(int(np.floor(lips.left)), start), min(int(np.ceil(lips.right)), start + rig.lower_box.w - 1)
+    part = slice(first - start, last + 1 - start)
     middle, right, low = (moved(rig.skull, weights) - corner).tolist()
     affine = [[(a - c) / SKULL_MM, (b - c) / SKULL_MM, c] for a, b, c in zip(right, low, middle, strict=True)]
     mouth = Opening(
-        columns=columns,
-        upper=rows[0],
-        lower=rows[1],
-        s=np.clip(s, -1, 1),
+        columns=np.arange(first - box.x, last + 1 - box.x, dtype=np.float32),
+        upper=(lips.above[part] - box.y).astype(np.float32),
+        lower=(lips.below[part] - box.y).astype(np.float32),
+        s=np.clip(lips.s[part], -1, 1).astype(np.float32),
         scale=rig.anatomy.scale,
         jaw=speech.jaw,
         tongue=speech.tongue,

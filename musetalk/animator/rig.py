@@ -28,7 +28,7 @@ from musetalk.animator.relief import Relief, mouth_relief, smile_folds
 from musetalk.animator.sampling import sample
 from musetalk.animator.teeth import PhotoTeeth, color_of, photographed_teeth
 
-VERSION = 5  # of rigs, and of what is drawn from them: raise it with any change that a viewer could see
+VERSION = 6  # of rigs, and of what is drawn from them: raise it with any change that a viewer could see
 TEXTURE_SCALE = 2  # texture pixels per output pixel: sub-pixel motion in a texture of output size makes sharpness pump
 TEXTURE_BLUR = 0.45  # texture pixels; at 0.46 an encoded idle loop falls below 0.85 of the portrait's sharpness, at 0.38 it shimmers
 CONTOUR_POINTS, RAY_POINTS = 61, 10  # of the lip line, and of what prolongs it on either side
@@ -55,8 +55,8 @@ class Rig:
 
     luma: uint8 (2 size, 2 size), chroma_u, chroma_v: uint8 (size, size): the texture in I420's planes. landmarks: (478, 2) output pixels.
     cell: pixels of a grid cell. box: what speech can change. lower_box: the lower face inside it, where the lower layer is used.
-    idle_upper: (IDLE_FIELDS, nodes·2) over the whole picture. upper, lower: (IDLE_FIELDS + SPEECH_FIELDS, nodes·2) in the two boxes;
-    all in pixels at weight 1.
+    idle_upper: (IDLE_FIELDS, 2·nodes) over the whole picture. upper, lower: (IDLE_FIELDS + SPEECH_FIELDS, 2·nodes) in the two boxes;
+    all in pixels at weight 1, the way right of all nodes before the way down.
     """
 
     size: int
@@ -165,7 +165,8 @@ class Rig:
 
         def basis(region: Region, displacements: Callable[[Array, Layer], Array], layer: Layer) -> FloatArray:
             nodes = node_pixels(region, cell).reshape(-1, 2)
-            return _pixels(anatomy, displacements(anatomy.to_mm(nodes), layer))
+            ways = _pixels(anatomy, displacements(anatomy.to_mm(nodes), layer))
+            return np.ascontiguousarray(ways.reshape(len(ways), -1, 2).transpose(0, 2, 1)).reshape(len(ways), -1)
 
         idle_upper = basis(full, fields.idle, "upper")
         x = _contour_x(anatomy)

@@ -8,9 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from museserve.messages import ByteArray
+from museserve.messages import ByteArray, FloatArray
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+Places = tuple[FloatArray, FloatArray]
+"""x and y of positions in a picture, (h, w) float32 each."""
 
 
 def sample(picture: NDArray[Scalar], positions: NDArray[Any], out: NDArray[Scalar] | None = None, *, cubic: bool = False) -> NDArray[Scalar]:
@@ -23,10 +25,10 @@ def sample(picture: NDArray[Scalar], positions: NDArray[Any], out: NDArray[Scala
     return sampled
 
 
-def moved_by(positions: NDArray[Any], x: float, y: float) -> NDArray[Any]:
-    """`positions` (h, w, 2) plus (x, y). NumPy would broadcast over two numbers at a time, many times slower."""
-    moved: NDArray[Any] = cv2.add(positions, (x, y, 0, 0))  # type: ignore[call-overload]
-    return moved
+def sample_at(picture: NDArray[Scalar], x: NDArray[Any], y: NDArray[Any], out: NDArray[Scalar] | None = None) -> NDArray[Scalar]:
+    """`sample` at x and y (h, w) float32 apart, which OpenCV reads a quarter faster."""
+    sampled: NDArray[Scalar] = cv2.remap(picture, x, y, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    return sampled
 
 
 def over(below: ByteArray, above: ByteArray, share: ByteArray) -> ByteArray:
