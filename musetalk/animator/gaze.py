@@ -84,7 +84,7 @@ def _canvas_of(rig: Rig) -> Canvas:
 
 
 def _drawn(eye: Eye, level: int, shift: tuple[float, float]) -> tuple[ByteArray, ...]:
-    """An eye's rectangle of the texture in its three planes: the lids at a level, the eyeball behind them shifted by texture pixels right and down."""
+    """An eye in the rectangle of its three planes: the lids at a level, the eyeball behind them shifted by texture pixels right and down."""
     _, _, w, h = eye.rect.tolist()
     x = np.arange(w, dtype=np.float32) - eye.mobility * np.float32(shift[0])
     y = np.arange(h, dtype=np.float32)[:, None] - eye.mobility * np.float32(shift[1])

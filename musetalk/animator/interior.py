@@ -6,7 +6,7 @@ from the upper lip, in a reddish way: grey shadows make teeth look dirty.
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import cv2
 import numpy as np
@@ -80,6 +80,11 @@ class Plate:
     origin: tuple[float, float]
     scale: float
 
+    def softened(self, pixels: float) -> Plate:
+        """Blurred by so many of its pixels (standard deviation): for whoever draws it smaller, so that fine lines do not come and go as it moves."""
+        color, rest = (np.asarray(cv2.GaussianBlur(values, (0, 0), pixels), np.uint8) for values in (self.color, self.rest))
+        return replace(self, color=color, rest=rest)
+
     def to_arrays(self) -> dict[str, Array]:
         return {"color": self.color, "rest": self.rest, "place": np.array([*self.origin, self.scale])}
 
@@ -106,6 +111,10 @@ class MouthParts:
     tongue: Plate
     lower: Plate
     upper: Plate
+
+    def softened(self, pixels: float) -> MouthParts:
+        """All parts, as `Plate.softened`."""
+        return replace(self, **{part: getattr(self, part).softened(pixels) for part in PLATES})
 
     def to_arrays(self) -> dict[str, Array]:
         plates = {f"{part}_{name}": array for part in PLATES for name, array in getattr(self, part).to_arrays().items()}

@@ -13,7 +13,6 @@ from musetalk.animator.colors import CHROMA, LUMA, Planes
 from musetalk.animator.interior import LOWER_EDGE_MM, RED_EXPONENTS, MouthParts, Plate
 from musetalk.animator.teeth import PhotoTeeth
 
-SUPER = 2  # the interior is drawn at this many pixels per output pixel
 LEAST_GAP_MM = 0.12
 # Mask edges move into the lips, over the dark line of the photograph; in full from these gaps on, widest and local.
 PUSH_MM, PUSH_POWER, PUSH_WIDEST_MM, PUSH_GAP_MM = 0.55, 0.2, 2.6, 0.5
@@ -91,19 +90,19 @@ def draw_mouth(planes: Planes, opening: Opening, parts: MouthParts, photo: Photo
     x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, luma.shape[1]), min(y1, luma.shape[0])
     if x1 <= x0 or y1 <= y0:
         return
-    width, height = (x1 - x0) * SUPER, (y1 - y0) * SUPER
-    fine_y = (y0 + (np.arange(height, dtype=np.float32) + 0.5) / SUPER - 0.5)[:, None]
-    top, bottom, s, gap = _between_columns(np.stack([upper, lower, opening.s, gap_mm]), (x0 - int(opening.columns[0])) * SUPER, width)
-    under, over = fine_y - top, bottom - fine_y  # pixels from the upper and from the lower lip
-    half = np.float32(0.5 / SUPER)
-    cover = np.minimum(under, half)
+    size = width, height = x1 - x0, y1 - y0
+    at = np.minimum(np.maximum(np.arange(width) + (x0 - int(opening.columns[0])), 0), len(opening.columns) - 1)
+    top, bottom, s, gap = np.stack([upper, lower, opening.s, gap_mm]).astype(np.float32)[:, at]
+    rows = np.arange(y0, y1, dtype=np.float32)[:, None]
+    under, over = rows - top, bottom - rows  # pixels from the upper and from the lower lip
+    half = np.float32(0.5)
+    cover = np.minimum(under, half)  # the share of each pixel that lies between the lips
     cover += np.minimum(over, half)
-    cover *= np.float32(SUPER)
     np.maximum(cover, np.float32(0), out=cover)
     if photo is not None:
         cover *= np.float32(opening.presence)
 
-    color = _layers(opening, parts, photo, (x0, y0), (width, height), under, widest)
+    color = _layers(opening, parts, photo, (x0, y0), size, under, widest)
     lips, columns = _shade(under, over, s, opening, widest, photo is not None)
     gains: Array = cv2.LUT(_gray((lips * columns).astype(np.uint8)), _REDDISH)
     color = cv2.multiply(color, gains, scale=1 / 255)
@@ -116,23 +115,13 @@ def draw_mouth(planes: Planes, opening: Opening, parts: MouthParts, photo: Photo
     seam = np.zeros_like(s) if photo is None else 1 - smoothstep(gap / SEAM_GAP_MM)
     own, lip = (1 - glow) * (1 - corner) * (1 - seam), (corner * CORNER_SHADE + glow) * (1 - seam) + seam * SEAM_SHADE
     weighted = cv2.multiply(color, _gray(cover * own), dtype=cv2.CV_32F)
-    size = (x1 - x0, y1 - y0)
-    small: Array = cv2.resize(weighted, size, interpolation=cv2.INTER_AREA)
-    shares: Array = cv2.resize(cv2.merge([cover, cover * (lips * (lip / 255))]), size, interpolation=cv2.INTER_AREA)
-    share, lip_share = cv2.split(shares)
+    share, lip_share = cover, cover * (lips * (lip / 255))
     lip_color = parts.lip * LIP_TINT
-    _blend(planes[0][y0:y1, x0:x1], cv2.transform(small, _TO_LUMA) + 16.0 * share + float(_TO_LUMA[0] @ lip_color) * lip_share, share)
-    half_size = (size[0] // 2, size[1] // 2)
-    tiny, share, lip_share = (cv2.resize(values, half_size, interpolation=cv2.INTER_AREA) for values in (small, share, lip_share))
+    _blend(planes[0][y0:y1, x0:x1], cv2.transform(weighted, _TO_LUMA) + 16.0 * share + float(_TO_LUMA[0] @ lip_color) * lip_share, share)
+    half_size = (width // 2, height // 2)
+    tiny, share, lip_share = (cv2.resize(values, half_size, interpolation=cv2.INTER_AREA) for values in (weighted, share, lip_share))
     for plane, chroma, of_lip in zip(planes[1:], cv2.split(cv2.transform(tiny, _TO_CHROMA)), _TO_CHROMA @ lip_color, strict=True):
         _blend(plane[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2], chroma + 128.0 * share + float(of_lip) * lip_share, share)
-
-
-def _between_columns(values: Array, first: int, width: int) -> FloatArray:
-    """Values (k, n) at pixel columns -> (k, width) at the `SUPER` times finer ones from number `first` on; the outermost go on outside."""
-    fine = cv2.resize(values.astype(np.float32), (values.shape[1] * SUPER, len(values)), interpolation=cv2.INTER_LINEAR)
-    at = np.minimum(np.maximum(np.arange(first, first + width), 0), fine.shape[1] - 1)
-    return np.asarray(fine[:, at], np.float32)
 
 
 def _gray(values: Array) -> Array:
@@ -156,7 +145,7 @@ def _layers(
     if photo is not None:
         lower_y += photo.lower_lip - PHOTO_LOWER_MM
         tongue_y += photo.lower_lip - PHOTO_TONGUE_MM
-    floor = (corner[1] + size[1] / SUPER - opening.skull[1][2]) / opening.skull[1][1] + HIDDEN_MM  # mm, below what lips let be seen
+    floor = (corner[1] + size[1] - opening.skull[1][2]) / opening.skull[1][1] + HIDDEN_MM  # mm, below what lips let be seen
     if tongue_y < floor:
         color = _lay(color, parts.tongue, opening, corner, size, tongue_y, light)
     if lower_y < floor:
@@ -167,9 +156,8 @@ def _layers(
 def _lay(below: Array, plate: Plate, opening: Opening, corner: tuple[int, int], size: tuple[int, int], down: float, light: float = 1.0) -> Array:
     """`plate` in its place, moved down by `down` mm, over `below`."""
     right, low = plate.origin[0], plate.origin[1] + down
-    shrink, middle = SUPER / plate.scale, (SUPER - 1) / 2
     matrix = np.array(
-        [[a * shrink, b * shrink, (a * right + b * low + c - start) * SUPER + middle] for (a, b, c), start in zip(opening.skull, corner, strict=True)]
+        [[a / plate.scale, b / plate.scale, a * right + b * low + c - start] for (a, b, c), start in zip(opening.skull, corner, strict=True)]
     )
     color = cv2.warpAffine(plate.color, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     rest = cv2.warpAffine(plate.rest, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(255, 255, 255))

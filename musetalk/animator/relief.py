@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from museserve.messages import Box, ByteArray, FloatArray
+from museserve.messages import Box, ByteArray
 from musetalk.animator.anatomy import Anatomy, Array, ramp
 from musetalk.animator.lipline import LipLine
 from musetalk.animator.sampling import Places, sample_at

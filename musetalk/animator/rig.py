@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -39,6 +39,7 @@ SKULL_MM = 10.0  # from the lip line's middle to the other two points that tell 
 CHEEKS, CHEEK_MM, CHEEK_PERCENTILE = (50, 280), 8.0, 80  # landmarks; half a side of what is seen; where it is light
 LIP_SAMPLE_MM, LIP_SAMPLE_DEPTH = 7.0, 0.35  # to either side of the middle; share of the lower lip's height
 MOUTH_DETAIL = 3.0  # pixels of the painted mouth per output pixel
+MOUTH_SOFTNESS = 0.25  # output pixels: as much as if each was drawn as the mean of four
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,9 @@ class Rig:
         teeth = photographed_teeth(anatomy, line, texture, TEXTURE_SCALE)
         skin, lip = _colors(anatomy, line, texture)
         tooth = tooth_color(skin, white_of_eyes(anatomy, texture, TEXTURE_SCALE)) if teeth is None else color_of(teeth)
-        mouth = paint_mouth(tooth, lip, MOUTH_DETAIL * anatomy.scale)
+        mouth = paint_mouth(tooth, lip, MOUTH_DETAIL * anatomy.scale).softened(MOUTH_SOFTNESS * MOUTH_DETAIL)
+        if teeth is not None:
+            teeth = replace(teeth, plate=teeth.plate.softened(MOUTH_SOFTNESS * TEXTURE_SCALE))
         return cls._assemble(anatomy, line, None, landmarks=points, **planes, mouth=mouth, eyes=eyes, teeth=teeth)
 
     @staticmethod

@@ -12,8 +12,10 @@ from benchmarks.lips.picture import without_sway
 from museserve.messages import Box
 from museserve.timebase import IDLE_FRAMES
 from musetalk.animator import render
+from musetalk.animator.colors import Planes
 from musetalk.animator.fields import SPEECH_FIELDS
 from musetalk.animator.lipline import INNER_LOWER, INNER_UPPER
+from musetalk.animator.mouth import Opening, draw_mouth
 from musetalk.animator.render import crop_i420, i420_planes, idle_frame, render_crop
 from musetalk.animator.rig import Rig
 from musetalk.speech_cues.controls import N_CONTROLS
@@ -266,6 +268,36 @@ def test_a_smiling_photograph_closes_for_speech(smiling: Rig) -> None:
         return float(lips[4:10].mean())
 
     assert redness(render_crop(smiling, 0, row(seal=1.0))) > redness(background(smiling, 0)) + 3  # lips where teeth were
+
+
+def test_a_frame_does_not_depend_on_those_drawn_before_it(rig: Rig, smiling: Rig) -> None:
+    """Eyes stay in the texture from one frame to the next, and where they looked before is kept: for each rig, on each thread."""
+    looks = [(n, row(**A, gaze_x=x, blink=shut)) for n, x, shut in ((3, 0.0, 0.0), (90, 0.9, 0.0), (91, 0.9, 0.0), (200, -0.6, 1.0), (7, 0.0, 0.4))]
+    with ThreadPoolExecutor(1) as other:
+        drawn = [other.submit(render_crop, rig, n, look).result() for n, look in looks]
+    for n in range(0, IDLE_FRAMES, 3):  # more looks than are kept
+        render_crop(rig, n, row(gaze_x=n / IDLE_FRAMES, gaze_y=-n / IDLE_FRAMES))
+    for (n, look), expected in zip(reversed(looks), reversed(drawn), strict=True):
+        render_crop(smiling, n, look)
+        assert np.array_equal(render_crop(rig, n, look), expected)
+
+
+@pytest.mark.parametrize("gap", [0.6, 1.0, 3.3, 14.0])
+def test_a_mouth_covers_as_much_wherever_it_lies_between_the_pixels(rig: Rig, gap: float) -> None:
+    """gap: pixels. Lips that drift by parts of a pixel do not flicker."""
+
+    def darkened(down: float) -> float:
+        columns = np.arange(20, 81, dtype=np.float32)
+        upper = np.full(len(columns), 30 + down, np.float32)
+        scale, straight = 1.2, [[1.2, 0.0, 50.0], [0.0, 1.2, 30.0 + down]]
+        flat = np.zeros_like(columns)
+        opening = Opening(columns, upper, upper + np.float32(gap), flat, scale, jaw=3.0, tongue=0.0, rounding=0.0, presence=1.0, skull=straight)
+        planes = Planes(np.full((80, 100), 255, np.uint8), np.full((40, 50), 128, np.uint8), np.full((40, 50), 128, np.uint8))
+        draw_mouth(planes, opening, rig.mouth, None)
+        return float((255 - planes.luma[:, 40:60].astype(np.float32)).sum() / 20)
+
+    found = [darkened(down) for down in np.linspace(0, 1, 9)]
+    assert max(found) - min(found) < 0.06 * max(found)
 
 
 def test_cutting_a_box_keeps_the_planes_apart() -> None:
