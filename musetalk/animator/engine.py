@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -65,13 +65,14 @@ class Animator:
                 raise EngineError(f"{request.n_frames} frames need rows ({request.n_frames}, {N_CONTROLS}), got {request.rows.shape}")
         rigs = [self._rig(request.avatar) for request in requests]
         each = self._pool.map if self._pool else map
+        crops = [np.empty((request.n_frames, rig.box.h * 3 // 2, rig.box.w), np.uint8) for rig, request in zip(rigs, requests, strict=True)]
         drawn = [
-            each(partial(render_crop, rig), request.background, np.asarray(request.rows, np.float32))
-            for rig, request in zip(rigs, requests, strict=True)
+            each(partial(render_crop, rig), request.background, np.asarray(request.rows, np.float32), out)
+            for rig, request, out in zip(rigs, requests, crops, strict=True)
         ]
-        none = [np.empty((0, rig.box.h * 3 // 2, rig.box.w), np.uint8) for rig in rigs]
-        parts = zip(none, drawn, strict=True)
-        return [np.concatenate([empty, *(crop[None] for crop in crops)]) for empty, crops in parts]
+        for frames in drawn:
+            deque(frames, maxlen=0)  # until each is there, or has raised
+        return crops
 
     def forget(self, avatar: AvatarRef) -> None:
         """Drop its rig, which holds pages of its files."""

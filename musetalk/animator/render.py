@@ -86,17 +86,22 @@ def crop_i420(picture: ByteArray, box: Box) -> ByteArray:
     return np.concatenate([luma, *chroma]).reshape(box.h * 3 // 2, box.w)
 
 
-def render_crop(rig: Rig, n: int, row: FloatArray) -> ByteArray:
+def render_crop(rig: Rig, n: int, row: FloatArray, out: ByteArray | None = None) -> ByteArray:
     """Frame `n` of the idle loop with speech on it, in `rig.box`: I420 uint8 (h * 3 // 2, w).
 
     Args:
         row: float32 (N_CONTROLS,). Zeros give the idle frame's own pixels.
+        out: where it is drawn, C-contiguous; None = into a new array.
     """
     if row.shape != (N_CONTROLS,):
         raise ValueError(f"a row has {N_CONTROLS} controls, got shape {row.shape}")
-    if not row.any():
-        return crop_i420(idle_frame(rig, n), rig.box)
-    return _draw(rig, rig.motion, n, row)
+    if row.any():
+        return _draw(rig, rig.motion, n, row, out)
+    idle = crop_i420(idle_frame(rig, n), rig.box)
+    if out is None:
+        return idle
+    out[:] = idle
+    return out
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ def fit_row(rig: Rig, row: FloatArray) -> SpeechPose:
     return SpeechPose(weights, rig.anatomy.jaw_mm * jaw, control["tongue"], min(max(rounding, 0.0), 1.0), presence, unsmiling, gaze, *lids)
 
 
-def _draw(rig: Rig, motion: IdleMotion, n: int, row: FloatArray | None) -> ByteArray:
+def _draw(rig: Rig, motion: IdleMotion, n: int, row: FloatArray | None, out: ByteArray | None = None) -> ByteArray:
     n %= IDLE_FRAMES
     idle = motion.weights[n]
     if row is None:
@@ -167,7 +172,7 @@ def _draw(rig: Rig, motion: IdleMotion, n: int, row: FloatArray | None) -> ByteA
     look = (float(gaze[0]), float(gaze[1])) if speech is None else (float(gaze[0]) + speech.gaze[0], float(gaze[1]) + speech.gaze[1])
     textures = texture_with_eyes(rig, lid, look)
 
-    picture = np.empty((box.h * 3 // 2, box.w), np.uint8)
+    picture = np.empty((box.h * 3 // 2, box.w), np.uint8) if out is None else out
     planes = i420_planes(picture)
     lips = _lip_rows(rig, contours)
     luma_map, chroma_map = _combined_maps(rig, box, upper, lower, lips)
