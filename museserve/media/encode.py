@@ -197,8 +197,9 @@ class FragmentEncoder:
 
     def _encode_audio(self, end: int) -> list[Packet[AudioStream]]:
         """AAC frames up to number `end`, not included. Encodes no further than it must: the first picture is waiting."""
-        while self._skipped + self._fifo.samples_read < (end + LEAD_FRAMES) * AAC_FRAME:
-            samples = self._fifo.read(AAC_FRAME)  # it has them: `frames_ready` was asked first
+        wanted = (end + LEAD_FRAMES) * AAC_FRAME - self._skipped - self._fifo.samples_read
+        if wanted > 0:
+            samples = self._fifo.read(wanted)  # it has them: `frames_ready` was asked first. PyAV cuts them into AAC's frames
             assert samples is not None and samples.pts is not None
             samples.pts += self._skipped
             self._packets.extend(p for p in self._audio.encode(samples) if p.pts is not None and p.pts >= self._aac_sent * AAC_FRAME)
