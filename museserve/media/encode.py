@@ -25,10 +25,20 @@ from av.video.stream import VideoStream
 from configs.models import MediaConfig
 from museserve.errors import RenderError
 from museserve.media.codecs import codecs_of
-from museserve.media.fragments import ByteSink, mux_fragment, open_init
+from museserve.media.fragments import ALONE, DEPENDENT, ByteSink, Run, length_prefixed, mux_fragment, open_init
 from museserve.media.resample import Doubler
 from museserve.messages import ByteArray, FloatArray
-from museserve.timebase import AAC_FRAME, FPS, KEY_FRAMES, OUTPUT_RATE, OUTPUT_SAMPLES_PER_FRAME, SEGMENT_FRAMES, SPEECH_RATE, whole_segments
+from museserve.timebase import (
+    AAC_FRAME,
+    FPS,
+    KEY_FRAMES,
+    OUTPUT_RATE,
+    OUTPUT_SAMPLES_PER_FRAME,
+    SEGMENT_FRAMES,
+    SPEECH_RATE,
+    VIDEO_TIMESCALE,
+    whole_segments,
+)
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -38,6 +48,7 @@ if TYPE_CHECKING:
 LEAD_FRAMES = 2  # AAC frames the encoder wants beyond the one it gives out
 SILENT_SAMPLES = AAC_FRAME  # at the start of an utterance, at 48 kHz: 21 ms
 FADE_SAMPLES = 240  # after them: 5 ms
+FRAME_TICKS = VIDEO_TIMESCALE // FPS
 WARM_FRAMES = 2 * SEGMENT_FRAMES  # whose sound the AAC encoder hears before the first frame that it gives out
 
 # Pictures are sRGB turned to YUV with the BT.601 matrix in limited range. Players take the tags at their word.
@@ -50,7 +61,7 @@ STEADY = "qcomp=1:ipratio=1.4"
 COARSE = 23  # quantiser from which on
 FINE_PARAMS, COARSE_PARAMS = "aq-mode=0:no-deblock=1", "aq-mode=1:aq-strength=0.5:no-deblock=0:deblock=-1,-1"
 # A quantiser that is the same for every block is told as such (`qp`): the same pictures and bytes as by `crf`, which first estimates what each picture
-# would cost on one of half the size, an eighth of the encoder's time. Blocks of different quantisers need that one, and are told of their key frames.
+# would cost on one of half the size, an eighth of the time. Blocks of different quantisers need that one, which is told of the first key frame.
 # Headers are the same for every quantiser, so that pictures of a lower rendition can follow those of the idle loop.
 SAME_HEADERS = "stitchable=1"
 # The fastest preset has no 4x4 prediction in key frames, no arithmetic coding and whole-pixel motion alone, and no option gives them back: for a head
@@ -160,11 +171,15 @@ class FragmentEncoder:
             key |= self.key_next
             pictures = [packet for i, frame in enumerate(frames) for packet in self._encode_picture(frame, first + i, key and i == 0)]
             audio = self._encode_audio((first + n) * OUTPUT_SAMPLES_PER_FRAME // AAC_FRAME)
-            data = mux_fragment(self._fragments, [(self._video, pictures), (self._audio, audio)])
         except av.FFmpegError as error:
             raise RenderError(f"encoding frames {first}..{first + n - 1} failed: {error}") from error
-        if len(pictures) != n or key != pictures[0].is_keyframe:
-            raise RenderError(f"the encoder gave {len(pictures)} pictures for frames {first}..{first + n - 1}, or no key frame where one belongs")
+        if [picture.is_keyframe for picture in pictures] != [key, *[False] * (n - 1)]:
+            raise RenderError(f"the encoder gave {len(pictures)} pictures for frames {first}..{first + n - 1}, or a key frame where none belongs")
+        runs = [
+            Run(first * FRAME_TICKS, FRAME_TICKS, [length_prefixed(bytes(picture)) for picture in pictures], DEPENDENT, ALONE if key else DEPENDENT),
+            Run((self._aac_sent - len(audio)) * AAC_FRAME, AAC_FRAME, [bytes(packet) for packet in audio], ALONE, ALONE),
+        ]
+        data = mux_fragment(self._fragments, runs)
         if key:
             self._key_at = first + self._key_frames
         self.frames_encoded += n
