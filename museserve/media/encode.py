@@ -60,7 +60,7 @@ STEADY = "qcomp=1:ipratio=1.4"
 # tenth of the encoder's time each.
 COARSE = 23  # quantiser from which on
 FINE_PARAMS, COARSE_PARAMS = "aq-mode=0:no-deblock=1", "aq-mode=1:aq-strength=0.5:no-deblock=0:deblock=-1,-1"
-# A quantiser that is the same for every block is told as such (`qp`): the same pictures and bytes as by `crf`, which first estimates what each picture
+# A quantiser that is the same for every block is told as such (`qp`): the same pictures and bytes as by `crf`, which first estimates what a picture
 # would cost on one of half the size, an eighth of the time. Blocks of different quantisers need that one, which is told of the first key frame.
 # Headers are the same for every quantiser, so that pictures of a lower rendition can follow those of the idle loop.
 SAME_HEADERS = "stitchable=1"

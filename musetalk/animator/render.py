@@ -220,11 +220,14 @@ def _source_grid(rig: Rig, region: Region, weights: FloatArray, basis: FloatArra
     nodes = _node_indices(region.nx, region.ny)
     # the fields carry a node forward; the inverse is found by fixed-point passes q <- -field(node + q)
     back = weighted_sum(weights * np.float32(-1.0 / rig.cell), basis).reshape(2, region.ny, region.nx)
-    source, spare = nodes + back, np.empty_like(back)
+    source: FloatArray = nodes + back
+    spare: FloatArray = np.empty_like(back)
     for _ in range(INVERSE_PASSES - 1):
+        x, y = source
         for way, moved_way in zip(back, spare, strict=True):
-            sample_at(way, *source, moved_way)
-        source, spare = np.add(spare, nodes, out=spare), source
+            sample_at(way, x, y, moved_way)
+        spare += nodes
+        source, spare = spare, source
     source *= np.float32(rig.cell)
     middle = (rig.cell - 1) / 2
     for axis, first in zip(source, (region.x0, region.y0), strict=True):
