@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 
 import numpy as np
 
@@ -27,10 +28,10 @@ _own = threading.local()
 
 
 class Canvas:
-    """A rig's texture with eyes in it, for one thread. planes: as the rig's `luma`, `chroma_u`, `chroma_v`."""
+    """A rig's texture with eyes in it, for one thread. planes: as the rig's own. dropped: called when the rig is no more."""
 
-    def __init__(self, rig: Rig) -> None:
-        self._rig = weakref.ref(rig)
+    def __init__(self, rig: Rig, dropped: Callable[[object], object]) -> None:
+        self._rig = weakref.ref(rig, dropped)
         self.planes = Planes(rig.luma.copy(), rig.chroma_u.copy(), rig.chroma_v.copy())
         self._shown: list[tuple[int, ...]] = [()] * len(rig.eyes)
         self._drawn: OrderedDict[tuple[int, ...], tuple[ByteArray, ...]] = OrderedDict()
@@ -72,14 +73,15 @@ def texture_with_eyes(rig: Rig, lid: float, gaze: tuple[float, float]) -> Planes
 
 
 def _canvas_of(rig: Rig) -> Canvas:
-    """This thread's canvas of a rig; those used last are kept."""
+    """This thread's canvas of a rig; those used last are kept, and none longer than its rig: a face that was deleted is nowhere."""
     canvases: OrderedDict[int, Canvas] = _own.__dict__.setdefault("canvases", OrderedDict())
-    canvas = canvases.get(id(rig))
+    key = id(rig)
+    canvas = canvases.get(key)
     if canvas is None or not canvas.is_of(rig):
-        canvas = canvases[id(rig)] = Canvas(rig)
+        canvas = canvases[key] = Canvas(rig, lambda _: canvases.pop(key, None))
         if len(canvases) > CANVASES:
             canvases.popitem(last=False)
-    canvases.move_to_end(id(rig))
+    canvases.move_to_end(key)
     return canvas
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -14,6 +16,7 @@ from museserve.timebase import IDLE_FRAMES
 from musetalk.animator import render
 from musetalk.animator.colors import Planes
 from musetalk.animator.fields import SPEECH_FIELDS
+from musetalk.animator.gaze import texture_with_eyes
 from musetalk.animator.lipline import INNER_LOWER, INNER_UPPER
 from musetalk.animator.mouth import Opening, draw_mouth
 from musetalk.animator.render import crop_i420, i420_planes, idle_frame, render_crop
@@ -280,6 +283,16 @@ def test_a_frame_does_not_depend_on_those_drawn_before_it(rig: Rig, smiling: Rig
     for (n, look), expected in zip(reversed(looks), reversed(drawn), strict=True):
         render_crop(smiling, n, look)
         assert np.array_equal(render_crop(rig, n, look), expected)
+
+
+def test_nothing_of_a_face_outlives_its_rig(rig: Rig) -> None:
+    own = Rig.from_arrays({name: array.copy() for name, array in rig.to_arrays().items()})
+    render_crop(own, 0, row(**A))
+    texture = weakref.ref(texture_with_eyes(own, 0.0, (0.0, 0.0)).luma)
+    assert texture() is not None
+    del own
+    gc.collect()
+    assert texture() is None
 
 
 @pytest.mark.parametrize("gap", [0.6, 1.0, 3.3, 14.0])
