@@ -267,7 +267,8 @@ def _combined_maps(rig: Rig, box: Box, upper: FloatArray, lower: FloatArray, lip
         whole = _upsample(whole, cell, slice(RING, RING + box.h // cell), slice(RING, RING + box.w // cell))
         fine = _upsample(fine, cell, slice(RING + skipped, RING + part.h // cell), slice(RING, RING + part.w // cell))
         target = whole[top : top + height, left : left + part.w]
-        cv2.copyTo(fine[:band], mask, target[:band])
+        if band:
+            cv2.copyTo(fine[:band], mask, target[:band])
         target[band:] = fine[band:]
         luma.append(whole)
         # A sample of chroma is the middle of four pixels, in a texture of half the size.
