@@ -216,7 +216,7 @@ def _lip_rows(rig: Rig, contours: list[FloatArray]) -> LipRows:
 
 
 def _source_grid(rig: Rig, region: Region, weights: FloatArray, basis: FloatArray) -> FloatArray:
-    """Where each node's pixel comes from: x and y (2, ny, nx) of output pixel positions in the portrait."""
+    """Where each node's pixel comes from: x and y (2, ny, nx) in pixels of the texture's luma."""
     nodes = _node_indices(region.nx, region.ny)
     # the fields carry a node forward; the inverse is found by fixed-point passes q <- -field(node + q)
     back = weighted_sum(weights * np.float32(-1.0 / rig.cell), basis).reshape(2, region.ny, region.nx)
@@ -228,10 +228,11 @@ def _source_grid(rig: Rig, region: Region, weights: FloatArray, basis: FloatArra
             sample_at(way, x, y, moved_way)
         spare += nodes
         source, spare = spare, source
-    source *= np.float32(rig.cell)
-    middle = (rig.cell - 1) / 2
+    # a node is the middle of its cell, and so is a pixel of the pixels of the texture that it stands for
+    cell = rig.cell * TEXTURE_SCALE
+    source *= np.float32(cell)
     for axis, first in zip(source, (region.x0, region.y0), strict=True):
-        axis += np.float32((first - RING) * rig.cell + middle)
+        axis += np.float32((first - RING) * cell + (cell - 1) / 2)
     return source
 
 
@@ -263,9 +264,8 @@ def _combined_maps(rig: Rig, box: Box, upper: FloatArray, lower: FloatArray, lip
 
     luma, chroma = [], []
     for of_upper, of_lower in zip(upper, lower, strict=True):
-        whole, fine = (axis * np.float32(TEXTURE_SCALE) + np.float32(0.5) for axis in (of_upper, of_lower))
-        whole = _upsample(whole, cell, slice(RING, RING + box.h // cell), slice(RING, RING + box.w // cell))
-        fine = _upsample(fine, cell, slice(RING + skipped, RING + part.h // cell), slice(RING, RING + part.w // cell))
+        whole = _upsample(of_upper, cell, slice(RING, RING + box.h // cell), slice(RING, RING + box.w // cell))
+        fine = _upsample(of_lower, cell, slice(RING + skipped, RING + part.h // cell), slice(RING, RING + part.w // cell))
         target = whole[top : top + height, left : left + part.w]
         if band:
             cv2.copyTo(fine[:band], mask, target[:band])
