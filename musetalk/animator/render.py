@@ -163,7 +163,8 @@ def _draw(rig: Rig, motion: IdleMotion, n: int, row: FloatArray | None, out: Byt
         weights = np.concatenate([idle, speech.weights])
         upper = _source_grid(rig, region, weights, rig.upper)
     lower = _source_grid(rig, rig.lower_region, weights, rig.lower)
-    contours = [moved(contour, weights) for contour in (rig.upper_contour, rig.lower_contour)]
+    outline, long = moved(rig.outline, weights), len(rig.upper_contour.rest)
+    upper_lip, lower_lip, skull = outline[:long], outline[long : 2 * long], outline[2 * long :]
 
     gaze = motion.gaze[n]
     lid = float(motion.lids[n])
@@ -174,7 +175,7 @@ def _draw(rig: Rig, motion: IdleMotion, n: int, row: FloatArray | None, out: Byt
 
     picture = np.empty((box.h * 3 // 2, box.w), np.uint8) if out is None else out
     planes = i420_planes(picture)
-    lips = _lip_rows(rig, contours)
+    lips = _lip_rows(rig, upper_lip, lower_lip)
     luma_map, chroma_map = _combined_maps(rig, box, upper, lower, lips)
     for texture, plane, places in zip(textures, planes, (luma_map, chroma_map, chroma_map), strict=True):
         sample_at(texture, *places, plane)
@@ -182,7 +183,7 @@ def _draw(rig: Rig, motion: IdleMotion, n: int, row: FloatArray | None, out: Byt
         draw_relief(planes.luma, chroma_map, rig.relief, speech.rounding, box, rig.anatomy.scale, TEXTURE_SCALE)
         for fold in rig.folds:
             draw_relief(planes.luma, chroma_map, fold, speech.unsmiling, box, rig.anatomy.scale, TEXTURE_SCALE)
-        _draw_mouth(rig, weights, speech, box, planes, lips)
+        _draw_mouth(rig, speech, box, planes, lips, skull)
     return picture
 
 
@@ -206,8 +207,8 @@ class LipRows:
     right: float
 
 
-def _lip_rows(rig: Rig, contours: list[FloatArray]) -> LipRows:
-    upper, lower = contours
+def _lip_rows(rig: Rig, upper: FloatArray, lower: FloatArray) -> LipRows:
+    """upper, lower: the moved contours (k, 2)."""
     columns = np.arange(rig.lower_box.x, rig.lower_box.x + rig.lower_box.w, dtype=np.float64)
     above, s = (np.interp(columns, upper[:, 0], values) for values in (upper[:, 1], rig.contour_s))
     below = np.interp(columns, lower[:, 0], lower[:, 1])
@@ -279,12 +280,12 @@ def _combined_maps(rig: Rig, box: Box, upper: FloatArray, lower: FloatArray, lip
     return (luma[0], luma[1]), (chroma[0], chroma[1])
 
 
-def _draw_mouth(rig: Rig, weights: FloatArray, speech: SpeechPose, box: Box, planes: Planes, lips: LipRows) -> None:
+def _draw_mouth(rig: Rig, speech: SpeechPose, box: Box, planes: Planes, lips: LipRows, skull: FloatArray) -> None:
     corner = np.array([box.x, box.y], np.float32)
     start = rig.lower_box.x
     first, last = max(int(np.floor(lips.left)), start), min(int(np.ceil(lips.right)), start + rig.lower_box.w - 1)
     part = slice(first - start, last + 1 - start)
-    middle, right, low = (moved(rig.skull, weights) - corner).tolist()
+    middle, right, low = (skull - corner).tolist()
     affine = [[(a - c) / SKULL_MM, (b - c) / SKULL_MM, c] for a, b, c in zip(right, low, middle, strict=True)]
     mouth = Opening(
         columns=np.arange(first - box.x, last + 1 - box.x, dtype=np.float32),

@@ -57,7 +57,7 @@ class Rig:
     luma: uint8 (2 size, 2 size), chroma_u, chroma_v: uint8 (size, size): the texture in I420's planes. landmarks: (478, 2) output pixels.
     cell: pixels of a grid cell. box: what speech can change. lower_box: the lower face inside it, where the lower layer is used.
     idle_upper: (IDLE_FIELDS, 2·nodes) over the whole picture. upper, lower: (IDLE_FIELDS + SPEECH_FIELDS, 2·nodes) in the two boxes;
-    all in pixels at weight 1, the way right of all nodes before the way down.
+    all in pixels at weight 1, the way right of all nodes before the way down. outline: the two contours and `skull`, one after the other.
     """
 
     size: int
@@ -80,6 +80,7 @@ class Rig:
     lower_contour: Contours
     contour_s: FloatArray
     skull: Contours
+    outline: Contours
     mouth: MouthParts
     teeth: PhotoTeeth | None
     relief: Relief
@@ -179,6 +180,9 @@ class Rig:
             moves = np.concatenate([fields.idle(points_mm, layer), fields.speech(points_mm, layer)])
             return Contours(anatomy.to_pixels(points_mm).astype(np.float32), _pixels(anatomy, moves))
 
+        contours = along(upper, "upper"), along(lower, "lower"), _skull(anatomy, line, fields)
+        outline = Contours(np.concatenate([part.rest for part in contours]), np.concatenate([part.moves for part in contours], axis=1))
+
         return cls(
             **stored,
             size=size,
@@ -193,10 +197,11 @@ class Rig:
             idle_upper=idle_upper,
             upper=np.concatenate([part_of(idle_upper, full, box_region), basis(box_region, fields.speech, "upper")]),
             lower=np.concatenate([basis(lower_region, kind, "lower") for kind in (fields.idle, fields.speech)]),
-            upper_contour=along(upper, "upper"),
-            lower_contour=along(lower, "lower"),
+            upper_contour=contours[0],
+            lower_contour=contours[1],
             contour_s=(x / anatomy.half_width).astype(np.float32),
-            skull=_skull(anatomy, line, fields),
+            skull=contours[2],
+            outline=outline,
             relief=mouth_relief(anatomy, line, TEXTURE_SCALE),
             folds=smile_folds(anatomy, line, stored["luma"], TEXTURE_SCALE),
             motion=idle_motion(zlib.crc32(stored["landmarks"].tobytes()), 0.0 if line.is_open else resting_smile(_corners_lifted(line))),
