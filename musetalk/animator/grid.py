@@ -39,9 +39,9 @@ def grid_cell(size: int) -> int:
 
 
 def part_of(fields: FloatArray, whole: Region, part: Region) -> FloatArray:
-    """The fields (k, 2·n) of a part of the grid."""
-    grid = fields.reshape(len(fields), 2, whole.ny, whole.nx)
-    return grid[..., part.y0 : part.y0 + part.ny, part.x0 : part.x0 + part.nx].reshape(len(fields), -1)
+    """The fields (k, n·2) of a part of the grid."""
+    grid = fields.reshape(len(fields), whole.ny, whole.nx, 2)
+    return grid[:, part.y0 : part.y0 + part.ny, part.x0 : part.x0 + part.nx].reshape(len(fields), -1)
 
 
 def node_pixels(region: Region, cell: int) -> Array:

@@ -24,7 +24,7 @@ from musetalk.animator.life import Lap
 from musetalk.animator.mouth import Opening, draw_mouth
 from musetalk.animator.relief import draw_relief
 from musetalk.animator.rig import SKULL_MM, TEXTURE_SCALE, Contours, Rig
-from musetalk.animator.sampling import Places, sample_at, weighted_sum
+from musetalk.animator.sampling import Places, sample, sample_at, weighted_sum
 from musetalk.speech_cues.controls import BROW_UP, CONTROLS, LOWER_DROP_MM, N_CONTROLS, UPPER_RAISE_MM
 
 INVERSE_PASSES = 3
@@ -216,30 +216,27 @@ def _lip_rows(rig: Rig, upper: FloatArray, lower: FloatArray) -> LipRows:
     return LipRows(above, below, s, float(corners[0]), float(corners[-1]))
 
 
-def _source_grid(rig: Rig, region: Region, weights: FloatArray, basis: FloatArray) -> FloatArray:
-    """Where each node's pixel comes from: x and y (2, ny, nx) in pixels of the texture's luma."""
+def _source_grid(rig: Rig, region: Region, weights: FloatArray, basis: FloatArray) -> Places:
+    """Where each node's pixel comes from: x and y (ny, nx) in pixels of the texture's luma."""
     nodes = _node_indices(region.nx, region.ny)
     # the fields carry a node forward; the inverse is found by fixed-point passes q <- -field(node + q)
-    back = weighted_sum(weights * np.float32(-1.0 / rig.cell), basis).reshape(2, region.ny, region.nx)
+    back = weighted_sum(weights * np.float32(-1.0 / rig.cell), basis).reshape(region.ny, region.nx, 2)
     source: FloatArray = nodes + back
-    spare: FloatArray = np.empty_like(back)
     for _ in range(INVERSE_PASSES - 1):
-        x, y = source
-        for way, moved_way in zip(back, spare, strict=True):
-            sample_at(way, x, y, moved_way)
-        spare += nodes
-        source, spare = spare, source
+        source = sample(back, source)  # of so few nodes both at once
+        source += nodes
     # a node is the middle of its cell, and so is a pixel of the pixels of the texture that it stands for
     cell = rig.cell * TEXTURE_SCALE
     source *= np.float32(cell)
-    for axis, first in zip(source, (region.x0, region.y0), strict=True):
-        axis += np.float32((first - RING) * cell + (cell - 1) / 2)
-    return source
+    x, y = (np.asarray(axis, np.float32) for axis in cv2.split(source))
+    x += np.float32((region.x0 - RING) * cell + (cell - 1) / 2)
+    y += np.float32((region.y0 - RING) * cell + (cell - 1) / 2)
+    return x, y
 
 
 @cache
 def _node_indices(nx: int, ny: int) -> FloatArray:
-    return np.stack(np.meshgrid(np.arange(nx), np.arange(ny))).astype(np.float32)
+    return np.stack(np.meshgrid(np.arange(nx), np.arange(ny)), -1).astype(np.float32)
 
 
 def _upsample(axis: FloatArray, factor: int, rows: slice, columns: slice) -> FloatArray:
@@ -250,7 +247,7 @@ def _upsample(axis: FloatArray, factor: int, rows: slice, columns: slice) -> Flo
     return inner
 
 
-def _combined_maps(rig: Rig, box: Box, upper: FloatArray, lower: FloatArray, lips: LipRows) -> tuple[Places, Places]:
+def _combined_maps(rig: Rig, box: Box, upper: Places, lower: Places, lips: LipRows) -> tuple[Places, Places]:
     """Where the pixels of luma and of chroma come from in the texture: the upper layer's map, with the lower layer's below the lips."""
     cell, part = rig.cell, rig.lower_box
     # Beside a corner the grid smears the lower layer's opening over one cell: there the upper layer, which is smooth, goes a little further down.

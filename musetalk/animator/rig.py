@@ -56,8 +56,8 @@ class Rig:
 
     luma: uint8 (2 size, 2 size), chroma_u, chroma_v: uint8 (size, size): the texture in I420's planes. landmarks: (478, 2) output pixels.
     cell: pixels of a grid cell. box: what speech can change. lower_box: the lower face inside it, where the lower layer is used.
-    idle_upper: (IDLE_FIELDS, 2·nodes) over the whole picture. upper, lower: (IDLE_FIELDS + SPEECH_FIELDS, 2·nodes) in the two boxes;
-    all in pixels at weight 1, the way right of all nodes before the way down. outline: the two contours and `skull`, one after the other.
+    idle_upper: (IDLE_FIELDS, nodes·2) over the whole picture. upper, lower: (IDLE_FIELDS + SPEECH_FIELDS, nodes·2) in the two boxes;
+    all in pixels at weight 1. outline: the two contours and `skull`, one after the other.
     """
 
     size: int
@@ -169,8 +169,7 @@ class Rig:
 
         def basis(region: Region, displacements: Callable[[Array, Layer], Array], layer: Layer) -> FloatArray:
             nodes = node_pixels(region, cell).reshape(-1, 2)
-            ways = _pixels(anatomy, displacements(anatomy.to_mm(nodes), layer))
-            return np.ascontiguousarray(ways.reshape(len(ways), -1, 2).transpose(0, 2, 1)).reshape(len(ways), -1)
+            return _pixels(anatomy, displacements(anatomy.to_mm(nodes), layer))
 
         idle_upper = basis(full, fields.idle, "upper")
         x = _contour_x(anatomy)

@@ -86,8 +86,8 @@ def test_lower_layer_is_still_at_its_box(rig: Rig, fields: FaceFields) -> None:
 
 def test_speech_ends_inside_its_box(rig: Rig) -> None:
     region, box = rig.box_region, rig.box
-    speech = rig.upper[-len(SPEECH_FIELDS) :].reshape(len(SPEECH_FIELDS), 2, region.ny, region.nx)
+    speech = rig.upper[-len(SPEECH_FIELDS) :].reshape(len(SPEECH_FIELDS), region.ny, region.nx, 2)
     inside = np.zeros((region.ny, region.nx), bool)
     inside[3:-3, 3:-3] = True
     assert box.w < rig.size and box.h < rig.size
-    assert np.abs(speech[..., ~inside]).max() < 0.02
+    assert np.abs(speech[:, ~inside]).max() < 0.02
