@@ -1,5 +1,5 @@
-"""Every benchmark that judges the product, one after the other: the service, `say`, the encoder, the animator, the lips, the player, the page, live
-sessions, moving to another replica.
+"""Every benchmark that judges the product, one after the other: the service, `say`, the encoder, the animator, a frame's steps, the lips, the player,
+the page, live sessions, moving to another replica.
 
     python -m benchmarks [--quick]
 
@@ -15,6 +15,7 @@ FULL = (
     ("service",),
     ("encoder", "--json", "benchmarks/results/encoder.json"),
     ("animator_render", "--json", "benchmarks/results/animator_render.json"),
+    ("frame", "--json", "benchmarks/results/frame.json"),
     ("lip_drive",),
     ("player",),
     ("page_load", "--mbit", "1", "--latency", "300", "--question"),
