@@ -313,6 +313,6 @@ async def test_who_goes_on_in_mid_utterance_has_the_lead_of_a_beginner() -> None
         times[fragment.first_frame] = loop.time() - began
         if fragment.first_frame >= 192:
             break
-    assert times[176] < 0.3, "the first segments are sent at once, whatever their number"
+    assert times[176] < 3, "the first segments are sent at once, not when those with their numbers would be due: after 6.4 s"
     assert times[192] > 0.2, "then the lead grows"
     assert min(lips.heard) == 160
