@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,9 @@ FRAME = SPEECH_RATE // 40  # samples, 25 ms
 # Seconds by which the sound runs ahead of the labels, a part of it with every label's length; measured by `tools.calibration`.
 SHIFT_S, SHIFT_BY_LENGTH_S = -0.020, -0.031
 MAX_SYMBOLS = 400  # what the network was made for
+# What its reader does not bear (hibari-tts 0.2.1), each as one that it knows: raised, circled and other scripts' digits, at some of which it raises
+# ValueError, and the one letter that has two when it is small, at which it raises TypeError.
+_KNOWN = {ord(c): str(unicodedata.digit(c)) for c in map(chr, range(0x80, 0x20000)) if c.isdigit()} | {ord("İ"): "I"}
 _ASSETS = Path(hibari.__file__).parent / "assets"
 
 
@@ -114,6 +118,7 @@ def _tokens(g2p: G2P, text: str) -> list[_Token]:
     """What `G2P.__call__` joins to one string, with the place of each token in `text`."""
     tokens = []
     cursor = 0
+    text = text.translate(_KNOWN)
     for token in g2p.phonemize_tokens(g2p.tokenize(hibari_normalize(text))):
         found = text.find(token.text, cursor)
         first, last = (found, found + len(token.text)) if found >= 0 and token.text else (cursor, cursor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
@@ -14,6 +15,8 @@ import pytest
 from museserve.errors import EngineUnavailableError, SpeechEngineError
 from museserve.speech.engines import espeak_library, ipa
 from museserve.speech.engines.alignment import durations_to_phonemes
+from museserve.speech.engines.hibari import HibariEngine
+from museserve.speech.engines.hibari import _tokens as g2p_tokens
 from museserve.speech.engines.onnx_graph import Network, cut
 from museserve.speech.engines.piper import CODES, FLOW_FIELD, HEAD_FIELD, MASK, STEM_FIELD, PiperEngine, Sound
 from museserve.speech.engines.postprocess import MARGIN_S, sounding_span
@@ -256,3 +259,13 @@ def test_resampling_keeps_time_and_amplitude(rate: int) -> None:
 @pytest.mark.parametrize("samples", [1, 147, 1000, 22_051])
 def test_resampled_length(samples: int) -> None:
     assert len(resample(np.ones(samples, np.float32), 22_050)) == -(-samples * 160 // 147)
+
+
+@pytest.mark.parametrize("text", ["{}", "{}n", "a{}b", "1{}", "{0}.{0}", "${}", "{}th", "{}7"])
+def test_no_sign_that_stands_for_a_number_is_too_much(hibari: HibariEngine, text: str) -> None:
+    """Python calls raised and circled signs digits, too, but makes no number of them; and one letter is two when it is small."""
+    signs = [*(c for c in map(chr, range(sys.maxunicode + 1)) if c.isdigit() and not c.isdecimal()), "٣", "\N{DEVANAGARI DIGIT FIVE}", "½", "Ⅷ", "İ"]
+    for sign in signs:
+        g2p_tokens(hibari._loaded()[1], text.format(sign))
+    (two,) = g2p_tokens(hibari._loaded()[1], "²")
+    assert two.signs.strip() == "tˈu"
