@@ -73,6 +73,7 @@ class Judge:
         self.running: set[int] = set()
         self.over: dict[int, str] = {}
         self.parts: dict[int, dict[str, Any]] = {}
+        self.gaps: list[set[int]] = []  # for each gap in the numbers the utterances whose interruption would explain it
 
     def take(self, message: str | bytes) -> None:
         if isinstance(message, bytes):
@@ -98,6 +99,12 @@ class Judge:
             self.parts[n] = {name: value for name, value in said.items() if name not in ("type", "seq", "id", "n")}
         elif kind in ("finished", "waiting", "interrupted"):
             self.running.discard(n)
+            for gap in [gap for gap in self.gaps if n in gap]:
+                if kind == "interrupted":
+                    self.gaps.remove(gap)
+                    continue
+                gap.discard(n)
+                self._check(bool(gap), f"{kind} of {said['id']!r}, of which messages were missing")
             if kind != "waiting":
                 self.over[n] = kind
             sent = self.frames.get(n, 0)
@@ -117,8 +124,11 @@ class Judge:
         self.frames[header.n] += header.n_frames
 
     def _count(self, seq: int) -> None:
+        """Nothing is missing but fragments of what is interrupted, which need not be sent any more."""
         if seq:
-            self._check(seq == self.seq + 1, f"message {seq} follows {self.seq}")
+            self._check(seq == self.seq + 1 or (seq > self.seq and bool(self.running)), f"message {seq} follows {self.seq}")
+            if seq > self.seq + 1:
+                self.gaps.append(set(self.running))
             self.seq = seq
 
     def _check(self, good: bool, what: str) -> None:
