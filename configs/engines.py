@@ -110,7 +110,7 @@ class BatchConfig(StrictModel):
     max_frames: int = Field(2 * SEGMENT_FRAMES, ge=SEGMENT_FRAMES, description="frames of one batch; at least one segment")
     wait_s: float = Field(0.002, ge=0, le=1, description="how long an incomplete batch waits for more; near the time a batch takes")
     at_once: int = Field(
-        2, ge=1, le=4, description="batches a card is given before the first has come back; a first picture may wait for all of them"
+        1, ge=1, le=4, description="batches a card is given before the first has come back; a first picture may wait for all of them"
     )
 
 

@@ -49,7 +49,7 @@ def test_what_is_left_out_stays() -> None:
         ("mux", {"mux": {}}, r"mux cannot change"),
         ("mux", {"mux": {"segments_a_call": 8}}, r"segments_a_call asks for 64 frames"),
         ("lipsync", {"lipsync": {"batch": {"max_frames": 8}}}, r"more than lipsync\.batch\.max_frames"),
-        ("lipsync", {"lipsync": {"batch": {"at_once": 1}}}, r"lipsync\.batch\.at_once cannot change .* what can: .*lipsync\.batch\.wait_s"),
+        ("lipsync", {"lipsync": {"batch": {"at_once": 2}}}, r"lipsync\.batch\.at_once cannot change .* what can: .*lipsync\.batch\.wait_s"),
         ("mux", {"capacity": {"streams": 32}}, r"capacity\.streams: Extra inputs"),
         ("tts", {"mux": {"lead_s": 3.0}}, r"mux\.lead_s cannot change"),
         ("tts", ["server"], r"must be keys and values"),
