@@ -254,7 +254,11 @@ class TestPicture:
         row = np.zeros((1, N_CONTROLS), np.float32)
         row[0, JAW] = 1.0
         box = still.lower_box
-        tight = replace(still, lower_box=replace(box, x=box.x + box.w // 4, w=box.w // 2, h=box.h // 2))
+
+        def cells(pixels: int) -> int:
+            return pixels // still.cell * still.cell  # a box is made of whole ones
+
+        tight = replace(still, lower_box=replace(box, x=box.x + cells(box.w // 4), w=cells(box.w // 2), h=cells(box.h // 2)))
         assert lower_face_seam(tight, row) > 10
 
     def test_a_torn_layer_shows_in_pixels(self, still: Rig) -> None:
