@@ -74,12 +74,20 @@ class Start:
 
 
 @contextmanager
-def service(checkout: Path, home: Path) -> Iterator[tuple[subprocess.Popen[str], str, float]]:
+def service(checkout: Path, home: Path, fork: bool) -> Iterator[tuple[subprocess.Popen[str], str, float]]:
     """`museserve serve` of a checkout: its process, its address, and when it was started (time.perf_counter)."""
     config = home / "config.yaml"
     everybody = {"lipsync_streams": 100, "mux_streams": 100}
     # Without the cache, a text that was said before costs what a new one does.
-    config.write_text(yaml.safe_dump({"server": {"port": (port := free_port())}, "cache": {"enabled": False}, "capacity": everybody}))
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "server": {"port": (port := free_port()), **({"fork_workers": True} if fork else {})},
+                "cache": {"enabled": False},
+                "capacity": everybody,
+            }
+        )
+    )
     environment = {k: v for k, v in os.environ.items() if k not in ("OPENAI_API_KEY", "PYTHONDONTWRITEBYTECODE")}
     environment |= {"PYTHONPATH": str(checkout), "MUSESERVE_HOME": str(home)}
     command = [sys.executable, "-c", "from museserve.app.cli import main; main()", "serve", "--config", str(config)]
@@ -96,9 +104,9 @@ def service(checkout: Path, home: Path) -> Iterator[tuple[subprocess.Popen[str],
         process.wait()
 
 
-def start(checkout: Path, home: Path, rest_s: float) -> Start:
+def start(checkout: Path, home: Path, rest_s: float, fork: bool = False) -> Start:
     """Raises RuntimeError: it did not get ready."""
-    with service(checkout, home) as (process, url, began):
+    with service(checkout, home, fork) as (process, url, began):
         seen: list[float] = []
         health = threading.Thread(target=_healthy, args=(process, url, seen), daemon=True)
         health.start()
@@ -183,6 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkouts", nargs="*", type=Path, default=[Path()], help="one folder with the project in it, or two")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--fork", action="store_true", help="the last one with server.fork_workers; `. . --fork` compares with and without")
     parser.add_argument("--rest", type=float, default=15.0, help="seconds without a caller before memory is looked at")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/start_memory.json"))
     args = parser.parse_args()
@@ -195,9 +204,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="start-", dir="/tmp") as folder:
         homes = [Path(folder) / str(i) for i in range(len(checkouts))]
         for round_ in range(args.rounds + 1):
-            for checkout, home, made in zip(checkouts, homes, starts, strict=True):
+            for number, (checkout, home, made) in enumerate(zip(checkouts, homes, starts, strict=True), 1):
                 home.mkdir(exist_ok=True)
-                one = start(checkout, home, args.rest if round_ else 0.0)
+                one = start(checkout, home, args.rest if round_ else 0.0, args.fork and number == len(checkouts))
                 print(f"{'prepared' if not round_ else f'round {round_}'}: {checkout}: {one.figures()}", flush=True)
                 if round_:  # the one before it prepares the avatars and the bytecode
                     made.append(one)

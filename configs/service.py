@@ -25,6 +25,10 @@ class ServerConfig(StrictModel):
         (), description="names by which this service is asked for, such as app.example.com; addresses and localhost always are; * = every name"
     )
     trusted_proxies: tuple[str, ...] = Field((), description="addresses and networks whose X-Forwarded-For says who calls, such as 10.0.0.0/8")
+    fork_workers: bool = Field(
+        False,
+        description="experimental, on Linux: Ray's Python processes are forks of one that has imported everything; they outlive a killed launcher",
+    )
     fast_transport: bool = Field(True, description="HAProxy and gRPC between replicas, instead of Ray Serve's default proxy and object store")
     dashboard_port: int = Field(0, ge=0, le=65_535, description="of Ray's dashboard, on this machine alone; 0 = any free one")
     log_format: Literal["text", "json"] = "text"

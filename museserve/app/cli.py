@@ -200,7 +200,8 @@ def serve(
 
     from museserve.app import fork_server
 
-    fork_server.prepare()
+    if settings.server.fork_workers:
+        fork_server.prepare()
     from museserve.app.local import running, wait_for_loss
 
     def stop_when_told() -> None:

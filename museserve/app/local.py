@@ -91,7 +91,7 @@ def running(
         log_dir(port).mkdir(parents=True)
         nodes_file(port).symlink_to((temp or Path("/tmp")) / "ray" / RAYS_LIST)
         os.environ.setdefault(SPANS_DIR, str(log_dir(port) / "spans"))
-        with fork_server.launched(temp) as python:
+        with fork_server.launched(temp if config.server.fork_workers else None) as python:
             yield from _serve(config, port, num_gpus, temp, python, told)
     finally:
         if temp is not None:

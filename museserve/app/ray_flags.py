@@ -70,11 +70,12 @@ def one_machine_flags(server: ServerConfig, folder: Path | None) -> dict[str, st
         # Whatever the user's environment says: some ports of Ray listen on every address, and run code for whoever has the token.
         "RAY_AUTH_MODE": "token",
         cpu.SHARED: "1",
-        # Agents watch the raylet by a pipe, as their parent may be another (museserve/app/fork_server.py).
-        "RAY_enable_pipe_based_agent_to_parent_health_check": "1",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1",
     }
+    if server.fork_workers:
+        # Agents watch the raylet by a pipe, as their parent is another (museserve/app/fork_server.py).
+        flags["RAY_enable_pipe_based_agent_to_parent_health_check"] = "1"
     if folder is not None:
         flags["RAY_AUTH_TOKEN_PATH"] = str(folder / RAY_TOKEN)
     if server.fast_transport and folder is not None:
