@@ -117,13 +117,12 @@ def pictures_go_on(window: Window) -> None:
 
 
 def seen_and_heard(window: Window) -> None:
-    """Until lips have moved, and a voice was heard: by the ear where the browser lets one listen, else by what it decoded."""
+    """Until lips have moved, and a voice was heard; where the browser lets nobody listen, until its one track of sound plays unmuted."""
+    window.until(f"{PAGE_PLAYER}.unlocked")  # from then on there is something to listen at
     window.run(PERCEIVED)
-    decoded = f"({PAGE_VIDEO}.webkitAudioDecodedByteCount ?? 0)"
-    before = window.js(decoded)
     window.run(f"perceive({PAGE_PLAYER})")
     ears = window.js(f"Boolean({PAGE_PLAYER}.internals.graph)")
-    heard = f"so.loudest > {LOUD}" if ears else f"{decoded} > {before}"
+    heard = f"so.loudest > {LOUD}" if ears else f"!{PAGE_VIDEO}.muted && {PAGE_VIDEO}.volume === 1 && {PAGE_VIDEO}.audioTracks.length === 1"
     window.until(f"((so) => so.pictures > 5 && so.changes > {MOVED} && {heard})(perceivedSoFar())")
     window.js("perceived()")
 
